@@ -42,7 +42,7 @@ impl<'a> Merged<'a> {
     pub fn report(&self) -> (MergeReport, BTreeMap<String, WeightReport>) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let untouched = self.infos.len() - reports.len();
-        (MergeReport::new(&self.name, reports.values(), untouched), reports)
+        (MergeReport::new(&self.name, &reports, untouched), reports)
     }
 }
 
@@ -66,7 +66,7 @@ impl Weights for Merged<'_> {
                 (Weight::rounded(base.info.shape, &values, dtype), fell_back)
             }
         };
-        let report = WeightReport::new(&before, &after, &written.to_f32(), fell_back);
+        let report = WeightReport::new(&before, &after, &written, fell_back);
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
         Ok(written)
     }

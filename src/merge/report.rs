@@ -1,6 +1,12 @@
 //! How far two models are apart, and what became of the way between them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::snapshot::Weight;
+use crate::snapshot::files::hex;
 
 /// What a merge did to one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -16,6 +22,9 @@ pub struct WeightReport {
     pub unchanged: f64,
     /// The method used a straight line instead of its own rule.
     pub fell_back: bool,
+    /// SHA-256 of the weight as written.
+    #[serde(skip)]
+    sha256: [u8; 32],
     #[serde(skip)]
     sums: Sums,
 }
@@ -47,13 +56,16 @@ pub struct MergeReport {
     pub unchanged: f64,
     /// The largest angle of a weight, in degrees.
     pub largest_angle_degrees: f64,
+    /// SHA-256 over the touched weights as written: equal digests are equal models.
+    pub sha256: String,
 }
 
 impl WeightReport {
-    /// Compares the merged numbers, as written, with both ends.
-    pub(super) fn new(base: &[f32], tuned: &[f32], written: &[f32], fell_back: bool) -> Self {
+    /// Compares the merged weight, as written, with both ends.
+    pub(super) fn new(base: &[f32], tuned: &[f32], merged: &Weight<'_>, fell_back: bool) -> Self {
+        let written = merged.to_f32();
         let mut sums = Sums { base: dot(base, base), n: base.len() as f64, ..Sums::default() };
-        for ((base, tuned), written) in base.iter().zip(tuned).zip(written) {
+        for ((base, tuned), written) in base.iter().zip(tuned).zip(&written) {
             let update = f64::from(*tuned) - f64::from(*base);
             sums.update += update * update;
             sums.along += update * (f64::from(*written) - f64::from(*base));
@@ -67,6 +79,7 @@ impl WeightReport {
             effective_lambda: ratio(sums.along, sums.update),
             unchanged: ratio(sums.same, sums.n),
             fell_back,
+            sha256: Sha256::digest(&merged.bytes).into(),
             sums,
         }
     }
@@ -74,11 +87,13 @@ impl WeightReport {
 
 impl MergeReport {
     /// Sums up the touched weights of a merge.
-    pub(super) fn new<'a>(
-        merge: &str,
-        weights: impl Iterator<Item = &'a WeightReport> + Clone,
-        untouched: usize,
-    ) -> Self {
+    pub(super) fn new(merge: &str, reports: &BTreeMap<String, WeightReport>, untouched: usize) -> Self {
+        let mut digest = Sha256::new();
+        for (name, report) in reports {
+            digest.update(name);
+            digest.update(report.sha256);
+        }
+        let weights = reports.values();
         let total = weights.clone().fold(Sums::default(), |sum, weight| Sums {
             base: sum.base + weight.sums.base,
             update: sum.update + weight.sums.update,
@@ -95,6 +110,7 @@ impl MergeReport {
             effective_lambda: ratio(total.along, total.update),
             unchanged: ratio(total.same, total.n),
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
+            sha256: hex(&digest.finalize()),
         }
     }
 }

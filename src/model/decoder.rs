@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::attention::Attention;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
+use super::projection::linear;
 use super::rope::Rotation;
 use super::{Cache, DecoderShape, Lora, Param, Projection};
 use crate::snapshot::adapter::{Adapter, Pair};
@@ -219,7 +220,7 @@ impl Decoder {
     /// - `hidden`: `[n, m]`
     /// - result: `[n, v]` in f32
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().value.clone().transpose()).cast(DType::F32)
+        linear(&hidden, &self.head().value).cast(DType::F32)
     }
 
     /// Every projection inside the blocks.

@@ -6,6 +6,7 @@
 use burn::tensor::{DType, Tensor};
 
 use super::Param;
+use crate::device::kernels::{low_rank_linear, thin_linear};
 
 /// A linear map from `in` to `out` features, its weight stored as on disk: `[out, in]`.
 #[derive(Debug, Clone)]
@@ -28,6 +29,41 @@ pub struct Lora {
     pub mask: Option<Tensor<3>>,
 }
 
+/// `x Wᵀ`.
+///
+/// # Shapes
+///
+/// - `x`: `[n, in]`, `weight`: `[out, in]`
+/// - result: `[n, out]`
+pub fn linear(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    thin_linear(x, weight).unwrap_or_else(|| x.clone().matmul(weight.clone().transpose()))
+}
+
+impl Lora {
+    /// The map of `weight` with this update.
+    ///
+    /// # Shapes
+    ///
+    /// - `rows`: `[n, in]`, `weight`: `[out, in]`
+    /// - result: `[n, out]`
+    fn forward(&self, rows: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+        let (a, b) = (&self.a.value, &self.b.value);
+        if self.mask.is_none()
+            && let Some(y) = low_rank_linear(&rows, weight, [a, b], self.scale)
+        {
+            return y;
+        }
+        let dtype = rows.dtype();
+        let y = linear(&rows, weight); // [n, out]
+        let rows = match &self.mask {
+            Some(mask) => rows.clone() * mask.clone().reshape(rows.dims()).cast(dtype),
+            None => rows,
+        };
+        let low = rows.matmul(a.clone().cast(dtype).transpose()); // [n, r]
+        y + low.matmul(b.clone().cast(dtype).transpose()) * self.scale
+    }
+}
+
 impl Projection {
     /// # Shapes
     ///
@@ -35,20 +71,13 @@ impl Projection {
     /// - result: `[b, t, out]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [b, t, n_in] = x.dims();
-        let dtype = x.dtype();
         let rows = x.reshape([b * t, n_in]);
-        let mut y = rows.clone().matmul(self.weight.value.clone().transpose()); // [b*t, out]
+        let mut y = match &self.adapter {
+            Some(lora) => lora.forward(rows, &self.weight.value),
+            None => linear(&rows, &self.weight.value),
+        }; // [b*t, out]
         if let Some(bias) = &self.bias {
             y = y + bias.value.clone();
-        }
-        if let Some(lora) = &self.adapter {
-            let rows = match &lora.mask {
-                Some(mask) => rows * mask.clone().reshape([b * t, n_in]).cast(dtype),
-                None => rows,
-            };
-            let low = rows.matmul(lora.a.value.clone().cast(dtype).transpose()); // [b*t, r]
-            let update = low.matmul(lora.b.value.clone().cast(dtype).transpose()); // [b*t, out]
-            y = y + update * lora.scale;
         }
         let n_out = y.dims()[1];
         y.reshape([b, t, n_out])

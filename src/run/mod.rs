@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 mod answers;
+mod asking;
 pub mod chat;
 pub mod evaluate;
 pub mod failure;

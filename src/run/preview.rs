@@ -204,13 +204,17 @@ pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
     let activations = shape.n_layers as u64 * micro_positions as u64 * (per_position as u64 + shares) * 4;
     let checkpoints =
         if plan.recipe.train.keep_checkpoints == 0 { 1 } else { plan.recipe.train.keep_checkpoints };
+    let merges = if plan.options.keep_merged { plan.merges.len() as u64 } else { 0 };
+    let merged = merges * n * plan.dtype.size() as u64;
     Ok(Estimate {
         train_s: step_s * plan.last_step as f64,
         evaluate_s,
         weights: n * compute + if full { 0 } else { 4 * n_trainable },
         optimizer: 3 * 4 * n_trainable,
         activations: activations + 3 * (64 << 20),
-        disk: n_trainable * 12 * (checkpoints as u64 + 1) + if full { n * 2 } else { 4 * n_trainable },
+        disk: n_trainable * 12 * (checkpoints as u64 + 1)
+            + if full { n * 2 } else { 4 * n_trainable }
+            + merged,
     })
 }
 

@@ -16,10 +16,14 @@ use burn_flex::{Flex, FlexTensor};
 use super::is_cpu;
 
 mod cross_entropy;
+mod low_rank;
 mod math;
 mod rows;
+mod thin;
 
 pub use cross_entropy::cross_entropy;
+pub use low_rank::low_rank_linear;
+pub use thin::thin_linear;
 
 /// A tensor on the processor that takes part in a gradient.
 type Tracked = <Autodiff<Flex> as burn_backend::BackendTypes>::FloatTensorPrimitive;

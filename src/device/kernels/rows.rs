@@ -109,6 +109,32 @@ pub fn rms_norm_weight(x: &[f32], scales: &[f32], g: &[f32], m: usize) -> Vec<f3
     sum
 }
 
+/// `y + low · factor` in place, for a `factor` of few rows: `y` is `[n, width]`, `low` is `[n, rank]`.
+pub fn add_product(y: &mut [f32], low: &[f32], factor: &[f32], [rank, width]: [usize; 2]) {
+    vectorised! {
+        fn row(y: &mut [f32], low: &[f32], factor: &[f32]) {
+            let width = y.len();
+            let (fours, ones) = low.split_at(low.len() / 4 * 4);
+            for (low, factor) in fours.chunks_exact(4).zip(factor.chunks_exact(4 * width)) {
+                let (f0, rest) = factor.split_at(width);
+                let (f1, rest) = rest.split_at(width);
+                let (f2, f3) = rest.split_at(width);
+                for i in 0..width {
+                    let (even, odd) = (low[0].mul_add(f0[i], y[i]), low[1] * f1[i]);
+                    y[i] = low[2].mul_add(f2[i], even) + low[3].mul_add(f3[i], odd);
+                }
+            }
+            for (low, factor) in ones.iter().zip(factor[fours.len() * width..].chunks_exact(width)) {
+                for (y, f) in y.iter_mut().zip(factor) {
+                    *y = low.mul_add(*f, *y);
+                }
+            }
+        }
+    }
+    let rows = y.par_chunks_mut(width).zip(low.par_chunks(rank)).with_min_len(rows_of(width));
+    rows.for_each(|(y, low)| row(y, low, factor));
+}
+
 /// Every head turned by its position, forward for `direction` 1 and back for −1.
 pub fn rotate(x: &[f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) -> Vec<f32> {
     vectorised! {
