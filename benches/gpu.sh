@@ -53,12 +53,27 @@ for dir in "$(dirname "$finetune")/cuda" "$here/../cuda"; do
     fi
 done
 
+# Writes the most memory that the first GPU had in use, in bytes, until it is killed. The kernels' allocator has no
+# counter of its own to ask.
+watch_memory() {
+    local most=0 used
+    while used=$(nvidia-smi --id=0 --query-gpu=memory.used --format=csv,noheader,nounits); do
+        [ "$used" -le "$most" ] || { most=$used && echo $((most * 1048576)) > "$work/memory"; }
+        sleep 0.2
+    done
+}
+
 # measure SIDE WHAT METHOD SHAPE DTYPE BATCH TOKENS DEVICE -- COMMAND...: runs the command, which writes $work/one.json.
 measure() {
     local side=$1 part result= rc=0 left_s=$((budget_s - SECONDS))
     part=$(printf '"what":"%s","method":"%s","shape":"%s","dtype":"%s","batch":%s,"tokens":%s,"device":"%s"' "${@:2:7}")
     shift 9
-    rm -f "$work/one.json"
+    local watch=
+    rm -f "$work/one.json" "$work/memory"
+    if [ -n "$gpu" ] && [ "$side" = ours ]; then
+        watch_memory 2> /dev/null &
+        watch=$!
+    fi
     say "== $side: $*"
     if [ "$left_s" -le 0 ]; then
         rc=124
@@ -67,8 +82,10 @@ measure() {
         timeout -k 10 "$((left_s < limit_s ? left_s : limit_s))" "$@" > "$work/printed" 2>&1 || rc=$?
         cat "$work/printed" >> "$log"
     fi
+    [ -z "$watch" ] || kill "$watch"
     [ -s "$work/one.json" ] && [ "$rc" = 0 ] && result=$(tr -d '\n' < "$work/one.json")
     if [ -n "$result" ]; then
+        [ ! -s "$work/memory" ] || result="${result%\}*},\"peak_device_bytes\":$(cat "$work/memory")}"
         printf '{"side":"%s",%s,"result":%s}\n' "$side" "$part" "$result" >> "$results"
     else
         [ "$rc" != 0 ] || rc='"no result"'
