@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod list;
+mod merge;
 mod progress;
 
 use crate::device::DeviceSpec;
@@ -76,6 +77,8 @@ struct RunArgs {
 enum Command {
     /// Ask base, tuned and merged models of a finished run the same thing, side by side
     Chat(ChatArgs),
+    /// Merge model folders into a model folder, without training
+    Merge(merge::MergeArgs),
     /// List methods, tasks, judges, families, recipes or devices
     List {
         what: list::What,
@@ -122,6 +125,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => study(&cli.run),
         Some(Command::Chat(args)) => chat(&args),
+        Some(Command::Merge(args)) => merge::merge(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);
             Ok(())

@@ -1,27 +1,35 @@
 //! Weights that are merged as they are asked for.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::report::{MergeReport, WeightReport};
-use super::{Merge, MergedWeight};
+use super::{Given, Merge, MergedWeight};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 
-/// A merge of base and tuned weights, each computed when asked for and kept nowhere.
+/// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
-/// Arithmetic is f32 on the exact inputs; each weight is rounded once, to `dtype`. A weight that
-/// tuning left alone is the base's, bit for bit.
+/// Arithmetic is f32 on the exact inputs; each weight is rounded once. A weight that is the same in
+/// every input is the base's, bit for bit, unless the method scales.
 pub struct Merged<'a> {
     name: String,
-    base: &'a dyn Weights,
-    tuned: &'a dyn Weights,
-    method: Box<dyn Merge>,
+    models: Vec<&'a dyn Weights>,
+    parts: BTreeMap<String, Part>,
     infos: BTreeMap<String, WeightInfo>,
     reports: Mutex<BTreeMap<String, WeightReport>>,
 }
 
+/// How one weight of the result is made.
+pub struct Part {
+    /// Which model, and the weight's name there.
+    pub inputs: Vec<(usize, String)>,
+    /// Which input is the base.
+    pub base: Option<usize>,
+    pub method: Arc<dyn Merge>,
+}
+
 impl<'a> Merged<'a> {
-    /// Sets up the merge called `name`; nothing is computed yet.
+    /// Sets up the merge of a base and one tuned model called `name`; nothing is computed yet.
     ///
     /// # Errors
     ///
@@ -34,8 +42,53 @@ impl<'a> Merged<'a> {
         dtype: Dtype,
     ) -> Result<Self, SnapshotError> {
         same_weights(base, tuned)?;
+        let method: Arc<dyn Merge> = Arc::from(method);
+        let part = |name: &String| {
+            let inputs = vec![(0, name.clone()), (1, name.clone())];
+            (name.clone(), Part { inputs, base: Some(0), method: method.clone() })
+        };
+        let parts = base.infos().keys().map(part).collect();
         let infos = rounded_infos(base, dtype);
-        Ok(Self { name, base, tuned, method, infos, reports: Mutex::default() })
+        Ok(Self { name, models: vec![base, tuned], parts, infos, reports: Mutex::default() })
+    }
+
+    /// Sets up a merge of any models, each weight with its own part; nothing is computed yet.
+    ///
+    /// `infos` are the weights of the result, with the format each is rounded to.
+    ///
+    /// # Errors
+    ///
+    /// A part's inputs are not there or have different shapes.
+    pub fn of_parts(
+        name: String,
+        models: Vec<&'a dyn Weights>,
+        parts: BTreeMap<String, Part>,
+        dtype: Option<Dtype>,
+    ) -> Result<Self, SnapshotError> {
+        let mut infos = BTreeMap::new();
+        for (name, part) in &parts {
+            let mut found = Vec::new();
+            for (model, name) in &part.inputs {
+                let info = models[*model].infos().get(name);
+                found.push(info.ok_or_else(|| SnapshotError::MissingWeight {
+                    name: name.clone(),
+                    place: format!("model {}", model + 1),
+                    help: "every model of a merge must have the same weights".to_owned(),
+                })?);
+            }
+            if let Some(other) = found.iter().find(|info| info.shape != found[0].shape) {
+                return Err(SnapshotError::BadShape {
+                    name: name.clone(),
+                    place: "a model of the merge".to_owned(),
+                    found: other.shape.clone(),
+                    expected: found[0].shape.clone(),
+                });
+            }
+            let own = found.iter().map(|info| info.dtype).reduce(promoted).unwrap_or(Dtype::F32);
+            let info = WeightInfo { shape: found[0].shape.clone(), dtype: dtype.unwrap_or(own) };
+            infos.insert(name.clone(), info);
+        }
+        Ok(Self { name, models, parts, infos, reports: Mutex::default() })
     }
 
     /// What the merge did to the weights that were asked for so far.
@@ -52,21 +105,34 @@ impl Weights for Merged<'_> {
     }
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        let dtype = self.infos.get(name).map_or(Dtype::F32, |info| info.dtype);
-        let (base, tuned) = (self.base.weight(name)?, self.tuned.weight(name)?);
-        if base.info == tuned.info && base.bytes == tuned.bytes {
-            return Ok(base.cast(dtype));
+        let (Some(part), Some(info)) = (self.parts.get(name), self.infos.get(name)) else {
+            return self.models[0].weight(name); // Its error names what is missing.
+        };
+        let inputs = part.inputs.iter().map(|(model, name)| self.models[*model].weight(name));
+        let mut inputs: Vec<Weight> = inputs.collect::<Result<_, _>>()?;
+        let first = part.base.unwrap_or(0);
+        let equal = inputs.iter().all(|input| input.info == inputs[0].info && input.bytes == inputs[0].bytes);
+        if equal && part.method.keeps_equals() {
+            return Ok(inputs.swap_remove(first).cast(info.dtype));
         }
-        let (before, after) = (base.to_f32(), tuned.to_f32());
-        let (written, fell_back) = match self.method.lambda() {
-            0.0 => (base.cast(dtype), false),
-            1.0 => (tuned.cast(dtype), false),
-            _ => {
-                let MergedWeight { values, fell_back } = self.method.merge(&before, &after);
-                (Weight::rounded(base.info.shape, &values, dtype), fell_back)
+        let numbers: Vec<Vec<f32>> = inputs.iter().map(Weight::to_f32).collect();
+        let slices: Vec<&[f32]> = numbers.iter().map(Vec::as_slice).collect();
+        let columns = info.shape.last().copied().unwrap_or(1);
+        let (written, exact, fell_back) = match part.method.end(part.base) {
+            Some(end) => (inputs.swap_remove(end).cast(info.dtype), None, false),
+            None => {
+                let given = Given { name, columns, inputs: &slices, base: part.base };
+                let MergedWeight { values, fell_back } = part.method.merge(&given);
+                (Weight::rounded(info.shape.clone(), &values, info.dtype), Some(values), fell_back)
             }
         };
-        let report = WeightReport::new(&before, &after, &written, fell_back);
+        // Of two models the update is the way between them; of more, the merge's own.
+        let after = match (numbers.as_slice(), &exact) {
+            ([_, _], _) => slices[1 - first.min(1)],
+            (_, Some(exact)) => exact,
+            (_, None) => slices[first],
+        };
+        let report = WeightReport::new(slices[first], after, &written, fell_back);
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
         Ok(written)
     }
@@ -94,6 +160,11 @@ impl Weights for Rounded<'_> {
         let dtype = self.infos.get(name).map_or(weight.info.dtype, |info| info.dtype);
         Ok(weight.cast(dtype))
     }
+}
+
+/// The narrowest format that holds the numbers of both.
+fn promoted(a: Dtype, b: Dtype) -> Dtype {
+    if a == b { a } else { Dtype::F32 }
 }
 
 fn rounded_infos(weights: &dyn Weights, dtype: Dtype) -> BTreeMap<String, WeightInfo> {

@@ -114,9 +114,10 @@ impl FromStr for Spec {
         }
         for pair in rest.into_iter().flat_map(|rest| rest.split(',')) {
             let (key, value) = pair.split_once('=').ok_or_else(|| wrong(format!("`{pair}` has no `=`")))?;
-            let value = match (value.parse::<f64>(), value.parse::<bool>()) {
-                (Ok(number), _) => number.into(),
-                (_, Ok(switch)) => switch.into(),
+            let value = match (value.parse::<i64>(), value.parse::<f64>(), value.parse::<bool>()) {
+                (Ok(whole), _, _) => whole.into(),
+                (_, Ok(number), _) => number.into(),
+                (_, _, Ok(switch)) => switch.into(),
                 _ => toml::Value::String(value.to_owned()),
             };
             if parameters.insert(key.to_owned(), value).is_some() {

@@ -14,6 +14,7 @@ pub mod chat;
 pub mod evaluate;
 pub mod failure;
 pub mod folder;
+pub mod merge;
 pub mod plan;
 pub mod preview;
 pub mod selftest;

@@ -174,7 +174,7 @@ fn describe(error: &safetensors::SafeTensorError, len: usize) -> String {
     }
 }
 
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SnapshotError> {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SnapshotError> {
     let text =
         std::fs::read(path).map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })

@@ -156,13 +156,30 @@ pub fn write_model(
     base: &Path,
     dtype: Option<Dtype>,
 ) -> Result<(), SnapshotError> {
-    folder_at_once(target, |folder| {
-        write_shards(folder, weights, dtype)?;
-        let mut config: Map<String, Value> = files::read_json(&base.join("config.json"))?;
+    write_model_as(target, weights, base, dtype, |config| {
         if let Some(dtype) = dtype {
             config.remove("torch_dtype");
             config.insert("dtype".to_owned(), json!(dtype.hugging_face_name()));
         }
+    })
+}
+
+/// As [`write_model`], with the base's configuration changed by `edit`.
+///
+/// # Errors
+///
+/// As there.
+pub fn write_model_as(
+    target: &Path,
+    weights: &dyn Weights,
+    base: &Path,
+    dtype: Option<Dtype>,
+    edit: impl FnOnce(&mut Map<String, Value>),
+) -> Result<(), SnapshotError> {
+    folder_at_once(target, |folder| {
+        write_shards(folder, weights, dtype)?;
+        let mut config: Map<String, Value> = files::read_json(&base.join("config.json"))?;
+        edit(&mut config);
         write_json(&folder.join("config.json"), &Value::Object(config))?;
         copy_side_files(base, folder)
     })

@@ -1,9 +1,44 @@
-//! The methods: one file and one row each.
+//! The methods: one file for each family, one row for each method.
 
 use super::Method;
 
+mod arcee_fusion;
+mod breadcrumbs;
+mod dare;
+mod della;
+mod karcher;
 mod linear;
+mod model_stock;
+mod multislerp;
+mod nearswap;
+mod nuslerp;
+mod passthrough;
+mod ram;
+mod sce;
 mod slerp;
+mod task_arithmetic;
+mod ties;
 
 /// Every merge method.
-pub const METHODS: &[Method] = &[linear::LINEAR, slerp::SLERP];
+pub const METHODS: &[Method] = &[
+    linear::LINEAR,
+    slerp::SLERP,
+    nuslerp::NUSLERP,
+    task_arithmetic::TASK_ARITHMETIC,
+    ties::TIES,
+    dare::DARE_LINEAR,
+    dare::DARE_TIES,
+    della::DELLA,
+    della::DELLA_LINEAR,
+    breadcrumbs::BREADCRUMBS,
+    breadcrumbs::BREADCRUMBS_TIES,
+    model_stock::MODEL_STOCK,
+    multislerp::MULTISLERP,
+    karcher::KARCHER,
+    nearswap::NEARSWAP,
+    arcee_fusion::ARCEE_FUSION,
+    sce::SCE,
+    ram::RAM,
+    ram::RAMPLUS_TL,
+    passthrough::PASSTHROUGH,
+];

@@ -6,8 +6,9 @@
 
 use serde::Deserialize;
 
-use super::linear::line;
-use crate::merge::report::dot;
+use crate::merge::deltas::fraction;
+use crate::merge::given::{Given, read};
+use crate::merge::sphere::{arc, combine, cosine};
 use crate::merge::{Merge, MergedWeight, Method};
 
 pub(super) const SLERP: Method = Method {
@@ -15,20 +16,37 @@ pub(super) const SLERP: Method = Method {
     summary: "walk the arc from the base to the tuned model",
     source: "Shoemake 1985",
     example: "slerp:0.5",
-    n_models: 2..=2,
-    build: |parameters| Ok(Box::new(parameters.try_into::<Slerp>()?)),
+    from_spec: |parameters| {
+        let Arc { lambda, collinear } = read(parameters)?;
+        fraction("λ", lambda)?;
+        Ok(Box::new(Slerp { t: lambda, collinear }))
+    },
+    from_settings: |settings| {
+        settings.none_of_each()?;
+        settings.with_base(1..=1)?;
+        let All { t } = settings.all()?;
+        Ok(Box::new(Slerp { t, collinear: collinear() }))
+    },
 };
-
-/// A shorter vector has no direction to speak of.
-const NO_DIRECTION: f64 = 1e-8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Slerp {
+struct Arc {
     /// How far along the arc, from 0 (base) to 1 (tuned).
     lambda: f64,
-    /// Above this |cos| the arc is too short to divide by its sine, and a line serves as well.
     #[serde(default = "collinear")]
+    collinear: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct All {
+    t: f64,
+}
+
+struct Slerp {
+    t: f64,
+    /// Above this |cos| the arc is too short to divide by its sine, and a line serves as well.
     collinear: f64,
 }
 
@@ -37,39 +55,44 @@ fn collinear() -> f64 {
 }
 
 impl Merge for Slerp {
-    fn lambda(&self) -> f64 {
-        self.lambda
+    fn end(&self, base: Option<usize>) -> Option<usize> {
+        match self.t {
+            0.0 => base,
+            1.0 => base.map(|base| 1 - base),
+            _ => None,
+        }
     }
 
-    fn merge(&self, base: &[f32], tuned: &[f32]) -> MergedWeight {
-        let norm = |x: &[f32]| Some(dot(x, x).sqrt()).filter(|norm| *norm > NO_DIRECTION).unwrap_or(1.0);
-        let cos = (dot(base, tuned) / (norm(base) * norm(tuned))).clamp(-1.0, 1.0);
-        if cos.abs() > self.collinear {
-            return MergedWeight { values: line(base, tuned, self.lambda), fell_back: true };
-        }
-        let angle = cos.acos();
-        let of_base = (((1.0 - self.lambda) * angle).sin() / angle.sin()) as f32;
-        let of_tuned = ((self.lambda * angle).sin() / angle.sin()) as f32;
-        let values = base.iter().zip(tuned).map(|(base, tuned)| of_base * base + of_tuned * tuned).collect();
-        MergedWeight { values, fell_back: false }
+    fn merge(&self, given: &Given<'_>) -> MergedWeight {
+        let base = given.base();
+        let Some(tuned) = given.others().next() else { return base.to_vec().into() };
+        let cos = cosine(base, tuned);
+        let fell_back = cos.abs() > self.collinear;
+        let scales = if fell_back { [1.0 - self.t, self.t] } else { arc(cos.acos(), self.t) };
+        MergedWeight { values: combine(base, tuned, scales), fell_back }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Slerp;
-    use crate::merge::Merge;
+    use crate::merge::{Given, Merge, MergedWeight};
+
+    fn halfway(base: &[f32], tuned: &[f32]) -> MergedWeight {
+        let given = Given { name: "w", columns: base.len(), inputs: &[base, tuned], base: Some(0) };
+        Slerp { t: 0.5, collinear: 0.9995 }.merge(&given)
+    }
 
     #[test]
     fn halfway_between_orthogonal_vectors_keeps_the_norm() {
-        let merged = Slerp { lambda: 0.5, collinear: 0.9995 }.merge(&[1.0, 0.0], &[0.0, 1.0]);
+        let merged = halfway(&[1.0, 0.0], &[0.0, 1.0]);
         let norm = merged.values.iter().map(|x| x * x).sum::<f32>().sqrt();
         assert!((norm - 1.0).abs() < 1e-6 && !merged.fell_back);
     }
 
     #[test]
     fn models_that_barely_parted_take_the_line_and_say_so() {
-        let merged = Slerp { lambda: 0.5, collinear: 0.9995 }.merge(&[1.0, 0.0], &[1.0, 0.01]);
+        let merged = halfway(&[1.0, 0.0], &[1.0, 0.01]);
         assert_eq!(merged.values, [1.0, 0.005]);
         assert!(merged.fell_back);
     }

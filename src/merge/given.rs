@@ -1,0 +1,119 @@
+//! What a method is given: one weight of every input, and its settings.
+
+use serde::de::DeserializeOwned;
+
+/// One weight of every input.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The weight's name on disk; it keys random choices.
+    pub name: &'a str,
+    /// Numbers per row: the weight's last dimension.
+    pub columns: usize,
+    /// Every input's numbers in row-major order, all equally many.
+    pub inputs: &'a [&'a [f32]],
+    /// Which input is the base.
+    pub base: Option<usize>,
+}
+
+impl<'a> Given<'a> {
+    /// The base's numbers.
+    ///
+    /// # Panics
+    ///
+    /// There is no base: a method that needs one says so when it is built.
+    pub fn base(&self) -> &'a [f32] {
+        self.inputs[self.base.expect("a method that uses a base was built with one")]
+    }
+
+    /// Every input that is not the base.
+    pub fn others(&self) -> impl Iterator<Item = &'a [f32]> + Clone + use<'a> {
+        let base = self.base;
+        self.inputs.iter().enumerate().filter(move |(i, _)| Some(*i) != base).map(|(_, input)| *input)
+    }
+
+    /// Every other input less the base: the task vectors.
+    pub fn updates(&self) -> Vec<Vec<f32>> {
+        let base = self.base();
+        let update = |other: &[f32]| other.iter().zip(base).map(|(other, base)| other - base).collect();
+        self.others().map(update).collect()
+    }
+
+    /// How many numbers the weight has.
+    pub fn len(&self) -> usize {
+        self.inputs[0].len()
+    }
+
+    /// Whether the weight has no numbers.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// mergekit's settings of one weight, filters and gradients resolved.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Those of the merge.
+    pub all: toml::Table,
+    /// Those of each input, in order; the base's are there too.
+    pub each: Vec<toml::Table>,
+    /// Which input is the base.
+    pub base: Option<usize>,
+    /// Draws random masks.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The merge's own settings.
+    pub(super) fn all<T: DeserializeOwned>(&self) -> Result<T, String> {
+        read(self.all.clone())
+    }
+
+    /// The settings of every input.
+    pub(super) fn each<T: DeserializeOwned>(&self) -> Result<Vec<T>, String> {
+        self.each.iter().cloned().map(read).collect()
+    }
+
+    /// The settings of every input that is not the base.
+    pub(super) fn others<T: DeserializeOwned>(&self) -> Result<Vec<T>, String> {
+        let others = self.each.iter().enumerate().filter(|(i, _)| Some(*i) != self.base);
+        others.map(|(_, table)| read(table.clone())).collect()
+    }
+
+    /// That no model has settings of its own: the method has none.
+    pub(super) fn none_of_each(&self) -> Result<(), String> {
+        match self.each.iter().flat_map(toml::Table::keys).next() {
+            None => Ok(()),
+            Some(key) => Err(format!("`{key}` of a model has no effect on this method")),
+        }
+    }
+
+    /// That there is a base and at least so many other inputs, at most so many.
+    pub(super) fn with_base(&self, others: std::ops::RangeInclusive<usize>) -> Result<(), String> {
+        if self.base.is_none() {
+            return Err("it needs a `base_model`".to_owned());
+        }
+        self.count(self.each.len() - 1, others, "besides the base")
+    }
+
+    /// That there are so many inputs.
+    pub(super) fn inputs(&self, inputs: std::ops::RangeInclusive<usize>) -> Result<(), String> {
+        self.count(self.each.len(), inputs, "in all")
+    }
+
+    fn count(&self, n: usize, range: std::ops::RangeInclusive<usize>, which: &str) -> Result<(), String> {
+        if range.contains(&n) {
+            return Ok(());
+        }
+        let wanted = match (*range.start(), *range.end()) {
+            (low, high) if low == high => format!("{low}"),
+            (low, usize::MAX) => format!("at least {low}"),
+            (low, high) => format!("{low} to {high}"),
+        };
+        Err(format!("it takes {wanted} models {which}, and there are {n}"))
+    }
+}
+
+/// Parameters as a method's own type; the error is its sentence.
+pub(super) fn read<T: DeserializeOwned>(table: toml::Table) -> Result<T, String> {
+    table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+}

@@ -1,0 +1,158 @@
+//! mergekit's YAML as it is written.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A whole merge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub merge_method: String,
+    pub models: Option<Vec<Input>>,
+    pub slices: Option<Vec<Slice>>,
+    pub base_model: Option<String>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Setting>,
+    /// What mergekit computes in; the output's format where `out_dtype` is absent.
+    pub dtype: Option<String>,
+    pub out_dtype: Option<String>,
+    pub tokenizer_source: Option<String>,
+    pub tokenizer: Option<Tokenizer>,
+    pub chat_template: Option<String>,
+    /// Several networks in one model: not understood.
+    pub modules: Option<serde::de::IgnoredAny>,
+}
+
+/// One model of a merge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// A folder, or `folder+adapter`.
+    pub model: String,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Setting>,
+}
+
+/// Some layers of the result.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    pub sources: Vec<Source>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Setting>,
+}
+
+/// The layers of one model that a slice is made of.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub model: String,
+    /// From the first to before the second.
+    pub layer_range: [usize; 2],
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Setting>,
+}
+
+/// Which vocabulary the result has.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokenizer {
+    /// `base`, `union` or a model.
+    pub source: String,
+    /// Where single tokens come from: not understood.
+    pub tokens: Option<serde::de::IgnoredAny>,
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+/// The value of a parameter, or how it changes over depth and names.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    Switch(bool),
+    Number(f64),
+    /// Even steps from the first layer to the last.
+    Gradient(Vec<f64>),
+    /// The first whose filter is part of the weight's name.
+    Filtered(Vec<Filtered>),
+    Text(String),
+}
+
+/// A value for some weights.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filtered {
+    /// Part of a name; `*` or none fits all.
+    pub filter: Option<String>,
+    pub value: Box<Setting>,
+}
+
+impl Setting {
+    /// The value for a weight of this name at `t`, 0 at the first layer and 1 at the last; `None` if
+    /// no filter fits.
+    pub fn value(&self, name: &str, t: f64) -> Option<toml::Value> {
+        match self {
+            Self::Switch(on) => Some((*on).into()),
+            Self::Text(text) => Some(text.clone().into()),
+            Self::Number(number) => Some(number_of(*number)),
+            Self::Gradient(points) => match points.as_slice() {
+                [] => None,
+                [one] => Some(number_of(*one)),
+                points => {
+                    let place = t.clamp(0.0, 1.0) * (points.len() - 1) as f64;
+                    let i = (place as usize).min(points.len() - 2);
+                    let part = place - i as f64;
+                    Some(number_of((1.0 - part) * points[i] + part * points[i + 1]))
+                }
+            },
+            Self::Filtered(rows) => {
+                let fits = |filter: &Option<String>| {
+                    filter.as_deref().is_none_or(|filter| filter == "*" || name.contains(filter))
+                };
+                let mut rows = rows.iter().filter(|row| fits(&row.filter));
+                rows.find_map(|row| row.value.value(name, t))
+            }
+        }
+    }
+}
+
+/// Whole numbers stay whole, for parameters that count.
+fn number_of(x: f64) -> toml::Value {
+    if x.fract() == 0.0 && x.abs() < 1e15 { toml::Value::Integer(x as i64) } else { x.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Setting};
+
+    fn setting(text: &str) -> Setting {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn filters_are_parts_of_names_and_the_first_that_fits_wins() {
+        let weight =
+            setting("[{filter: lm_head, value: 0.0}, {filter: mlp, value: [0.0, 1.0]}, {value: 0.5}]");
+        let value = |name, t| weight.value(name, t).unwrap();
+        assert_eq!(value("lm_head.weight", 0.0).as_integer(), Some(0));
+        assert_eq!(value("model.layers.1.mlp.up_proj.weight", 0.25).as_float(), Some(0.25));
+        assert_eq!(value("model.norm.weight", 0.0).as_float(), Some(0.5));
+        assert!(setting("[{filter: zebra, value: 1}]").value("model.norm.weight", 0.0).is_none());
+    }
+
+    #[test]
+    fn a_gradient_passes_through_its_points() {
+        let t = setting("[0, 0.5, 0.3, 0.7, 1]");
+        for (at, expected) in [(0.0, 0.0), (0.25, 0.5), (0.375, 0.4), (1.0, 1.0)] {
+            let found = t.value("w", at).unwrap();
+            let found = found.as_float().unwrap_or_else(|| found.as_integer().unwrap() as f64);
+            assert!((found - expected).abs() < 1e-12, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_slip_in_a_key_is_refused() {
+        let error = serde_saphyr::from_str::<Config>("merge_method: linear\nmodel: []\n").unwrap_err();
+        assert!(error.to_string().contains("model"));
+    }
+}

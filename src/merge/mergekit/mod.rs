@@ -1,0 +1,251 @@
+//! Merges in mergekit's language: its YAML, its meaning of parameters and its defaults.
+//!
+//! What is understood is done; what is not is refused by name, never ignored. Facts: mergekit 0.1.5.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+mod config;
+mod vocabulary;
+
+pub use config::{Config, Input, Setting, Slice, Source, Tokenizer};
+pub use vocabulary::{Respelt, Untied};
+
+use super::{Merge, MergeError, Part, Settings, find};
+use crate::snapshot::Weights;
+
+/// One model as the plan sees it.
+pub struct Model<'a> {
+    /// As the YAML names it.
+    pub name: &'a str,
+    pub weights: &'a dyn Weights,
+    pub n_layers: usize,
+}
+
+/// How every weight of the result is made.
+pub struct Planned {
+    pub parts: BTreeMap<String, Part>,
+    /// Layers of the result.
+    pub n_layers: usize,
+}
+
+impl Config {
+    /// Reads mergekit's YAML.
+    ///
+    /// # Errors
+    ///
+    /// It is not YAML, has an unknown key, or asks for what is not understood.
+    pub fn parse(text: &str, path: &str) -> Result<Self, MergeError> {
+        let wrong = |why: String| MergeError::Config { path: path.to_owned(), why };
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        find(&config.merge_method)?;
+        if config.modules.is_some() {
+            return Err(wrong("`modules` (several networks in one model) is not supported".to_owned()));
+        }
+        if config.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.tokens.is_some()) {
+            return Err(wrong("`tokenizer.tokens` is not supported; use `tokenizer.source`".to_owned()));
+        }
+        if config.tokenizer.is_some() && config.tokenizer_source.is_some() {
+            return Err(wrong(
+                "`tokenizer` and `tokenizer_source` say the same; give one of them".to_owned(),
+            ));
+        }
+        match (&config.models, &config.slices) {
+            (Some(models), None) if !models.is_empty() => Ok(config),
+            (None, Some(slices))
+                if slices.iter().all(|slice| !slice.sources.is_empty()) && !slices.is_empty() =>
+            {
+                Ok(config)
+            }
+            (Some(_), Some(_)) => Err(wrong("`models` and `slices` cannot stand together".to_owned())),
+            _ => Err(wrong("it names no models: give `models` or `slices` with `sources`".to_owned())),
+        }
+    }
+
+    /// Every model that is read, each once, in the order they stand.
+    pub fn models(&self) -> Vec<&str> {
+        let listed = self.models.iter().flatten().map(|input| input.model.as_str());
+        let sliced = self.slices.iter().flatten().flat_map(|slice| &slice.sources);
+        let mut names = Vec::new();
+        for name in
+            self.base_model.as_deref().into_iter().chain(listed).chain(sliced.map(|s| s.model.as_str()))
+        {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The model whose configuration and tokenizer the result takes: the base, else the first.
+    pub fn donor(&self) -> &str {
+        self.models()[0]
+    }
+
+    /// Settles every weight of the result. `models` are those of [`Self::models`], in that order.
+    ///
+    /// # Errors
+    ///
+    /// A parameter is unknown, missing or out of range, a layer is not there, or the models do not
+    /// have the same weights.
+    pub fn plan(&self, models: &[Model<'_>], path: &str, seed: u64) -> Result<Planned, MergeError> {
+        let wrong = |why: String| MergeError::Config { path: path.to_owned(), why };
+        let index = |name: &str| models.iter().position(|model| model.name == name).expect("it was listed");
+        let base = self.base_model.as_deref().map(index);
+        let slices: Vec<Slice> = match (&self.models, &self.slices) {
+            (_, Some(slices)) => slices.clone(),
+            (inputs, None) => {
+                let whole = |input: &Input| Source {
+                    model: input.model.clone(),
+                    layer_range: [0, models[index(&input.model)].n_layers],
+                    parameters: input.parameters.clone(),
+                };
+                let sources = inputs.iter().flatten().map(whole).collect();
+                vec![Slice { sources, parameters: BTreeMap::new() }]
+            }
+        };
+        let planner = Planner { config: self, models, base, path, seed };
+        let mut parts = BTreeMap::new();
+        let mut n_layers = 0;
+        for (nth, slice) in slices.iter().enumerate() {
+            let length = slice.sources[0].layer_range[1].saturating_sub(slice.sources[0].layer_range[0]);
+            for source in &slice.sources {
+                let [from, to] = source.layer_range;
+                let has = models[index(&source.model)].n_layers;
+                if to.saturating_sub(from) != length || length == 0 {
+                    return Err(wrong(format!("the sources of slice {} have different lengths", nth + 1)));
+                }
+                if to > has {
+                    return Err(wrong(format!(
+                        "`{}` has {has} layers, and {from}..{to} are asked",
+                        source.model
+                    )));
+                }
+            }
+            for offset in 0..length {
+                let t = if length > 1 { offset as f64 / (length - 1) as f64 } else { 0.0 };
+                planner.layer(slice, offset, n_layers + offset, t, &mut parts)?;
+            }
+            n_layers += length;
+        }
+        let (first, last) = (&slices[0], &slices[slices.len() - 1]);
+        planner.outside(first, last, &mut parts)?;
+        Ok(Planned { parts, n_layers })
+    }
+}
+
+struct Planner<'a> {
+    config: &'a Config,
+    models: &'a [Model<'a>],
+    base: Option<usize>,
+    path: &'a str,
+    seed: u64,
+}
+
+/// The layer of a weight inside the stack, and what stands before and after its number.
+fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
+    let (before, rest) = name.split_once("layers.")?;
+    let (number, after) = rest.split_once('.')?;
+    Some((number.parse().ok()?, before, after))
+}
+
+impl Planner<'_> {
+    /// Which models a slice reads, each with its own settings and where its layers begin; the base
+    /// is among them even where the YAML does not list it.
+    fn sources<'s>(&self, slice: &'s Slice) -> Vec<(usize, Option<&'s Source>, usize)> {
+        let index = |name: &str| self.models.iter().position(|model| model.name == name).expect("listed");
+        let of = |source: &'s Source| (index(&source.model), Some(source), source.layer_range[0]);
+        let mut sources: Vec<_> = slice.sources.iter().map(of).collect();
+        if let Some(base) = self.base.filter(|base| sources.iter().all(|(model, ..)| model != base)) {
+            sources.insert(0, (base, None, slice.sources[0].layer_range[0]));
+        }
+        sources
+    }
+
+    fn layer(
+        &self,
+        slice: &Slice,
+        offset: usize,
+        to: usize,
+        t: f64,
+        parts: &mut BTreeMap<String, Part>,
+    ) -> Result<(), MergeError> {
+        let sources = self.sources(slice);
+        let mut tails = BTreeSet::new();
+        for (model, _, start) in &sources {
+            let names = self.models[*model].weights.infos().keys();
+            let here = names.filter_map(|name| layer_of(name)).filter(|(layer, ..)| *layer == start + offset);
+            tails.extend(here.map(|(_, before, after)| (before.to_owned(), after.to_owned())));
+        }
+        for (before, after) in tails {
+            let name = |layer: usize| format!("{before}layers.{layer}.{after}");
+            let inputs = sources.iter().map(|(model, source, start)| (*model, *source, name(start + offset)));
+            parts.insert(name(to), self.part(&name(to), slice, inputs.collect(), t)?);
+        }
+        Ok(())
+    }
+
+    /// Embeddings go with the first slice, the final norm and the head with the last.
+    fn outside(
+        &self,
+        first: &Slice,
+        last: &Slice,
+        parts: &mut BTreeMap<String, Part>,
+    ) -> Result<(), MergeError> {
+        let names: BTreeSet<&String> =
+            self.models.iter().flat_map(|model| model.weights.infos().keys()).collect();
+        for name in names.into_iter().filter(|name| layer_of(name).is_none()) {
+            let slice = if name.contains("embed") { first } else { last };
+            let sources = self.sources(slice).into_iter();
+            let inputs = sources.map(|(model, source, _)| (model, source, name.clone())).collect();
+            parts.insert(name.clone(), self.part(name, slice, inputs, 0.0)?);
+        }
+        Ok(())
+    }
+
+    fn part(
+        &self,
+        name: &str,
+        slice: &Slice,
+        inputs: Vec<(usize, Option<&Source>, String)>,
+        t: f64,
+    ) -> Result<Part, MergeError> {
+        let method = find(&self.config.merge_method)?;
+        let base = self.base.and_then(|base| inputs.iter().position(|(model, ..)| *model == base));
+        let mut settings = Settings { base, seed: self.seed, ..Settings::default() };
+        // A setting that only one model has is that model's; the rest is the merge's.
+        let of_models = |key: &str| ["weight", "density", "gamma", "epsilon", "scale"].contains(&key);
+        let shared = [&slice.parameters, &self.config.parameters];
+        let epsilon_is_shared = self.config.merge_method.starts_with("ram");
+        for scope in shared.into_iter().rev() {
+            for (key, setting) in
+                scope.iter().filter(|(key, _)| !of_models(key) || (epsilon_is_shared && *key == "epsilon"))
+            {
+                if let Some(value) = setting.value(name, t) {
+                    settings.all.insert(key.clone(), value);
+                }
+            }
+        }
+        for (_, source, input) in &inputs {
+            let mut table = toml::Table::new();
+            let own = source.map(|source| &source.parameters);
+            for scope in own.into_iter().chain(shared).rev() {
+                let is_own = own.is_some_and(|own| std::ptr::eq(own, scope));
+                for (key, setting) in
+                    scope.iter().filter(|(key, _)| is_own || (of_models(key) && !epsilon_is_shared))
+                {
+                    if let Some(value) = setting.value(input, t) {
+                        table.insert(key.clone(), value);
+                    }
+                }
+            }
+            settings.each.push(table);
+        }
+        let merge = (method.from_settings)(&settings).map_err(|why| MergeError::Config {
+            path: self.path.to_owned(),
+            why: format!("`{}` of `{name}`: {why}", method.name),
+        })?;
+        let inputs = inputs.into_iter().map(|(model, _, name)| (model, name)).collect();
+        Ok(Part { inputs, base, method: Arc::<dyn Merge>::from(merge) })
+    }
+}

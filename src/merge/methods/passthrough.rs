@@ -1,0 +1,39 @@
+//! One model's weights as they are, or scaled.
+
+use serde::Deserialize;
+
+use crate::merge::{Given, Merge, MergedWeight, Method};
+
+pub(super) const PASSTHROUGH: Method = Method {
+    name: "passthrough",
+    summary: "one model as it is, for putting layers together",
+    source: "mergekit",
+    example: "",
+    from_spec: |_| Err("it copies one model and merges nothing".to_owned()),
+    from_settings: |settings| {
+        settings.inputs(1..=1)?;
+        let mut each: Vec<One> = settings.each()?;
+        Ok(Box::new(each.remove(0)))
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    scale: Option<f64>,
+}
+
+impl Merge for One {
+    fn end(&self, _base: Option<usize>) -> Option<usize> {
+        self.scale.is_none_or(|scale| scale == 1.0).then_some(0)
+    }
+
+    fn keeps_equals(&self) -> bool {
+        self.end(None).is_some()
+    }
+
+    fn merge(&self, given: &Given<'_>) -> MergedWeight {
+        let scale = self.scale.unwrap_or(1.0) as f32;
+        given.inputs[0].iter().map(|x| x * scale).collect::<Vec<_>>().into()
+    }
+}

@@ -1,0 +1,311 @@
+//! Merging model folders into a model folder, without training: from mergekit's YAML, or from a base
+//! and one tuned model.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::Failure;
+use crate::merge::mergekit::{Config as Yaml, Model, Respelt, Untied};
+use crate::merge::{MergeError, MergeReport, Merged, resolve};
+use crate::recipe::Spec;
+use crate::snapshot::adapter::{Adapter, Folded};
+use crate::snapshot::tokenizer::Tokenizer;
+use crate::snapshot::{Config, Dtype, Snapshot, WeightFiles, Weights, files, writer};
+
+const HEAD: &str = "lm_head.weight";
+
+/// A model that was opened: its folder, and its weights with an adapter folded in.
+struct Opened {
+    folder: PathBuf,
+    config: Config,
+    weights: Box<dyn Weights>,
+}
+
+/// What a merge left behind.
+#[derive(Debug)]
+pub struct Written {
+    pub folder: PathBuf,
+    pub report: MergeReport,
+    pub n_weights: usize,
+}
+
+/// Merges a base and one tuned model, or an adapter on the base, into `out`.
+///
+/// `dtype` is the format of the result; the base's own if absent.
+///
+/// # Errors
+///
+/// A folder cannot be read, the two do not belong together, or `out` cannot be written.
+pub fn merge_pair(
+    pre: &Path,
+    post: &Path,
+    spec: &Spec,
+    out: &Path,
+    dtype: Option<Dtype>,
+) -> Result<Written, Failure> {
+    let method = resolve(spec)?;
+    let base = Snapshot::open(pre)?;
+    let own = || base.weights.infos().values().next().map_or(Dtype::F32, |info| info.dtype);
+    let dtype = dtype.unwrap_or_else(own);
+    let tuned: Box<dyn Weights> = if post.join("adapter_config.json").is_file() {
+        Box::new(Folded::new(&base.weights, Cow::Owned(Adapter::read(post)?))?)
+    } else {
+        Box::new(Snapshot::open(post)?.weights)
+    };
+    let merged = Merged::new(spec.to_string(), &base.weights, tuned.as_ref(), method, dtype)?;
+    let sources = [("pre", pre), ("post", post)].map(|(side, path)| format!("{side}: {}", path.display()));
+    write(out, &merged, pre, &spec.to_string(), &sources, |config| set_dtype(config, Some(dtype)))
+}
+
+/// Does what a YAML file of mergekit's asks for.
+///
+/// Paths in it are seen from `root`. `seed` draws random masks.
+///
+/// # Errors
+///
+/// The file asks for what cannot be had, a model cannot be read, or `out` cannot be written.
+pub fn merge_config(path: &Path, root: &Path, out: &Path, seed: u64) -> Result<Written, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| crate::snapshot::SnapshotError::Unreadable { path: path.to_owned(), source })?;
+    let yaml = Yaml::parse(&text, &name)?;
+    let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.clone(), why });
+    let dtype = match yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()) {
+        Some(dtype) => {
+            Some(Dtype::from_name(dtype).ok_or_else(|| wrong(format!("`{dtype}` is no format we write")))?)
+        }
+        None => None,
+    };
+    let names = yaml.models();
+    let opened: Vec<Opened> = names.iter().map(|name| open(root, name)).collect::<Result<_, _>>()?;
+    let untied = opened.iter().any(|model| model.weights.infos().contains_key(HEAD));
+    let headed: Vec<Box<dyn Weights + '_>> = opened
+        .iter()
+        .map(|model| -> Box<dyn Weights + '_> {
+            if untied && !model.weights.infos().contains_key(HEAD) {
+                return Box::new(Untied::new(model.weights.as_ref()));
+            }
+            Box::new(Borrowed(model.weights.as_ref()))
+        })
+        .collect();
+    let headed: Vec<&dyn Weights> = headed.iter().map(AsRef::as_ref).collect();
+    let vocabulary = vocabulary(&yaml, &names, &opened, &name)?;
+    let spelt: Vec<Box<dyn Weights + '_>> = match &vocabulary {
+        None => headed.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(Borrowed(*model)) }).collect(),
+        Some(v) => (0..headed.len())
+            .map(|own| -> Box<dyn Weights + '_> {
+                Box::new(Respelt::new(headed.clone(), own, &v.rows, &v.tokens, v.n_rows))
+            })
+            .collect(),
+    };
+    let models: Vec<Model<'_>> = names
+        .iter()
+        .zip(&opened)
+        .zip(&spelt)
+        .map(|((name, opened), weights)| {
+            Ok(Model { name, weights: weights.as_ref(), n_layers: opened.config.count("num_hidden_layers")? })
+        })
+        .collect::<Result<_, Failure>>()?;
+    let planned = yaml.plan(&models, &name, seed)?;
+    let weights: Vec<&dyn Weights> = spelt.iter().map(AsRef::as_ref).collect();
+    let title = format!("{} by {name}", yaml.merge_method);
+    let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
+    let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
+    let spelling = vocabulary.as_ref().map_or(donor, |vocabulary| vocabulary.files_of);
+    let sources: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut written = write(out, &merged, &opened[donor].folder, &title, &sources, |config| {
+        set_dtype(config, dtype);
+        config.insert("num_hidden_layers".to_owned(), json!(planned.n_layers));
+        config.insert("tie_word_embeddings".to_owned(), json!(!untied));
+        if let Some(vocabulary) = &vocabulary {
+            config.insert("vocab_size".to_owned(), json!(vocabulary.n_rows.max(vocabulary.tokens.len())));
+        }
+    })?;
+    writer::copy_side_files(&opened[spelling].folder, out)?;
+    if let Some(vocabulary) = &vocabulary {
+        vocabulary.extend_tokenizer(&out.join("tokenizer.json"))?;
+    }
+    writer::file_at_once(&out.join("mergekit_config.yml"), text.as_bytes())?;
+    written.folder = out.to_owned();
+    Ok(written)
+}
+
+/// Weights that belong to somebody else.
+struct Borrowed<'a>(&'a dyn Weights);
+
+impl Weights for Borrowed<'_> {
+    fn infos(&self) -> &BTreeMap<String, crate::snapshot::WeightInfo> {
+        self.0.infos()
+    }
+    fn weight(&self, name: &str) -> Result<crate::snapshot::Weight<'_>, crate::snapshot::SnapshotError> {
+        self.0.weight(name)
+    }
+}
+
+/// Opens `folder` or `folder+adapter`.
+fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
+    let (folder, adapter) = match name.split_once('+') {
+        Some((folder, adapter)) if !root.join(name).exists() => (folder, Some(adapter)),
+        _ => (name, None),
+    };
+    let Snapshot { folder, config, weights } = Snapshot::open(&root.join(folder))?;
+    let weights: Box<dyn Weights> = match adapter {
+        None => Box::new(weights),
+        Some(adapter) => Box::new(Tuned::new(weights, Adapter::read(&root.join(adapter))?)?),
+    };
+    Ok(Opened { folder, config, weights })
+}
+
+/// A folder's weights with an adapter, both its own.
+struct Tuned {
+    base: WeightFiles,
+    adapter: Adapter,
+    infos: BTreeMap<String, crate::snapshot::WeightInfo>,
+}
+
+impl Tuned {
+    fn new(base: WeightFiles, adapter: Adapter) -> Result<Self, Failure> {
+        let infos = Folded::new(&base, Cow::Borrowed(&adapter))?.infos().clone();
+        Ok(Self { base, adapter, infos })
+    }
+}
+
+impl Weights for Tuned {
+    fn infos(&self) -> &BTreeMap<String, crate::snapshot::WeightInfo> {
+        &self.infos
+    }
+    fn weight(&self, name: &str) -> Result<crate::snapshot::Weight<'_>, crate::snapshot::SnapshotError> {
+        let folded = Folded::new(&self.base, Cow::Borrowed(&self.adapter))?;
+        let weight = folded.weight(name)?;
+        Ok(crate::snapshot::Weight { info: weight.info, bytes: Cow::Owned(weight.bytes.into_owned()) })
+    }
+}
+
+/// The vocabulary of the result.
+struct Vocabulary {
+    /// Each model's row of a token.
+    rows: Vec<BTreeMap<String, usize>>,
+    /// The result's tokens, in order.
+    tokens: Vec<String>,
+    n_rows: usize,
+    /// The model whose tokenizer files the result takes.
+    files_of: usize,
+    /// How many of the tokens those files have.
+    n_known: usize,
+}
+
+fn vocabulary(
+    yaml: &Yaml,
+    names: &[&str],
+    opened: &[Opened],
+    path: &str,
+) -> Result<Option<Vocabulary>, Failure> {
+    let (source, multiple) = match (&yaml.tokenizer, &yaml.tokenizer_source) {
+        (Some(section), _) => (section.source.as_str(), section.pad_to_multiple_of),
+        (None, Some(source)) => (source.as_str(), None),
+        (None, None) => return Ok(None),
+    };
+    let mut rows = Vec::new();
+    let mut all: Vec<Vec<String>> = Vec::new();
+    for model in opened {
+        let tokenizer = Tokenizer::load(&model.folder)?;
+        let n = u32::try_from(tokenizer.vocab_size()).expect("a vocabulary has fewer than 2^32 tokens");
+        let tokens: Vec<String> = (0..n).filter_map(|id| tokenizer.token_of(id)).collect();
+        rows.push((0..n).filter_map(|id| Some((tokenizer.token_of(id)?, id as usize))).collect());
+        all.push(tokens);
+    }
+    let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
+    let (files_of, union) = match source {
+        "base" => (donor, false),
+        "union" => (donor, true),
+        model => match names.iter().position(|name| *name == model) {
+            Some(model) => (model, false),
+            None => {
+                let why = format!("tokenizer source `{model}` is not `base`, `union` or one of the models");
+                return Err(MergeError::Config { path: path.to_owned(), why }.into());
+            }
+        },
+    };
+    let mut tokens = all[files_of].clone();
+    let n_known = tokens.len();
+    if union {
+        for token in all.iter().flatten() {
+            if !tokens.contains(token) {
+                tokens.push(token.clone());
+            }
+        }
+    }
+    let n_rows = multiple.map_or(tokens.len(), |multiple| tokens.len().next_multiple_of(multiple.max(1)));
+    Ok(Some(Vocabulary { rows, tokens, n_rows, files_of, n_known }))
+}
+
+impl Vocabulary {
+    /// Adds to a copied `tokenizer.json` the tokens that only other models have.
+    fn extend_tokenizer(&self, path: &Path) -> Result<(), Failure> {
+        let new = &self.tokens[self.n_known..];
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut json: Value = files::read_json(path)?;
+        let added = json["added_tokens"].as_array_mut();
+        let rows = new.iter().enumerate().map(|(i, content)| {
+            json!({
+                "id": self.n_known + i, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            })
+        });
+        if let Some(added) = added {
+            added.extend(rows);
+        }
+        Ok(writer::write_json(path, &json)?)
+    }
+}
+
+fn set_dtype(config: &mut Map<String, Value>, dtype: Option<Dtype>) {
+    if let Some(dtype) = dtype {
+        config.remove("torch_dtype");
+        config.insert("dtype".to_owned(), json!(dtype.hugging_face_name()));
+    }
+}
+
+fn write(
+    out: &Path,
+    merged: &Merged<'_>,
+    donor: &Path,
+    title: &str,
+    sources: &[String],
+    edit: impl FnOnce(&mut Map<String, Value>),
+) -> Result<Written, Failure> {
+    writer::write_model_as(out, merged, donor, None, edit)?;
+    let (report, _) = merged.report();
+    writer::file_at_once(&out.join("README.md"), card(title, sources, &report).as_bytes())?;
+    Ok(Written { folder: out.to_owned(), report, n_weights: merged.infos().len() })
+}
+
+/// What somebody who finds the folder wants to know.
+fn card(title: &str, sources: &[String], report: &MergeReport) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "---\ntags:\n- merge\nlibrary_name: transformers\n---\n\n# {title}\n\nMerged by finetune {} from\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for source in sources {
+        writeln!(text, "- {source}").expect("text takes what is written");
+    }
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    writeln!(
+        text,
+        "\n| | |\n|---|---|\n| weights that differ | {} |\n| relative update | {} |\n| largest angle | {:.2}° |\n| share of the update after rounding | {:.3} |\n| numbers unchanged | {} |\n| SHA-256 of the merged weights | {} |",
+        report.touched,
+        percent(report.relative_update),
+        report.largest_angle_degrees,
+        report.effective_lambda,
+        percent(report.unchanged),
+        report.sha256,
+    )
+    .expect("text takes what is written");
+    text
+}
