@@ -1,6 +1,8 @@
 //! `finetune merge`: model folders to a model folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -42,8 +44,16 @@ pub struct MergeArgs {
 ///
 /// Whatever is wrong with the models, the YAML or the target.
 pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
+    let last = Mutex::new(Instant::now());
+    let tell = |done: usize, total: usize| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= Duration::from_secs(2) {
+            *last = Instant::now();
+            progress::say(&format!("merge: {done} of {total} weights"));
+        }
+    };
     let written = match (&args.config, &args.pre, &args.post, &args.merge) {
-        (Some(config), ..) => merge_config(config, Path::new(""), &args.out, args.seed)?,
+        (Some(config), ..) => merge_config(config, Path::new(""), &args.out, args.seed, &tell)?,
         (None, Some(pre), Some(post), Some(spec)) => {
             let spec: Spec = spec.parse()?;
             let dtype = args.out_dtype.as_deref().map(|name| {
@@ -53,7 +63,7 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
                     expected: "f32, f16 or bf16".to_owned(),
                 })
             });
-            merge_pair(pre, post, &spec, &args.out, dtype.transpose()?)?
+            merge_pair(pre, post, &spec, &args.out, dtype.transpose()?, &tell)?
         }
         _ => unreachable!("clap requires `--config`, or `--pre` with `--post` and `--merge`"),
     };

@@ -226,7 +226,9 @@ impl Deltas {
             let after = l1(update);
             if before >= 1e-7 && after >= 1e-7 {
                 let scale = (before / after) as f32;
-                update.iter_mut().for_each(|x| *x *= scale);
+                for x in update.iter_mut() {
+                    *x *= scale;
+                }
             }
         }
     }
@@ -248,7 +250,9 @@ impl Merge for Deltas {
             self.thin(update, share, nth, given);
             let weight = share.weight as f32;
             if weight != 1.0 {
-                update.iter_mut().for_each(|x| *x *= weight);
+                for x in update.iter_mut() {
+                    *x *= weight;
+                }
             }
         }
         let weights: Vec<f32> = self.each.iter().map(|share| share.weight as f32).collect();

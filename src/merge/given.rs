@@ -92,15 +92,15 @@ impl Settings {
         if self.base.is_none() {
             return Err("it needs a `base_model`".to_owned());
         }
-        self.count(self.each.len() - 1, others, "besides the base")
+        Self::count(self.each.len() - 1, others, "besides the base")
     }
 
     /// That there are so many inputs.
     pub(super) fn inputs(&self, inputs: std::ops::RangeInclusive<usize>) -> Result<(), String> {
-        self.count(self.each.len(), inputs, "in all")
+        Self::count(self.each.len(), inputs, "in all")
     }
 
-    fn count(&self, n: usize, range: std::ops::RangeInclusive<usize>, which: &str) -> Result<(), String> {
+    fn count(n: usize, range: std::ops::RangeInclusive<usize>, which: &str) -> Result<(), String> {
         if range.contains(&n) {
             return Ok(());
         }

@@ -14,6 +14,8 @@ use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 pub struct Merged<'a> {
     name: String,
     models: Vec<&'a dyn Weights>,
+    /// What each model is called in messages.
+    places: Vec<String>,
     parts: BTreeMap<String, Part>,
     infos: BTreeMap<String, WeightInfo>,
     reports: Mutex<BTreeMap<String, WeightReport>>,
@@ -49,22 +51,25 @@ impl<'a> Merged<'a> {
         };
         let parts = base.infos().keys().map(part).collect();
         let infos = rounded_infos(base, dtype);
-        Ok(Self { name, models: vec![base, tuned], parts, infos, reports: Mutex::default() })
+        let places = vec!["the base".to_owned(), "the tuned model".to_owned()];
+        Ok(Self { name, models: vec![base, tuned], places, parts, infos, reports: Mutex::default() })
     }
 
     /// Sets up a merge of any models, each weight with its own part; nothing is computed yet.
     ///
-    /// `infos` are the weights of the result, with the format each is rounded to.
+    /// Each model comes with what it is called in messages. Weights are rounded to `dtype`, or to the
+    /// format of their inputs.
     ///
     /// # Errors
     ///
     /// A part's inputs are not there or have different shapes.
     pub fn of_parts(
         name: String,
-        models: Vec<&'a dyn Weights>,
+        models: Vec<(&'a dyn Weights, String)>,
         parts: BTreeMap<String, Part>,
         dtype: Option<Dtype>,
     ) -> Result<Self, SnapshotError> {
+        let (models, places): (Vec<_>, Vec<_>) = models.into_iter().unzip();
         let mut infos = BTreeMap::new();
         for (name, part) in &parts {
             let mut found = Vec::new();
@@ -72,15 +77,15 @@ impl<'a> Merged<'a> {
                 let info = models[*model].infos().get(name);
                 found.push(info.ok_or_else(|| SnapshotError::MissingWeight {
                     name: name.clone(),
-                    place: format!("model {}", model + 1),
+                    place: places[*model].clone(),
                     help: "every model of a merge must have the same weights".to_owned(),
                 })?);
             }
-            if let Some(other) = found.iter().find(|info| info.shape != found[0].shape) {
+            if let Some(at) = found.iter().position(|info| info.shape != found[0].shape) {
                 return Err(SnapshotError::BadShape {
                     name: name.clone(),
-                    place: "a model of the merge".to_owned(),
-                    found: other.shape.clone(),
+                    place: places[part.inputs[at].0].clone(),
+                    found: found[at].shape.clone(),
                     expected: found[0].shape.clone(),
                 });
             }
@@ -88,7 +93,7 @@ impl<'a> Merged<'a> {
             let info = WeightInfo { shape: found[0].shape.clone(), dtype: dtype.unwrap_or(own) };
             infos.insert(name.clone(), info);
         }
-        Ok(Self { name, models, parts, infos, reports: Mutex::default() })
+        Ok(Self { name, models, places, parts, infos, reports: Mutex::default() })
     }
 
     /// What the merge did to the weights that were asked for so far.
@@ -116,6 +121,13 @@ impl Weights for Merged<'_> {
             return Ok(inputs.swap_remove(first).cast(info.dtype));
         }
         let numbers: Vec<Vec<f32>> = inputs.iter().map(Weight::to_f32).collect();
+        for ((model, name), numbers) in part.inputs.iter().zip(&numbers) {
+            let n = numbers.iter().filter(|x| !x.is_finite()).count();
+            if n > 0 {
+                let place = self.places[*model].clone();
+                return Err(SnapshotError::NotFinite { name: name.clone(), place, n });
+            }
+        }
         let slices: Vec<&[f32]> = numbers.iter().map(Vec::as_slice).collect();
         let columns = info.shape.last().copied().unwrap_or(1);
         let (written, exact, fell_back) = match part.method.end(part.base) {

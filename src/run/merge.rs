@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,9 @@ use crate::merge::{MergeError, MergeReport, Merged, resolve};
 use crate::recipe::Spec;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::tokenizer::Tokenizer;
-use crate::snapshot::{Config, Dtype, Snapshot, WeightFiles, Weights, files, writer};
+use crate::snapshot::{
+    Config, Dtype, Snapshot, SnapshotError, Weight, WeightFiles, WeightInfo, Weights, files, writer,
+};
 
 const HEAD: &str = "lm_head.weight";
 
@@ -23,6 +26,9 @@ struct Opened {
     config: Config,
     weights: Box<dyn Weights>,
 }
+
+/// Is told how many of how many weights are written.
+pub type Listener<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
 /// What a merge left behind.
 #[derive(Debug)]
@@ -45,6 +51,7 @@ pub fn merge_pair(
     spec: &Spec,
     out: &Path,
     dtype: Option<Dtype>,
+    tell: Listener<'_>,
 ) -> Result<Written, Failure> {
     let method = resolve(spec)?;
     let base = Snapshot::open(pre)?;
@@ -57,7 +64,7 @@ pub fn merge_pair(
     };
     let merged = Merged::new(spec.to_string(), &base.weights, tuned.as_ref(), method, dtype)?;
     let sources = [("pre", pre), ("post", post)].map(|(side, path)| format!("{side}: {}", path.display()));
-    write(out, &merged, pre, &spec.to_string(), &sources, |config| set_dtype(config, Some(dtype)))
+    write(out, &merged, pre, &spec.to_string(), &sources, tell, |config| set_dtype(config, Some(dtype)))
 }
 
 /// Does what a YAML file of mergekit's asks for.
@@ -67,10 +74,16 @@ pub fn merge_pair(
 /// # Errors
 ///
 /// The file asks for what cannot be had, a model cannot be read, or `out` cannot be written.
-pub fn merge_config(path: &Path, root: &Path, out: &Path, seed: u64) -> Result<Written, Failure> {
+pub fn merge_config(
+    path: &Path,
+    root: &Path,
+    out: &Path,
+    seed: u64,
+    tell: Listener<'_>,
+) -> Result<Written, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
-        .map_err(|source| crate::snapshot::SnapshotError::Unreadable { path: path.to_owned(), source })?;
+        .map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
     let yaml = Yaml::parse(&text, &name)?;
     let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.clone(), why });
     let dtype = match yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()) {
@@ -110,13 +123,14 @@ pub fn merge_config(path: &Path, root: &Path, out: &Path, seed: u64) -> Result<W
         })
         .collect::<Result<_, Failure>>()?;
     let planned = yaml.plan(&models, &name, seed)?;
-    let weights: Vec<&dyn Weights> = spelt.iter().map(AsRef::as_ref).collect();
+    let weights =
+        spelt.iter().zip(&names).map(|(weights, name)| (weights.as_ref(), format!("`{name}`"))).collect();
     let title = format!("{} by {name}", yaml.merge_method);
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
     let spelling = vocabulary.as_ref().map_or(donor, |vocabulary| vocabulary.files_of);
     let sources: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let mut written = write(out, &merged, &opened[donor].folder, &title, &sources, |config| {
+    let written = write(out, &merged, &opened[donor].folder, &title, &sources, tell, |config| {
         set_dtype(config, dtype);
         config.insert("num_hidden_layers".to_owned(), json!(planned.n_layers));
         config.insert("tie_word_embeddings".to_owned(), json!(!untied));
@@ -129,7 +143,6 @@ pub fn merge_config(path: &Path, root: &Path, out: &Path, seed: u64) -> Result<W
         vocabulary.extend_tokenizer(&out.join("tokenizer.json"))?;
     }
     writer::file_at_once(&out.join("mergekit_config.yml"), text.as_bytes())?;
-    written.folder = out.to_owned();
     Ok(written)
 }
 
@@ -137,11 +150,29 @@ pub fn merge_config(path: &Path, root: &Path, out: &Path, seed: u64) -> Result<W
 struct Borrowed<'a>(&'a dyn Weights);
 
 impl Weights for Borrowed<'_> {
-    fn infos(&self) -> &BTreeMap<String, crate::snapshot::WeightInfo> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         self.0.infos()
     }
-    fn weight(&self, name: &str) -> Result<crate::snapshot::Weight<'_>, crate::snapshot::SnapshotError> {
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
         self.0.weight(name)
+    }
+}
+
+/// A merge that says how far it is.
+struct Told<'a> {
+    merged: &'a Merged<'a>,
+    n_done: AtomicUsize,
+    tell: Listener<'a>,
+}
+
+impl Weights for Told<'_> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        self.merged.infos()
+    }
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        let weight = self.merged.weight(name);
+        (self.tell)(self.n_done.fetch_add(1, Ordering::Relaxed) + 1, self.merged.infos().len());
+        weight
     }
 }
 
@@ -163,7 +194,7 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
 struct Tuned {
     base: WeightFiles,
     adapter: Adapter,
-    infos: BTreeMap<String, crate::snapshot::WeightInfo>,
+    infos: BTreeMap<String, WeightInfo>,
 }
 
 impl Tuned {
@@ -174,13 +205,13 @@ impl Tuned {
 }
 
 impl Weights for Tuned {
-    fn infos(&self) -> &BTreeMap<String, crate::snapshot::WeightInfo> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
-    fn weight(&self, name: &str) -> Result<crate::snapshot::Weight<'_>, crate::snapshot::SnapshotError> {
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
         let folded = Folded::new(&self.base, Cow::Borrowed(&self.adapter))?;
         let weight = folded.weight(name)?;
-        Ok(crate::snapshot::Weight { info: weight.info, bytes: Cow::Owned(weight.bytes.into_owned()) })
+        Ok(Weight { info: weight.info, bytes: Cow::Owned(weight.bytes.into_owned()) })
     }
 }
 
@@ -277,9 +308,11 @@ fn write(
     donor: &Path,
     title: &str,
     sources: &[String],
+    tell: Listener<'_>,
     edit: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<Written, Failure> {
-    writer::write_model_as(out, merged, donor, None, edit)?;
+    let told = Told { merged, n_done: AtomicUsize::new(0), tell };
+    writer::write_model_as(out, &told, donor, None, edit)?;
     let (report, _) = merged.report();
     writer::file_at_once(&out.join("README.md"), card(title, sources, &report).as_bytes())?;
     Ok(Written { folder: out.to_owned(), report, n_weights: merged.infos().len() })

@@ -44,6 +44,12 @@ pub enum SnapshotError {
         help("quantised checkpoints cannot be tuned or merged here; use the original one")
     )]
     BadDtype { name: String, found: String },
+    #[error("weight `{name}` of {place} has {n} numbers that are NaN or infinite")]
+    #[diagnostic(
+        code(snapshot::not_finite),
+        help("a model that diverged cannot be merged; take an earlier checkpoint")
+    )]
+    NotFinite { name: String, place: String, n: usize },
     #[error("weight `{name}` is missing from `{place}`")]
     #[diagnostic(code(snapshot::missing_weight), help("{help}"))]
     MissingWeight { name: String, place: String, help: String },

@@ -184,3 +184,45 @@ fn bad_runs() {
     fixture.write("other/train/checkpoint-000020/weights.safetensors", "not weights");
     check(&fixture, "checkpoint_broken", &other);
 }
+
+#[test]
+fn bad_merges() {
+    let fixture = Fixture::new();
+    fixture.model_with("tuned", "README.md", Some(b"the same model"));
+    let pair = |name: &str, post: &str, spec: &str| {
+        check(&fixture, name, &["merge", "--pre", "model", "--post", post, "--merge", spec, "--out", "out"]);
+    };
+    pair("merge_pair_not_there", "tuend", "slerp:0.5");
+    pair("merge_pair_lambda", "tuned", "linear:-0.1");
+    pair("merge_pair_ignored", "tuned", "ties:0.5,density=0.2,weight=0.5");
+    pair("merge_pair_no_density", "tuned", "dare_ties:0.5");
+    pair("merge_pair_needs_two", "tuned", "model_stock");
+    let yaml = |name: &str, text: &str| {
+        fixture.write("merge.yml", text);
+        check(&fixture, name, &["merge", "--config", "merge.yml", "--out", "out"]);
+    };
+    let models =
+        "models:\n- {model: model, parameters: {weight: 0.5}}\n- {model: tuned, parameters: {weight: 0.5}}\n";
+    yaml("merge_yaml_syntax", "merge_method: [linear\n");
+    yaml("merge_yaml_unknown_key", &format!("merge_method: linear\nmerge_methud: linear\n{models}"));
+    yaml("merge_yaml_unknown_method", &format!("merge_method: liner\n{models}"));
+    yaml(
+        "merge_yaml_unknown_parameter",
+        &format!("merge_method: linear\nparameters: {{normalise: true}}\n{models}"),
+    );
+    yaml("merge_yaml_no_base", &format!("merge_method: ties\n{models}"));
+    yaml("merge_yaml_no_models", "merge_method: linear\n");
+    yaml("merge_yaml_modules", "merge_method: linear\nmodules: {text: {models: []}}\n");
+    yaml("merge_yaml_dtype", &format!("merge_method: linear\ndtype: int4\n{models}"));
+    yaml(
+        "merge_yaml_layers",
+        "merge_method: passthrough\nslices:\n- sources:\n  - {model: model, layer_range: [0, 9]}\n",
+    );
+    yaml("merge_yaml_no_weight", "merge_method: linear\nmodels:\n- {model: model}\n- {model: tuned}\n");
+    fixture.write("full/README.md", "not empty");
+    check(
+        &fixture,
+        "merge_target_exists",
+        &["merge", "--pre", "model", "--post", "tuned", "--merge", "slerp:0.5", "--out", "full"],
+    );
+}

@@ -126,7 +126,7 @@ mod golden {
         let text = std::fs::read_to_string(&path).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        merge_config(&path, root, &out, row["seed"].as_u64().unwrap())
+        merge_config(&path, root, &out, row["seed"].as_u64().unwrap(), &|_, _| ())
             .unwrap_or_else(|e| panic!("{id}: {e}"));
         let words = text.split(|c: char| c.is_whitespace() || "{},".contains(c));
         let mut inputs: Vec<PathBuf> =

@@ -81,7 +81,9 @@ impl Karcher {
                 *mean = step.cos() * *mean + step.sin() * tangent / step;
             }
             let length = norm(mean.iter().copied());
-            mean.iter_mut().for_each(|x| *x /= length);
+            for x in &mut mean {
+                *x /= length;
+            }
         }
         let size = norms.iter().sum::<f64>() / norms.len() as f64;
         mean.iter().map(|x| (x * size) as f32).collect()

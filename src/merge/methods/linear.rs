@@ -86,7 +86,9 @@ impl Merge for Linear {
         }
         let sum = self.weights.iter().sum::<f64>() as f32;
         if self.divide && sum != 1.0 {
-            values.iter_mut().for_each(|value| *value /= sum);
+            for value in &mut values {
+                *value /= sum;
+            }
         }
         values.into()
     }

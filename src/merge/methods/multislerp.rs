@@ -35,7 +35,9 @@ pub(super) const MULTISLERP: Method = Method {
             if sum == 0.0 {
                 return Err("the weights add up to 0, and they are divided by that".to_owned());
             }
-            weights.iter_mut().for_each(|weight| *weight /= sum);
+            for weight in &mut weights {
+                *weight /= sum;
+            }
         }
         Ok(Box::new(MultiSlerp { weights, epsilon: eps, of_updates: settings.base.is_some() }))
     },
@@ -111,7 +113,9 @@ fn mean(inputs: &[&[f32]], weights: &[f64], epsilon: f64) -> (Vec<f64>, bool) {
         let line = |i: usize| inputs.iter().zip(weights).map(|(x, w)| f64::from(x[i]) * w).sum();
         return ((0..n).map(line).collect(), true);
     }
-    middle.iter_mut().for_each(|x| *x /= length);
+    for x in &mut middle {
+        *x /= length;
+    }
     let along: Vec<f64> =
         (0..inputs.len()).map(|w| (0..n).map(|i| unit(w, i) * middle[i]).sum::<f64>()).collect();
     let tangent = |i: usize| {
