@@ -67,7 +67,7 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
         }
         _ => unreachable!("clap requires `--config`, or `--pre` with `--post` and `--merge`"),
     };
-    let Written { folder, report, n_weights } = written;
+    let Written { report, n_weights } = written;
     print(&format!(
         "{}: {} of {n_weights} weights differ by {:.2} %, at most {:.2}°; {:.3} of the update is left after rounding, \
          {:.1} % of the numbers are the base's{}",
@@ -82,6 +82,6 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
             n => format!("; {n} weights took a straight line"),
         },
     ));
-    progress::say(&format!("wrote `{}`", folder.display()));
+    progress::say(&format!("wrote `{}`", args.out.display()));
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use crate::merge::mergekit::{Config as Yaml, Model, Respelt, Untied};
+use crate::merge::mergekit::{Config as Yaml, Model, Respelt, Untied, Vocabulary};
 use crate::merge::{MergeError, MergeReport, Merged, resolve};
 use crate::recipe::Spec;
 use crate::snapshot::adapter::{Adapter, Folded};
@@ -33,7 +33,6 @@ pub type Listener<'a> = &'a (dyn Fn(usize, usize) + Sync);
 /// What a merge left behind.
 #[derive(Debug)]
 pub struct Written {
-    pub folder: PathBuf,
     pub report: MergeReport,
     pub n_weights: usize,
 }
@@ -55,16 +54,18 @@ pub fn merge_pair(
 ) -> Result<Written, Failure> {
     let method = resolve(spec)?;
     let base = Snapshot::open(pre)?;
-    let own = || base.weights.infos().values().next().map_or(Dtype::F32, |info| info.dtype);
-    let dtype = dtype.unwrap_or_else(own);
+    let dtype = dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
     let tuned: Box<dyn Weights> = if post.join("adapter_config.json").is_file() {
         Box::new(Folded::new(&base.weights, Cow::Owned(Adapter::read(post)?))?)
     } else {
         Box::new(Snapshot::open(post)?.weights)
     };
     let merged = Merged::new(spec.to_string(), &base.weights, tuned.as_ref(), method, dtype)?;
-    let sources = [("pre", pre), ("post", post)].map(|(side, path)| format!("{side}: {}", path.display()));
-    write(out, &merged, pre, &spec.to_string(), &sources, tell, |config| set_dtype(config, Some(dtype)))
+    let sources = format!("pre: {}\npost: {}", pre.display(), post.display());
+    let edit = |config: &mut Map<String, Value>| writer::set_dtype(config, Some(dtype));
+    write(out, &merged, pre, [&spec.to_string(), &sources], tell, edit, |folder| {
+        writer::copy_side_files(pre, folder)
+    })
 }
 
 /// Does what a YAML file of mergekit's asks for.
@@ -101,17 +102,15 @@ pub fn merge_config(
             if untied && !model.weights.infos().contains_key(HEAD) {
                 return Box::new(Untied::new(model.weights.as_ref()));
             }
-            Box::new(Borrowed(model.weights.as_ref()))
+            Box::new(model.weights.as_ref())
         })
         .collect();
     let headed: Vec<&dyn Weights> = headed.iter().map(AsRef::as_ref).collect();
     let vocabulary = vocabulary(&yaml, &names, &opened, &name)?;
     let spelt: Vec<Box<dyn Weights + '_>> = match &vocabulary {
-        None => headed.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(Borrowed(*model)) }).collect(),
+        None => headed.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(*model) }).collect(),
         Some(v) => (0..headed.len())
-            .map(|own| -> Box<dyn Weights + '_> {
-                Box::new(Respelt::new(headed.clone(), own, &v.rows, &v.tokens, v.n_rows))
-            })
+            .map(|own| -> Box<dyn Weights + '_> { Box::new(Respelt::new(headed.clone(), own, v)) })
             .collect(),
     };
     let models: Vec<Model<'_>> = names
@@ -129,33 +128,23 @@ pub fn merge_config(
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
     let spelling = vocabulary.as_ref().map_or(donor, |vocabulary| vocabulary.files_of);
-    let sources: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let written = write(out, &merged, &opened[donor].folder, &title, &sources, tell, |config| {
-        set_dtype(config, dtype);
+    let edit = |config: &mut Map<String, Value>| {
+        let mut dtypes = merged.infos().values().map(|info| info.dtype);
+        let first = dtypes.next();
+        writer::set_dtype(config, first.filter(|first| dtypes.all(|dtype| dtype == *first)));
         config.insert("num_hidden_layers".to_owned(), json!(planned.n_layers));
         config.insert("tie_word_embeddings".to_owned(), json!(!untied));
         if let Some(vocabulary) = &vocabulary {
-            config.insert("vocab_size".to_owned(), json!(vocabulary.n_rows.max(vocabulary.tokens.len())));
+            config.insert("vocab_size".to_owned(), json!(vocabulary.n_rows));
         }
-    })?;
-    writer::copy_side_files(&opened[spelling].folder, out)?;
-    if let Some(vocabulary) = &vocabulary {
-        vocabulary.extend_tokenizer(&out.join("tokenizer.json"))?;
-    }
-    writer::file_at_once(&out.join("mergekit_config.yml"), text.as_bytes())?;
-    Ok(written)
-}
-
-/// Weights that belong to somebody else.
-struct Borrowed<'a>(&'a dyn Weights);
-
-impl Weights for Borrowed<'_> {
-    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
-        self.0.infos()
-    }
-    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        self.0.weight(name)
-    }
+    };
+    write(out, &merged, &opened[donor].folder, [&title, &names.join("\n")], tell, edit, |folder| {
+        writer::copy_side_files(&opened[spelling].folder, folder)?;
+        if let Some(vocabulary) = &vocabulary {
+            extend_tokenizer(&folder.join("tokenizer.json"), vocabulary)?;
+        }
+        writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())
+    })
 }
 
 /// A merge that says how far it is.
@@ -215,19 +204,6 @@ impl Weights for Tuned {
     }
 }
 
-/// The vocabulary of the result.
-struct Vocabulary {
-    /// Each model's row of a token.
-    rows: Vec<BTreeMap<String, usize>>,
-    /// The result's tokens, in order.
-    tokens: Vec<String>,
-    n_rows: usize,
-    /// The model whose tokenizer files the result takes.
-    files_of: usize,
-    /// How many of the tokens those files have.
-    n_known: usize,
-}
-
 fn vocabulary(
     yaml: &Yaml,
     names: &[&str],
@@ -239,15 +215,6 @@ fn vocabulary(
         (None, Some(source)) => (source.as_str(), None),
         (None, None) => return Ok(None),
     };
-    let mut rows = Vec::new();
-    let mut all: Vec<Vec<String>> = Vec::new();
-    for model in opened {
-        let tokenizer = Tokenizer::load(&model.folder)?;
-        let n = u32::try_from(tokenizer.vocab_size()).expect("a vocabulary has fewer than 2^32 tokens");
-        let tokens: Vec<String> = (0..n).filter_map(|id| tokenizer.token_of(id)).collect();
-        rows.push((0..n).filter_map(|id| Some((tokenizer.token_of(id)?, id as usize))).collect());
-        all.push(tokens);
-    }
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
     let (files_of, union) = match source {
         "base" => (donor, false),
@@ -260,72 +227,60 @@ fn vocabulary(
             }
         },
     };
-    let mut tokens = all[files_of].clone();
-    let n_known = tokens.len();
-    if union {
-        for token in all.iter().flatten() {
-            if !tokens.contains(token) {
-                tokens.push(token.clone());
-            }
-        }
-    }
-    let n_rows = multiple.map_or(tokens.len(), |multiple| tokens.len().next_multiple_of(multiple.max(1)));
-    Ok(Some(Vocabulary { rows, tokens, n_rows, files_of, n_known }))
+    let tokenizers = opened.iter().map(|model| Tokenizer::load(&model.folder));
+    let rows = tokenizers.map(|tokenizer| Ok(tokenizer?.vocabulary())).collect::<Result<_, Failure>>()?;
+    Ok(Some(Vocabulary::new(rows, files_of, union, multiple)))
 }
 
-impl Vocabulary {
-    /// Adds to a copied `tokenizer.json` the tokens that only other models have.
-    fn extend_tokenizer(&self, path: &Path) -> Result<(), Failure> {
-        let new = &self.tokens[self.n_known..];
-        if new.is_empty() {
-            return Ok(());
-        }
-        let mut json: Value = files::read_json(path)?;
-        let added = json["added_tokens"].as_array_mut();
-        let rows = new.iter().enumerate().map(|(i, content)| {
-            json!({
-                "id": self.n_known + i, "content": content, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true,
-            })
-        });
-        if let Some(added) = added {
-            added.extend(rows);
-        }
-        Ok(writer::write_json(path, &json)?)
+/// Adds to a copied `tokenizer.json` the tokens that only other models have.
+fn extend_tokenizer(path: &Path, vocabulary: &Vocabulary) -> Result<(), SnapshotError> {
+    let new = vocabulary.new_tokens().map(|(id, content)| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    });
+    let new: Vec<Value> = new.collect();
+    if new.is_empty() {
+        return Ok(());
     }
+    let mut json: Map<String, Value> = files::read_json(path)?;
+    if let Some(Value::Array(added)) = json.get_mut("added_tokens") {
+        added.extend(new);
+    } else {
+        json.insert("added_tokens".to_owned(), Value::Array(new));
+    }
+    writer::write_json(path, &Value::Object(json))
 }
 
-fn set_dtype(config: &mut Map<String, Value>, dtype: Option<Dtype>) {
-    if let Some(dtype) = dtype {
-        config.remove("torch_dtype");
-        config.insert("dtype".to_owned(), json!(dtype.hugging_face_name()));
-    }
-}
-
+/// The whole folder or none of it: weights, configuration, card, and what `finish` adds.
 fn write(
     out: &Path,
     merged: &Merged<'_>,
     donor: &Path,
-    title: &str,
-    sources: &[String],
+    [title, sources]: [&str; 2],
     tell: Listener<'_>,
     edit: impl FnOnce(&mut Map<String, Value>),
+    finish: impl FnOnce(&Path) -> Result<(), SnapshotError>,
 ) -> Result<Written, Failure> {
     let told = Told { merged, n_done: AtomicUsize::new(0), tell };
-    writer::write_model_as(out, &told, donor, None, edit)?;
-    let (report, _) = merged.report();
-    writer::file_at_once(&out.join("README.md"), card(title, sources, &report).as_bytes())?;
-    Ok(Written { folder: out.to_owned(), report, n_weights: merged.infos().len() })
+    writer::folder_at_once(out, |folder| {
+        writer::write_model_files(folder, &told, donor, None, edit)?;
+        let card = card(title, sources, &merged.report().0);
+        writer::file_at_once(&folder.join("README.md"), card.as_bytes())?;
+        finish(folder)
+    })?;
+    Ok(Written { report: merged.report().0, n_weights: merged.infos().len() })
 }
 
 /// What somebody who finds the folder wants to know.
-fn card(title: &str, sources: &[String], report: &MergeReport) -> String {
+fn card(title: &str, sources: &str, report: &MergeReport) -> String {
     use std::fmt::Write;
     let mut text = format!(
         "---\ntags:\n- merge\nlibrary_name: transformers\n---\n\n# {title}\n\nMerged by finetune {} from\n\n",
         env!("CARGO_PKG_VERSION")
     );
-    for source in sources {
+    for source in sources.lines() {
         writeln!(text, "- {source}").expect("text takes what is written");
     }
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);

@@ -42,6 +42,16 @@ pub trait Weights: Sync {
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError>;
 }
 
+impl<W: Weights + ?Sized> Weights for &W {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        (**self).infos()
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        (**self).weight(name)
+    }
+}
+
 /// A model folder in the Hugging Face layout whose every file was looked at.
 #[derive(Debug)]
 pub struct Snapshot {

@@ -3,7 +3,7 @@
 //! `tokenizer.json` does the work. The names of the special tokens come from `tokenizer_config.json`
 //! or `special_tokens_map.json`, the ids at which the model stops from `generation_config.json`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
@@ -209,6 +209,11 @@ impl Tokenizer {
 
     pub fn token_of(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The id of every token by its text, added ones included.
+    pub fn vocabulary(&self) -> BTreeMap<String, usize> {
+        self.inner.get_vocab(true).into_iter().map(|(token, id)| (token, id as usize)).collect()
     }
 
     /// How many tokens there are, added ones included. Ids may have gaps and so be larger.

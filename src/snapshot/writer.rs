@@ -156,33 +156,37 @@ pub fn write_model(
     base: &Path,
     dtype: Option<Dtype>,
 ) -> Result<(), SnapshotError> {
-    write_model_as(target, weights, base, dtype, |config| {
-        if let Some(dtype) = dtype {
-            config.remove("torch_dtype");
-            config.insert("dtype".to_owned(), json!(dtype.hugging_face_name()));
-        }
+    folder_at_once(target, |folder| {
+        write_model_files(folder, weights, base, dtype, |config| set_dtype(config, dtype))?;
+        copy_side_files(base, folder)
     })
 }
 
-/// As [`write_model`], with the base's configuration changed by `edit`.
+/// Weights and `config.json` into a folder that is being filled; the configuration is the base's,
+/// changed by `edit`.
 ///
 /// # Errors
 ///
-/// As there.
-pub fn write_model_as(
-    target: &Path,
+/// A weight cannot be computed or the disk refuses.
+pub fn write_model_files(
+    folder: &Path,
     weights: &dyn Weights,
     base: &Path,
     dtype: Option<Dtype>,
     edit: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<(), SnapshotError> {
-    folder_at_once(target, |folder| {
-        write_shards(folder, weights, dtype)?;
-        let mut config: Map<String, Value> = files::read_json(&base.join("config.json"))?;
-        edit(&mut config);
-        write_json(&folder.join("config.json"), &Value::Object(config))?;
-        copy_side_files(base, folder)
-    })
+    write_shards(folder, weights, dtype)?;
+    let mut config: Map<String, Value> = files::read_json(&base.join("config.json"))?;
+    edit(&mut config);
+    write_json(&folder.join("config.json"), &Value::Object(config))
+}
+
+/// Says in a configuration which format the weights have, in transformers 5's words.
+pub fn set_dtype(config: &mut Map<String, Value>, dtype: Option<Dtype>) {
+    if let Some(dtype) = dtype {
+        config.remove("torch_dtype");
+        config.insert("dtype".to_owned(), json!(dtype.hugging_face_name()));
+    }
 }
 
 /// Copies tokenizer, template and generation settings of the base.

@@ -197,6 +197,12 @@ fn bad_merges() {
     pair("merge_pair_ignored", "tuned", "ties:0.5,density=0.2,weight=0.5");
     pair("merge_pair_no_density", "tuned", "dare_ties:0.5");
     pair("merge_pair_needs_two", "tuned", "model_stock");
+    let mut weights = std::fs::read(fixture.file("model/model.safetensors")).unwrap();
+    let last = weights.len() - 2;
+    weights[last..].copy_from_slice(&[0xc0, 0x7f]); // NaN in bf16
+    fixture.model_with("diverged", "model.safetensors", Some(&weights));
+    pair("merge_pair_not_finite", "diverged", "slerp:0.5");
+    assert!(!fixture.file("out").exists());
     let yaml = |name: &str, text: &str| {
         fixture.write("merge.yml", text);
         check(&fixture, name, &["merge", "--config", "merge.yml", "--out", "out"]);
@@ -213,6 +219,7 @@ fn bad_merges() {
     yaml("merge_yaml_no_base", &format!("merge_method: ties\n{models}"));
     yaml("merge_yaml_no_models", "merge_method: linear\n");
     yaml("merge_yaml_modules", "merge_method: linear\nmodules: {text: {models: []}}\n");
+    yaml("merge_yaml_chat_template", &format!("merge_method: linear\nchat_template: chatml\n{models}"));
     yaml("merge_yaml_dtype", &format!("merge_method: linear\ndtype: int4\n{models}"));
     yaml(
         "merge_yaml_layers",

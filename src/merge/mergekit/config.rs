@@ -19,7 +19,8 @@ pub struct Config {
     pub out_dtype: Option<String>,
     pub tokenizer_source: Option<String>,
     pub tokenizer: Option<Tokenizer>,
-    pub chat_template: Option<String>,
+    /// Another chat template for the result: not understood.
+    pub chat_template: Option<serde::de::IgnoredAny>,
     /// Several networks in one model: not understood.
     pub modules: Option<serde::de::IgnoredAny>,
 }

@@ -9,7 +9,7 @@ mod config;
 mod vocabulary;
 
 pub use config::{Config, Input, Setting, Slice, Source, Tokenizer};
-pub use vocabulary::{Respelt, Untied};
+pub use vocabulary::{Respelt, Untied, Vocabulary};
 
 use super::{Merge, MergeError, Part, Settings, find};
 use crate::snapshot::Weights;
@@ -44,6 +44,11 @@ impl Config {
         }
         if config.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.tokens.is_some()) {
             return Err(wrong("`tokenizer.tokens` is not supported; use `tokenizer.source`".to_owned()));
+        }
+        if config.chat_template.is_some() {
+            let cure =
+                "without it the result keeps that of the tokenizer's model; change the file afterwards";
+            return Err(wrong(format!("`chat_template` is not supported: {cure}")));
         }
         if config.tokenizer.is_some() && config.tokenizer_source.is_some() {
             return Err(wrong(
