@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use half::{bf16, f16, slice::HalfBitsSliceExt, slice::HalfFloatSliceExt};
 use serde::{Deserialize, Serialize};
+
+use crate::simd::vectorised;
 
 /// A floating-point format that weights are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,73 @@ impl Dtype {
         }
     }
 
+    /// Reads little-endian numbers of this format; exact.
+    ///
+    /// # Panics
+    ///
+    /// `bytes` are not those of as many numbers as `out` has.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(bytes.len(), out.len() * self.size(), "bytes and numbers do not fit");
+        match self {
+            Self::F32 => decode_f32(bytes, out),
+            Self::F16 => {
+                let bits: Vec<u16> = bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
+                bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+            }
+            Self::Bf16 => decode_bf16(bytes, out),
+        }
+    }
+
+    /// The largest number of this format.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+        }
+    }
+
+    /// Writes numbers in this format, each rounded up or down by chance so that the mean is right.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::decode`].
+    pub fn encode_stochastic(self, numbers: &[f32], mut random: impl FnMut() -> u32, out: &mut [u8]) {
+        let one = |x: &f32| {
+            let bits = x.to_bits();
+            let exponent = (bits >> 23 & 0xff) as i32 - 127;
+            // How many of the number's last bits this format lacks.
+            let dropped = match self {
+                Self::F32 => 0,
+                Self::F16 => (13 + (-14 - exponent).max(0)).min(31),
+                Self::Bf16 => 16,
+            };
+            let mask = (1u32 << dropped) - 1;
+            f32::from_bits(((bits & 0x7fff_ffff) + (random() & mask)) & !mask | bits & 0x8000_0000)
+        };
+        self.encode(&numbers.iter().map(one).collect::<Vec<_>>(), out);
+    }
+
+    /// Writes numbers in this format, rounded to nearest, ties to even.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::decode`].
+    pub fn encode(self, numbers: &[f32], out: &mut [u8]) {
+        assert_eq!(out.len(), numbers.len() * self.size(), "bytes and numbers do not fit");
+        match self {
+            Self::F32 => encode_f32(numbers, out),
+            Self::F16 => {
+                let mut bits = vec![0u16; numbers.len()];
+                bits.reinterpret_cast_mut::<f16>().convert_from_f32_slice(numbers);
+                for (out, bits) in out.as_chunks_mut().0.iter_mut().zip(bits) {
+                    *out = bits.to_le_bytes();
+                }
+            }
+            Self::Bf16 => encode_bf16(numbers, out),
+        }
+    }
+
     pub(crate) fn to_safetensors(self) -> safetensors::Dtype {
         match self {
             Self::F32 => safetensors::Dtype::F32,
@@ -55,6 +125,36 @@ impl Dtype {
             safetensors::Dtype::F16 => Some(Self::F16),
             safetensors::Dtype::BF16 => Some(Self::Bf16),
             _ => None,
+        }
+    }
+}
+
+vectorised! {
+    fn decode_f32<'a>(bytes: &'a [u8], out: &'a mut [f32]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_le_bytes(*bytes);
+        }
+    }
+
+    fn decode_bf16<'a>(bytes: &'a [u8], out: &'a mut [f32]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+        }
+    }
+
+    fn encode_f32<'a>(numbers: &'a [f32], out: &'a mut [u8]) {
+        for (out, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *out = x.to_le_bytes();
+        }
+    }
+
+    fn encode_bf16<'a>(numbers: &'a [f32], out: &'a mut [u8]) {
+        for (out, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+            let bits = x.to_bits();
+            let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+            let nan = (bits >> 16) | 0x40;
+            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+            *out = (if is_nan { nan } else { nearest } as u16).to_le_bytes();
         }
     }
 }

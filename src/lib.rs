@@ -36,5 +36,6 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod seed;
+mod simd;
 pub mod snapshot;
 pub mod train;

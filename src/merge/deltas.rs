@@ -3,11 +3,15 @@
 //! Ilharco et al., "Editing models with task arithmetic", 2022, arXiv 2212.04089, and what grew from
 //! it: the methods of the family differ in how they thin out and whether they vote.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
-use super::given::{Given, Settings, read};
-use super::select::{keep_by_chance, keep_largest, keep_ranks};
-use super::{Merge, MergedWeight};
+use super::given::{Settings, fraction, read};
+use super::select::{Kept, keep_by_chance};
+use super::whole::l1;
+use super::{Given, Merge, Rule, Whole};
+use crate::simd::vectorised;
 
 /// A method of the family with its parameters.
 #[derive(Debug, Clone)]
@@ -152,18 +156,6 @@ impl Deltas {
         settings: &Settings,
     ) -> Result<Self, String> {
         settings.with_base(1..=usize::MAX)?;
-        for key in settings.each.iter().flat_map(toml::Table::keys) {
-            // mergekit takes a density for task arithmetic too, and does nothing with it.
-            let used = match key.as_str() {
-                "gamma" => thin == Thin::Outliers,
-                "epsilon" => thin == Thin::RandomByRank,
-                "density" => thin != Thin::No,
-                _ => true,
-            };
-            if !used {
-                return Err(format!("`{key}` has no effect on this method"));
-            }
-        }
         let all: All = settings.all()?;
         let rescale = match all.rescale.unwrap_or(rescale) {
             true => Rescale::L1,
@@ -191,46 +183,61 @@ impl Deltas {
         Ok(())
     }
 
-    fn thin(&self, update: &mut [f32], share: &Share, nth: usize, given: &Given<'_>) {
-        let n = update.len();
-        let Share { density, gamma, epsilon, .. } = *share;
-        if self.thin == Thin::No || density >= 1.0 || n == 0 {
-            return;
-        }
-        let l1 = |x: &[f32]| x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
-        let before = l1(update);
-        // One stream of draws for each model.
-        let name = format!("{}#{nth}", given.name);
+    /// Which ranks of magnitude of `n` numbers are kept.
+    fn ranks(&self, share: &Share, n: usize) -> Option<Range<usize>> {
+        let Share { density, gamma, .. } = *share;
         match self.thin {
-            Thin::No => {}
-            Thin::Smallest if density <= 0.0 => update.fill(0.0),
-            Thin::Smallest => keep_largest(update, ((density * n as f64) as usize).max(1)),
+            _ if density >= 1.0 => None,
+            Thin::Smallest if density <= 0.0 => Some(0..0),
+            Thin::Smallest => Some(n - ((density * n as f64) as usize).max(1)..n),
             Thin::Outliers => {
                 let kept = (density * n as f64) as usize;
                 let from = n.saturating_sub(kept + (gamma * n as f64) as usize);
-                keep_ranks(update, from, from + kept);
+                Some(from..from + kept)
             }
+            Thin::No | Thin::Random | Thin::RandomByRank => None,
+        }
+    }
+}
+
+/// A method of the family that knows one weight's thresholds and scales.
+struct Thinned<'a> {
+    of: &'a Deltas,
+    piece_len: usize,
+    /// Of each update: which ranks it keeps, and what makes up for the rest.
+    kept: Vec<Option<Kept>>,
+    scales: Vec<f32>,
+}
+
+impl Thinned<'_> {
+    /// One update, thinned out.
+    fn update(&self, nth: usize, given: &Given<'_>) -> Vec<f32> {
+        let mut update = vec![0.0; given.len()];
+        given.update(nth, &mut update);
+        let Share { density, epsilon, .. } = self.of.each[nth];
+        if let Some(kept) = &self.kept[nth] {
+            let keys = update.clone();
+            kept.apply(given.start / self.piece_len, &keys, &mut update);
+        }
+        let inverse = self.of.rescale == Rescale::Inverse;
+        // One stream of draws for each model.
+        let name = format!("{}#{nth}", given.name);
+        let place = (self.of.seed, name.as_str(), given.start);
+        match self.of.thin {
+            _ if density >= 1.0 => {}
             Thin::Random => {
-                let scale = if self.rescale == Rescale::Inverse { 1.0 / density } else { 1.0 } as f32;
-                keep_by_chance(update, self.seed, &name, |_, x| (density as f32, x * scale));
+                let scale = if inverse { 1.0 / density } else { 1.0 } as f32;
+                keep_by_chance(&mut update, place, |_, x| (density as f32, x * scale));
             }
             Thin::RandomByRank => {
-                let chances = chances(update, given.columns, density, epsilon);
-                let inverse = self.rescale == Rescale::Inverse;
-                keep_by_chance(update, self.seed, &name, |i, x| {
+                let chances = chances(&update, given.columns, density, epsilon);
+                keep_by_chance(&mut update, place, |i, x| {
                     (chances[i], if inverse { x / chances[i] } else { x })
                 });
             }
+            Thin::No | Thin::Smallest | Thin::Outliers => {}
         }
-        if self.rescale == Rescale::L1 {
-            let after = l1(update);
-            if before >= 1e-7 && after >= 1e-7 {
-                let scale = (before / after) as f32;
-                for x in update.iter_mut() {
-                    *x *= scale;
-                }
-            }
-        }
+        update
     }
 }
 
@@ -244,38 +251,75 @@ impl Merge for Deltas {
         }
     }
 
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let mut updates = given.updates();
-        for (nth, (update, share)) in updates.iter_mut().zip(&self.each).enumerate() {
-            self.thin(update, share, nth, given);
-            let weight = share.weight as f32;
-            if weight != 1.0 {
-                for x in update.iter_mut() {
-                    *x *= weight;
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let kept = |(nth, share): (usize, &Share)| {
+            let ranks = self.ranks(share, whole.len)?;
+            Some(Kept::new(whole, &|given, out| given.update(nth, out), ranks))
+        };
+        let kept = self.each.iter().enumerate().map(kept).collect();
+        let n = self.each.len();
+        let mut thinned = Thinned { of: self, piece_len: whole.piece_len(), kept, scales: vec![1.0; n] };
+        if self.rescale == Rescale::L1 && self.thin != Thin::No {
+            // The magnitudes of each update before and after.
+            let sums = whole.sums(2 * n, |given, sums| {
+                for (nth, update) in given.updates().iter().enumerate() {
+                    sums[2 * nth] += l1(update);
+                    sums[2 * nth + 1] += l1(&thinned.update(nth, given));
+                }
+            });
+            let scale = |sums: &[f64]| match sums {
+                [before, after] if *before >= 1e-7 && *after >= 1e-7 => (before / after) as f32,
+                _ => 1.0,
+            };
+            thinned.scales = sums.chunks(2).map(scale).collect();
+        }
+        Box::new(thinned)
+    }
+}
+
+impl Rule for Thinned<'_> {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let Deltas { vote, normalize, .. } = *self.of;
+        let lambda = self.of.lambda as f32;
+        let weights: Vec<f32> = self.of.each.iter().map(|share| share.weight as f32).collect();
+        let mut updates: Vec<Vec<f32>> = (0..weights.len()).map(|nth| self.update(nth, given)).collect();
+        for ((update, scale), weight) in updates.iter_mut().zip(&self.scales).zip(&weights) {
+            if [*scale, *weight] != [1.0, 1.0] {
+                update.iter_mut().for_each(|x| *x = *x * scale * weight);
+            }
+        }
+        let all = Some(weights.iter().sum::<f32>()).filter(|all| all.abs() >= 1e-8).unwrap_or(1.0);
+        let divisor = if normalize { all } else { 1.0 };
+        match updates.as_slice() {
+            // One update always agrees with its own sign.
+            [update] => add(given.base(), update, divisor, lambda, out),
+            _ => {
+                for (i, (out, base)) in out.iter_mut().zip(given.base()).enumerate() {
+                    let (mut sum, mut divisor) = (updates.iter().map(|update| update[i]).sum::<f32>(), divisor);
+                    if vote {
+                        let positive = sum >= 0.0;
+                        let mut agreeing = 0.0;
+                        sum = 0.0;
+                        for (update, weight) in updates.iter().zip(&weights) {
+                            if update[i] != 0.0 && (update[i] > 0.0) == positive {
+                                sum += update[i];
+                                agreeing += weight;
+                            }
+                        }
+                        divisor = if normalize && agreeing != 0.0 { agreeing } else { 1.0 };
+                    }
+                    *out = base + sum / divisor * lambda;
                 }
             }
         }
-        let weights: Vec<f32> = self.each.iter().map(|share| share.weight as f32).collect();
-        let all: f32 = weights.iter().sum();
-        let all = if all.abs() < 1e-8 { 1.0 } else { all };
-        let lambda = self.lambda as f32;
-        let number = |(i, base): (usize, &f32)| {
-            let (mut sum, mut divisor) = (updates.iter().map(|update| update[i]).sum::<f32>(), all);
-            if self.vote {
-                let positive = sum >= 0.0;
-                (sum, divisor) = (0.0, 0.0);
-                for (update, weight) in updates.iter().zip(&weights) {
-                    if update[i] != 0.0 && (update[i] > 0.0) == positive {
-                        sum += update[i];
-                        divisor += weight;
-                    }
-                }
-                divisor = if divisor == 0.0 { 1.0 } else { divisor };
-            }
-            let update = if self.normalize { sum / divisor } else { sum };
-            base + update * lambda
-        };
-        given.base().iter().enumerate().map(number).collect::<Vec<_>>().into()
+    }
+}
+
+vectorised! {
+    fn add<'a>(base: &'a [f32], update: &'a [f32], divisor: f32, lambda: f32, out: &'a mut [f32]) {
+        for ((out, base), update) in out.iter_mut().zip(base).zip(update) {
+            *out = base + update / divisor * lambda;
+        }
     }
 }
 
@@ -293,12 +337,4 @@ fn chances(update: &[f32], columns: usize, density: f64, epsilon: f64) -> Vec<f3
         }
     }
     chances
-}
-
-/// That a share is one.
-pub(super) fn fraction(name: &str, value: f64) -> Result<(), String> {
-    match (0.0..=1.0).contains(&value) {
-        true => Ok(()),
-        false => Err(format!("{name} is {value}, expected 0 to 1")),
-    }
 }

@@ -1,14 +1,19 @@
-//! What a method is given: one weight of every input, and its settings.
+//! What a method is given: a piece of one weight of every input, and its settings.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// One weight of every input.
+use crate::simd::vectorised;
+
+/// A piece of one weight of every input: whole rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'a> {
     /// The weight's name on disk; it keys random choices.
     pub name: &'a str,
     /// Numbers per row: the weight's last dimension.
     pub columns: usize,
+    /// Where the piece begins in the weight, in numbers.
+    pub start: usize,
     /// Every input's numbers in row-major order, all equally many.
     pub inputs: &'a [&'a [f32]],
     /// Which input is the base.
@@ -31,21 +36,47 @@ impl<'a> Given<'a> {
         self.inputs.iter().enumerate().filter(move |(i, _)| Some(*i) != base).map(|(_, input)| *input)
     }
 
+    /// The first input that is not the base.
+    ///
+    /// # Panics
+    ///
+    /// There is none: a method that needs one says so when it is built.
+    pub fn other(&self) -> &'a [f32] {
+        self.others().next().expect("a method that needs another model was built with one")
+    }
+
     /// Every other input less the base: the task vectors.
     pub fn updates(&self) -> Vec<Vec<f32>> {
         let base = self.base();
-        let update = |other: &[f32]| other.iter().zip(base).map(|(other, base)| other - base).collect();
+        let update = |other: &[f32]| {
+            let mut update = vec![0.0; other.len()];
+            difference(other, base, &mut update);
+            update
+        };
         self.others().map(update).collect()
     }
 
-    /// How many numbers the weight has.
+    /// One of the others less the base.
+    pub fn update(&self, nth: usize, out: &mut [f32]) {
+        difference(self.others().nth(nth).expect("there are as many others"), self.base(), out);
+    }
+
+    /// How many numbers the piece has.
     pub fn len(&self) -> usize {
         self.inputs[0].len()
     }
 
-    /// Whether the weight has no numbers.
+    /// Whether the piece has no numbers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+vectorised! {
+    fn difference<'a>(a: &'a [f32], b: &'a [f32], out: &'a mut [f32]) {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = a - b;
+        }
     }
 }
 
@@ -79,9 +110,10 @@ impl Settings {
         others.map(|(_, table)| read(table.clone())).collect()
     }
 
-    /// That no model has settings of its own: the method has none.
-    pub(super) fn none_of_each(&self) -> Result<(), String> {
-        match self.each.iter().flat_map(toml::Table::keys).next() {
+    /// That no model has settings of its own but these.
+    pub(super) fn only_of_each(&self, known: &[&str]) -> Result<(), String> {
+        let mut keys = self.each.iter().flat_map(toml::Table::keys);
+        match keys.find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => Err(format!("`{key}` of a model has no effect on this method")),
         }
@@ -110,6 +142,34 @@ impl Settings {
             (low, high) => format!("{low} to {high}"),
         };
         Err(format!("it takes {wanted} models {which}, and there are {n}"))
+    }
+}
+
+/// The parameters of a method that has λ alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    /// How far from the base (0) to the tuned model (1).
+    pub lambda: f64,
+}
+
+/// The settings of a model that has a weight alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Share {
+    pub weight: f64,
+}
+
+/// The default of switches that are on.
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// That a share is one.
+pub(super) fn fraction(name: &str, value: f64) -> Result<(), String> {
+    match (0.0..=1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{name} is {value}, expected 0 to 1")),
     }
 }
 

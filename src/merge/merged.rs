@@ -1,11 +1,17 @@
 //! Weights that are merged as they are asked for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::report::{MergeReport, WeightReport};
-use super::{Given, Merge, MergedWeight};
-use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
+use rand::Rng;
+use rayon::prelude::*;
+
+use super::report::{MergeReport, Sums, WeightReport};
+use super::{Merge, Whole};
+use crate::seed;
+use crate::simd::vectorised;
+use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights};
 
 /// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
@@ -18,7 +24,27 @@ pub struct Merged<'a> {
     places: Vec<String>,
     parts: BTreeMap<String, Part>,
     infos: BTreeMap<String, WeightInfo>,
+    rounding: Rounding,
+    track: Option<Track>,
     reports: Mutex<BTreeMap<String, WeightReport>>,
+}
+
+/// How a merged number becomes one of the format it is written in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest, ties to even.
+    #[default]
+    Nearest,
+    /// Up or down by chance, so that the mean is right; the draw of a number depends on the seed,
+    /// the weight's name and the number's place.
+    Stochastic { seed: u64 },
+}
+
+/// What is noted of every weight: always the figures of its report.
+#[derive(Debug, Clone, Copy)]
+pub struct Track {
+    /// Digests of what is written, which tell equal merges.
+    pub digests: bool,
 }
 
 /// How one weight of the result is made.
@@ -52,7 +78,7 @@ impl<'a> Merged<'a> {
         let parts = base.infos().keys().map(part).collect();
         let infos = rounded_infos(base, dtype);
         let places = vec!["the base".to_owned(), "the tuned model".to_owned()];
-        Ok(Self { name, models: vec![base, tuned], places, parts, infos, reports: Mutex::default() })
+        Ok(Self::with(name, vec![base, tuned], places, parts, infos))
     }
 
     /// Sets up a merge of any models, each weight with its own part; nothing is computed yet.
@@ -93,7 +119,28 @@ impl<'a> Merged<'a> {
             let info = WeightInfo { shape: found[0].shape.clone(), dtype: dtype.unwrap_or(own) };
             infos.insert(name.clone(), info);
         }
-        Ok(Self { name, models, places, parts, infos, reports: Mutex::default() })
+        Ok(Self::with(name, models, places, parts, infos))
+    }
+
+    fn with(
+        name: String,
+        models: Vec<&'a dyn Weights>,
+        places: Vec<String>,
+        parts: BTreeMap<String, Part>,
+        infos: BTreeMap<String, WeightInfo>,
+    ) -> Self {
+        let (rounding, track) = (Rounding::Nearest, Some(Track { digests: true }));
+        Self { name, models, places, parts, infos, rounding, track, reports: Mutex::default() }
+    }
+
+    /// Rounds in another way.
+    pub fn rounded(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
+    }
+
+    /// Notes less of every weight, or nothing.
+    pub fn tracked(self, track: Option<Track>) -> Self {
+        Self { track, ..self }
     }
 
     /// What the merge did to the weights that were asked for so far.
@@ -113,40 +160,118 @@ impl Weights for Merged<'_> {
         let (Some(part), Some(info)) = (self.parts.get(name), self.infos.get(name)) else {
             return self.models[0].weight(name); // Its error names what is missing.
         };
+        let bytes = Mutex::new(vec![0; info.bytes()]);
+        self.compute(name, part, info, &|at, some| {
+            let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes[at..at + some.len()].copy_from_slice(some);
+            Ok(())
+        })?;
+        let bytes = bytes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Weight { info: info.clone(), bytes: Cow::Owned(bytes) })
+    }
+
+    fn write_to(&self, name: &str, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {
+        match (self.parts.get(name), self.infos.get(name)) {
+            (Some(part), Some(info)) if info.dtype == dtype => self.compute(name, part, info, put),
+            _ => self.weight(name)?.write_to(dtype, put),
+        }
+    }
+}
+
+/// Why a piece could not be merged.
+enum Failed {
+    /// This input has numbers that are no numbers.
+    NotFinite(usize),
+    /// The result is larger than its format holds.
+    TooLarge,
+    Put(SnapshotError),
+}
+
+impl Merged<'_> {
+    /// Merges one weight block by block, several at a time; `put` takes them in any order.
+    fn compute(&self, name: &str, part: &Part, info: &WeightInfo, put: Put<'_>) -> Result<(), SnapshotError> {
         let inputs = part.inputs.iter().map(|(model, name)| self.models[*model].weight(name));
-        let mut inputs: Vec<Weight> = inputs.collect::<Result<_, _>>()?;
+        let inputs: Vec<Weight> = inputs.collect::<Result<_, _>>()?;
+        let columns = info.shape.last().copied().unwrap_or(1);
+        let len = info.n_elements();
+        let whole = Whole { name, columns, len, inputs: &inputs, base: part.base };
         let first = part.base.unwrap_or(0);
         let equal = inputs.iter().all(|input| input.info == inputs[0].info && input.bytes == inputs[0].bytes);
-        if equal && part.method.keeps_equals() {
-            return Ok(inputs.swap_remove(first).cast(info.dtype));
-        }
-        let numbers: Vec<Vec<f32>> = inputs.iter().map(Weight::to_f32).collect();
-        for ((model, name), numbers) in part.inputs.iter().zip(&numbers) {
-            let n = numbers.iter().filter(|x| !x.is_finite()).count();
-            if n > 0 {
-                let place = self.places[*model].clone();
-                return Err(SnapshotError::NotFinite { name: name.clone(), place, n });
+        let untouched = equal && part.method.keeps_equals();
+        let end = if untouched { Some(first) } else { part.method.end(part.base) };
+        let rule = if len == 0 || end.is_some() { None } else { Some(part.method.prepare(&whole)) };
+        let track = self.track.filter(|_| !untouched);
+        let size = info.dtype.size();
+        let block = |(bytes, exact, written): &mut (Vec<u8>, Vec<f32>, Vec<f32>), block: usize| {
+            let from = block * whole.block_len();
+            let n = whole.block_len().min(len - from);
+            bytes.resize(n * size, 0);
+            let mut sums = Sums::default();
+            whole.pieces(block, |given| {
+                if let Some(input) = given.inputs.iter().position(|x| !within(x, f32::MAX)) {
+                    return Err(Failed::NotFinite(input));
+                }
+                exact.resize(given.len(), 0.0);
+                match (&rule, end) {
+                    (Some(rule), _) => rule.merge(given, exact),
+                    (None, end) => exact.copy_from_slice(given.inputs[end.unwrap_or(first)]),
+                }
+                if !within(exact, info.dtype.largest()) {
+                    return Err(Failed::TooLarge);
+                }
+                let at = given.start - from;
+                let bytes = &mut bytes[at * size..(at + given.len()) * size];
+                match self.rounding {
+                    Rounding::Nearest => info.dtype.encode(exact, bytes),
+                    Rounding::Stochastic { seed } => {
+                        let mut rng = seed::rng(seed, &format!("rounding {name}"));
+                        rng.set_word_pos(given.start as u128);
+                        info.dtype.encode_stochastic(exact, || rng.next_u32(), bytes);
+                    }
+                }
+                if track.is_some() {
+                    written.resize(given.len(), 0.0);
+                    info.dtype.decode(bytes, written);
+                    // Of two models the update is the way between them; of more, the merge's own.
+                    let after: &[f32] =
+                        if given.inputs.len() == 2 { given.inputs[1 - first.min(1)] } else { exact };
+                    sums.add(given.inputs[first], after, exact, written);
+                }
+                Ok(())
+            })?;
+            if let Some(Track { digests: true }) = track {
+                sums.digest = blake3::hash(bytes).into();
             }
-        }
-        let slices: Vec<&[f32]> = numbers.iter().map(Vec::as_slice).collect();
-        let columns = info.shape.last().copied().unwrap_or(1);
-        let (written, exact, fell_back) = match part.method.end(part.base) {
-            Some(end) => (inputs.swap_remove(end).cast(info.dtype), None, false),
-            None => {
-                let given = Given { name, columns, inputs: &slices, base: part.base };
-                let MergedWeight { values, fell_back } = part.method.merge(&given);
-                (Weight::rounded(info.shape.clone(), &values, info.dtype), Some(values), fell_back)
+            put(from * size, bytes).map_err(Failed::Put)?;
+            Ok(sums)
+        };
+        let blocks = (0..whole.n_blocks()).into_par_iter();
+        let sums: Vec<Result<Sums, Failed>> = blocks.map_init(Default::default, block).collect();
+        let sums: Vec<Sums> = sums.into_iter().collect::<Result<_, _>>().map_err(|failed| match failed {
+            Failed::Put(error) => error,
+            Failed::TooLarge => SnapshotError::TooLarge { name: name.to_owned(), dtype: info.dtype },
+            Failed::NotFinite(input) => {
+                let (model, name) = &part.inputs[input];
+                let n = inputs[input].to_f32().iter().filter(|x| !x.is_finite()).count();
+                SnapshotError::NotFinite { name: name.clone(), place: self.places[*model].clone(), n }
             }
-        };
-        // Of two models the update is the way between them; of more, the merge's own.
-        let after = match (numbers.as_slice(), &exact) {
-            ([_, _], _) => slices[1 - first.min(1)],
-            (_, Some(exact)) => exact,
-            (_, None) => slices[first],
-        };
-        let report = WeightReport::new(slices[first], after, &written, fell_back);
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
-        Ok(written)
+        })?;
+        if track.is_some() {
+            let report = WeightReport::new(&sums, rule.is_some_and(|rule| rule.fell_back()));
+            self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
+        }
+        Ok(())
+    }
+}
+
+/// Whether every magnitude is at most `largest`; NaN never is.
+fn within(x: &[f32], largest: f32) -> bool {
+    largest_magnitude(x) <= largest.to_bits()
+}
+
+vectorised! {
+    fn largest_magnitude<'a>(x: &'a [f32]) -> u32 {
+        x.iter().map(|x| x.to_bits() & 0x7fff_ffff).fold(0, u32::max)
     }
 }
 
@@ -171,6 +296,10 @@ impl Weights for Rounded<'_> {
         let weight = self.inner.weight(name)?;
         let dtype = self.infos.get(name).map_or(weight.info.dtype, |info| info.dtype);
         Ok(weight.cast(dtype))
+    }
+
+    fn write_to(&self, name: &str, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {
+        self.inner.write_to(name, dtype, put)
     }
 }
 

@@ -23,11 +23,13 @@ mod methods;
 mod report;
 mod select;
 mod sphere;
+mod whole;
 
 pub use given::{Given, Settings};
-pub use merged::{Merged, Part, Rounded};
+pub use merged::{Merged, Part, Rounded, Rounding, Track};
 pub use methods::METHODS;
 pub use report::{MergeReport, WeightReport};
+pub use whole::Whole;
 
 /// A row of the catalog.
 #[derive(Debug)]
@@ -41,22 +43,23 @@ pub struct Method {
     pub example: &'static str,
     /// From the parameters of a spec; the error says what is wrong with them.
     from_spec: fn(toml::Table) -> Result<Box<dyn Merge>, String>,
+    /// The parameters that mergekit has for each model; all others are the merge's.
+    of_models: &'static [&'static str],
     /// From mergekit's settings of one weight.
     from_settings: fn(&Settings) -> Result<Box<dyn Merge>, String>,
 }
 
 /// A method with its parameters.
 pub trait Merge: Send + Sync {
-    /// One merged weight, its numbers in the order of the inputs'.
+    /// Looks at one weight as a whole; what comes back merges any piece of it.
     ///
     /// Arithmetic is f32 or better, sums are f64 in a fixed order.
-    fn merge(&self, given: &Given<'_>) -> MergedWeight;
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_>;
 
     /// Which input the result is, bit for bit, whatever its numbers: that of λ = 0 or λ = 1.
     ///
     /// `base` is the input that is the base.
-    fn end(&self, base: Option<usize>) -> Option<usize> {
-        let _ = base;
+    fn end(&self, _base: Option<usize>) -> Option<usize> {
         None
     }
 
@@ -66,19 +69,28 @@ pub trait Merge: Send + Sync {
     }
 }
 
-/// What a method makes of one weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MergedWeight {
-    pub values: Vec<f32>,
-    /// The method had to use a straight line instead of its own rule.
-    pub fell_back: bool,
-}
+/// A method settled for one weight.
+pub trait Rule: Sync {
+    /// Merges a piece into as many numbers.
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]);
 
-impl From<Vec<f32>> for MergedWeight {
-    fn from(values: Vec<f32>) -> Self {
-        Self { values, fell_back: false }
+    /// Whether the method had to use a straight line instead of its own rule.
+    fn fell_back(&self) -> bool {
+        false
     }
 }
+
+/// Methods that need not look at the whole weight are their own rule.
+macro_rules! piecewise {
+    ($method:ty) => {
+        impl $crate::merge::Merge for $method {
+            fn prepare(&self, _whole: &$crate::merge::Whole<'_>) -> Box<dyn $crate::merge::Rule + '_> {
+                Box::new(self)
+            }
+        }
+    };
+}
+pub(crate) use piecewise;
 
 /// Why a merge cannot be made.
 #[derive(Debug, Error, Diagnostic)]
@@ -127,8 +139,27 @@ pub fn resolve(spec: &Spec) -> Result<Box<dyn Merge>, MergeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Given, METHODS, MergedWeight, resolve};
+    use super::{METHODS, Merge, Whole, resolve};
     use crate::recipe::Spec;
+    use crate::snapshot::Weight;
+
+    /// What a method makes of a base and one tuned weight, and whether it fell back to a line.
+    pub fn merged(merge: &dyn Merge, columns: usize, base: &[f32], tuned: &[f32]) -> (Vec<f32>, bool) {
+        let shape = vec![base.len() / columns, columns];
+        let inputs = [base, tuned].map(|numbers| Weight::from_f32(shape.clone(), numbers));
+        let whole = Whole { name: "w", columns, len: base.len(), inputs: &inputs, base: Some(0) };
+        let rule = merge.prepare(&whole);
+        let mut values = Vec::new();
+        for block in 0..whole.n_blocks() {
+            let _: Result<(), ()> = whole.pieces(block, |given| {
+                let mut out = vec![0.0; given.len()];
+                rule.merge(given, &mut out);
+                values.extend(out);
+                Ok(())
+            });
+        }
+        (values, rule.fell_back())
+    }
 
     fn weights(seed: u32) -> Vec<f32> {
         let value = |i: u32| {
@@ -138,11 +169,10 @@ mod tests {
     }
 
     /// Every method for a base and one tuned model merges these two.
-    fn each(base: &[f32], tuned: &[f32], check: impl Fn(&str, MergedWeight)) {
+    fn each(base: &[f32], tuned: &[f32], check: impl Fn(&str, &[f32])) {
         for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
             let merge = resolve(&method.example.parse().unwrap()).unwrap();
-            let given = Given { name: "w", columns: 16, inputs: &[base, tuned], base: Some(0) };
-            check(method.name, merge.merge(&given));
+            check(method.name, &merged(merge.as_ref(), 16, base, tuned).0);
         }
     }
 
@@ -150,7 +180,7 @@ mod tests {
     fn a_model_merged_with_itself_is_itself() {
         let base = weights(1);
         each(&base, &base, |name, merged| {
-            for (merged, base) in merged.values.iter().zip(&base) {
+            for (merged, base) in merged.iter().zip(&base) {
                 assert!((merged - base).abs() <= 1e-6, "{name}: {merged} is not {base}");
             }
         });
@@ -161,7 +191,7 @@ mod tests {
         let (some, zero) = (weights(1), vec![0.0; 256]);
         let opposite: Vec<f32> = some.iter().map(|x| -x).collect();
         for (base, tuned) in [(&some, &zero), (&zero, &some), (&zero, &zero), (&some, &opposite)] {
-            each(base, tuned, |name, merged| assert!(merged.values.iter().all(|x| x.is_finite()), "{name}"));
+            each(base, tuned, |name, merged| assert!(merged.iter().all(|x| x.is_finite()), "{name}"));
         }
     }
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::snapshot::Weight;
-use crate::snapshot::files::hex;
+use crate::simd::vectorised;
 
 /// What a merge did to one weight.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WeightReport {
     /// ‖tuned − base‖ / ‖base‖.
     pub relative_update: f64,
     /// Between base and tuned as vectors, in degrees.
     pub angle_degrees: f64,
+    /// The share of the merge's own change of the base that rounding left, along that change.
+    pub survived: f64,
     /// The share of the update that the merged weight holds after rounding, along the update:
     /// what λ came to.
     pub effective_lambda: f64,
@@ -22,21 +22,116 @@ pub struct WeightReport {
     pub unchanged: f64,
     /// The method used a straight line instead of its own rule.
     pub fell_back: bool,
-    /// SHA-256 of the weight as written.
+    /// BLAKE3 over those of the weight's blocks as written.
     #[serde(skip)]
-    sha256: [u8; 32],
-    #[serde(skip)]
+    digest: [u8; 32],
     sums: Sums,
 }
 
-/// What a mean over weights needs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sums {
+/// What a mean over weights needs; sums over the numbers of a weight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    n: f64,
+    /// Numbers that are the base's after rounding.
+    same: f64,
+    /// Squares of the base, of the update, and their product.
     base: f64,
     update: f64,
+    base_update: f64,
+    /// The update times what was written of it.
     along: f64,
-    n: f64,
-    same: f64,
+    /// Squares of the merge's own change before rounding, and times what was written of it.
+    change: f64,
+    change_written: f64,
+    /// BLAKE3 of a block as written.
+    #[serde(skip)]
+    pub digest: [u8; 32],
+}
+
+impl Sums {
+    /// Adds some numbers of the base, of the tuned model, of the merge before rounding and after.
+    pub fn add(&mut self, base: &[f32], tuned: &[f32], exact: &[f32], written: &[f32]) {
+        let sums = sums_of(base, tuned, exact, written);
+        self.n += base.len() as f64;
+        let own = [
+            &mut self.same,
+            &mut self.base,
+            &mut self.update,
+            &mut self.base_update,
+            &mut self.along,
+            &mut self.change,
+            &mut self.change_written,
+        ];
+        own.into_iter().zip(sums).for_each(|(own, sum)| *own += sum);
+    }
+
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            n: self.n + other.n,
+            same: self.same + other.same,
+            base: self.base + other.base,
+            update: self.update + other.update,
+            base_update: self.base_update + other.base_update,
+            along: self.along + other.along,
+            change: self.change + other.change,
+            change_written: self.change_written + other.change_written,
+            digest: self.digest,
+        }
+    }
+
+    fn relative_update(&self) -> f64 {
+        ratio(self.update, self.base).sqrt()
+    }
+
+    /// By the part of the update across the base, which stays exact for small angles.
+    fn angle_degrees(&self) -> f64 {
+        let across = self.update - ratio(self.base_update * self.base_update, self.base);
+        let along = ratio(self.base + self.base_update, self.base.sqrt());
+        if self.base > 0.0 { across.max(0.0).sqrt().atan2(along).to_degrees() } else { 0.0 }
+    }
+}
+
+const LANES: usize = 8;
+
+vectorised! {
+    /// The sums of [`Sums`] from `same` on, in its order.
+    fn sums_of<'a>(base: &'a [f32], tuned: &'a [f32], exact: &'a [f32], written: &'a [f32]) -> [f64; 7] {
+        let mut sums = [[0.0f64; LANES]; 7];
+        let ((b, b_rest), (t, t_rest)) = (base.as_chunks::<LANES>(), tuned.as_chunks::<LANES>());
+        let ((e, e_rest), (w, w_rest)) = (exact.as_chunks::<LANES>(), written.as_chunks::<LANES>());
+        for (((b, t), e), w) in b.iter().zip(t).zip(e).zip(w) {
+            add_lanes(&mut sums, b, t, e, w);
+        }
+        // Lanes filled up with zeros add one number each that is "the same".
+        let fill = |rest: &[f32]| std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0.0));
+        if !b_rest.is_empty() {
+            add_lanes(&mut sums, &fill(b_rest), &fill(t_rest), &fill(e_rest), &fill(w_rest));
+            sums[0][0] -= (LANES - b_rest.len()) as f64;
+        }
+        sums.map(|lanes| lanes.iter().sum::<f64>())
+    }
+}
+
+#[inline(always)]
+fn add_lanes(
+    sums: &mut [[f64; LANES]; 7],
+    base: &[f32; LANES],
+    tuned: &[f32; LANES],
+    exact: &[f32; LANES],
+    written: &[f32; LANES],
+) {
+    for i in 0..LANES {
+        let b = f64::from(base[i]);
+        let (update, change, step) =
+            (f64::from(tuned[i]) - b, f64::from(exact[i]) - b, f64::from(written[i]) - b);
+        sums[0][i] += if step == 0.0 { 1.0 } else { 0.0 };
+        sums[1][i] += b * b;
+        sums[2][i] += update * update;
+        sums[3][i] += b * update;
+        sums[4][i] += update * step;
+        sums[5][i] += change * change;
+        sums[6][i] += change * step;
+    }
 }
 
 /// What a merge did to a whole model.
@@ -52,34 +147,31 @@ pub struct MergeReport {
     pub fell_back: usize,
     /// Over all touched weights together.
     pub relative_update: f64,
+    pub survived: f64,
     pub effective_lambda: f64,
     pub unchanged: f64,
     /// The largest angle of a weight, in degrees.
     pub largest_angle_degrees: f64,
-    /// SHA-256 over the touched weights as written: equal digests are equal models.
-    pub sha256: String,
+    /// BLAKE3 over the touched weights as written: equal digests are equal models.
+    pub blake3: String,
 }
 
 impl WeightReport {
-    /// Compares the merged weight, as written, with both ends.
-    pub(super) fn new(base: &[f32], tuned: &[f32], merged: &Weight<'_>, fell_back: bool) -> Self {
-        let written = merged.to_f32();
-        let mut sums = Sums { base: dot(base, base), n: base.len() as f64, ..Sums::default() };
-        for ((base, tuned), written) in base.iter().zip(tuned).zip(&written) {
-            let update = f64::from(*tuned) - f64::from(*base);
-            sums.update += update * update;
-            sums.along += update * (f64::from(*written) - f64::from(*base));
-            sums.same += f64::from(u8::from(written == base));
+    /// Adds up the blocks of a weight, in order.
+    pub(super) fn new(blocks: &[Sums], fell_back: bool) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for block in blocks {
+            hasher.update(&block.digest);
         }
-        let norms = (sums.base * dot(tuned, tuned)).sqrt();
-        let cos = if norms > 0.0 { (dot(base, tuned) / norms).clamp(-1.0, 1.0) } else { 1.0 };
+        let sums = blocks.iter().fold(Sums::default(), Sums::plus);
         Self {
-            relative_update: ratio(sums.update, sums.base).sqrt(),
-            angle_degrees: cos.acos().to_degrees(),
+            relative_update: sums.relative_update(),
+            angle_degrees: sums.angle_degrees(),
+            survived: ratio(sums.change_written, sums.change),
             effective_lambda: ratio(sums.along, sums.update),
             unchanged: ratio(sums.same, sums.n),
             fell_back,
-            sha256: Sha256::digest(&merged.bytes).into(),
+            digest: hasher.finalize().into(),
             sums,
         }
     }
@@ -88,52 +180,27 @@ impl WeightReport {
 impl MergeReport {
     /// Sums up the touched weights of a merge.
     pub(super) fn new(merge: &str, reports: &BTreeMap<String, WeightReport>, untouched: usize) -> Self {
-        let mut digest = Sha256::new();
+        let mut digest = blake3::Hasher::new();
         for (name, report) in reports {
-            digest.update(name);
-            digest.update(report.sha256);
+            digest.update(name.as_bytes()).update(&report.digest);
         }
         let weights = reports.values();
-        let total = weights.clone().fold(Sums::default(), |sum, weight| Sums {
-            base: sum.base + weight.sums.base,
-            update: sum.update + weight.sums.update,
-            along: sum.along + weight.sums.along,
-            n: sum.n + weight.sums.n,
-            same: sum.same + weight.sums.same,
-        });
+        let total = weights.clone().fold(Sums::default(), |sum, weight| sum.plus(&weight.sums));
         Self {
             merge: merge.to_owned(),
             touched: weights.clone().count(),
             untouched,
             fell_back: weights.clone().filter(|weight| weight.fell_back).count(),
-            relative_update: ratio(total.update, total.base).sqrt(),
+            relative_update: total.relative_update(),
+            survived: ratio(total.change_written, total.change),
             effective_lambda: ratio(total.along, total.update),
             unchanged: ratio(total.same, total.n),
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
-            sha256: hex(&digest.finalize()),
+            blake3: digest.finalize().to_hex().to_string(),
         }
     }
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
-}
-
-/// The inner product, summed in f64 in a fixed order.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    // Eight running sums: independent additions that the processor can overlap, always the same ones.
-    let mut sums = [0.0f64; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += f64::from(*a) * f64::from(*b);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }

@@ -137,7 +137,7 @@ impl<'a> Asking<'a> {
     ) -> Result<(), Failure> {
         let mut twin = None;
         for other in earlier {
-            if other.figures()?.is_some_and(|other| other.sha256 == figures.sha256) {
+            if other.figures()?.is_some_and(|other| other.blake3 == figures.blake3) {
                 twin = Some(other);
             }
         }

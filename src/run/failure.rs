@@ -4,6 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::folder::FolderError;
+use super::merge::VerifyError;
 use super::selftest::SelftestError;
 use super::sources::SourceError;
 use crate::data::DataError;
@@ -45,6 +46,7 @@ pub enum Failure {
     Train(#[from] TrainError),
     Folder(#[from] FolderError),
     Selftest(#[from] SelftestError),
+    Verify(#[from] VerifyError),
     Stopped(#[from] Stopped),
 }
 

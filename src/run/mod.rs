@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 mod answers;
 mod asking;
 pub mod chat;
+mod digests;
 pub mod evaluate;
 pub mod failure;
 pub mod folder;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::dtype::Dtype;
+
 /// Why a model folder, one of its files or one of its weights cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum SnapshotError {
@@ -50,6 +52,9 @@ pub enum SnapshotError {
         help("a model that diverged cannot be merged; take an earlier checkpoint")
     )]
     NotFinite { name: String, place: String, n: usize },
+    #[error("weight `{name}` has merged numbers that {dtype} cannot hold")]
+    #[diagnostic(code(snapshot::too_large), help("write it as f32 or bf16, with `--out-dtype`"))]
+    TooLarge { name: String, dtype: Dtype },
     #[error("weight `{name}` is missing from `{place}`")]
     #[diagnostic(code(snapshot::missing_weight), help("{help}"))]
     MissingWeight { name: String, place: String, help: String },

@@ -180,6 +180,21 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     serde_json::from_slice(&text).map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })
 }
 
+/// The safetensors files of a folder, by name: a model's or an adapter's.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+    let unreadable = |source| SnapshotError::Unreadable { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    Ok(paths)
+}
+
 /// The SHA-256 of each file, in hexadecimal, by the label it is given.
 ///
 /// # Errors

@@ -40,7 +40,19 @@ pub trait Weights: Sync {
     ///
     /// There is no such weight, or computing it failed.
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError>;
+
+    /// Hands the weight's bytes as `dtype` to `put`, part by part and in any order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::weight`], and what `put` returns.
+    fn write_to(&self, name: &str, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {
+        self.weight(name)?.write_to(dtype, put)
+    }
 }
+
+/// Takes some bytes of a weight and where they begin in it.
+pub type Put<'a> = &'a (dyn Fn(usize, &[u8]) -> Result<(), SnapshotError> + Sync);
 
 impl<W: Weights + ?Sized> Weights for &W {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
@@ -49,6 +61,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
         (**self).weight(name)
+    }
+
+    fn write_to(&self, name: &str, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {
+        (**self).write_to(name, dtype, put)
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::{Put, SnapshotError};
 use crate::dtype::Dtype;
-use half::slice::HalfFloatSliceExt;
-use half::vec::HalfFloatVecExt;
-use half::{bf16, f16};
 
 /// What is known of a weight before it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,23 +40,40 @@ impl<'a> Weight<'a> {
 
     /// The numbers rounded to `dtype`: to nearest, ties to even.
     pub fn rounded(shape: Vec<usize>, values: &[f32], dtype: Dtype) -> Weight<'static> {
-        let bytes = match dtype {
-            Dtype::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Dtype::F16 => little_endian(&Vec::<f16>::from_f32_slice(values), f16::to_le_bytes),
-            Dtype::Bf16 => little_endian(&Vec::<bf16>::from_f32_slice(values), bf16::to_le_bytes),
-        };
+        let mut bytes = vec![0; values.len() * dtype.size()];
+        dtype.encode(values, &mut bytes);
         Weight { info: WeightInfo { shape, dtype }, bytes: Cow::Owned(bytes) }
     }
 
     /// The numbers as f32; exact for every stored format.
     pub fn to_f32(&self) -> Vec<f32> {
-        match self.info.dtype {
-            Dtype::F32 => {
-                self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        let mut values = vec![0.0; self.bytes.len() / self.info.dtype.size()];
+        self.info.dtype.decode(&self.bytes, &mut values);
+        values
+    }
+
+    /// Hands the bytes as `dtype` to `put`, part by part.
+    ///
+    /// # Errors
+    ///
+    /// What `put` returns.
+    pub fn write_to(&self, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {
+        const PART: usize = 1 << 18;
+        let size = self.info.dtype.size();
+        let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
+        for (nth, part) in self.bytes.chunks(PART * size).enumerate() {
+            let at = nth * PART * dtype.size();
+            if dtype == self.info.dtype {
+                put(at, part)?;
+                continue;
             }
-            Dtype::F16 => halves(&self.bytes, f16::from_le_bytes).to_f32_vec(),
-            Dtype::Bf16 => halves(&self.bytes, bf16::from_le_bytes).to_f32_vec(),
+            numbers.resize(part.len() / size, 0.0);
+            self.info.dtype.decode(part, &mut numbers);
+            bytes.resize(numbers.len() * dtype.size(), 0);
+            dtype.encode(&numbers, &mut bytes);
+            put(at, &bytes)?;
         }
+        Ok(())
     }
 
     /// The same numbers in another format, untouched when it is the same.
@@ -68,14 +83,6 @@ impl<'a> Weight<'a> {
         }
         Weight::rounded(self.info.shape.clone(), &self.to_f32(), dtype)
     }
-}
-
-fn halves<T>(bytes: &[u8], read: impl Fn([u8; 2]) -> T) -> Vec<T> {
-    bytes.chunks_exact(2).map(|b| read([b[0], b[1]])).collect()
-}
-
-fn little_endian<T: Copy>(values: &[T], write: impl Fn(T) -> [u8; 2]) -> Vec<u8> {
-    values.iter().flat_map(|x| write(*x)).collect()
 }
 
 #[cfg(test)]
@@ -88,6 +95,29 @@ mod tests {
         let values = [1.0, 1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), -0.0];
         let back = Weight::rounded(vec![4], &values, Dtype::Bf16).to_f32();
         assert_eq!(back, [1.0, 1.0, 1.0 + 2f32.powi(-6), -0.0]);
+    }
+
+    #[test]
+    fn every_bf16_and_f16_survives_reading_and_writing() {
+        for dtype in [Dtype::Bf16, Dtype::F16] {
+            let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+            let mut numbers = vec![0.0; 1 << 16];
+            dtype.decode(&bytes, &mut numbers);
+            let mut back = vec![0; bytes.len()];
+            dtype.encode(&numbers, &mut back);
+            let same = bytes.chunks(2).zip(back.chunks(2)).zip(&numbers);
+            assert!(same.clone().all(|((a, b), x)| x.is_nan() || a == b), "{dtype}");
+            let reference = |x: &f32| match dtype {
+                Dtype::F16 => f64::from(half::f16::from_f32(*x)),
+                _ => f64::from(half::bf16::from_f32(*x)),
+            };
+            let between: Vec<f32> = numbers.iter().map(|x| x * 1.003).collect();
+            let rounded = Weight::rounded(vec![between.len()], &between, dtype).to_f32();
+            for (x, rounded) in between.iter().zip(rounded) {
+                let expected = reference(x);
+                assert!(f64::from(rounded) == expected || expected.is_nan() && rounded.is_nan(), "{dtype} {x}");
+            }
+        }
     }
 
     #[test]

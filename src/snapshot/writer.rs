@@ -1,12 +1,12 @@
 //! Any weights to a model folder in the Hugging Face layout, whole or not at all.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::View;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::{Dtype, SnapshotError, WeightInfo, Weights, files};
@@ -84,36 +84,6 @@ pub fn file_at_once(path: &Path, contents: &[u8]) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// One weight that is computed when its turn to be written comes.
-struct Lazy<'a> {
-    weights: &'a dyn Weights,
-    name: &'a str,
-    info: &'a WeightInfo,
-    dtype: Dtype,
-    failed: &'a RefCell<Option<SnapshotError>>,
-}
-
-impl View for Lazy<'_> {
-    fn dtype(&self) -> safetensors::Dtype {
-        self.dtype.to_safetensors()
-    }
-    fn shape(&self) -> &[usize] {
-        &self.info.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.weights.weight(self.name) {
-            Ok(weight) => weight.cast(self.dtype).bytes,
-            Err(error) => {
-                self.failed.borrow_mut().get_or_insert(error);
-                Cow::Owned(vec![0; self.data_len()])
-            }
-        }
-    }
-    fn data_len(&self) -> usize {
-        self.info.n_elements() * self.dtype.size()
-    }
-}
-
 /// Writes weights to one safetensors file, each computed when its turn comes.
 ///
 /// # Errors
@@ -125,21 +95,76 @@ pub fn write_file(
     names: &[&str],
     dtype: Option<Dtype>,
 ) -> Result<(), SnapshotError> {
-    let failed = RefCell::new(None);
-    let views = names.iter().map(|name| {
-        let info = &weights.infos()[*name];
-        let dtype = dtype.unwrap_or(info.dtype);
-        (*name, Lazy { weights, name, info, dtype, failed: &failed })
-    });
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let written = safetensors::serialize_to_file(views.collect::<Vec<_>>(), Some(metadata), path);
-    if let Some(error) = failed.into_inner() {
-        return Err(error);
+    let unwritable = |source| SnapshotError::Unwritable { path: path.to_owned(), source };
+    let other = |error: String| unwritable(io::Error::other(error));
+    // Wide formats first, then by name, as safetensors' own writer orders them.
+    let of = |name: &str| dtype.unwrap_or(weights.infos()[name].dtype);
+    let mut names = names.to_vec();
+    names.sort_by_key(|name| (Reverse(of(name).to_safetensors()), *name));
+    let (mut tensors, mut end) = (Vec::new(), 0);
+    for name in &names {
+        let (shape, start) = (weights.infos()[*name].shape.clone(), end);
+        end += weights.infos()[*name].n_elements() * of(name).size();
+        let info = TensorInfo { dtype: of(name).to_safetensors(), shape, data_offsets: (start, end) };
+        tensors.push(((*name).to_owned(), info));
     }
-    written.map_err(|error| SnapshotError::Unwritable {
-        path: path.to_owned(),
-        source: std::io::Error::other(error.to_string()),
-    })
+    let starts: Vec<usize> = tensors.iter().map(|(_, info)| info.data_offsets.0).collect();
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), tensors).map_err(|error| other(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| other(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    let first = length.len() + header.len();
+
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(unwritable)?;
+    place::reserve(&file, (first + end) as u64).map_err(unwritable)?;
+    let write = |bytes: &[u8], at: usize| place::write_at(&file, bytes, at as u64).map_err(unwritable);
+    write(&length, 0)?;
+    write(&header, length.len())?;
+    for (name, start) in names.iter().zip(starts) {
+        weights.write_to(name, of(name), &|at, bytes| write(bytes, first + start + at))?;
+    }
+    Ok(())
+}
+
+/// Writing at a place of a file, from several threads.
+#[cfg(unix)]
+mod place {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        file.write_all_at(bytes, at)
+    }
+
+    /// Takes the whole space at once: a disk that is too full says so before any work.
+    pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(file, FallocateFlags::empty(), 0, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(length),
+            done => Ok(done?),
+        }
+    }
+}
+#[cfg(windows)]
+mod place {
+    use std::fs::File;
+    use std::io;
+    use std::os::windows::fs::FileExt;
+
+    pub fn write_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let n = file.seek_write(bytes, at)?;
+            (bytes, at) = (&bytes[n..], at + n as u64);
+        }
+        Ok(())
+    }
+
+    pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
 }
 
 /// Writes a whole model folder: weights in shards, `config.json` and the base's tokenizer files.

@@ -6,7 +6,7 @@ mod golden {
     use std::path::{Path, PathBuf};
 
     use finetune::merge::METHODS;
-    use finetune::run::merge::merge_config;
+    use finetune::run::merge::{Models, Options, Request, write};
     use finetune::snapshot::{Dtype, WeightFiles, Weights};
     use serde_json::Value;
 
@@ -126,7 +126,9 @@ mod golden {
         let text = std::fs::read_to_string(&path).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        merge_config(&path, root, &out, row["seed"].as_u64().unwrap(), &|_, _| ())
+        let models = Models::of_file(&path, root).unwrap();
+        let request = Request { models, seed: row["seed"].as_u64().unwrap(), stochastic: false };
+        write(&request, &out, Options { statistics: true, digests: true, tell: &|_, _| () })
             .unwrap_or_else(|e| panic!("{id}: {e}"));
         let words = text.split(|c: char| c.is_whitespace() || "{},".contains(c));
         let mut inputs: Vec<PathBuf> =

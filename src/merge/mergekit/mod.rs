@@ -219,13 +219,10 @@ impl Planner<'_> {
         let base = self.base.and_then(|base| inputs.iter().position(|(model, ..)| *model == base));
         let mut settings = Settings { base, seed: self.seed, ..Settings::default() };
         // A setting that only one model has is that model's; the rest is the merge's.
-        let of_models = |key: &str| ["weight", "density", "gamma", "epsilon", "scale"].contains(&key);
+        let of_models = |key: &str| method.of_models.contains(&key);
         let shared = [&slice.parameters, &self.config.parameters];
-        let epsilon_is_shared = self.config.merge_method.starts_with("ram");
         for scope in shared.into_iter().rev() {
-            for (key, setting) in
-                scope.iter().filter(|(key, _)| !of_models(key) || (epsilon_is_shared && *key == "epsilon"))
-            {
+            for (key, setting) in scope.iter().filter(|(key, _)| !of_models(key)) {
                 if let Some(value) = setting.value(name, t) {
                     settings.all.insert(key.clone(), value);
                 }
@@ -236,9 +233,7 @@ impl Planner<'_> {
             let own = source.map(|source| &source.parameters);
             for scope in own.into_iter().chain(shared).rev() {
                 let is_own = own.is_some_and(|own| std::ptr::eq(own, scope));
-                for (key, setting) in
-                    scope.iter().filter(|(key, _)| is_own || (of_models(key) && !epsilon_is_shared))
-                {
+                for (key, setting) in scope.iter().filter(|(key, _)| is_own || of_models(key)) {
                     if let Some(value) = setting.value(input, t) {
                         table.insert(key.clone(), value);
                     }
@@ -246,7 +241,8 @@ impl Planner<'_> {
             }
             settings.each.push(table);
         }
-        let merge = (method.from_settings)(&settings).map_err(|why| MergeError::Config {
+        let merge = settings.only_of_each(method.of_models).and_then(|()| (method.from_settings)(&settings));
+        let merge = merge.map_err(|why| MergeError::Config {
             path: self.path.to_owned(),
             why: format!("`{}` of `{name}`: {why}", method.name),
         })?;

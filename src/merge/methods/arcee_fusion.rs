@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
-use crate::merge::select::quantile;
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::select::ranked;
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const ARCEE_FUSION: Method = Method {
     name: "arcee_fusion",
@@ -12,8 +12,8 @@ pub(super) const ARCEE_FUSION: Method = Method {
     source: "mergekit",
     example: "arcee_fusion",
     from_spec: |parameters| Ok(Box::new(read::<Fusion>(parameters)?)),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=1)?;
         Ok(Box::new(settings.all::<Fusion>()?))
     },
@@ -24,26 +24,35 @@ pub(super) const ARCEE_FUSION: Method = Method {
 struct Fusion {}
 
 impl Merge for Fusion {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let base = given.base();
-        let Some(tuned) = given.others().next() else { return base.to_vec().into() };
-        let mut importance = Vec::with_capacity(base.len());
-        let columns = given.columns.max(1);
-        for (base, tuned) in base.chunks(columns).zip(tuned.chunks(columns)) {
-            let divergence = divergence(tuned, base);
-            importance.extend(base.iter().zip(tuned).map(|(base, tuned)| (tuned - base).abs() * divergence));
-        }
-        if importance.is_empty() {
-            return Vec::new().into();
-        }
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
         // Over all numbers, where the peer samples a million of a larger weight.
-        let place = |share: f64| quantile(&importance, (share * (importance.len() - 1) as f64) as usize);
-        let threshold = place(0.5) + 1.5 * (place(0.75) - place(0.25));
-        let number = |((base, tuned), importance): ((&f32, &f32), &f32)| match *importance >= threshold {
-            true => base + (tuned - base),
-            false => *base,
-        };
-        base.iter().zip(tuned).zip(&importance).map(number).collect::<Vec<_>>().into()
+        let places = [0.25, 0.5, 0.75].map(|share| (share * (whole.len - 1) as f64) as usize);
+        let found = ranked(whole, &importance, &places);
+        Box::new(Threshold(found[1].0 + 1.5 * (found[2].0 - found[0].0)))
+    }
+}
+
+/// From this importance on a number is taken over.
+struct Threshold(f32);
+
+impl Rule for Threshold {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        importance(given, out);
+        for ((out, base), tuned) in out.iter_mut().zip(given.base()).zip(given.other()) {
+            *out = if *out >= self.0 { base + (tuned - base) } else { *base };
+        }
+    }
+}
+
+/// How far each number moved, times how much its row changed.
+fn importance(given: &Given<'_>, out: &mut [f32]) {
+    let columns = given.columns.max(1);
+    let rows = given.base().chunks(columns).zip(given.other().chunks(columns));
+    for ((base, tuned), out) in rows.zip(out.chunks_mut(columns)) {
+        let divergence = divergence(tuned, base);
+        for ((out, base), tuned) in out.iter_mut().zip(base).zip(tuned) {
+            *out = (tuned - base).abs() * divergence;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) const BREADCRUMBS: Method = Method {
     source: SOURCE,
     example: "breadcrumbs:0.5,density=0.9,gamma=0.01",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Outliers, parameters)?)),
+    of_models: &["weight", "density", "gamma"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::Outliers, false, false, false, settings)?))
     },
@@ -22,6 +23,7 @@ pub(super) const BREADCRUMBS_TIES: Method = Method {
     source: SOURCE,
     example: "breadcrumbs_ties:0.5,density=0.9,gamma=0.01",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Outliers, parameters)?)),
+    of_models: &["weight", "density", "gamma"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::Outliers, true, false, false, settings)?))
     },

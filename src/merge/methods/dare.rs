@@ -11,6 +11,7 @@ pub(super) const DARE_LINEAR: Method = Method {
     source: SOURCE,
     example: "dare_linear:0.5,density=0.5",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
+    of_models: &["weight", "density"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::Random, false, false, true, settings)?))
     },
@@ -22,5 +23,6 @@ pub(super) const DARE_TIES: Method = Method {
     source: SOURCE,
     example: "dare_ties:0.5,density=0.5",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
+    of_models: &["weight", "density"],
     from_settings: |settings| Ok(Box::new(Deltas::from_settings(Thin::Random, true, false, true, settings)?)),
 };

@@ -11,6 +11,7 @@ pub(super) const DELLA: Method = Method {
     source: SOURCE,
     example: "della:0.5,density=0.5,epsilon=0.1",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
+    of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::RandomByRank, true, true, true, settings)?))
     },
@@ -22,6 +23,7 @@ pub(super) const DELLA_LINEAR: Method = Method {
     source: SOURCE,
     example: "della_linear:0.5,density=0.5,epsilon=0.1",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
+    of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::RandomByRank, false, false, true, settings)?))
     },

@@ -4,8 +4,9 @@
 
 use serde::Deserialize;
 
-use crate::merge::given::{Given, read};
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::given::read;
+use crate::merge::sphere::{Combination, inner, norm};
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const KARCHER: Method = Method {
     name: "karcher",
@@ -13,8 +14,8 @@ pub(super) const KARCHER: Method = Method {
     source: "arXiv 2603.04972",
     example: "karcher",
     from_spec: |parameters| Ok(Box::new(read::<Karcher>(parameters)?)),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.inputs(1..=usize::MAX)?;
         Ok(Box::new(settings.all::<Karcher>()?))
     },
@@ -37,59 +38,63 @@ fn small() -> f64 {
 }
 
 impl Merge for Karcher {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let [one] = given.inputs else { return self.mean(given.inputs).into() };
-        one.to_vec().into()
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let scales = match whole.inputs.len() {
+            1 => vec![1.0],
+            _ => self.mean(&whole.products(false)),
+        };
+        Box::new(Combination { scales, fell_back: false })
     }
 }
 
 impl Karcher {
-    fn mean(&self, inputs: &[&[f32]]) -> Vec<f32> {
-        let norms: Vec<f64> = inputs.iter().map(|x| norm(x.iter().map(|x| f64::from(*x)))).collect();
-        let units: Vec<Vec<f64>> = inputs
-            .iter()
-            .zip(&norms)
-            .filter(|(_, norm)| **norm > self.tol)
-            .map(|(x, norm)| x.iter().map(|x| f64::from(*x) / norm).collect())
-            .collect();
-        let Some(first) = units.first() else { return vec![0.0; inputs[0].len()] };
-        let share = 1.0 / units.len() as f64;
-        let mut mean: Vec<f64> = (0..first.len()).map(|i| units.iter().map(|u| u[i] * share).sum()).collect();
-        let length = norm(mean.iter().copied());
-        match length < self.tol {
-            true => mean.clone_from(first),
-            false => mean.iter_mut().for_each(|x| *x /= length),
+    /// What each input is multiplied with, told from their inner products.
+    ///
+    /// All vectors on the way are combinations of the inputs' directions: their numbers are enough.
+    fn mean(&self, products: &[Vec<f64>]) -> Vec<f64> {
+        let norms: Vec<f64> = products.iter().enumerate().map(|(i, row)| row[i].sqrt()).collect();
+        let used: Vec<usize> = (0..norms.len()).filter(|i| norms[*i] > self.tol).collect();
+        let mut scales = vec![0.0; norms.len()];
+        if used.is_empty() {
+            return scales;
+        }
+        let unit = |i: &usize, j: &usize| products[*i][*j] / (norms[*i] * norms[*j]);
+        let units: Vec<Vec<f64>> = used.iter().map(|i| used.iter().map(|j| unit(i, j)).collect()).collect();
+        let share = 1.0 / used.len() as f64;
+        let mut mean = vec![share; used.len()];
+        let length = norm(&units, &mean);
+        if length < self.tol {
+            mean.fill(0.0);
+            mean[0] = 1.0;
+        } else {
+            mean.iter_mut().for_each(|x| *x /= length);
         }
         for _ in 0..self.max_iter {
             let mut tangent = vec![0.0; mean.len()];
-            for unit in &units {
-                let cos = mean.iter().zip(unit).map(|(m, u)| m * u).sum::<f64>().clamp(-1.0, 1.0);
+            for (i, row) in units.iter().enumerate() {
+                let cos = inner(row, &mean).clamp(-1.0, 1.0);
                 let angle = cos.acos();
                 if angle < self.tol {
                     continue;
                 }
                 let scale = share * angle / angle.sin();
-                for ((tangent, unit), mean) in tangent.iter_mut().zip(unit).zip(&mean) {
-                    *tangent += scale * (unit - cos * mean);
-                }
+                tangent[i] += scale;
+                tangent.iter_mut().zip(&mean).for_each(|(tangent, mean)| *tangent -= scale * cos * mean);
             }
-            let step = norm(tangent.iter().copied());
+            let step = norm(&units, &tangent);
             if step < self.tol {
                 break;
             }
             for (mean, tangent) in mean.iter_mut().zip(&tangent) {
                 *mean = step.cos() * *mean + step.sin() * tangent / step;
             }
-            let length = norm(mean.iter().copied());
-            for x in &mut mean {
-                *x /= length;
-            }
+            let length = norm(&units, &mean);
+            mean.iter_mut().for_each(|x| *x /= length);
         }
         let size = norms.iter().sum::<f64>() / norms.len() as f64;
-        mean.iter().map(|x| (x * size) as f32).collect()
+        for (i, mean) in used.iter().zip(mean) {
+            scales[*i] = mean * size / norms[*i];
+        }
+        scales
     }
-}
-
-fn norm(x: impl Iterator<Item = f64>) -> f64 {
-    x.map(|x| x * x).sum::<f64>().sqrt()
 }

@@ -5,9 +5,9 @@
 
 use serde::Deserialize;
 
-use crate::merge::deltas::fraction;
-use crate::merge::given::{Given, read};
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::given::{Given, Line, Share, fraction, read, yes};
+use crate::simd::vectorised;
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const LINEAR: Method = Method {
     name: "linear",
@@ -19,9 +19,10 @@ pub(super) const LINEAR: Method = Method {
         fraction("λ", lambda)?;
         Ok(Box::new(Linear { weights: vec![1.0 - lambda, lambda], divide: false }))
     },
+    of_models: &["weight"],
     from_settings: |settings| {
         let All { normalize } = settings.all()?;
-        let each: Vec<One> = settings.each()?;
+        let each: Vec<Share> = settings.each()?;
         settings.inputs(1..=usize::MAX)?;
         let weights: Vec<f64> = each.iter().map(|one| one.weight).collect();
         if normalize && weights.iter().sum::<f64>() == 0.0 {
@@ -33,26 +34,9 @@ pub(super) const LINEAR: Method = Method {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    /// How far along the line, from 0 (base) to 1 (tuned).
-    lambda: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct All {
     #[serde(default = "yes")]
     normalize: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct One {
-    weight: f64,
-}
-
-fn yes() -> bool {
-    true
 }
 
 struct Linear {
@@ -75,21 +59,36 @@ impl Merge for Linear {
         self.divide || self.weights.iter().sum::<f64>() == 1.0
     }
 
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let mut values = vec![0.0f32; given.len()];
-        for (input, weight) in given.inputs.iter().zip(&self.weights) {
-            // One rounding for product and sum, as a fused multiplication has.
-            let weight = f64::from(*weight as f32);
-            let add =
-                |(value, x): (&mut f32, &f32)| *value = (weight * f64::from(*x) + f64::from(*value)) as f32;
-            values.iter_mut().zip(*input).for_each(add);
-        }
+    fn prepare(&self, _whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        Box::new(self)
+    }
+}
+
+impl Rule for &Linear {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let weights: Vec<f32> = self.weights.iter().map(|weight| *weight as f32).collect();
         let sum = self.weights.iter().sum::<f64>() as f32;
+        sum_of(given.inputs, &weights, out);
         if self.divide && sum != 1.0 {
-            for value in &mut values {
-                *value /= sum;
+            out.iter_mut().for_each(|out| *out /= sum);
+        }
+    }
+}
+
+vectorised! {
+    /// One rounding for each product and sum.
+    fn sum_of<'a>(inputs: &'a [&'a [f32]], weights: &'a [f32], out: &'a mut [f32]) {
+        if let ([a, b], [of_a, of_b]) = (inputs, weights) {
+            for ((out, a), b) in out.iter_mut().zip(*a).zip(*b) {
+                *out = of_b.mul_add(*b, of_a * a);
+            }
+            return;
+        }
+        out.fill(0.0);
+        for (input, weight) in inputs.iter().zip(weights) {
+            for (out, x) in out.iter_mut().zip(*input) {
+                *out = weight.mul_add(*x, *out);
             }
         }
-        values.into()
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::merge::deltas::fraction;
-use crate::merge::given::{Given, read};
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::given::{Line, Share, fraction, read, yes};
+use crate::merge::sphere::{Combination, inner, norm};
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const MULTISLERP: Method = Method {
     name: "multislerp",
@@ -20,9 +20,10 @@ pub(super) const MULTISLERP: Method = Method {
             of_updates: false,
         }))
     },
+    of_models: &["weight"],
     from_settings: |settings| {
         let All { normalize_weights, eps } = settings.all()?;
-        let each: Vec<One> = if settings.base.is_some() {
+        let each: Vec<Share> = if settings.base.is_some() {
             settings.with_base(1..=usize::MAX)?;
             settings.others()?
         } else {
@@ -45,12 +46,6 @@ pub(super) const MULTISLERP: Method = Method {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    lambda: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct All {
     #[serde(default = "yes")]
     normalize_weights: bool,
@@ -58,15 +53,6 @@ struct All {
     eps: f64,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct One {
-    weight: f64,
-}
-
-fn yes() -> bool {
-    true
-}
 fn epsilon() -> f64 {
     1e-8
 }
@@ -80,56 +66,42 @@ struct MultiSlerp {
 }
 
 impl Merge for MultiSlerp {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let updates = if self.of_updates { given.updates() } else { Vec::new() };
-        let inputs: Vec<&[f32]> = match self.of_updates {
-            true => updates.iter().map(Vec::as_slice).collect(),
-            false => given.inputs.to_vec(),
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let base = whole.base.filter(|_| self.of_updates);
+        // mergekit gives one input back as it is.
+        let (scales, fell_back) = match self.weights.as_slice() {
+            [_] => (vec![1.0], false),
+            weights => mean(&whole.products(self.of_updates), weights, self.epsilon),
         };
-        let (values, fell_back) = match inputs.as_slice() {
-            // mergekit gives the one input back as it is.
-            [_] if self.of_updates => return given.others().next().expect("one input").to_vec().into(),
-            [one] => return one.to_vec().into(),
-            _ => mean(&inputs, &self.weights, self.epsilon),
-        };
-        let values = match self.of_updates {
-            true => values.iter().zip(given.base()).map(|(x, base)| (x + f64::from(*base)) as f32).collect(),
-            false => values.iter().map(|x| *x as f32).collect(),
-        };
-        MergedWeight { values, fell_back }
+        match base {
+            Some(base) => Box::new(Combination::of_updates(scales, base, fell_back)),
+            None => Box::new(Combination { scales, fell_back }),
+        }
     }
 }
 
-/// The mean, and whether it had to be the straight one.
-fn mean(inputs: &[&[f32]], weights: &[f64], epsilon: f64) -> (Vec<f64>, bool) {
-    let n = inputs[0].len();
-    let norms: Vec<f64> = inputs.iter().map(|x| norm(x.iter().map(|x| f64::from(*x)))).collect();
-    let unit = |which: usize, i: usize| f64::from(inputs[which][i]) / (norms[which] + epsilon);
-    let weighted = |i: usize| weights.iter().enumerate().map(|(w, weight)| unit(w, i) * weight).sum::<f64>();
-    let mut middle: Vec<f64> = (0..n).map(weighted).collect();
-    let length = norm(middle.iter().copied());
+/// What each input is multiplied with, told from their inner products, and whether the mean had to
+/// be the straight one.
+///
+/// All vectors on the way are combinations of the inputs' directions: their numbers are enough.
+fn mean(products: &[Vec<f64>], weights: &[f64], epsilon: f64) -> (Vec<f64>, bool) {
+    let norms: Vec<f64> = (0..weights.len()).map(|i| products[i][i].sqrt()).collect();
+    let unit = |i: usize, j: usize| products[i][j] / ((norms[i] + epsilon) * (norms[j] + epsilon));
+    let directions: Vec<Vec<f64>> =
+        (0..norms.len()).map(|i| (0..norms.len()).map(|j| unit(i, j)).collect()).collect();
+    let length = norm(&directions, weights);
     if length < epsilon {
         // Inputs that cancel have no direction between them.
-        let line = |i: usize| inputs.iter().zip(weights).map(|(x, w)| f64::from(x[i]) * w).sum();
-        return ((0..n).map(line).collect(), true);
+        return (weights.to_vec(), true);
     }
-    for x in &mut middle {
-        *x /= length;
-    }
-    let along: Vec<f64> =
-        (0..inputs.len()).map(|w| (0..n).map(|i| unit(w, i) * middle[i]).sum::<f64>()).collect();
-    let tangent = |i: usize| {
-        let of = |w: usize| (unit(w, i) - along[w] * middle[i]) * weights[w];
-        (0..inputs.len()).map(of).sum::<f64>()
-    };
-    let tangent: Vec<f64> = (0..n).map(tangent).collect();
-    let angle = norm(tangent.iter().copied()) + epsilon;
+    let middle: Vec<f64> = weights.iter().map(|weight| weight / length).collect();
+    // The parts of the inputs that touch the sphere at the middle, weighted.
+    let along: f64 = directions.iter().zip(weights).map(|(row, weight)| weight * inner(row, &middle)).sum();
+    let tangent: Vec<f64> = weights.iter().zip(&middle).map(|(weight, middle)| weight - along * middle).collect();
+    let angle = norm(&directions, &tangent) + epsilon;
     let size: f64 = norms.iter().zip(weights).map(|(norm, weight)| norm * weight).sum();
-    let point =
-        |(middle, tangent): (&f64, &f64)| (middle * angle.cos() + tangent * angle.sin() / angle) * size;
-    (middle.iter().zip(&tangent).map(point).collect(), false)
-}
-
-fn norm(x: impl Iterator<Item = f64>) -> f64 {
-    x.map(|x| x * x).sum::<f64>().sqrt()
+    let scale = |(i, norm): (usize, &f64)| {
+        (middle[i] * angle.cos() + tangent[i] * angle.sin() / angle) * size / (norm + epsilon)
+    };
+    (norms.iter().enumerate().map(scale).collect(), false)
 }

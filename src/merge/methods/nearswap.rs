@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::{Merge, Method, Rule, piecewise};
 
 pub(super) const NEARSWAP: Method = Method {
     name: "nearswap",
@@ -11,8 +11,8 @@ pub(super) const NEARSWAP: Method = Method {
     source: "huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     example: "nearswap,t=0.001",
     from_spec: |parameters| build(read(parameters)?),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=1)?;
         build(settings.all()?)
     },
@@ -32,14 +32,14 @@ struct NearSwap {
     t: f64,
 }
 
-impl Merge for NearSwap {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let base = given.base();
-        let Some(tuned) = given.others().next() else { return base.to_vec().into() };
-        let number = |(base, tuned): (&f32, &f32)| {
-            let weight = (self.t as f32 / (base - tuned).abs().max(1e-6)).clamp(0.0, 1.0);
-            weight * tuned + (1.0 - weight) * base
-        };
-        base.iter().zip(tuned).map(number).collect::<Vec<_>>().into()
+piecewise!(NearSwap);
+
+impl Rule for &NearSwap {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let t = self.t as f32;
+        for ((out, base), tuned) in out.iter_mut().zip(given.base()).zip(given.other()) {
+            let weight = (t / (base - tuned).abs().max(1e-6)).clamp(0.0, 1.0);
+            *out = weight * tuned + (1.0 - weight) * base;
+        }
     }
 }

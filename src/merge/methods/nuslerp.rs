@@ -1,12 +1,14 @@
 //! Spherical interpolation without a threshold: over whole weights, rows or columns, of models or
 //! of their updates.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Deserialize;
 
-use crate::merge::deltas::fraction;
-use crate::merge::given::{Given, read};
-use crate::merge::sphere::arc;
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::given::{Given, Share, fraction, read, yes};
+use crate::merge::whole::dot;
+use crate::merge::sphere::{Between, Combination, arc};
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const NUSLERP: Method = Method {
     name: "nuslerp",
@@ -18,9 +20,10 @@ pub(super) const NUSLERP: Method = Method {
         fraction("λ", lambda)?;
         Ok(Box::new(NuSlerp { t: lambda, over, of_updates: false }))
     },
+    of_models: &["weight"],
     from_settings: |settings| {
         let All { row_wise, flatten } = settings.all()?;
-        let weights: Vec<One> = match settings.base {
+        let weights: Vec<Share> = match settings.base {
             Some(_) => {
                 settings.with_base(2..=2)?;
                 settings.others()?
@@ -59,16 +62,6 @@ struct All {
     flatten: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct One {
-    weight: f64,
-}
-
 /// What one angle is taken of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,52 +93,103 @@ impl Merge for NuSlerp {
         }
     }
 
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        if self.of_updates {
-            let updates = given.updates();
-            let mut merged = self.interpolate(&updates[0], &updates[1], given.columns);
-            merged.values.iter_mut().zip(given.base()).for_each(|(value, base)| *value += base);
-            return merged;
-        }
-        let first = given.base.unwrap_or(0);
-        self.interpolate(given.inputs[first], given.inputs[1 - first], given.columns)
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        // A vector has one row, and as a column it would be no different.
+        let over = if whole.len == whole.columns { Over::All } else { self.over };
+        let groups = match over {
+            Over::All => {
+                let products = whole.products(self.of_updates);
+                let (scales, fell_back) = self.scales(products[0][0], products[1][1], products[0][1]);
+                return match whole.base.filter(|_| self.of_updates) {
+                    Some(base) => Box::new(Combination::of_updates(scales.to_vec(), base, fell_back)),
+                    None => Box::new(Between { scales, fell_back }),
+                };
+            }
+            Over::Rows => Groups::Rows,
+            Over::Columns => {
+                let sums = whole.sums(3 * whole.columns, |given, sums| {
+                    self.with_ends(given, |a, b| add_products(a, b, sums));
+                });
+                let scales = sums.chunks(3).map(|sum| self.scales(sum[0], sum[1], sum[2]));
+                Groups::Columns(scales.collect())
+            }
+        };
+        Box::new(Grouped { of: self, groups, fell_back: AtomicBool::new(false) })
     }
 }
 
 impl NuSlerp {
-    fn interpolate(&self, a: &[f32], b: &[f32], columns: usize) -> MergedWeight {
-        // A vector has one row, and as a column it would be no different.
-        let over = if a.len() == columns { Over::All } else { self.over };
-        let n_groups = match over {
-            Over::All => 1,
-            Over::Rows => a.len() / columns.max(1),
-            Over::Columns => columns,
-        };
-        let group = |i: usize| match over {
-            Over::All => 0,
-            Over::Rows => i / columns,
-            Over::Columns => i % columns,
-        };
-        let mut sums = vec![[0.0f64; 3]; n_groups];
-        for (i, (a, b)) in a.iter().zip(b).enumerate() {
-            let (a, b) = (f64::from(*a), f64::from(*b));
-            let [aa, bb, ab] = &mut sums[group(i)];
-            (*aa, *bb, *ab) = (*aa + a * a, *bb + b * b, *ab + a * b);
+    /// What the two ends are multiplied with, by their inner products; and whether it is a line.
+    fn scales(&self, aa: f64, bb: f64, ab: f64) -> ([f64; 2], bool) {
+        let cos = (ab / (aa.sqrt().max(SHORTEST) * bb.sqrt().max(SHORTEST))).clamp(-1.0, 1.0);
+        match 1.0 - cos * cos <= PARALLEL {
+            true => ([1.0 - self.t, self.t], true),
+            false => (arc(cos.acos(), self.t), false),
         }
-        let mut fell_back = false;
-        let scales = sums.into_iter().map(|[aa, bb, ab]| {
-            let cos = (ab / (aa.sqrt().max(SHORTEST) * bb.sqrt().max(SHORTEST))).clamp(-1.0, 1.0);
-            if 1.0 - cos * cos <= PARALLEL {
-                fell_back = true;
-                return [(1.0 - self.t) as f32, self.t as f32];
+    }
+
+    /// Shows the two ends of the arc.
+    fn with_ends<R>(&self, given: &Given<'_>, show: impl FnOnce(&[f32], &[f32]) -> R) -> R {
+        if self.of_updates {
+            let updates = given.updates();
+            return show(&updates[0], &updates[1]);
+        }
+        let first = given.base.unwrap_or(0);
+        show(given.inputs[first], given.inputs[1 - first])
+    }
+}
+
+/// Adds the inner products `aa`, `bb`, `ab` of each column to its sums.
+fn add_products(a: &[f32], b: &[f32], sums: &mut [f64]) {
+    let n = sums.len();
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let (a, b, at) = (f64::from(*a), f64::from(*b), 3 * i % n);
+        sums[at] += a * a;
+        sums[at + 1] += b * b;
+        sums[at + 2] += a * b;
+    }
+}
+
+/// One arc for each row or column.
+struct Grouped<'a> {
+    of: &'a NuSlerp,
+    groups: Groups,
+    fell_back: AtomicBool,
+}
+
+enum Groups {
+    /// Every row is whole in its piece: its arc is found there.
+    Rows,
+    Columns(Vec<([f64; 2], bool)>),
+}
+
+impl Rule for Grouped<'_> {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let columns = given.columns;
+        self.of.with_ends(given, |a, b| {
+            for ((a, b), out) in a.chunks(columns).zip(b.chunks(columns)).zip(out.chunks_mut(columns)) {
+                let of_row = match &self.groups {
+                    Groups::Rows => Some(self.of.scales(dot(a, a), dot(b, b), dot(a, b))),
+                    Groups::Columns(_) => None,
+                };
+                for (i, out) in out.iter_mut().enumerate() {
+                    let (scales, fell_back) = match (&self.groups, of_row) {
+                        (Groups::Columns(scales), _) => scales[i],
+                        (Groups::Rows, row) => row.expect("a row has its scales"),
+                    };
+                    if fell_back {
+                        self.fell_back.store(true, Ordering::Relaxed);
+                    }
+                    *out = scales[0] as f32 * a[i] + scales[1] as f32 * b[i];
+                }
             }
-            arc(cos.acos(), self.t).map(|scale| scale as f32)
         });
-        let scales: Vec<[f32; 2]> = scales.collect();
-        let number = |(i, (a, b)): (usize, (&f32, &f32))| {
-            let [of_a, of_b] = scales[group(i)];
-            of_a * a + of_b * b
-        };
-        MergedWeight { values: a.iter().zip(b).enumerate().map(number).collect(), fell_back }
+        if self.of.of_updates {
+            out.iter_mut().zip(given.base()).for_each(|(out, base)| *out += base);
+        }
+    }
+
+    fn fell_back(&self) -> bool {
+        self.fell_back.load(Ordering::Relaxed)
     }
 }

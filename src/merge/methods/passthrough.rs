@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::merge::{Given, Merge, MergedWeight, Method};
+use crate::merge::{Given, Merge, Method, Rule, Whole};
 
 pub(super) const PASSTHROUGH: Method = Method {
     name: "passthrough",
@@ -10,6 +10,7 @@ pub(super) const PASSTHROUGH: Method = Method {
     source: "mergekit",
     example: "",
     from_spec: |_| Err("it copies one model and merges nothing".to_owned()),
+    of_models: &["scale"],
     from_settings: |settings| {
         settings.inputs(1..=1)?;
         let mut each: Vec<One> = settings.each()?;
@@ -32,8 +33,14 @@ impl Merge for One {
         self.end(None).is_some()
     }
 
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
+    fn prepare(&self, _whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        Box::new(self)
+    }
+}
+
+impl Rule for &One {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
         let scale = self.scale.unwrap_or(1.0) as f32;
-        given.inputs[0].iter().map(|x| x * scale).collect::<Vec<_>>().into()
+        out.iter_mut().zip(given.inputs[0]).for_each(|(out, x)| *out = x * scale);
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::merge::given::Given;
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::{Merge, Method, Rule, Whole};
 
 const SOURCE: &str = "arXiv 2601.13572";
 const ONE_MODEL: &str = "it compares tuned models with each other, and there is one";
@@ -14,8 +14,8 @@ pub(super) const RAM: Method = Method {
     source: SOURCE,
     example: "",
     from_spec: |_| Err(ONE_MODEL.to_owned()),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=usize::MAX)?;
         let All { epsilon } = settings.all()?;
         Ok(Box::new(Ram { epsilon, more: None }))
@@ -28,8 +28,8 @@ pub(super) const RAMPLUS_TL: Method = Method {
     source: SOURCE,
     example: "",
     from_spec: |_| Err(ONE_MODEL.to_owned()),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=usize::MAX)?;
         let Plus { epsilon, r, alpha } = settings.all()?;
         Ok(Box::new(Ram { epsilon, more: Some((r, alpha)) }))
@@ -72,28 +72,55 @@ struct Ram {
 }
 
 impl Merge for Ram {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let updates = given.updates();
-        let changed = |x: f32| x.abs() > self.epsilon as f32;
-        let count = |i: usize| updates.iter().filter(|update| changed(update[i])).count();
-        let counts: Vec<usize> = (0..given.len()).map(count).collect();
-        let scale = |update: &Vec<f32>| {
-            let Some((r, alpha)) = self.more else { return 1.0 };
-            let of = |wanted: fn(usize) -> bool| {
-                let both = update.iter().zip(&counts);
-                both.filter(|(x, count)| changed(**x) && wanted(**count)).count() as f64
-            };
-            let (shared, lone) = (of(|count| count > 1), of(|count| count == 1));
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let n = whole.inputs.len() - 1;
+        let Some((r, alpha)) = self.more else {
+            return Box::new(Scaled { of: self, scales: vec![1.0; n] });
+        };
+        // For each update the numbers that it shares with another, then those that are its own.
+        let counts = whole.counts(2 * n, |given, counts| {
+            let updates = given.updates();
+            for i in 0..given.len() {
+                let changed = self.changed(&updates, i);
+                for (nth, update) in updates.iter().enumerate() {
+                    counts[2 * nth + usize::from(changed == 1)] += u64::from(self.is_change(update[i]));
+                }
+            }
+        });
+        let scale = |counts: &[u64]| {
+            let (shared, lone) = (counts[0] as f64, counts[1] as f64);
             (1.0 + r * (shared / lone.max(self.epsilon)).clamp(0.0, alpha)) as f32
         };
-        let scales: Vec<f32> = updates.iter().map(scale).collect();
-        let number = |((i, base), count): ((usize, &f32), &usize)| {
-            let mut sum = 0.0f32;
-            for (update, scale) in updates.iter().zip(&scales).filter(|(update, _)| changed(update[i])) {
-                sum += if *count == 1 { update[i] * scale } else { update[i] / *count as f32 };
+        Box::new(Scaled { of: self, scales: counts.chunks(2).map(scale).collect() })
+    }
+}
+
+impl Ram {
+    fn is_change(&self, x: f32) -> bool {
+        x.abs() > self.epsilon as f32
+    }
+
+    /// How many of the updates change this number.
+    fn changed(&self, updates: &[Vec<f32>], i: usize) -> usize {
+        updates.iter().filter(|update| self.is_change(update[i])).count()
+    }
+}
+
+/// With what lone changes of each update are multiplied.
+struct Scaled<'a> {
+    of: &'a Ram,
+    scales: Vec<f32>,
+}
+
+impl Rule for Scaled<'_> {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let updates = given.updates();
+        for (i, (out, base)) in out.iter_mut().zip(given.base()).enumerate() {
+            let (n, mut sum) = (self.of.changed(&updates, i), 0.0f32);
+            for (update, scale) in updates.iter().zip(&self.scales).filter(|(u, _)| self.of.is_change(u[i])) {
+                sum += if n == 1 { update[i] * scale } else { update[i] / n as f32 };
             }
-            base + sum
-        };
-        given.base().iter().enumerate().zip(&counts).map(number).collect::<Vec<_>>().into()
+            *out = base + sum;
+        }
     }
 }

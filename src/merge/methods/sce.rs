@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use crate::merge::given::Given;
-use crate::merge::report::dot;
-use crate::merge::select::keep_largest;
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::select::Kept;
+use crate::merge::whole::dot;
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const SCE: Method = Method {
     name: "sce",
@@ -13,8 +13,8 @@ pub(super) const SCE: Method = Method {
     source: "Wan et al. 2024, arXiv 2408.07990",
     example: "",
     from_spec: |_| Err("it compares tuned models with each other, and there is one".to_owned()),
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=usize::MAX)?;
         Ok(Box::new(settings.all::<Sce>()?))
     },
@@ -35,39 +35,75 @@ fn whole() -> f64 {
 }
 
 impl Merge for Sce {
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let n = whole.inputs.len() - 1;
+        let kept = (self.select_topk < 1.0).then(|| {
+            let varying = whole.counts(1, |given, counts| {
+                let mut variances = vec![0.0; given.len()];
+                variance(given, &mut variances);
+                counts[0] += variances.iter().filter(|x| **x != 0.0).count() as u64;
+            });
+            let k = (varying[0] as f64 * self.select_topk.max(0.0)) as usize;
+            Kept::new(whole, &variance, whole.len - k..whole.len)
+        });
+        let mut selected = Selected { kept, piece_len: whole.piece_len(), weights: Vec::new() };
+        let sizes = whole.sums(n, |given, sums| {
+            for (sum, update) in sums.iter_mut().zip(selected.updates(given)) {
+                *sum += dot(&update, &update) / whole.len as f64;
+            }
+        });
+        let sum: f64 = sizes.iter().sum();
+        let weight = |size: &f64| if sum.abs() < 1e-6 { 1.0 / n as f64 } else { size / sum };
+        selected.weights = sizes.iter().map(|size| weight(size) as f32).collect();
+        Box::new(selected)
+    }
+}
+
+/// How much each number differs between the updates.
+fn variance(given: &Given<'_>, out: &mut [f32]) {
+    let updates = given.updates();
+    let n = updates.len() as f64;
+    for (i, out) in out.iter_mut().enumerate() {
+        let mean = updates.iter().map(|update| f64::from(update[i])).sum::<f64>() / n;
+        let of = |update: &Vec<f32>| (f64::from(update[i]) - mean).powi(2);
+        *out = (updates.iter().map(of).sum::<f64>() / n) as f32;
+    }
+}
+
+struct Selected {
+    kept: Option<Kept>,
+    piece_len: usize,
+    weights: Vec<f32>,
+}
+
+impl Selected {
+    /// The updates without the numbers that are not kept.
+    fn updates(&self, given: &Given<'_>) -> Vec<Vec<f32>> {
         let mut updates = given.updates();
-        let n = updates.len() as f64;
-        if self.select_topk < 1.0 {
-            let variance = |i: usize| {
-                let mean = updates.iter().map(|update| f64::from(update[i])).sum::<f64>() / n;
-                let of = |update: &Vec<f32>| (f64::from(update[i]) - mean).powi(2);
-                (updates.iter().map(of).sum::<f64>() / n) as f32
-            };
-            let mut variances: Vec<f32> = (0..given.len()).map(variance).collect();
-            let varying = variances.iter().filter(|x| **x != 0.0).count();
-            keep_largest(&mut variances, (varying as f64 * self.select_topk.max(0.0)) as usize);
+        if let Some(kept) = &self.kept {
+            let mut variances = vec![0.0; given.len()];
+            variance(given, &mut variances);
             for update in &mut updates {
-                for (x, variance) in update.iter_mut().zip(&variances) {
-                    *x = if *variance == 0.0 { 0.0 } else { *x };
-                }
+                kept.apply(given.start / self.piece_len, &variances, update);
             }
         }
-        let sizes: Vec<f64> = updates.iter().map(|update| dot(update, update) / given.len() as f64).collect();
-        let sum: f64 = sizes.iter().sum();
-        let weights: Vec<f32> =
-            sizes.iter().map(|size| if sum.abs() < 1e-6 { 1.0 / n } else { size / sum } as f32).collect();
-        let number = |(i, base): (usize, &f32)| {
+        updates
+    }
+}
+
+impl Rule for Selected {
+    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
+        let updates = self.updates(given);
+        for (i, (out, base)) in out.iter_mut().zip(given.base()).enumerate() {
             let positive = updates.iter().map(|update| update[i]).sum::<f32>() >= 0.0;
             let (mut sum, mut divisor) = (0.0f32, 0.0f32);
-            for (update, weight) in updates.iter().zip(&weights) {
+            for (update, weight) in updates.iter().zip(&self.weights) {
                 if update[i] != 0.0 && (update[i] > 0.0) == positive {
                     sum += update[i] * weight;
                     divisor += weight;
                 }
             }
-            base + sum / divisor.max(1e-6)
-        };
-        given.base().iter().enumerate().map(number).collect::<Vec<_>>().into()
+            *out = base + sum / divisor.max(1e-6);
+        }
     }
 }

@@ -6,10 +6,9 @@
 
 use serde::Deserialize;
 
-use crate::merge::deltas::fraction;
-use crate::merge::given::{Given, read};
-use crate::merge::sphere::{arc, combine, cosine};
-use crate::merge::{Merge, MergedWeight, Method};
+use crate::merge::given::{fraction, read};
+use crate::merge::sphere::{Between, arc, cosine};
+use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const SLERP: Method = Method {
     name: "slerp",
@@ -21,8 +20,8 @@ pub(super) const SLERP: Method = Method {
         fraction("λ", lambda)?;
         Ok(Box::new(Slerp { t: lambda, collinear }))
     },
+    of_models: &[],
     from_settings: |settings| {
-        settings.none_of_each()?;
         settings.with_base(1..=1)?;
         let All { t } = settings.all()?;
         Ok(Box::new(Slerp { t, collinear: collinear() }))
@@ -63,37 +62,33 @@ impl Merge for Slerp {
         }
     }
 
-    fn merge(&self, given: &Given<'_>) -> MergedWeight {
-        let base = given.base();
-        let Some(tuned) = given.others().next() else { return base.to_vec().into() };
-        let cos = cosine(base, tuned);
+    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
+        let products = whole.products(false);
+        let cos = cosine(products[0][0], products[1][1], products[0][1]);
         let fell_back = cos.abs() > self.collinear;
         let scales = if fell_back { [1.0 - self.t, self.t] } else { arc(cos.acos(), self.t) };
-        MergedWeight { values: combine(base, tuned, scales), fell_back }
+        Box::new(Between { scales, fell_back })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Slerp;
-    use crate::merge::{Given, Merge, MergedWeight};
+    use crate::merge::tests::merged;
 
-    fn halfway(base: &[f32], tuned: &[f32]) -> MergedWeight {
-        let given = Given { name: "w", columns: base.len(), inputs: &[base, tuned], base: Some(0) };
-        Slerp { t: 0.5, collinear: 0.9995 }.merge(&given)
+    fn halfway(base: &[f32], tuned: &[f32]) -> (Vec<f32>, bool) {
+        merged(&Slerp { t: 0.5, collinear: 0.9995 }, base.len(), base, tuned)
     }
 
     #[test]
     fn halfway_between_orthogonal_vectors_keeps_the_norm() {
-        let merged = halfway(&[1.0, 0.0], &[0.0, 1.0]);
-        let norm = merged.values.iter().map(|x| x * x).sum::<f32>().sqrt();
-        assert!((norm - 1.0).abs() < 1e-6 && !merged.fell_back);
+        let (values, fell_back) = halfway(&[1.0, 0.0], &[0.0, 1.0]);
+        let norm = values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-6 && !fell_back);
     }
 
     #[test]
     fn models_that_barely_parted_take_the_line_and_say_so() {
-        let merged = halfway(&[1.0, 0.0], &[1.0, 0.01]);
-        assert_eq!(merged.values, [1.0, 0.005]);
-        assert!(merged.fell_back);
+        assert_eq!(halfway(&[1.0, 0.0], &[1.0, 0.01]), (vec![1.0, 0.005], true));
     }
 }

@@ -9,5 +9,6 @@ pub(super) const TASK_ARITHMETIC: Method = Method {
     source: "Ilharco et al. 2022, arXiv 2212.04089",
     example: "task_arithmetic:0.5",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::No, parameters)?)),
+    of_models: &["weight", "density"],
     from_settings: |settings| Ok(Box::new(Deltas::from_settings(Thin::No, false, false, false, settings)?)),
 };

@@ -9,6 +9,7 @@ pub(super) const TIES: Method = Method {
     source: "Yadav et al. 2023, arXiv 2306.01708",
     example: "ties:0.5,density=0.2",
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Smallest, parameters)?)),
+    of_models: &["weight", "density"],
     from_settings: |settings| {
         Ok(Box::new(Deltas::from_settings(Thin::Smallest, true, true, false, settings)?))
     },

@@ -1,92 +1,39 @@
-//! Merging model folders into a model folder, without training: from mergekit's YAML, or from a base
-//! and one tuned model.
+//! What a YAML file of mergekit's asks for.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use super::Failure;
+use super::{Asked, HEAD};
 use crate::merge::mergekit::{Config as Yaml, Model, Respelt, Untied, Vocabulary};
-use crate::merge::{MergeError, MergeReport, Merged, resolve};
-use crate::recipe::Spec;
+use crate::merge::{MergeError, Merged};
+use crate::run::Failure;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::{
     Config, Dtype, Snapshot, SnapshotError, Weight, WeightFiles, WeightInfo, Weights, files, writer,
 };
 
-const HEAD: &str = "lm_head.weight";
-
 /// A model that was opened: its folder, and its weights with an adapter folded in.
 struct Opened {
     folder: PathBuf,
+    adapter: Option<PathBuf>,
     config: Config,
     weights: Box<dyn Weights>,
 }
 
-/// Is told how many of how many weights are written.
-pub type Listener<'a> = &'a (dyn Fn(usize, usize) + Sync);
-
-/// What a merge left behind.
-#[derive(Debug)]
-pub struct Written {
-    pub report: MergeReport,
-    pub n_weights: usize,
-}
-
-/// Merges a base and one tuned model, or an adapter on the base, into `out`.
-///
-/// `dtype` is the format of the result; the base's own if absent.
-///
-/// # Errors
-///
-/// A folder cannot be read, the two do not belong together, or `out` cannot be written.
-pub fn merge_pair(
-    pre: &Path,
-    post: &Path,
-    spec: &Spec,
-    out: &Path,
-    dtype: Option<Dtype>,
-    tell: Listener<'_>,
-) -> Result<Written, Failure> {
-    let method = resolve(spec)?;
-    let base = Snapshot::open(pre)?;
-    let dtype = dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
-    let tuned: Box<dyn Weights> = if post.join("adapter_config.json").is_file() {
-        Box::new(Folded::new(&base.weights, Cow::Owned(Adapter::read(post)?))?)
-    } else {
-        Box::new(Snapshot::open(post)?.weights)
-    };
-    let merged = Merged::new(spec.to_string(), &base.weights, tuned.as_ref(), method, dtype)?;
-    let sources = format!("pre: {}\npost: {}", pre.display(), post.display());
-    let edit = |config: &mut Map<String, Value>| writer::set_dtype(config, Some(dtype));
-    write(out, &merged, pre, [&spec.to_string(), &sources], tell, edit, |folder| {
-        writer::copy_side_files(pre, folder)
-    })
-}
-
-/// Does what a YAML file of mergekit's asks for.
-///
-/// Paths in it are seen from `root`. `seed` draws random masks.
-///
-/// # Errors
-///
-/// The file asks for what cannot be had, a model cannot be read, or `out` cannot be written.
-pub fn merge_config(
-    path: &Path,
+/// Sets up the merge of a YAML file with this `text`, called `name`; its paths are seen from `root`.
+pub(super) fn with_config<T>(
+    text: &str,
+    name: &str,
     root: &Path,
-    out: &Path,
     seed: u64,
-    tell: Listener<'_>,
-) -> Result<Written, Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
-    let yaml = Yaml::parse(&text, &name)?;
-    let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.clone(), why });
+    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let yaml = Yaml::parse(text, name)?;
+    let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.to_owned(), why });
     let dtype = match yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()) {
         Some(dtype) => {
             Some(Dtype::from_name(dtype).ok_or_else(|| wrong(format!("`{dtype}` is no format we write")))?)
@@ -106,7 +53,7 @@ pub fn merge_config(
         })
         .collect();
     let headed: Vec<&dyn Weights> = headed.iter().map(AsRef::as_ref).collect();
-    let vocabulary = vocabulary(&yaml, &names, &opened, &name)?;
+    let vocabulary = vocabulary(&yaml, &names, &opened, name)?;
     let spelt: Vec<Box<dyn Weights + '_>> = match &vocabulary {
         None => headed.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(*model) }).collect(),
         Some(v) => (0..headed.len())
@@ -121,48 +68,41 @@ pub fn merge_config(
             Ok(Model { name, weights: weights.as_ref(), n_layers: opened.config.count("num_hidden_layers")? })
         })
         .collect::<Result<_, Failure>>()?;
-    let planned = yaml.plan(&models, &name, seed)?;
+    let planned = yaml.plan(&models, name, seed)?;
     let weights =
         spelt.iter().zip(&names).map(|(weights, name)| (weights.as_ref(), format!("`{name}`"))).collect();
     let title = format!("{} by {name}", yaml.merge_method);
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
     let spelling = vocabulary.as_ref().map_or(donor, |vocabulary| vocabulary.files_of);
+    let mut dtypes = merged.infos().values().map(|info| info.dtype);
+    let first = dtypes.next();
+    let shared = first.filter(|first| dtypes.all(|dtype| dtype == *first));
     let edit = |config: &mut Map<String, Value>| {
-        let mut dtypes = merged.infos().values().map(|info| info.dtype);
-        let first = dtypes.next();
-        writer::set_dtype(config, first.filter(|first| dtypes.all(|dtype| dtype == *first)));
+        writer::set_dtype(config, shared);
         config.insert("num_hidden_layers".to_owned(), json!(planned.n_layers));
         config.insert("tie_word_embeddings".to_owned(), json!(!untied));
         if let Some(vocabulary) = &vocabulary {
             config.insert("vocab_size".to_owned(), json!(vocabulary.n_rows));
         }
     };
-    write(out, &merged, &opened[donor].folder, [&title, &names.join("\n")], tell, edit, |folder| {
+    let finish = |folder: &Path| {
         writer::copy_side_files(&opened[spelling].folder, folder)?;
         if let Some(vocabulary) = &vocabulary {
             extend_tokenizer(&folder.join("tokenizer.json"), vocabulary)?;
         }
         writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())
+    };
+    let folders = opened.iter().flat_map(|model| [Some(model.folder.clone()), model.adapter.clone()]);
+    use_it(Asked {
+        merged,
+        title,
+        base: yaml.base_model.as_ref().map(|_| opened[donor].folder.clone()),
+        folders: folders.flatten().collect(),
+        donor: opened[donor].folder.clone(),
+        edit: &edit,
+        finish: &finish,
     })
-}
-
-/// A merge that says how far it is.
-struct Told<'a> {
-    merged: &'a Merged<'a>,
-    n_done: AtomicUsize,
-    tell: Listener<'a>,
-}
-
-impl Weights for Told<'_> {
-    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
-        self.merged.infos()
-    }
-    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        let weight = self.merged.weight(name);
-        (self.tell)(self.n_done.fetch_add(1, Ordering::Relaxed) + 1, self.merged.infos().len());
-        weight
-    }
 }
 
 /// Opens `folder` or `folder+adapter`.
@@ -176,7 +116,7 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
         None => Box::new(weights),
         Some(adapter) => Box::new(Tuned::new(weights, Adapter::read(&root.join(adapter))?)?),
     };
-    Ok(Opened { folder, config, weights })
+    Ok(Opened { folder, adapter: adapter.map(|adapter| root.join(adapter)), config, weights })
 }
 
 /// A folder's weights with an adapter, both its own.
@@ -251,49 +191,4 @@ fn extend_tokenizer(path: &Path, vocabulary: &Vocabulary) -> Result<(), Snapshot
         json.insert("added_tokens".to_owned(), Value::Array(new));
     }
     writer::write_json(path, &Value::Object(json))
-}
-
-/// The whole folder or none of it: weights, configuration, card, and what `finish` adds.
-fn write(
-    out: &Path,
-    merged: &Merged<'_>,
-    donor: &Path,
-    [title, sources]: [&str; 2],
-    tell: Listener<'_>,
-    edit: impl FnOnce(&mut Map<String, Value>),
-    finish: impl FnOnce(&Path) -> Result<(), SnapshotError>,
-) -> Result<Written, Failure> {
-    let told = Told { merged, n_done: AtomicUsize::new(0), tell };
-    writer::folder_at_once(out, |folder| {
-        writer::write_model_files(folder, &told, donor, None, edit)?;
-        let card = card(title, sources, &merged.report().0);
-        writer::file_at_once(&folder.join("README.md"), card.as_bytes())?;
-        finish(folder)
-    })?;
-    Ok(Written { report: merged.report().0, n_weights: merged.infos().len() })
-}
-
-/// What somebody who finds the folder wants to know.
-fn card(title: &str, sources: &str, report: &MergeReport) -> String {
-    use std::fmt::Write;
-    let mut text = format!(
-        "---\ntags:\n- merge\nlibrary_name: transformers\n---\n\n# {title}\n\nMerged by finetune {} from\n\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    for source in sources.lines() {
-        writeln!(text, "- {source}").expect("text takes what is written");
-    }
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    writeln!(
-        text,
-        "\n| | |\n|---|---|\n| weights that differ | {} |\n| relative update | {} |\n| largest angle | {:.2}° |\n| share of the update after rounding | {:.3} |\n| numbers unchanged | {} |\n| SHA-256 of the merged weights | {} |",
-        report.touched,
-        percent(report.relative_update),
-        report.largest_angle_degrees,
-        report.effective_lambda,
-        percent(report.unchanged),
-        report.sha256,
-    )
-    .expect("text takes what is written");
-    text
 }

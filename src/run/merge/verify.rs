@@ -1,0 +1,77 @@
+//! Whether a merged folder is what its manifest says.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use rand::seq::IndexedRandom;
+use thiserror::Error;
+
+use super::output::{MANIFEST, Manifest};
+use super::with_merge;
+use crate::run::{Failure, digests};
+use crate::seed;
+use crate::snapshot::{SnapshotError, WeightFiles, Weights, files};
+
+/// What was checked.
+#[derive(Debug)]
+pub struct Verified {
+    /// Files whose digests are those recorded: inputs and shards.
+    pub n_files: usize,
+    /// Weights that were computed again and are the same bit for bit.
+    pub weights: Vec<String>,
+}
+
+/// How a folder differs from its manifest.
+#[derive(Debug, Error, Diagnostic)]
+pub enum VerifyError {
+    #[error("`{}` is not what was recorded: its BLAKE3 is {found}, expected {expected}", path.display())]
+    #[diagnostic(code(merge::other_file), help("the file was changed after the merge; merge again"))]
+    OtherFile { path: PathBuf, found: String, expected: String },
+    #[error("weight `{name}` of `{}` is not what its inputs give", folder.display())]
+    #[diagnostic(
+        code(merge::other_weight),
+        help("the folder was made from other inputs or by another version; merge again")
+    )]
+    OtherWeight { folder: PathBuf, name: String },
+}
+
+/// Checks every digest and computes `n` weights again, drawn by `seed`.
+///
+/// # Errors
+///
+/// The folder has no manifest, an input is gone, or something differs.
+pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
+    let path = folder.join(MANIFEST);
+    if !path.is_file() {
+        let help = "only folders that `finetune merge` wrote can be verified";
+        return Err(SnapshotError::MissingFile { path, help }.into());
+    }
+    let manifest: Manifest = files::read_json(&path)?;
+    let shards = manifest.shards.iter().map(|(name, digest)| (Cow::Owned(folder.join(name)), digest));
+    let recorded: BTreeMap<Cow<'_, Path>, &String> =
+        manifest.inputs.iter().map(|(path, digest)| (Cow::Borrowed(path.as_path()), digest)).chain(shards).collect();
+    for (path, expected) in &recorded {
+        let found = digests::fresh(path)?;
+        if found != **expected {
+            let (path, expected) = (path.to_path_buf(), (*expected).clone());
+            return Err(VerifyError::OtherFile { path, found, expected }.into());
+        }
+    }
+    let written = WeightFiles::open(folder)?;
+    let weights = with_merge(&manifest.request, |asked| {
+        let merged = asked.merged.tracked(None);
+        let names: Vec<&String> = merged.infos().keys().collect();
+        let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
+        for name in &sample {
+            let (found, expected) = (written.weight(name)?, merged.weight(name)?);
+            if found.info != expected.info || found.bytes != expected.bytes {
+                let (folder, name) = (folder.to_owned(), (*name).clone());
+                return Err(Failure::from(VerifyError::OtherWeight { folder, name }));
+            }
+        }
+        Ok(sample.into_iter().cloned().collect())
+    })?;
+    Ok(Verified { n_files: recorded.len(), weights })
+}
