@@ -54,7 +54,8 @@ impl Dtype {
         match self {
             Self::F32 => decode_f32(bytes, out),
             Self::F16 => {
-                let bits: Vec<u16> = bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
+                let bits: Vec<u16> =
+                    bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
                 bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
             }
             Self::Bf16 => decode_bf16(bytes, out),

@@ -23,8 +23,12 @@ macro_rules! vectorised {
 }
 
 macro_rules! output {
-    () => { () };
-    ($out:ty) => { $out };
+    () => {
+        ()
+    };
+    ($out:ty) => {
+        $out
+    };
 }
 
 pub(crate) use {output, vectorised};

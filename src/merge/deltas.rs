@@ -295,7 +295,8 @@ impl Rule for Thinned<'_> {
             [update] => add(given.base(), update, divisor, lambda, out),
             _ => {
                 for (i, (out, base)) in out.iter_mut().zip(given.base()).enumerate() {
-                    let (mut sum, mut divisor) = (updates.iter().map(|update| update[i]).sum::<f32>(), divisor);
+                    let (mut sum, mut divisor) =
+                        (updates.iter().map(|update| update[i]).sum::<f32>(), divisor);
                     if vote {
                         let positive = sum >= 0.0;
                         let mut agreeing = 0.0;

@@ -196,7 +196,8 @@ impl Merged<'_> {
         let len = info.n_elements();
         let whole = Whole { name, columns, len, inputs: &inputs, base: part.base };
         let first = part.base.unwrap_or(0);
-        let equal = inputs.iter().all(|input| input.info == inputs[0].info && input.bytes == inputs[0].bytes);
+        let equal =
+            inputs.iter().skip(1).all(|input| input.info == inputs[0].info && input.bytes == inputs[0].bytes);
         let untouched = equal && part.method.keeps_equals();
         let end = if untouched { Some(first) } else { part.method.end(part.base) };
         let rule = if len == 0 || end.is_some() { None } else { Some(part.method.prepare(&whole)) };

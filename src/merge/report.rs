@@ -96,42 +96,58 @@ const LANES: usize = 8;
 vectorised! {
     /// The sums of [`Sums`] from `same` on, in its order.
     fn sums_of<'a>(base: &'a [f32], tuned: &'a [f32], exact: &'a [f32], written: &'a [f32]) -> [f64; 7] {
-        let mut sums = [[0.0f64; LANES]; 7];
+        let same: u32 = base.iter().zip(written).map(|(base, written)| u32::from(base == written)).sum();
+        let mut sums = [[0.0f64; LANES]; 6];
         let ((b, b_rest), (t, t_rest)) = (base.as_chunks::<LANES>(), tuned.as_chunks::<LANES>());
         let ((e, e_rest), (w, w_rest)) = (exact.as_chunks::<LANES>(), written.as_chunks::<LANES>());
         for (((b, t), e), w) in b.iter().zip(t).zip(e).zip(w) {
-            add_lanes(&mut sums, b, t, e, w);
+            sums = with_lanes(sums, b, t, e, w);
         }
-        // Lanes filled up with zeros add one number each that is "the same".
+        // Lanes filled up with zeros add nothing.
         let fill = |rest: &[f32]| std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0.0));
-        if !b_rest.is_empty() {
-            add_lanes(&mut sums, &fill(b_rest), &fill(t_rest), &fill(e_rest), &fill(w_rest));
-            sums[0][0] -= (LANES - b_rest.len()) as f64;
-        }
-        sums.map(|lanes| lanes.iter().sum::<f64>())
+        let sums = with_lanes(sums, &fill(b_rest), &fill(t_rest), &fill(e_rest), &fill(w_rest));
+        let [a, b, c, d, e, f] = sums.map(|lanes| lanes.iter().sum::<f64>());
+        [f64::from(same), a, b, c, d, e, f]
     }
 }
 
+/// Written lane by lane of each sum, which compilers turn into one instruction each.
 #[inline(always)]
-fn add_lanes(
-    sums: &mut [[f64; LANES]; 7],
+fn with_lanes(
+    sums: [[f64; LANES]; 6],
     base: &[f32; LANES],
     tuned: &[f32; LANES],
     exact: &[f32; LANES],
     written: &[f32; LANES],
-) {
+) -> [[f64; LANES]; 6] {
+    let [mut bb, mut uu, mut bu, mut us, mut cc, mut cs] = sums;
+    let mut base_wide = [0.0f64; LANES];
+    let (mut update, mut change, mut step) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
     for i in 0..LANES {
-        let b = f64::from(base[i]);
-        let (update, change, step) =
-            (f64::from(tuned[i]) - b, f64::from(exact[i]) - b, f64::from(written[i]) - b);
-        sums[0][i] += if step == 0.0 { 1.0 } else { 0.0 };
-        sums[1][i] += b * b;
-        sums[2][i] += update * update;
-        sums[3][i] += b * update;
-        sums[4][i] += update * step;
-        sums[5][i] += change * change;
-        sums[6][i] += change * step;
+        base_wide[i] = f64::from(base[i]);
     }
+    for i in 0..LANES {
+        update[i] = f64::from(tuned[i]) - base_wide[i];
+    }
+    for i in 0..LANES {
+        change[i] = f64::from(exact[i]) - base_wide[i];
+    }
+    for i in 0..LANES {
+        step[i] = f64::from(written[i]) - base_wide[i];
+    }
+    for (sums, a, b) in [
+        (&mut bb, &base_wide, &base_wide),
+        (&mut uu, &update, &update),
+        (&mut bu, &base_wide, &update),
+        (&mut us, &update, &step),
+        (&mut cc, &change, &change),
+        (&mut cs, &change, &step),
+    ] {
+        for i in 0..LANES {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    [bb, uu, bu, us, cc, cs]
 }
 
 /// What a merge did to a whole model.

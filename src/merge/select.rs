@@ -59,6 +59,15 @@ pub fn ranked(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<(f32, usi
 }
 
 vectorised! {
+    /// Sets all to zero whose key's magnitude is not in the range, both ends included.
+    fn keep_between<'a>(keys: &'a [f32], from: u32, to: u32, values: &'a mut [f32]) {
+        for (key, value) in keys.iter().zip(values) {
+            let magnitude = key.to_bits() & 0x7fff_ffff;
+            let mask = if (from <= magnitude) & (magnitude <= to) { u32::MAX } else { 0 };
+            *value = f32::from_bits(value.to_bits() & mask);
+        }
+    }
+
     /// How many of these numbers have this magnitude.
     fn equals<'a>(x: &'a [f32], edge: u32) -> u32 {
         x.iter().map(|x| u32::from(x.to_bits() & 0x7fff_ffff == edge)).sum()
@@ -86,7 +95,8 @@ pub struct Kept {
 /// The magnitude at one end of the range.
 struct Edge {
     magnitude: u32,
-    /// How many smaller ones there are, and for each piece how many equal ones stand before it.
+    /// How many smaller ones there are, and for each piece and the end how many equal ones stand
+    /// before it.
     below: usize,
     before: Vec<usize>,
 }
@@ -105,16 +115,17 @@ impl Kept {
             key(given, &mut keys);
             let piece = given.start / whole.piece_len();
             for (end, (edge, _)) in ends.iter().enumerate() {
-                    counts[end * n_pieces + piece] = u64::from(equals(&keys, magnitude(*edge)));
+                counts[end * n_pieces + piece] = u64::from(equals(&keys, magnitude(*edge)));
             }
         });
         let edge = |end: usize| {
             let mut sum = 0;
-            let before = counts[end * n_pieces..(end + 1) * n_pieces].iter().map(|n| {
+            let after = counts[end * n_pieces..(end + 1) * n_pieces].iter().map(|n| {
                 sum += *n as usize;
-                sum - *n as usize
+                sum
             });
-            Edge { magnitude: magnitude(ends[end].0), below: ends[end].1, before: before.collect() }
+            let before = std::iter::once(0).chain(after).collect();
+            Edge { magnitude: magnitude(ends[end].0), below: ends[end].1, before }
         };
         Self { low: edge(0), high: edge(1), ranks }
     }
@@ -126,10 +137,26 @@ impl Kept {
             return;
         }
         let (low, high) = (self.low.magnitude, self.high.magnitude);
-        let (Some(at_low), Some(at_high)) = (self.low.before.get(piece), self.high.before.get(piece)) else {
+        let (Some(of_low), Some(of_high)) =
+            (self.low.before.get(piece..piece + 2), self.high.before.get(piece..piece + 2))
+        else {
             return;
         };
-        let (mut at_low, mut at_high) = (self.low.below + at_low, self.high.below + at_high);
+        // The ranks of the piece's numbers that equal an edge.
+        let (low_ranks, high_ranks) = (
+            self.low.below + of_low[0]..self.low.below + of_low[1],
+            self.high.below + of_high[0]..self.high.below + of_high[1],
+        );
+        let Range { start, end } = self.ranks;
+        let whole_low = low_ranks.start >= start || low_ranks.end <= start;
+        let whole_high = high_ranks.start >= end || high_ranks.end <= end;
+        if low != high && whole_low && whole_high {
+            let from = if low_ranks.start >= start { low } else { low + 1 };
+            let to = if high_ranks.end <= end { high } else { high - 1 };
+            return keep_between(keys, from, to, values);
+        }
+        // The range begins or ends among equal numbers of this piece.
+        let (mut at_low, mut at_high) = (low_ranks.start, high_ranks.start);
         for (key, value) in keys.iter().zip(values) {
             let magnitude = magnitude(*key);
             let mut keep = low < magnitude && magnitude < high;

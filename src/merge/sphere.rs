@@ -73,7 +73,8 @@ impl Combination {
 impl Rule for Combination {
     fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
         for (i, out) in out.iter_mut().enumerate() {
-            let terms = given.inputs.iter().zip(&self.scales).map(|(input, scale)| f64::from(input[i]) * scale);
+            let terms =
+                given.inputs.iter().zip(&self.scales).map(|(input, scale)| f64::from(input[i]) * scale);
             *out = terms.sum::<f64>() as f32;
         }
     }

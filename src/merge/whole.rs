@@ -56,7 +56,11 @@ impl Whole<'_> {
     /// # Errors
     ///
     /// The first that `look` returns.
-    pub fn pieces<E>(&self, block: usize, mut look: impl FnMut(&Given<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub fn pieces<E>(
+        &self,
+        block: usize,
+        mut look: impl FnMut(&Given<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (piece, from) = (self.piece_len(), block * self.block_len());
         let to = (from + self.block_len()).min(self.len);
         let mut buffers = vec![vec![0.0; piece.min(to - from)]; self.inputs.len()];

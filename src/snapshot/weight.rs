@@ -115,7 +115,10 @@ mod tests {
             let rounded = Weight::rounded(vec![between.len()], &between, dtype).to_f32();
             for (x, rounded) in between.iter().zip(rounded) {
                 let expected = reference(x);
-                assert!(f64::from(rounded) == expected || expected.is_nan() && rounded.is_nan(), "{dtype} {x}");
+                assert!(
+                    f64::from(rounded) == expected || expected.is_nan() && rounded.is_nan(),
+                    "{dtype} {x}"
+                );
             }
         }
     }

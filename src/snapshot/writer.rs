@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
@@ -116,9 +117,16 @@ pub fn write_file(
     let length = (header.len() as u64).to_le_bytes();
     let first = length.len() + header.len();
 
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(unwritable)?;
+    let file =
+        File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(unwritable)?;
     place::reserve(&file, (first + end) as u64).map_err(unwritable)?;
-    let write = |bytes: &[u8], at: usize| place::write_at(&file, bytes, at as u64).map_err(unwritable);
+    // One at a time: the system lets no more than one write into a file, and those that wait for it
+    // there burn their processor.
+    let turn = Mutex::new(());
+    let write = |bytes: &[u8], at: usize| {
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        place::write_at(&file, bytes, at as u64).map_err(unwritable)
+    };
     write(&length, 0)?;
     write(&header, length.len())?;
     for (name, start) in names.iter().zip(starts) {

@@ -6,8 +6,8 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, Line, Share, fraction, read, yes};
-use crate::simd::vectorised;
 use crate::merge::{Merge, Method, Rule, Whole};
+use crate::simd::vectorised;
 
 pub(super) const LINEAR: Method = Method {
     name: "linear",

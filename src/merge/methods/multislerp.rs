@@ -97,7 +97,8 @@ fn mean(products: &[Vec<f64>], weights: &[f64], epsilon: f64) -> (Vec<f64>, bool
     let middle: Vec<f64> = weights.iter().map(|weight| weight / length).collect();
     // The parts of the inputs that touch the sphere at the middle, weighted.
     let along: f64 = directions.iter().zip(weights).map(|(row, weight)| weight * inner(row, &middle)).sum();
-    let tangent: Vec<f64> = weights.iter().zip(&middle).map(|(weight, middle)| weight - along * middle).collect();
+    let tangent: Vec<f64> =
+        weights.iter().zip(&middle).map(|(weight, middle)| weight - along * middle).collect();
     let angle = norm(&directions, &tangent) + epsilon;
     let size: f64 = norms.iter().zip(weights).map(|(norm, weight)| norm * weight).sum();
     let scale = |(i, norm): (usize, &f64)| {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 
 use crate::merge::given::{Given, Share, fraction, read, yes};
-use crate::merge::whole::dot;
 use crate::merge::sphere::{Between, Combination, arc};
+use crate::merge::whole::dot;
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const NUSLERP: Method = Method {

@@ -135,14 +135,18 @@ fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
         text += "|---|---|---|---|---|---|\n";
         let mut row = |name: &str, update: f64, angle: f64, survived: f64, lambda: f64, unchanged: f64| {
             let (update, unchanged) = (percent(update), percent(unchanged));
-            text += &format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |\n");
+            text +=
+                &format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |\n");
         };
-        let MergeReport { relative_update, largest_angle_degrees, survived, effective_lambda, unchanged, .. } =
-            *report;
+        let MergeReport {
+            relative_update, largest_angle_degrees, survived, effective_lambda, unchanged, ..
+        } = *report;
         let all = format!("all {} that differ", report.touched);
         row(&all, relative_update, largest_angle_degrees, survived, effective_lambda, unchanged);
         for (name, w) in &manifest.weights {
-            let WeightReport { relative_update, angle_degrees, survived, effective_lambda, unchanged, .. } = *w;
+            let WeightReport {
+                relative_update, angle_degrees, survived, effective_lambda, unchanged, ..
+            } = *w;
             row(name, relative_update, angle_degrees, survived, effective_lambda, unchanged);
         }
     }

@@ -50,8 +50,12 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
     }
     let manifest: Manifest = files::read_json(&path)?;
     let shards = manifest.shards.iter().map(|(name, digest)| (Cow::Owned(folder.join(name)), digest));
-    let recorded: BTreeMap<Cow<'_, Path>, &String> =
-        manifest.inputs.iter().map(|(path, digest)| (Cow::Borrowed(path.as_path()), digest)).chain(shards).collect();
+    let recorded: BTreeMap<Cow<'_, Path>, &String> = manifest
+        .inputs
+        .iter()
+        .map(|(path, digest)| (Cow::Borrowed(path.as_path()), digest))
+        .chain(shards)
+        .collect();
     for (path, expected) in &recorded {
         let found = digests::fresh(path)?;
         if found != **expected {
