@@ -169,6 +169,9 @@ pub(super) fn yes() -> bool {
 pub(super) fn fraction(name: &str, value: f64) -> Result<(), String> {
     match (0.0..=1.0).contains(&value) {
         true => Ok(()),
+        false if name == "λ" && value > 1.0 => {
+            Err(format!("λ is {value}, expected 0 to 1; past the tuned model goes `extrapolate:{value}`"))
+        }
         false => Err(format!("{name} is {value}, expected 0 to 1")),
     }
 }

@@ -220,7 +220,8 @@ mod tests {
                 let text = format!("{example}{more}");
                 assert!(text.parse::<Spec>().map_or(true, |spec| resolve(&spec).is_err()), "{text}");
             }
-            for lambda in ["-0.1", "1.5"] {
+            for lambda in ["-0.1", "1.5"].into_iter().filter(|l| (*l, method.name) != ("1.5", "extrapolate"))
+            {
                 let spec: Spec = format!("{}:{lambda}", method.name).parse().unwrap();
                 assert!(resolve(&spec).is_err(), "{spec}");
             }

@@ -124,6 +124,29 @@ mod tests {
     }
 
     #[test]
+    fn rounding_by_chance_keeps_the_mean() {
+        let mut rng = crate::seed::rng(1, "test");
+        // Between two neighbours of bf16, of f16, and of f16's smallest numbers.
+        for (dtype, x, low, high) in [
+            (Dtype::Bf16, 1.002_f32, 1.0, 1.007_812_5),
+            (Dtype::F16, -3.0003, -3.001_953_1, -3.0),
+            (Dtype::F16, 1e-7, 5.960_464_5e-8, 1.192_092_9e-7),
+        ] {
+            let mut bytes = vec![0; 20_000 * dtype.size()];
+            dtype.encode_stochastic(&vec![x; 20_000], || rand::Rng::next_u32(&mut rng), &mut bytes);
+            let mut rounded = vec![0.0; 20_000];
+            dtype.decode(&bytes, &mut rounded);
+            assert!(rounded.iter().all(|y| *y == low || *y == high), "{dtype}");
+            let mean = rounded.iter().map(|y| f64::from(*y)).sum::<f64>() / 20_000.0;
+            assert!((mean - f64::from(x)).abs() < 0.02 * f64::from(high - low), "{dtype}: {mean}");
+        }
+        let exact = [0.0, -1.5, 0.25];
+        let mut bytes = vec![0; 6];
+        Dtype::Bf16.encode_stochastic(&exact, || u32::MAX, &mut bytes);
+        assert_eq!(bytes, *Weight::rounded(vec![3], &exact, Dtype::Bf16).bytes);
+    }
+
+    #[test]
     fn a_cast_to_the_same_format_keeps_every_bit() {
         let weight = Weight::rounded(vec![2], &[0.1, f32::NAN], Dtype::Bf16);
         let bytes = weight.bytes.to_vec();

@@ -197,6 +197,8 @@ fn bad_merges() {
     pair("merge_pair_ignored", "tuned", "ties:0.5,density=0.2,weight=0.5");
     pair("merge_pair_no_density", "tuned", "dare_ties:0.5");
     pair("merge_pair_needs_two", "tuned", "model_stock");
+    pair("merge_pair_extrapolate", "tuned", "extrapolate:0.5");
+    check(&fixture, "merge_verify_no_manifest", &["merge", "--verify", "model"]);
     let mut weights = std::fs::read(fixture.file("model/model.safetensors")).unwrap();
     let last = weights.len() - 2;
     weights[last..].copy_from_slice(&[0xc0, 0x7f]); // NaN in bf16

@@ -9,6 +9,7 @@ mod golden_eval;
 mod golden_merge;
 mod golden_models;
 mod golden_wgpu;
+mod merges;
 mod pipeline;
 mod recipes;
 mod tidy;

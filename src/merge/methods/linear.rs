@@ -39,6 +39,24 @@ struct All {
     normalize: bool,
 }
 
+pub(super) const EXTRAPOLATE: Method = Method {
+    name: "extrapolate",
+    summary: "go on along the straight line, past the tuned model (ExPO)",
+    source: "Zheng et al. 2024, arXiv 2404.16792",
+    example: "extrapolate:1.3",
+    from_spec: |parameters| {
+        let Line { lambda } = read(parameters)?;
+        if lambda <= 1.0 {
+            return Err(format!("λ is {lambda}, expected more than 1; up to there it is `linear`"));
+        }
+        Ok(Box::new(Linear { weights: vec![1.0 - lambda, lambda], divide: false }))
+    },
+    of_models: &[],
+    from_settings: |_| {
+        Err("mergekit has no such method; use `linear` with weights below 0 and above 1".to_owned())
+    },
+};
+
 struct Linear {
     /// Of each input.
     weights: Vec<f64>,

@@ -22,6 +22,7 @@ mod ties;
 /// Every merge method.
 pub const METHODS: &[Method] = &[
     linear::LINEAR,
+    linear::EXTRAPOLATE,
     slerp::SLERP,
     nuslerp::NUSLERP,
     task_arithmetic::TASK_ARITHMETIC,
