@@ -285,7 +285,9 @@ impl Rule for Thinned<'_> {
         let mut updates: Vec<Vec<f32>> = (0..weights.len()).map(|nth| self.update(nth, given)).collect();
         for ((update, scale), weight) in updates.iter_mut().zip(&self.scales).zip(&weights) {
             if [*scale, *weight] != [1.0, 1.0] {
-                update.iter_mut().for_each(|x| *x = *x * scale * weight);
+                for x in update.iter_mut() {
+                    *x = *x * scale * weight;
+                }
             }
         }
         let all = Some(weights.iter().sum::<f32>()).filter(|all| all.abs() >= 1e-8).unwrap_or(1.0);

@@ -63,7 +63,7 @@ vectorised! {
     fn keep_between<'a>(keys: &'a [f32], from: u32, to: u32, values: &'a mut [f32]) {
         for (key, value) in keys.iter().zip(values) {
             let magnitude = key.to_bits() & 0x7fff_ffff;
-            let mask = if (from <= magnitude) & (magnitude <= to) { u32::MAX } else { 0 };
+            let mask = if (from..=to).contains(&magnitude) { u32::MAX } else { 0 };
             *value = f32::from_bits(value.to_bits() & mask);
         }
     }

@@ -88,6 +88,7 @@ pub(super) fn merges(report: &Report) -> Table {
         "‖Δ‖/‖θ‖",
         "largest angle",
         "λ after rounding",
+        "change left",
         "numbers unchanged",
         "took a line",
     ];
@@ -98,6 +99,7 @@ pub(super) fn merges(report: &Report) -> Table {
             format!("{:.2} %", 100.0 * merge.relative_update),
             format!("{:.2}°", merge.largest_angle_degrees),
             format!("{:.3}", merge.effective_lambda),
+            format!("{:.3}", merge.survived),
             format!("{:.1} %", 100.0 * merge.unchanged),
             merge.fell_back.to_string(),
         ]

@@ -110,8 +110,9 @@ impl<'a> Asking<'a> {
         self.path.join(format!("merge-{}.json", &self.weights_key()[..16]))
     }
 
+    /// Whether the figures of a merge are missing, or of a version that noted others.
     pub fn needs_figures(&self) -> bool {
-        matches!(self.candidate, Candidate::Merge(_)) && !self.figures_path().is_file()
+        self.figures().is_err()
     }
 
     /// What a merge did to the weights, as stored when it was made.

@@ -1,5 +1,6 @@
 //! `finetune merge` from outside: the same bytes every time, proof of them, and what it writes beside.
 
+use finetune::snapshot::{WeightFiles, Weights};
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -98,11 +99,10 @@ fn extrapolation_goes_past_the_tuned_model() {
     merge(&fixture, &["--merge", "extrapolate:1.5", "--out", "past", "--out-dtype", "f32"]);
     merge(&fixture, &["--merge", "linear:1", "--out", "there", "--out-dtype", "f32"]);
     merge(&fixture, &["--merge", "linear:0", "--out", "before", "--out-dtype", "f32"]);
-    let open = |out: &str| finetune::snapshot::WeightFiles::open(&fixture.file(out)).unwrap();
+    let open = |out: &str| WeightFiles::open(&fixture.file(out)).unwrap();
     let (past, there, before) = (open("past"), open("there"), open("before"));
-    use finetune::snapshot::Weights;
     for name in past.infos().keys() {
-        let numbers = |of: &finetune::snapshot::WeightFiles| of.weight(name).unwrap().to_f32();
+        let numbers = |of: &WeightFiles| of.weight(name).unwrap().to_f32();
         for ((past, there), before) in numbers(&past).iter().zip(numbers(&there)).zip(numbers(&before)) {
             let expected = before + 1.5 * (there - before);
             assert!((past - expected).abs() <= 1e-6 * before.abs().max(0.1), "{name}: {past} {expected}");

@@ -67,7 +67,9 @@ impl Karcher {
             mean.fill(0.0);
             mean[0] = 1.0;
         } else {
-            mean.iter_mut().for_each(|x| *x /= length);
+            for x in &mut mean {
+                *x /= length;
+            }
         }
         for _ in 0..self.max_iter {
             let mut tangent = vec![0.0; mean.len()];
@@ -89,7 +91,9 @@ impl Karcher {
                 *mean = step.cos() * *mean + step.sin() * tangent / step;
             }
             let length = norm(&units, &mean);
-            mean.iter_mut().for_each(|x| *x /= length);
+            for x in &mut mean {
+                *x /= length;
+            }
         }
         let size = norms.iter().sum::<f64>() / norms.len() as f64;
         for (i, mean) in used.iter().zip(mean) {

@@ -88,7 +88,9 @@ impl Rule for &Linear {
         let sum = self.weights.iter().sum::<f64>() as f32;
         sum_of(given.inputs, &weights, out);
         if self.divide && sum != 1.0 {
-            out.iter_mut().for_each(|out| *out /= sum);
+            for out in out {
+                *out /= sum;
+            }
         }
     }
 }

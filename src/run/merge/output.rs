@@ -108,48 +108,56 @@ fn manifest(
 
 /// What somebody who finds the folder wants to know.
 fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
-    let mut text = "---\n".to_owned();
+    let mut lines = vec!["---".to_owned()];
     if let Some(base) = &asked.base {
-        text += &format!("base_model:\n- {}\nbase_model_relation: merge\n", base.display());
+        lines.push(format!("base_model:\n- {}\nbase_model_relation: merge", base.display()));
     }
-    text += "tags:\n- merge\nlibrary_name: transformers\n---\n\n";
-    text += &format!("# {}\n\nMerged by finetune {}, seed {}", asked.title, manifest.version, request.seed);
-    text += if request.stochastic { ", rounded by chance.\n\n" } else { ", rounded to the nearest.\n\n" };
-    text += &match &request.models {
-        Models::Pair { pre, post, merge, dtype } => {
-            let dtype = dtype.map_or_else(String::new, |dtype| format!(" --out-dtype {dtype}"));
-            let (pre, post) = (pre.display(), post.display());
-            format!("    finetune merge --pre {pre} --post {post} --merge {merge}{dtype} --out DIR\n")
-        }
-        Models::Config { text, .. } => format!("```yaml\n{}\n```\n", text.trim_end()),
-    };
+    lines.push("tags:\n- merge\nlibrary_name: transformers\n---\n".to_owned());
+    let rounded = if request.stochastic { "by chance" } else { "to the nearest" };
+    let (version, seed) = (&manifest.version, request.seed);
+    lines.push(format!("# {}\n", asked.title));
+    lines.push(format!("Merged by finetune {version} with seed {seed}, rounded {rounded}.\n"));
+    lines.push(asked_for(request));
     if !manifest.inputs.is_empty() {
-        text += "\n| input | BLAKE3 |\n|---|---|\n";
-    }
-    for (path, digest) in &manifest.inputs {
-        text += &format!("| {} | {digest} |\n", path.display());
+        lines.push("\n| input | BLAKE3 |\n|---|---|".to_owned());
+        let row = |(path, digest): (&PathBuf, &String)| format!("| {} | {digest} |", path.display());
+        lines.extend(manifest.inputs.iter().map(row));
     }
     if let Some(report) = &manifest.report {
+        let header =
+            "| weight | relative update | angle | change left after rounding | effective λ | unchanged |";
+        lines.push(format!("\n{header}\n|---|---|---|---|---|---|"));
         let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-        text += "\n| weight | relative update | angle | of the change after rounding | effective λ | unchanged |\n";
-        text += "|---|---|---|---|---|---|\n";
-        let mut row = |name: &str, update: f64, angle: f64, survived: f64, lambda: f64, unchanged: f64| {
+        let row = |name: &str, update: f64, angle: f64, survived: f64, lambda: f64, unchanged: f64| {
             let (update, unchanged) = (percent(update), percent(unchanged));
-            text +=
-                &format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |\n");
+            format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |")
         };
-        let MergeReport {
-            relative_update, largest_angle_degrees, survived, effective_lambda, unchanged, ..
-        } = *report;
-        let all = format!("all {} that differ", report.touched);
-        row(&all, relative_update, largest_angle_degrees, survived, effective_lambda, unchanged);
-        for (name, w) in &manifest.weights {
-            let WeightReport {
-                relative_update, angle_degrees, survived, effective_lambda, unchanged, ..
-            } = *w;
-            row(name, relative_update, angle_degrees, survived, effective_lambda, unchanged);
-        }
+        let name = format!("all {} that differ", report.touched);
+        let r = report;
+        let all = [r.relative_update, r.largest_angle_degrees, r.survived, r.effective_lambda, r.unchanged];
+        lines.push(row(&name, all[0], all[1], all[2], all[3], all[4]));
+        lines.extend(manifest.weights.iter().map(|(name, w)| {
+            row(name, w.relative_update, w.angle_degrees, w.survived, w.effective_lambda, w.unchanged)
+        }));
     }
-    text += "\n`merge.json` has all of this for programs; `finetune merge --verify DIR` checks it.\n";
-    text
+    lines.push(
+        "\n`merge.json` has all of this for programs; `finetune merge --verify DIR` checks it.\n".to_owned(),
+    );
+    lines.join("\n")
+}
+
+/// The command, or the YAML, that asks for the merge again.
+fn asked_for(request: &Request) -> String {
+    match &request.models {
+        Models::Pair { pre, post, merge, dtype } => {
+            let dtype = dtype.map_or_else(String::new, |dtype| format!(" --out-dtype {dtype}"));
+            let rounding = if request.stochastic { " --rounding stochastic" } else { "" };
+            let seed = if request.seed == 0 { String::new() } else { format!(" --seed {}", request.seed) };
+            let (pre, post) = (pre.display(), post.display());
+            format!(
+                "    finetune merge --pre {pre} --post {post} --merge {merge}{dtype}{rounding}{seed} --out DIR"
+            )
+        }
+        Models::Config { text, .. } => format!("```yaml\n{}\n```", text.trim_end()),
+    }
 }
