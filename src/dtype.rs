@@ -44,12 +44,13 @@ impl Dtype {
         }
     }
 
-    /// Reads little-endian numbers of this format; exact.
+    /// Reads little-endian numbers of this format, exactly; returns the largest magnitude as the bits
+    /// of an f32, which of NaN and infinity are larger than those of any number.
     ///
     /// # Panics
     ///
     /// `bytes` are not those of as many numbers as `out` has.
-    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) -> u32 {
         assert_eq!(bytes.len(), out.len() * self.size(), "bytes and numbers do not fit");
         match self {
             Self::F32 => decode_f32(bytes, out),
@@ -57,6 +58,7 @@ impl Dtype {
                 let bits: Vec<u16> =
                     bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
                 bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+                largest(out)
             }
             Self::Bf16 => decode_bf16(bytes, out),
         }
@@ -92,12 +94,13 @@ impl Dtype {
         self.encode(&numbers.iter().map(one).collect::<Vec<_>>(), out);
     }
 
-    /// Writes numbers in this format, rounded to nearest, ties to even.
+    /// Writes numbers in this format, rounded to nearest, ties to even; returns the largest magnitude
+    /// before rounding as [`Self::decode`] does.
     ///
     /// # Panics
     ///
     /// As [`Self::decode`].
-    pub fn encode(self, numbers: &[f32], out: &mut [u8]) {
+    pub fn encode(self, numbers: &[f32], out: &mut [u8]) -> u32 {
         assert_eq!(out.len(), numbers.len() * self.size(), "bytes and numbers do not fit");
         match self {
             Self::F32 => encode_f32(numbers, out),
@@ -107,6 +110,7 @@ impl Dtype {
                 for (out, bits) in out.as_chunks_mut().0.iter_mut().zip(bits) {
                     *out = bits.to_le_bytes();
                 }
+                largest(numbers)
             }
             Self::Bf16 => encode_bf16(numbers, out),
         }
@@ -130,33 +134,56 @@ impl Dtype {
     }
 }
 
+/// The bits of a number's magnitude, which have the order of magnitudes.
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
 vectorised! {
-    fn decode_f32<'a>(bytes: &'a [u8], out: &'a mut [f32]) {
+    /// The largest magnitude of some numbers, as [`Dtype::decode`] tells it.
+    pub fn largest<'a>(x: &'a [f32]) -> u32 {
+        x.iter().map(|x| magnitude(*x)).fold(0, u32::max)
+    }
+
+    fn decode_f32<'a>(bytes: &'a [u8], out: &'a mut [f32]) -> u32 {
+        let mut largest = 0;
         for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
             *out = f32::from_le_bytes(*bytes);
+            largest = largest.max(magnitude(*out));
         }
+        largest
     }
 
-    fn decode_bf16<'a>(bytes: &'a [u8], out: &'a mut [f32]) {
+    fn decode_bf16<'a>(bytes: &'a [u8], out: &'a mut [f32]) -> u32 {
+        let mut largest = 0;
         for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
             *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            largest = largest.max(magnitude(*out));
         }
+        largest
     }
 
-    fn encode_f32<'a>(numbers: &'a [f32], out: &'a mut [u8]) {
+    fn encode_f32<'a>(numbers: &'a [f32], out: &'a mut [u8]) -> u32 {
+        let mut largest = 0;
         for (out, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
             *out = x.to_le_bytes();
+            largest = largest.max(magnitude(*x));
         }
+        largest
     }
 
-    fn encode_bf16<'a>(numbers: &'a [f32], out: &'a mut [u8]) {
+    fn encode_bf16<'a>(numbers: &'a [f32], out: &'a mut [u8]) -> u32 {
+        let mut largest = 0;
         for (out, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
             let bits = x.to_bits();
             let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
             let nan = (bits >> 16) | 0x40;
-            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+            let is_nan = magnitude(*x) > 0x7f80_0000;
             *out = (if is_nan { nan } else { nearest } as u16).to_le_bytes();
+            largest = largest.max(magnitude(*x));
         }
+        largest
     }
 }
 

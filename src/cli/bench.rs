@@ -1,7 +1,7 @@
 //! `finetune bench`: times one training step or one generation, for the scripts in `benches/`.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::DType;
@@ -12,11 +12,12 @@ use super::print;
 use crate::data::Sample;
 use crate::device;
 use crate::generate::{Decoding, Generator};
-use crate::model::{Decoder, DecoderShape, RopeScaling, families};
+use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, families};
 use crate::recipe::{Kind, Method, Train};
 use crate::run::Failure;
 use crate::snapshot::{Dtype, Snapshot, Weights, writer};
-use crate::train::batch::micro_batches;
+use crate::train::batch::{MicroBatch, micro_batches};
+use crate::train::checkpoint::HostWeights;
 use crate::train::init::{self, RandomWeights};
 use crate::train::optimizer::AdamW;
 use crate::train::step::Trainee;
@@ -51,6 +52,14 @@ enum What {
         /// Tokens of each prompt
         #[arg(long, default_value_t = 32)]
         prompt: usize,
+    },
+    /// The logits of made-up rows, for `tests/golden/check_exports.py`
+    Logits {
+        #[command(flatten)]
+        common: Common,
+        /// The safetensors file with `input_ids` [b, t] and `logits` [b, t, v]
+        #[arg(long)]
+        out: PathBuf,
     },
 }
 
@@ -116,6 +125,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
             (common, Bench::new(common)?.step(kind, rows.as_deref(), *micro_tokens)?)
         }
         What::Generate { common, prompt } => (common, Bench::new(common)?.generate(*prompt)?),
+        What::Logits { common, out } => (common, Bench::new(common)?.logits(out)?),
     };
     if let Some(path) = &common.json {
         writer::write_json(path, &figures)?;
@@ -145,12 +155,7 @@ impl<'a> Bench<'a> {
         Ok(Self { common, opened, shape, weights, compute })
     }
 
-    fn step(
-        &self,
-        kind: Kind,
-        rows: Option<&std::path::Path>,
-        micro_tokens: usize,
-    ) -> Result<Value, Failure> {
+    fn step(&self, kind: Kind, rows: Option<&Path>, micro_tokens: usize) -> Result<Value, Failure> {
         let samples = match rows {
             Some(path) => read_rows(path)?.into_iter().take(self.common.batch).collect(),
             None => (0..self.common.batch).map(|row| self.row(row, self.common.tokens)).collect::<Vec<_>>(),
@@ -181,7 +186,7 @@ impl<'a> Bench<'a> {
     }
 
     fn generate(&self, n_prompt: usize) -> Result<Value, Failure> {
-        let decoder = Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, self.compute)?;
+        let decoder = self.decoder()?;
         let prompts: Vec<Vec<u32>> = (0..self.common.batch).map(|row| self.row(row, n_prompt).ids).collect();
         let decoding = Decoding {
             max_new_tokens: self.common.tokens,
@@ -205,6 +210,25 @@ impl<'a> Bench<'a> {
         let mut figures = self.figures(&times[1..], self.common.batch * self.common.tokens);
         figures["generated"] = json!(generated);
         Ok(figures)
+    }
+
+    fn logits(&self, out: &Path) -> Result<Value, Failure> {
+        let (decoder, t) = (self.decoder()?, self.common.tokens);
+        let samples: Vec<Sample> = (0..self.common.batch).map(|row| self.row(row, t)).collect();
+        let batch = MicroBatch::new(&samples, &(0..samples.len()).collect::<Vec<_>>(), 1);
+        let ids = batch.ids(&decoder.device);
+        let hidden = decoder.hidden(ids.clone(), &Positions::causal(t, &decoder.device), None);
+        let [b, t, m] = hidden.dims();
+        let logits = decoder.logits(hidden.reshape([b * t, m])); // [b*t, v]
+        let v = self.shape.vocab_size;
+        let both =
+            [("input_ids".to_owned(), vec![b, t], ids.float()), ("logits".to_owned(), vec![b, t, v], logits)];
+        HostWeights::read(both.into_iter()).write(out)?;
+        Ok(json!({ "logits": out, "rows": b, "tokens": t }))
+    }
+
+    fn decoder(&self) -> Result<Decoder, Failure> {
+        Ok(Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, self.compute)?)
     }
 
     /// A row that the twin in Python makes by the same formula.
@@ -233,7 +257,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn read_rows(path: &std::path::Path) -> Result<Vec<Sample>, Failure> {
+fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
     let broken = |source| crate::snapshot::SnapshotError::Unreadable { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(broken)?;
     let row = |(i, line): (usize, &str)| {

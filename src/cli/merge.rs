@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 
 use super::{print, progress};
 use crate::dtype::Dtype;
-use crate::merge::MergeReport;
-use crate::recipe::RecipeError;
+use crate::merge::{MergeReport, Unmatched};
 use crate::run::Failure;
-use crate::run::merge::{Models, Options, Request, outline, verify, write};
+use crate::run::merge::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
+use crate::snapshot::writer;
 
 /// What is merged into what.
 #[derive(Debug, Args)]
@@ -23,24 +23,46 @@ pub struct MergeArgs {
     /// The model before tuning
     #[arg(long, value_name = "DIR", requires_all = ["post", "merge"])]
     pre: Option<PathBuf>,
-    /// The model after tuning, or an adapter on the model before
+    /// What was tuned from it: a model folder, an adapter, a checkpoint or a run folder of this program;
+    /// may be repeated for methods that compare several
     #[arg(long, value_name = "DIR", requires = "pre")]
-    post: Option<PathBuf>,
-    /// How: METHOD:λ[,key=value]…, such as slerp:0.5
+    post: Vec<PathBuf>,
+    /// How: METHOD:λ[,key=value]…, such as slerp:0.5; slerp:0.5,attn=0.3,layers.0-3=0 has other λ in some
+    /// places (embed, attn, mlp, norm, head, a module's name, layers), linear:0.2~0.8 over the depth
     #[arg(long, value_name = "SPEC", requires = "pre")]
     merge: Option<String>,
     /// The merged model's folder; it must not be there
     #[arg(long, value_name = "DIR", required_unless_present_any = ["dry_run", "verify"])]
     out: Option<PathBuf>,
     /// f32, f16 or bf16 [default: that of the model before tuning]
-    #[arg(long, value_name = "DTYPE")]
-    out_dtype: Option<String>,
+    #[arg(long, value_name = "DTYPE", value_parser = dtype)]
+    out_dtype: Option<Dtype>,
     /// How merged numbers become those of the output's format
     #[arg(long, value_enum, default_value_t = Rounding::Nearest)]
     rounding: Rounding,
     /// Draws the masks of random methods and stochastic rounding
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Write the adapter with its update scaled, exactly and without reading the base: for linear,
+    /// extrapolate and task_arithmetic
+    #[arg(long, requires = "pre")]
+    adapter_only: bool,
+    /// What becomes of weights that one of the models has alone
+    #[arg(long, value_enum, default_value_t = Alone::Refuse, requires = "pre")]
+    unmatched: Alone,
+    /// How much each number matters to the model before tuning, for fisher: a file that a run made, or a
+    /// checkpoint of full tuning
+    #[arg(long, value_name = "PATH", requires_all = ["pre", "post_fisher"])]
+    pre_fisher: Option<PathBuf>,
+    /// The same for the tuned model
+    #[arg(long, value_name = "PATH", requires_all = ["pre", "pre_fisher"])]
+    post_fisher: Option<PathBuf>,
+    /// Merge numbers that are NaN or infinite as arithmetic does, count them and go on
+    #[arg(long)]
+    allow_not_finite: bool,
+    /// The most gigabytes that one file of weights has
+    #[arg(long, value_name = "GB", default_value_t = 5.0, value_parser = gigabytes)]
+    shard_size: f64,
     /// List names, shapes, formats and bytes of what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -56,6 +78,18 @@ pub struct MergeArgs {
     /// Leave out the digests of inputs and shards
     #[arg(long)]
     no_digests: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Alone {
+    /// There must be none
+    Refuse,
+    /// Those of the model before tuning are taken over, others left out
+    Pre,
+    /// Those of the tuned model are taken over, others left out
+    Post,
+    /// All are taken over
+    Both,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,15 +119,10 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
         ));
         return Ok(());
     }
+    let stop = super::stop_on_signals();
     let request = request(args)?;
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let outline = outline(&request)?;
-        for (name, shape, dtype) in &outline.weights {
-            print(&format!("{name} {shape:?} {dtype}"));
-        }
-        let (n, bytes) = (outline.weights.len(), outline.bytes as f64 / 1e9);
-        print(&format!("{}: {n} weights, {bytes:.3} GB on disk", outline.title));
-        return Ok(());
+        return list(&outline(&request)?, args.out.as_deref());
     };
     let last = Mutex::new(Instant::now());
     let tell = |done: usize, total: usize| {
@@ -103,32 +132,75 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
             progress::say(&format!("merge: {done} of {total} weights"));
         }
     };
-    let options = Options { statistics: !args.no_statistics, digests: !args.no_digests, tell: &tell };
+    let options = Options {
+        statistics: !args.no_statistics,
+        digests: !args.no_digests,
+        tell: &tell,
+        say: &progress::say,
+        stop: &stop,
+    };
     let written = write(&request, out, options)?;
-    if let Some(report) = &written.report {
-        say(report, written.n_weights);
+    match &written.report {
+        Some(report) => say(report, written.n_weights),
+        None => print(&format!("{} weights", written.n_weights)),
     }
     progress::say(&format!("wrote `{}`", out.display()));
     Ok(())
 }
 
+/// Lists what would be written, and whether there is room for it.
+fn list(outline: &Outline, out: Option<&Path>) -> Result<(), Failure> {
+    outline.said.iter().for_each(|sentence| progress::say(sentence));
+    for (name, shape, dtype) in &outline.weights {
+        print(&format!("{name} {shape:?} {dtype}"));
+    }
+    let (n, n_shards) = (outline.weights.len(), outline.n_shards);
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let free = writer::free_bytes(out.unwrap_or(Path::new(".")));
+    let free = free.map_or_else(String::new, |free| format!(", {:.3} GB are free", gigabytes(free)));
+    let bytes = gigabytes(outline.bytes);
+    print(&format!("{}: {n} weights in {n_shards} files, {bytes:.3} GB on disk{free}", outline.title));
+    Ok(())
+}
+
+fn dtype(name: &str) -> Result<Dtype, &'static str> {
+    Dtype::from_name(name).ok_or("expected f32, f16 or bf16")
+}
+
+fn gigabytes(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|x| *x > 0.0 && *x < 1e6);
+    number.ok_or("expected gigabytes, above 0")
+}
+
 fn request(args: &MergeArgs) -> Result<Request, Failure> {
-    let models = match (&args.config, &args.pre, &args.post, &args.merge) {
+    let models = match (&args.config, &args.pre, &args.merge) {
         (Some(config), ..) => Models::of_file(config, Path::new(""))?,
-        (None, Some(pre), Some(post), Some(merge)) => {
-            let dtype = args.out_dtype.as_deref().map(|name| {
-                Dtype::from_name(name).ok_or_else(|| RecipeError::BadValue {
-                    key: "--out-dtype".to_owned(),
-                    found: format!("`{name}`"),
-                    expected: "f32, f16 or bf16".to_owned(),
-                })
-            });
-            let (pre, post, merge) = (pre.clone(), post.clone(), merge.clone());
-            Models::Pair { pre, post, merge, dtype: dtype.transpose()? }
+        (None, Some(pre), Some(merge)) => {
+            let fisher = args.pre_fisher.clone().zip(args.post_fisher.clone());
+            Models::Pair(PairRequest {
+                pre: pre.clone(),
+                post: args.post.clone(),
+                merge: merge.clone(),
+                dtype: args.out_dtype,
+                unmatched: match args.unmatched {
+                    Alone::Refuse => Unmatched::Refuse,
+                    Alone::Pre => Unmatched::OfBase,
+                    Alone::Post => Unmatched::OfTuned,
+                    Alone::Both => Unmatched::Both,
+                },
+                fisher: fisher.map(|(of_pre, of_post)| [of_pre, of_post]),
+                adapter_only: args.adapter_only,
+            })
         }
         _ => unreachable!("clap requires `--config`, or `--pre` with `--post` and `--merge`"),
     };
-    Ok(Request { models, seed: args.seed, stochastic: args.rounding == Rounding::Stochastic })
+    Ok(Request {
+        seed: args.seed,
+        stochastic: args.rounding == Rounding::Stochastic,
+        lenient: args.allow_not_finite,
+        shard_bytes: (args.shard_size * 1e9) as u64,
+        ..Request::new(models)
+    })
 }
 
 fn say(report: &MergeReport, n_weights: usize) {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use super::given::{Settings, fraction, read};
-use super::select::{Kept, keep_by_chance};
+use super::select::{Kept, Key, keep_by_chance};
 use super::whole::l1;
 use super::{Given, Merge, Rule, Whole};
 use crate::simd::vectorised;
@@ -216,8 +216,7 @@ impl Thinned<'_> {
         given.update(nth, &mut update);
         let Share { density, epsilon, .. } = self.of.each[nth];
         if let Some(kept) = &self.kept[nth] {
-            let keys = update.clone();
-            kept.apply(given.start / self.piece_len, &keys, &mut update);
+            kept.apply(given.start / self.piece_len, &mut update);
         }
         let inverse = self.of.rescale == Rescale::Inverse;
         // One stream of draws for each model.
@@ -251,10 +250,31 @@ impl Merge for Deltas {
         }
     }
 
+    fn of_update(&self) -> Option<f64> {
+        match self.each.as_slice() {
+            [one] if self.thin == Thin::No && !self.normalize => Some(self.lambda * one.weight),
+            _ => None,
+        }
+    }
+
+    fn remark(&self) -> Option<String> {
+        match self.each.as_slice() {
+            [one] if self.normalize && one.weight != 1.0 => Some(
+                "`weight` cancels with one tuned model under `normalize: true`; `lambda` scales the update"
+                    .to_owned(),
+            ),
+            each if self.thin == Thin::No && each.iter().any(|one| one.density < 1.0) => {
+                Some("`density` has no effect on this method".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
         let kept = |(nth, share): (usize, &Share)| {
             let ranks = self.ranks(share, whole.len)?;
-            Some(Kept::new(whole, &|given, out| given.update(nth, out), ranks))
+            let update = |given: &Given<'_>, out: &mut [f32]| given.update(nth, out);
+            Some(Kept::new(whole, Key { compute: &update, by_rows: false }, ranks))
         };
         let kept = self.each.iter().enumerate().map(kept).collect();
         let n = self.each.len();

@@ -16,11 +16,20 @@ pub struct Given<'a> {
     pub start: usize,
     /// Every input's numbers in row-major order, all equally many.
     pub inputs: &'a [&'a [f32]],
+    /// For a method that goes by it, how much each number of each input matters.
+    pub importance: &'a [&'a [f32]],
     /// Which input is the base.
     pub base: Option<usize>,
+    /// The first of everything that was read with numbers that are NaN or infinite.
+    pub broken: Option<usize>,
 }
 
 impl<'a> Given<'a> {
+    /// Everything that was read: inputs, then importance.
+    pub fn all(&self) -> impl Iterator<Item = &'a [f32]> + use<'a> {
+        self.inputs.iter().chain(self.importance).copied()
+    }
+
     /// The base's numbers.
     ///
     /// # Panics

@@ -8,10 +8,9 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use super::report::{MergeReport, Sums, WeightReport};
-use super::{Merge, Whole};
-use crate::seed;
-use crate::simd::vectorised;
-use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights};
+use super::{Given, Merge, Rule, Whole};
+use crate::snapshot::{Dtype, Numbers, Put, SnapshotError, Weight, WeightInfo, Weights};
+use crate::{dtype, seed};
 
 /// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
@@ -26,6 +25,8 @@ pub struct Merged<'a> {
     infos: BTreeMap<String, WeightInfo>,
     rounding: Rounding,
     track: Option<Track>,
+    /// Numbers that are NaN or infinite are counted and not refused.
+    lenient: bool,
     reports: Mutex<BTreeMap<String, WeightReport>>,
 }
 
@@ -53,34 +54,12 @@ pub struct Part {
     pub inputs: Vec<(usize, String)>,
     /// Which input is the base.
     pub base: Option<usize>,
+    /// For a method that goes by it: where the importance of each input's numbers is to be found.
+    pub importance: Vec<(usize, String)>,
     pub method: Arc<dyn Merge>,
 }
 
 impl<'a> Merged<'a> {
-    /// Sets up the merge of a base and one tuned model called `name`; nothing is computed yet.
-    ///
-    /// # Errors
-    ///
-    /// The two sides do not have the same weights in the same shapes.
-    pub fn new(
-        name: String,
-        base: &'a dyn Weights,
-        tuned: &'a dyn Weights,
-        method: Box<dyn Merge>,
-        dtype: Dtype,
-    ) -> Result<Self, SnapshotError> {
-        same_weights(base, tuned)?;
-        let method: Arc<dyn Merge> = Arc::from(method);
-        let part = |name: &String| {
-            let inputs = vec![(0, name.clone()), (1, name.clone())];
-            (name.clone(), Part { inputs, base: Some(0), method: method.clone() })
-        };
-        let parts = base.infos().keys().map(part).collect();
-        let infos = rounded_infos(base, dtype);
-        let places = vec!["the base".to_owned(), "the tuned model".to_owned()];
-        Ok(Self::with(name, vec![base, tuned], places, parts, infos))
-    }
-
     /// Sets up a merge of any models, each weight with its own part; nothing is computed yet.
     ///
     /// Each model comes with what it is called in messages. Weights are rounded to `dtype`, or to the
@@ -99,7 +78,7 @@ impl<'a> Merged<'a> {
         let mut infos = BTreeMap::new();
         for (name, part) in &parts {
             let mut found = Vec::new();
-            for (model, name) in &part.inputs {
+            for (model, name) in part.inputs.iter().chain(&part.importance) {
                 let info = models[*model].infos().get(name);
                 found.push(info.ok_or_else(|| SnapshotError::MissingWeight {
                     name: name.clone(),
@@ -108,29 +87,27 @@ impl<'a> Merged<'a> {
                 })?);
             }
             if let Some(at) = found.iter().position(|info| info.shape != found[0].shape) {
-                return Err(SnapshotError::BadShape {
+                let mut models = part.inputs.iter().chain(&part.importance);
+                let (model, _) = models.nth(at).expect("it was found there");
+                return Err(SnapshotError::OtherShape {
                     name: name.clone(),
-                    place: places[part.inputs[at].0].clone(),
+                    place: places[*model].clone(),
                     found: found[at].shape.clone(),
                     expected: found[0].shape.clone(),
+                    base: places[part.inputs[0].0].clone(),
                 });
             }
-            let own = found.iter().map(|info| info.dtype).reduce(promoted).unwrap_or(Dtype::F32);
+            let own = found[..part.inputs.len()]
+                .iter()
+                .map(|info| info.dtype)
+                .reduce(promoted)
+                .unwrap_or(Dtype::F32);
             let info = WeightInfo { shape: found[0].shape.clone(), dtype: dtype.unwrap_or(own) };
             infos.insert(name.clone(), info);
         }
-        Ok(Self::with(name, models, places, parts, infos))
-    }
-
-    fn with(
-        name: String,
-        models: Vec<&'a dyn Weights>,
-        places: Vec<String>,
-        parts: BTreeMap<String, Part>,
-        infos: BTreeMap<String, WeightInfo>,
-    ) -> Self {
         let (rounding, track) = (Rounding::Nearest, Some(Track { digests: true }));
-        Self { name, models, places, parts, infos, rounding, track, reports: Mutex::default() }
+        let reports = Mutex::default();
+        Ok(Self { name, models, places, parts, infos, rounding, track, lenient: false, reports })
     }
 
     /// Rounds in another way.
@@ -141,6 +118,24 @@ impl<'a> Merged<'a> {
     /// Notes less of every weight, or nothing.
     pub fn tracked(self, track: Option<Track>) -> Self {
         Self { track, ..self }
+    }
+
+    /// Merges numbers that are NaN or infinite as arithmetic does, and counts them.
+    pub fn lenient(self, lenient: bool) -> Self {
+        Self { lenient, ..self }
+    }
+
+    /// What the merge did to these weights, those that tuning touched.
+    pub fn report_of(&self, names: &[&str]) -> BTreeMap<String, WeightReport> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = names.iter().filter_map(|name| Some(((*name).to_owned(), *reports.get(*name)?)));
+        found.collect()
+    }
+
+    /// Takes over what an earlier merge of the same inputs noted of some weights.
+    pub fn remember(&self, reports: &BTreeMap<String, WeightReport>) {
+        let known = reports.iter().map(|(name, report)| (name.clone(), *report));
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
     /// What the merge did to the weights that were asked for so far.
@@ -187,93 +182,139 @@ enum Failed {
     Put(SnapshotError),
 }
 
+/// One weight, ready to be merged block by block.
+struct Ready<'a> {
+    whole: &'a Whole<'a>,
+    dtype: Dtype,
+    /// The method's rule; without one the result is an input.
+    rule: Result<Box<dyn Rule + 'a>, usize>,
+    rounding: Rounding,
+    track: Option<Track>,
+    lenient: bool,
+}
+
+/// Room for a block as written, and for a piece before rounding and after.
+#[derive(Default)]
+struct Room {
+    bytes: Vec<u8>,
+    exact: Vec<f32>,
+    written: Vec<f32>,
+}
+
 impl Merged<'_> {
     /// Merges one weight block by block, several at a time; `put` takes them in any order.
     fn compute(&self, name: &str, part: &Part, info: &WeightInfo, put: Put<'_>) -> Result<(), SnapshotError> {
-        let inputs = part.inputs.iter().map(|(model, name)| self.models[*model].weight(name));
-        let inputs: Vec<Weight> = inputs.collect::<Result<_, _>>()?;
+        let places = part.inputs.iter().chain(&part.importance);
+        let all = places.clone().map(|(model, name)| self.models[*model].numbers(name));
+        let all: Vec<Numbers> = all.collect::<Result<_, _>>()?;
+        let (inputs, importance) = all.split_at(part.inputs.len());
         let columns = info.shape.last().copied().unwrap_or(1);
         let len = info.n_elements();
-        let whole = Whole { name, columns, len, inputs: &inputs, base: part.base };
-        let first = part.base.unwrap_or(0);
-        let equal =
-            inputs.iter().skip(1).all(|input| input.info == inputs[0].info && input.bytes == inputs[0].bytes);
+        let whole = Whole { name, columns, len, inputs, importance, base: part.base };
+        let equal = inputs.iter().skip(1).all(|input| input.equal(&inputs[0], len));
         let untouched = equal && part.method.keeps_equals();
-        let end = if untouched { Some(first) } else { part.method.end(part.base) };
-        let rule = if len == 0 || end.is_some() { None } else { Some(part.method.prepare(&whole)) };
-        let track = self.track.filter(|_| !untouched);
-        let size = info.dtype.size();
-        let block = |(bytes, exact, written): &mut (Vec<u8>, Vec<f32>, Vec<f32>), block: usize| {
-            let from = block * whole.block_len();
-            let n = whole.block_len().min(len - from);
-            bytes.resize(n * size, 0);
-            let mut sums = Sums::default();
-            whole.pieces(block, |given| {
-                if let Some(input) = given.inputs.iter().position(|x| !within(x, f32::MAX)) {
-                    return Err(Failed::NotFinite(input));
-                }
-                exact.resize(given.len(), 0.0);
-                match (&rule, end) {
-                    (Some(rule), _) => rule.merge(given, exact),
-                    (None, end) => exact.copy_from_slice(given.inputs[end.unwrap_or(first)]),
-                }
-                if !within(exact, info.dtype.largest()) {
-                    return Err(Failed::TooLarge);
-                }
-                let at = given.start - from;
-                let bytes = &mut bytes[at * size..(at + given.len()) * size];
-                match self.rounding {
-                    Rounding::Nearest => info.dtype.encode(exact, bytes),
-                    Rounding::Stochastic { seed } => {
-                        let mut rng = seed::rng(seed, &format!("rounding {name}"));
-                        rng.set_word_pos(given.start as u128);
-                        info.dtype.encode_stochastic(exact, || rng.next_u32(), bytes);
-                    }
-                }
-                if track.is_some() {
-                    written.resize(given.len(), 0.0);
-                    info.dtype.decode(bytes, written);
-                    // Of two models the update is the way between them; of more, the merge's own.
-                    let after: &[f32] =
-                        if given.inputs.len() == 2 { given.inputs[1 - first.min(1)] } else { exact };
-                    sums.add(given.inputs[first], after, exact, written);
-                }
-                Ok(())
-            })?;
-            if let Some(Track { digests: true }) = track {
-                sums.digest = blake3::hash(bytes).into();
-            }
-            put(from * size, bytes).map_err(Failed::Put)?;
-            Ok(sums)
+        let end = if untouched { Some(part.base.unwrap_or(0)) } else { part.method.end(part.base) };
+        let rule = match end {
+            Some(end) => Err(end),
+            None if len == 0 => Err(0),
+            None => Ok(part.method.prepare(&whole)),
         };
+        let track = self.track.filter(|_| !untouched);
+        let Self { rounding, lenient, .. } = *self;
+        let ready = Ready { whole: &whole, dtype: info.dtype, rule, rounding, track, lenient };
         let blocks = (0..whole.n_blocks()).into_par_iter();
-        let sums: Vec<Result<Sums, Failed>> = blocks.map_init(Default::default, block).collect();
+        let sums = blocks.map_init(Room::default, |room, block| ready.block(block, room, put));
+        let sums: Vec<Result<Sums, Failed>> = sums.collect();
         let sums: Vec<Sums> = sums.into_iter().collect::<Result<_, _>>().map_err(|failed| match failed {
             Failed::Put(error) => error,
             Failed::TooLarge => SnapshotError::TooLarge { name: name.to_owned(), dtype: info.dtype },
             Failed::NotFinite(input) => {
-                let (model, name) = &part.inputs[input];
-                let n = inputs[input].to_f32().iter().filter(|x| !x.is_finite()).count();
-                SnapshotError::NotFinite { name: name.clone(), place: self.places[*model].clone(), n }
+                let (model, name) = places.clone().nth(input).expect("it is an input");
+                let counts = whole.counts(1, |given, counts| {
+                    counts[0] += n_not_finite(given.all().nth(input).expect("it is an input"));
+                });
+                let (place, n) = (self.places[*model].clone(), counts[0] as usize);
+                SnapshotError::NotFinite { name: name.clone(), place, n }
             }
         })?;
         if track.is_some() {
-            let report = WeightReport::new(&sums, rule.is_some_and(|rule| rule.fell_back()));
+            let fell_back = ready.rule.is_ok_and(|rule| rule.fell_back());
+            let report = WeightReport::new(&sums, fell_back);
             self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
         }
         Ok(())
     }
 }
 
-/// Whether every magnitude is at most `largest`; NaN never is.
-fn within(x: &[f32], largest: f32) -> bool {
-    largest_magnitude(x) <= largest.to_bits()
+impl Ready<'_> {
+    fn block(&self, block: usize, room: &mut Room, put: Put<'_>) -> Result<Sums, Failed> {
+        let (whole, size) = (self.whole, self.dtype.size());
+        let from = block * whole.block_len();
+        let Room { bytes, exact, written } = room;
+        bytes.resize(whole.block_len().min(whole.len - from) * size, 0);
+        let mut sums = Sums::default();
+        whole.pieces(block, |given| {
+            exact.resize(given.len(), 0.0);
+            let at = given.start - from;
+            let bytes = &mut bytes[at * size..(at + given.len()) * size];
+            self.piece(given, exact, bytes, &mut sums)?;
+            if self.track.is_some() {
+                written.resize(given.len(), 0.0);
+                self.dtype.decode(bytes, written);
+                let base = given.inputs[given.base.unwrap_or(0)];
+                // Of two models the update is the way between them; of more, the merge's own.
+                let tuned = match given.inputs {
+                    [a, _] if given.base == Some(1) => a,
+                    [_, b] => b,
+                    _ => exact.as_slice(),
+                };
+                sums.add(base, tuned, exact, written);
+            }
+            Ok(())
+        })?;
+        if let Some(Track { digests: true }) = self.track {
+            sums.digest = Some(blake3::hash(bytes));
+        }
+        put(from * size, bytes).map_err(Failed::Put)?;
+        Ok(sums)
+    }
+
+    /// Merges and rounds one piece.
+    fn piece(
+        &self,
+        given: &Given<'_>,
+        exact: &mut [f32],
+        bytes: &mut [u8],
+        sums: &mut Sums,
+    ) -> Result<(), Failed> {
+        if let Some(input) = given.broken {
+            if !self.lenient {
+                return Err(Failed::NotFinite(input));
+            }
+            sums.not_finite += given.all().map(n_not_finite).sum::<u64>();
+        }
+        match &self.rule {
+            Ok(rule) => rule.merge(given, exact),
+            Err(end) => exact.copy_from_slice(given.inputs[*end]),
+        }
+        let largest = match self.rounding {
+            Rounding::Nearest => self.dtype.encode(exact, bytes),
+            Rounding::Stochastic { seed } => {
+                let mut rng = seed::rng(seed, &format!("rounding {}", given.name));
+                rng.set_word_pos(given.start as u128);
+                self.dtype.encode_stochastic(exact, || rng.next_u32(), bytes);
+                dtype::largest(exact)
+            }
+        };
+        match given.broken.is_none() && largest > self.dtype.largest().to_bits() {
+            true => Err(Failed::TooLarge),
+            false => Ok(()),
+        }
+    }
 }
 
-vectorised! {
-    fn largest_magnitude<'a>(x: &'a [f32]) -> u32 {
-        x.iter().map(|x| x.to_bits() & 0x7fff_ffff).fold(0, u32::max)
-    }
+fn n_not_finite(x: &[f32]) -> u64 {
+    x.iter().filter(|x| !x.is_finite()).count() as u64
 }
 
 /// Weights rounded to one format: what a model is when it is written and read again.
@@ -312,28 +353,4 @@ fn promoted(a: Dtype, b: Dtype) -> Dtype {
 fn rounded_infos(weights: &dyn Weights, dtype: Dtype) -> BTreeMap<String, WeightInfo> {
     let infos = weights.infos().iter();
     infos.map(|(name, info)| (name.clone(), WeightInfo { shape: info.shape.clone(), dtype })).collect()
-}
-
-fn same_weights(base: &dyn Weights, tuned: &dyn Weights) -> Result<(), SnapshotError> {
-    let help = "base and tuned model must be of one family and one tokenizer".to_owned();
-    for (side, other, place) in [(base, tuned, "the tuned model"), (tuned, base, "the base")] {
-        for (name, info) in side.infos() {
-            match other.infos().get(name) {
-                None => {
-                    let (name, place) = (name.clone(), place.to_owned());
-                    return Err(SnapshotError::MissingWeight { name, place, help });
-                }
-                Some(found) if found.shape != info.shape => {
-                    return Err(SnapshotError::BadShape {
-                        name: name.clone(),
-                        place: place.to_owned(),
-                        found: found.shape.clone(),
-                        expected: info.shape.clone(),
-                    });
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(())
 }

@@ -9,26 +9,38 @@
 //!
 //! [`Weights`]: crate::snapshot::Weights
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::catalog::did_you_mean;
-use crate::recipe::Spec;
+use crate::snapshot::SnapshotError;
 
 mod deltas;
 mod given;
 mod merged;
 pub mod mergekit;
 mod methods;
+mod pair;
 mod report;
+mod scaled;
 mod select;
+mod spec;
 mod sphere;
+mod subspace;
+mod vocabulary;
 mod whole;
 
 pub use given::{Given, Settings};
 pub use merged::{Merged, Part, Rounded, Rounding, Track};
 pub use methods::METHODS;
+pub use pair::{Pair, Unmatched};
 pub use report::{MergeReport, WeightReport};
+pub use scaled::scaled_adapter;
+pub use spec::{Resolved, resolve};
+pub use vocabulary::{Bare, Choice, EMBEDDING, HEAD, Respelt, Source, Tokens, Told, Untied, Vocabulary};
 pub use whole::Whole;
 
 /// A row of the catalog.
@@ -39,14 +51,27 @@ pub struct Method {
     pub summary: &'static str,
     /// The paper it comes from.
     pub source: &'static str,
-    /// A merge of a base and one tuned model that works; empty where there is none.
+    /// A spec that works.
     pub example: &'static str,
+    /// How many tuned models it takes besides the base, in a spec.
+    pub tuned: RangeInclusive<usize>,
+    /// It weighs numbers by their importance, which must be known of every model.
+    pub by_importance: bool,
+    /// Chance plays a part, drawn by a parameter `seed`.
+    pub random: bool,
     /// From the parameters of a spec; the error says what is wrong with them.
     from_spec: fn(toml::Table) -> Result<Box<dyn Merge>, String>,
     /// The parameters that mergekit has for each model; all others are the merge's.
     of_models: &'static [&'static str],
     /// From mergekit's settings of one weight.
     from_settings: fn(&Settings) -> Result<Box<dyn Merge>, String>,
+}
+
+impl Method {
+    /// Whether it compares several tuned models with each other.
+    pub fn compares(&self) -> bool {
+        *self.tuned.start() > 1
+    }
 }
 
 /// A method with its parameters.
@@ -60,6 +85,16 @@ pub trait Merge: Send + Sync {
     ///
     /// `base` is the input that is the base.
     fn end(&self, _base: Option<usize>) -> Option<usize> {
+        None
+    }
+
+    /// λ, if the result is `base + λ · (tuned − base)` and nothing else.
+    fn of_update(&self) -> Option<f64> {
+        None
+    }
+
+    /// What somebody who set these parameters may not expect, such as one that has no effect.
+    fn remark(&self) -> Option<String> {
         None
     }
 
@@ -101,12 +136,41 @@ pub enum MergeError {
     #[error("merge `{spec}` cannot be made: {why}")]
     #[diagnostic(code(merge::bad_parameters), help("{help}"))]
     BadParameters { spec: String, why: String, help: String },
-    #[error("`{path}` cannot be merged by: {why}")]
+    #[error("`{path}` cannot be merged: {why}")]
     #[diagnostic(
         code(merge::bad_config),
         help("the YAML is mergekit's; `finetune list methods` shows the methods")
     )]
     Config { path: String, why: String },
+    #[error("{} weights are in one of the models only, such as `{first}`, which {place} has alone", names.len())]
+    #[diagnostic(code(merge::unmatched), help("{help}"))]
+    Unmatched { names: Vec<String>, first: String, place: String, help: String },
+    #[error("checkpoint `{}` is not there", path.display())]
+    #[diagnostic(
+        code(merge::no_checkpoint),
+        help(
+            "fewer were kept when step {step} was made; train into another folder (`--out`) with this recipe"
+        )
+    )]
+    NoCheckpoint { path: PathBuf, step: usize },
+    #[error("`{tuned}` lacks {n} tokens of `{base}`, such as `{first}`")]
+    #[diagnostic(
+        code(merge::lost_tokens),
+        help(
+            "a tuned model may have new tokens, not fewer; `--config` with a `tokenizer` section can merge these"
+        )
+    )]
+    LostTokens { n: usize, first: String, base: String, tuned: String },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl MergeError {
+    /// Whether what was asked for is wrong, and not the models it was asked of.
+    pub fn is_request(&self) -> bool {
+        matches!(self, Self::UnknownMethod { .. } | Self::BadParameters { .. } | Self::Config { .. })
+    }
 }
 
 /// The method of this name.
@@ -121,33 +185,32 @@ pub fn find(name: &str) -> Result<&'static Method, MergeError> {
     })
 }
 
-/// The method that a spec means for a base and one tuned model, ready to merge.
-///
-/// # Errors
-///
-/// The method is unknown, a parameter is unknown, missing or out of range.
-pub fn resolve(spec: &Spec) -> Result<Box<dyn Merge>, MergeError> {
-    let method = find(&spec.method)?;
-    (method.from_spec)(spec.parameters.clone()).map_err(|why| {
-        let help = match method.example {
-            "" => "`finetune list methods` shows those for a base and one tuned model".to_owned(),
-            example => format!("write for example `{example}`"),
-        };
-        MergeError::BadParameters { spec: spec.to_string(), why, help }
-    })
+/// The layer of a weight inside the stack, and what stands before and after its number.
+fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
+    let (before, rest) = name.split_once("layers.")?;
+    let (number, after) = rest.split_once('.')?;
+    Some((number.parse().ok()?, before, after))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{METHODS, Merge, Whole, resolve};
     use crate::recipe::Spec;
-    use crate::snapshot::Weight;
+    use crate::snapshot::{Numbers, Weight};
 
     /// What a method makes of a base and one tuned weight, and whether it fell back to a line.
     pub fn merged(merge: &dyn Merge, columns: usize, base: &[f32], tuned: &[f32]) -> (Vec<f32>, bool) {
-        let shape = vec![base.len() / columns, columns];
-        let inputs = [base, tuned].map(|numbers| Weight::from_f32(shape.clone(), numbers));
-        let whole = Whole { name: "w", columns, len: base.len(), inputs: &inputs, base: Some(0) };
+        of_several(merge, columns, &[base, tuned])
+    }
+
+    /// What it makes of a base and several, all of whose numbers matter alike.
+    fn of_several(merge: &dyn Merge, columns: usize, models: &[&[f32]]) -> (Vec<f32>, bool) {
+        let len = models[0].len();
+        let numbers = |x: &[f32]| Numbers::Stored(Weight::from_f32(vec![len / columns, columns], x));
+        let inputs: Vec<Numbers> = models.iter().map(|model| numbers(model)).collect();
+        let importance = [numbers(&vec![1.0; len]), numbers(&vec![1.0; len])];
+        let whole =
+            Whole { name: "w", columns, len, inputs: &inputs, importance: &importance, base: Some(0) };
         let rule = merge.prepare(&whole);
         let mut values = Vec::new();
         for block in 0..whole.n_blocks() {
@@ -161,6 +224,11 @@ mod tests {
         (values, rule.fell_back())
     }
 
+    fn built(text: &str) -> Box<dyn Merge> {
+        let spec: Spec = text.parse().unwrap();
+        resolve(&spec).unwrap().build(spec.single_lambda()).unwrap()
+    }
+
     fn weights(seed: u32) -> Vec<f32> {
         let value = |i: u32| {
             ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97) >> 8) % 2001) as f32 / 1000.0 - 1.0
@@ -168,11 +236,12 @@ mod tests {
         (0..256).map(value).collect()
     }
 
-    /// Every method for a base and one tuned model merges these two.
+    /// Every method that a spec can name merges these two; one that compares several, the tuned twice.
     fn each(base: &[f32], tuned: &[f32], check: impl Fn(&str, &[f32])) {
         for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
-            let merge = resolve(&method.example.parse().unwrap()).unwrap();
-            check(method.name, &merged(merge.as_ref(), 16, base, tuned).0);
+            let models = [base, tuned, tuned];
+            let models = &models[..=*method.tuned.start()];
+            check(method.name, &of_several(built(method.example).as_ref(), 16, models).0);
         }
     }
 
@@ -197,17 +266,15 @@ mod tests {
 
     #[test]
     fn lambda_0_is_the_base_and_1_the_tuned_model_where_the_row_says_so() {
-        for (method, ends) in
-            [("linear", true), ("slerp", true), ("nuslerp", true), ("task_arithmetic", true)]
-        {
-            let end =
-                |lambda: f64| resolve(&format!("{method}:{lambda}").parse().unwrap()).unwrap().end(Some(0));
-            assert_eq!((end(0.0), end(1.0), end(0.5)), (Some(0), ends.then_some(1), None), "{method}");
+        for method in ["linear", "slerp", "nuslerp", "task_arithmetic", "fisher"] {
+            let end = |lambda: f64| built(&format!("{method}:{lambda}")).end(Some(0));
+            assert_eq!((end(0.0), end(1.0), end(0.5)), (Some(0), Some(1), None), "{method}");
         }
+        assert_eq!(built("spectral:0,rank=2").end(Some(0)), Some(0));
         for method in
             ["ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"]
         {
-            let merge = resolve(&format!("{method}:0,density=0.5").parse().unwrap()).unwrap();
+            let merge = built(&format!("{method}:0,density=0.5"));
             assert_eq!(merge.end(Some(0)), Some(0), "{method}");
         }
     }
@@ -237,8 +304,11 @@ mod tests {
             "ties:0.5,density=0.5,weight=0.3",
             "dare_linear:0.5,density=0.5,epsilon=0.1",
             "ties:0.5",
-            "model_stock",
-            "sce",
+            "model_stock:0.5",
+            "karcher,weight=0.5",
+            "passthrough",
+            "spectral:0.5",
+            "fisher:0.5,floor=0",
         ] {
             assert!(resolve(&text.parse().unwrap()).is_err(), "{text}");
         }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
-
-use crate::simd::vectorised;
 
 /// What a merge did to one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -22,9 +21,12 @@ pub struct WeightReport {
     pub unchanged: f64,
     /// The method used a straight line instead of its own rule.
     pub fell_back: bool,
+    /// Numbers of the inputs that are NaN or infinite.
+    #[serde(default)]
+    pub not_finite: u64,
     /// BLAKE3 over those of the weight's blocks as written.
     #[serde(skip)]
-    digest: [u8; 32],
+    digest: Option<blake3::Hash>,
     sums: Sums,
 }
 
@@ -43,9 +45,12 @@ pub(super) struct Sums {
     /// Squares of the merge's own change before rounding, and times what was written of it.
     change: f64,
     change_written: f64,
+    /// Numbers of the inputs that are NaN or infinite.
+    #[serde(skip)]
+    pub not_finite: u64,
     /// BLAKE3 of a block as written.
     #[serde(skip)]
-    pub digest: [u8; 32],
+    pub digest: Option<blake3::Hash>,
 }
 
 impl Sums {
@@ -75,6 +80,7 @@ impl Sums {
             along: self.along + other.along,
             change: self.change + other.change,
             change_written: self.change_written + other.change_written,
+            not_finite: self.not_finite + other.not_finite,
             digest: self.digest,
         }
     }
@@ -91,63 +97,66 @@ impl Sums {
     }
 }
 
-const LANES: usize = 8;
+/// Vectors of numbers that are added up in f32 before the sum goes on in f64: figures of a report need
+/// no more than the six digits that this leaves.
+const RUN: usize = 64;
 
-vectorised! {
-    /// The sums of [`Sums`] from `same` on, in its order.
-    fn sums_of<'a>(base: &'a [f32], tuned: &'a [f32], exact: &'a [f32], written: &'a [f32]) -> [f64; 7] {
-        let same: u32 = base.iter().zip(written).map(|(base, written)| u32::from(base == written)).sum();
-        let mut sums = [[0.0f64; LANES]; 6];
-        let ((b, b_rest), (t, t_rest)) = (base.as_chunks::<LANES>(), tuned.as_chunks::<LANES>());
-        let ((e, e_rest), (w, w_rest)) = (exact.as_chunks::<LANES>(), written.as_chunks::<LANES>());
-        for (((b, t), e), w) in b.iter().zip(t).zip(e).zip(w) {
-            sums = with_lanes(sums, b, t, e, w);
-        }
-        // Lanes filled up with zeros add nothing.
-        let fill = |rest: &[f32]| std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0.0));
-        let sums = with_lanes(sums, &fill(b_rest), &fill(t_rest), &fill(e_rest), &fill(w_rest));
-        let [a, b, c, d, e, f] = sums.map(|lanes| lanes.iter().sum::<f64>());
-        [f64::from(same), a, b, c, d, e, f]
-    }
+/// The sums of [`Sums`] from `same` on, in its order.
+fn sums_of(base: &[f32], tuned: &[f32], exact: &[f32], written: &[f32]) -> [f64; 7] {
+    pulp::Arch::new().dispatch(SumsOf { base, tuned, exact, written })
 }
 
-/// Written lane by lane of each sum, which compilers turn into one instruction each.
-#[inline(always)]
-fn with_lanes(
-    sums: [[f64; LANES]; 6],
-    base: &[f32; LANES],
-    tuned: &[f32; LANES],
-    exact: &[f32; LANES],
-    written: &[f32; LANES],
-) -> [[f64; LANES]; 6] {
-    let [mut bb, mut uu, mut bu, mut us, mut cc, mut cs] = sums;
-    let mut base_wide = [0.0f64; LANES];
-    let (mut update, mut change, mut step) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
-    for i in 0..LANES {
-        base_wide[i] = f64::from(base[i]);
-    }
-    for i in 0..LANES {
-        update[i] = f64::from(tuned[i]) - base_wide[i];
-    }
-    for i in 0..LANES {
-        change[i] = f64::from(exact[i]) - base_wide[i];
-    }
-    for i in 0..LANES {
-        step[i] = f64::from(written[i]) - base_wide[i];
-    }
-    for (sums, a, b) in [
-        (&mut bb, &base_wide, &base_wide),
-        (&mut uu, &update, &update),
-        (&mut bu, &base_wide, &update),
-        (&mut us, &update, &step),
-        (&mut cc, &change, &change),
-        (&mut cs, &change, &step),
-    ] {
-        for i in 0..LANES {
-            sums[i] += a[i] * b[i];
+struct SumsOf<'a> {
+    base: &'a [f32],
+    tuned: &'a [f32],
+    exact: &'a [f32],
+    written: &'a [f32],
+}
+
+impl WithSimd for SumsOf<'_> {
+    type Output = [f64; 7];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [f64; 7] {
+        let ((b, b_rest), (t, t_rest)) = (S::as_simd_f32s(self.base), S::as_simd_f32s(self.tuned));
+        let ((e, e_rest), (w, w_rest)) = (S::as_simd_f32s(self.exact), S::as_simd_f32s(self.written));
+        let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+        let mut totals = [0.0f64; 7];
+        for (((b, t), e), w) in b.chunks(RUN).zip(t.chunks(RUN)).zip(e.chunks(RUN)).zip(w.chunks(RUN)) {
+            let [mut same, mut bb, mut uu, mut bu, mut us, mut cc, mut cs] = [zero; 7];
+            for (((b, t), e), w) in b.iter().zip(t).zip(e).zip(w) {
+                let update = simd.sub_f32s(*t, *b);
+                let change = simd.sub_f32s(*e, *b);
+                let step = simd.sub_f32s(*w, *b);
+                let equal = simd.equal_f32s(*w, *b);
+                same = simd.add_f32s(same, simd.select_f32s(equal, one, zero));
+                bb = simd.mul_add_f32s(*b, *b, bb);
+                uu = simd.mul_add_f32s(update, update, uu);
+                bu = simd.mul_add_f32s(*b, update, bu);
+                us = simd.mul_add_f32s(update, step, us);
+                cc = simd.mul_add_f32s(change, change, cc);
+                cs = simd.mul_add_f32s(change, step, cs);
+            }
+            for (total, sum) in totals.iter_mut().zip([same, bb, uu, bu, us, cc, cs]) {
+                *total += f64::from(simd.reduce_sum_f32s(sum));
+            }
         }
+        for (((b, t), e), w) in b_rest.iter().zip(t_rest).zip(e_rest).zip(w_rest) {
+            let [b, t, e, w] = [*b, *t, *e, *w].map(f64::from);
+            let (update, change, step) = (t - b, e - b, w - b);
+            let own = [
+                if w == b { 1.0 } else { 0.0 },
+                b * b,
+                update * update,
+                b * update,
+                update * step,
+                change * change,
+                change * step,
+            ];
+            totals.iter_mut().zip(own).for_each(|(total, own)| *total += own);
+        }
+        totals
     }
-    [bb, uu, bu, us, cc, cs]
 }
 
 /// What a merge did to a whole model.
@@ -168,17 +177,23 @@ pub struct MergeReport {
     pub unchanged: f64,
     /// The largest angle of a weight, in degrees.
     pub largest_angle_degrees: f64,
-    /// BLAKE3 over the touched weights as written: equal digests are equal models.
-    pub blake3: String,
+    /// BLAKE3 over the touched weights as written: equal digests are equal models. Absent where the
+    /// files have digests of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 impl WeightReport {
     /// Adds up the blocks of a weight, in order.
     pub(super) fn new(blocks: &[Sums], fell_back: bool) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for block in blocks {
-            hasher.update(&block.digest);
-        }
+        let digests: Option<Vec<_>> = blocks.iter().map(|block| block.digest).collect();
+        let digest = digests.map(|digests| {
+            let mut hasher = blake3::Hasher::new();
+            for digest in &digests {
+                hasher.update(digest.as_bytes());
+            }
+            hasher.finalize()
+        });
         let sums = blocks.iter().fold(Sums::default(), Sums::plus);
         Self {
             relative_update: sums.relative_update(),
@@ -187,7 +202,8 @@ impl WeightReport {
             effective_lambda: ratio(sums.along, sums.update),
             unchanged: ratio(sums.same, sums.n),
             fell_back,
-            digest: hasher.finalize().into(),
+            not_finite: sums.not_finite,
+            digest,
             sums,
         }
     }
@@ -196,10 +212,14 @@ impl WeightReport {
 impl MergeReport {
     /// Sums up the touched weights of a merge.
     pub(super) fn new(merge: &str, reports: &BTreeMap<String, WeightReport>, untouched: usize) -> Self {
-        let mut digest = blake3::Hasher::new();
+        let mut hasher = blake3::Hasher::new();
         for (name, report) in reports {
-            digest.update(name.as_bytes()).update(&report.digest);
+            hasher.update(name.as_bytes());
+            if let Some(digest) = &report.digest {
+                hasher.update(digest.as_bytes());
+            }
         }
+        let known = reports.values().all(|report| report.digest.is_some());
         let weights = reports.values();
         let total = weights.clone().fold(Sums::default(), |sum, weight| sum.plus(&weight.sums));
         Self {
@@ -212,7 +232,7 @@ impl MergeReport {
             effective_lambda: ratio(total.along, total.update),
             unchanged: ratio(total.same, total.n),
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
-            blake3: digest.finalize().to_hex().to_string(),
+            blake3: known.then(|| hasher.finalize().to_hex().to_string()),
         }
     }
 }

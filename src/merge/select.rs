@@ -1,7 +1,8 @@
 //! Which numbers of a weight are kept: by size, by chance.
 //!
-//! Selection, not sorting: a number of a given rank is found by counting magnitudes, in two passes
-//! over the inputs and without keeping any of them.
+//! Selection, not sorting. A sample tells between which two magnitudes a number of a given rank
+//! must lie; one pass over the inputs counts what is smaller and keeps the few between them, among
+//! which the number is found. The sample decides how much is kept on the way and nothing else.
 
 use std::ops::Range;
 
@@ -12,162 +13,253 @@ use super::whole::Whole;
 use crate::seed;
 use crate::simd::vectorised;
 
-/// Bits of a magnitude that the first count tells apart, and those left for the second.
-const HIGH: u32 = 16;
-const LOW: u32 = 31 - HIGH;
-
-/// Computes the numbers of a piece that are ranked by magnitude.
-pub type Key<'a> = &'a (dyn Fn(&Given<'_>, &mut [f32]) + Sync);
-
-/// A magnitude as an integer of the same order.
-fn magnitude(x: f32) -> u32 {
-    x.to_bits() & 0x7fff_ffff
+/// The numbers that are ranked by magnitude, computed from the inputs.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    /// Computes those of some numbers of every input.
+    pub compute: &'a (dyn Fn(&Given<'_>, &mut [f32]) + Sync),
+    /// It needs whole rows.
+    pub by_rows: bool,
 }
 
-/// The numbers at these ranks of the rising order of magnitudes, each with how many are smaller.
+/// A number of a given rank of the rising order of magnitudes.
+struct Ranked {
+    magnitude: u32,
+    /// How many magnitudes are smaller.
+    below: usize,
+    /// For each piece and for the end, how many equal ones stand before it.
+    equal_before: Vec<usize>,
+}
+
+/// The numbers at these ranks of the rising order of magnitudes.
 ///
 /// # Panics
 ///
 /// A rank is not below the weight's length.
-pub fn ranked(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<(f32, usize)> {
-    // In which bin a rank lies, and how many numbers lie before that bin.
-    let find = |counts: &[u64], rank: usize| {
-        let mut before = 0;
-        let bin = counts.iter().position(|count| {
-            before += *count as usize;
-            before > rank
+pub fn ranked(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<f32> {
+    find(whole, key, ranks).into_iter().map(|found| f32::from_bits(found.magnitude)).collect()
+}
+
+/// Two magnitudes between which a rank is looked for, both ends included.
+#[derive(Debug, Clone, Copy)]
+struct Bracket {
+    low: u32,
+    high: u32,
+}
+
+/// What a piece has around a bracket.
+struct Around {
+    below: usize,
+    low: usize,
+    /// Magnitudes between the ends.
+    between: Vec<u32>,
+    high: usize,
+}
+
+/// Standard deviations of the sample's rank that a bracket leaves on both sides at first, and how
+/// much wider the next one is where the rank lay outside: numbers that cluster mislead the sample.
+const MARGIN: f64 = 6.0;
+const WIDER: f64 = 8.0;
+
+fn find(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<Ranked> {
+    let sample = sample(whole, key);
+    let mut margins = vec![MARGIN; ranks.len()];
+    loop {
+        let mut sample = sample.clone();
+        let around = |(rank, margin): (&usize, &f64)| bracket(&mut sample, whole.len, *rank, *margin);
+        let brackets: Vec<Bracket> = ranks.iter().zip(&margins).map(around).collect();
+        let pieces = whole.map(|given| {
+            let mut keys = vec![0.0; given.len()];
+            (key.compute)(given, &mut keys);
+            brackets.iter().map(|bracket| look_around(&keys, *bracket)).collect::<Vec<_>>()
         });
-        let bin = bin.expect("a rank is below the number of numbers");
-        (bin, before - counts[bin] as usize)
-    };
-    let high = count(whole, key, 1 << HIGH, |magnitude| Some((magnitude >> LOW) as usize));
-    let mut bins: Vec<usize> = ranks.iter().map(|rank| find(&high, *rank).0).collect();
-    bins.sort_unstable();
-    bins.dedup();
-    let mask = (1 << LOW) - 1;
-    let low = count(whole, key, bins.len() << LOW, |magnitude| {
-        let bin = bins.iter().position(|bin| *bin == (magnitude >> LOW) as usize)?;
-        Some(bin << LOW | (magnitude & mask) as usize)
+        let found = ranks.iter().enumerate().map(|(nth, rank)| locate(&pieces, nth, brackets[nth], *rank));
+        let found: Vec<Option<Ranked>> = found.collect();
+        if found.iter().all(Option::is_some) {
+            return found.into_iter().flatten().collect();
+        }
+        for (margin, _) in margins.iter_mut().zip(&found).filter(|(_, found)| found.is_none()) {
+            *margin *= WIDER;
+        }
+    }
+}
+
+/// Some of the magnitudes, by a rule that knows nothing of them.
+fn sample(whole: &Whole<'_>, key: Key<'_>) -> Vec<u32> {
+    // Runs that a memory page holds.
+    let run = if key.by_rows { whole.columns.max(1) } else { 512 };
+    let n = (whole.len / 512).max(1 << 16).min(whole.len);
+    let (mut sample, mut keys) = (Vec::with_capacity(n + run), Vec::new());
+    whole.sample(n, run, |given| {
+        keys.resize(given.len(), 0.0);
+        (key.compute)(given, &mut keys);
+        sample.extend(keys.iter().map(|x| magnitude(*x)));
     });
-    let number = |rank: &usize| {
-        let (bin, before) = find(&high, *rank);
-        let nth = bins.binary_search(&bin).expect("it was found before");
-        let (rest, below) = find(&low[nth << LOW..(nth + 1) << LOW], rank - before);
-        (f32::from_bits((bin << LOW | rest) as u32), before + below)
+    sample
+}
+
+/// Where a rank of `len` numbers should lie by a sample of them.
+fn bracket(sample: &mut [u32], len: usize, rank: usize, margin: f64) -> Bracket {
+    let n = sample.len() as f64;
+    let share = (rank as f64 + 0.5) / len as f64;
+    let spread = margin * (share * (1.0 - share) / n).sqrt().max(1.0 / n);
+    let mut at = |share: f64| {
+        let place = share * n;
+        match place < 0.0 || place >= n {
+            true => None,
+            false => Some(*sample.select_nth_unstable(place as usize).1),
+        }
     };
-    ranks.iter().map(number).collect()
+    Bracket { low: at(share - spread).unwrap_or(0), high: at(share + spread).unwrap_or(u32::MAX) }
+}
+
+fn look_around(keys: &[f32], Bracket { low, high }: Bracket) -> Around {
+    let [below, of_low, of_high, between] = counts(keys, low, high).map(|n| n as usize);
+    // A place more than needed: every number is written there and stays if it belongs.
+    let mut kept = vec![0; between + 1];
+    let mut n = 0;
+    for keys in keys.chunks(32) {
+        if n < between && any_between(keys, low, high) {
+            for key in keys {
+                let magnitude = magnitude(*key);
+                kept[n] = magnitude;
+                n += usize::from(low < magnitude && magnitude < high);
+            }
+        }
+    }
+    kept.truncate(between);
+    // Where both ends are one, it counts once.
+    Around { below, low: of_low, between: kept, high: if low == high { 0 } else { of_high } }
+}
+
+/// The number of this rank, unless it lies outside the bracket.
+fn locate(pieces: &[Vec<Around>], nth: usize, bracket: Bracket, rank: usize) -> Option<Ranked> {
+    let pieces = || pieces.iter().map(|piece| &piece[nth]);
+    let sum = |of: fn(&Around) -> usize| pieces().map(of).sum::<usize>();
+    let (below, low, high) = (sum(|p| p.below), sum(|p| p.low), sum(|p| p.high));
+    let mut between: Vec<u32> = pieces().flat_map(|piece| &piece.between).copied().collect();
+    let rest = rank.checked_sub(below)?;
+    if rest < low {
+        return Some(Ranked::new(bracket.low, below, pieces().map(|piece| piece.low)));
+    }
+    let inside = rest - low;
+    if inside < between.len() {
+        let magnitude = *between.select_nth_unstable(inside).1;
+        let smaller = between.iter().filter(|other| **other < magnitude).count();
+        let equal = |piece: &Around| piece.between.iter().filter(|other| **other == magnitude).count();
+        return Some(Ranked::new(magnitude, below + low + smaller, pieces().map(equal)));
+    }
+    let below = below + low + between.len();
+    (rank - below < high).then(|| Ranked::new(bracket.high, below, pieces().map(|piece| piece.high)))
+}
+
+impl Ranked {
+    fn new(magnitude: u32, below: usize, equal: impl Iterator<Item = usize>) -> Self {
+        let mut sum = 0;
+        let after = equal.map(|n| {
+            sum += n;
+            sum
+        });
+        Self { magnitude, below, equal_before: std::iter::once(0).chain(after).collect() }
+    }
+
+    /// The ranks of a piece's numbers that equal this one.
+    fn equals(&self, piece: usize) -> Range<usize> {
+        self.below + self.equal_before[piece]..self.below + self.equal_before[piece + 1]
+    }
+}
+
+/// A magnitude as an integer of the same order.
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
 }
 
 vectorised! {
-    /// Sets all to zero whose key's magnitude is not in the range, both ends included.
-    fn keep_between<'a>(keys: &'a [f32], from: u32, to: u32, values: &'a mut [f32]) {
-        for (key, value) in keys.iter().zip(values) {
-            let magnitude = key.to_bits() & 0x7fff_ffff;
-            let mask = if (from..=to).contains(&magnitude) { u32::MAX } else { 0 };
+    /// How many magnitudes lie below `low`, equal it, equal `high`, and lie between the two.
+    fn counts<'a>(keys: &'a [f32], low: u32, high: u32) -> [u32; 4] {
+        let mut counts = [0; 4];
+        for key in keys {
+            let magnitude = magnitude(*key);
+            counts[0] += u32::from(magnitude < low);
+            counts[1] += u32::from(magnitude == low);
+            counts[2] += u32::from(magnitude == high);
+            counts[3] += u32::from(low < magnitude) & u32::from(magnitude < high);
+        }
+        counts
+    }
+
+    fn any_between<'a>(keys: &'a [f32], low: u32, high: u32) -> bool {
+        let inside = |key: &f32| u32::from(low < magnitude(*key)) & u32::from(magnitude(*key) < high);
+        keys.iter().map(inside).fold(0, |any, inside| any | inside) != 0
+    }
+
+    /// Sets all to zero whose magnitude is not in the range, both ends included.
+    fn keep_between<'a>(from: u32, to: u32, values: &'a mut [f32]) {
+        for value in values {
+            let mask = if (from..=to).contains(&magnitude(*value)) { u32::MAX } else { 0 };
             *value = f32::from_bits(value.to_bits() & mask);
         }
     }
-
-    /// How many of these numbers have this magnitude.
-    fn equals<'a>(x: &'a [f32], edge: u32) -> u32 {
-        x.iter().map(|x| u32::from(x.to_bits() & 0x7fff_ffff == edge)).sum()
-    }
 }
 
-/// How many of the ranked numbers fall into each of `n` places.
-fn count(whole: &Whole<'_>, key: Key<'_>, n: usize, place: impl Fn(u32) -> Option<usize> + Sync) -> Vec<u64> {
-    whole.counts(n, |given, counts| {
-        let mut keys = vec![0.0; given.len()];
-        key(given, &mut keys);
-        for at in keys.iter().filter_map(|x| place(magnitude(*x))) {
-            counts[at] += 1;
-        }
-    })
-}
-
-/// Keeps a range of ranks of the rising order of magnitudes; equal ones rank in their own order.
+/// A range of ranks of the rising order of magnitudes; equal ones rank in their own order.
 pub struct Kept {
     ranks: Range<usize>,
-    low: Edge,
-    high: Edge,
-}
-
-/// The magnitude at one end of the range.
-struct Edge {
-    magnitude: u32,
-    /// How many smaller ones there are, and for each piece and the end how many equal ones stand
-    /// before it.
-    below: usize,
-    before: Vec<usize>,
+    /// The numbers at both ends; absent where all or none are kept.
+    ends: Option<[Ranked; 2]>,
 }
 
 impl Kept {
     /// Looks at the whole weight for the magnitudes at both ends.
     pub fn new(whole: &Whole<'_>, key: Key<'_>, ranks: Range<usize>) -> Self {
         if ranks.is_empty() || (ranks.start == 0 && ranks.end >= whole.len) {
-            let edge = |magnitude| Edge { magnitude, below: 0, before: Vec::new() };
-            return Self { ranks, low: edge(u32::MAX), high: edge(u32::MAX) };
+            return Self { ranks, ends: None };
         }
-        let ends = ranked(whole, key, &[ranks.start, ranks.end - 1]);
-        let n_pieces = whole.len.div_ceil(whole.piece_len());
-        let counts = whole.counts(2 * n_pieces, |given, counts| {
-            let mut keys = vec![0.0; given.len()];
-            key(given, &mut keys);
-            let piece = given.start / whole.piece_len();
-            for (end, (edge, _)) in ends.iter().enumerate() {
-                counts[end * n_pieces + piece] = u64::from(equals(&keys, magnitude(*edge)));
-            }
-        });
-        let edge = |end: usize| {
-            let mut sum = 0;
-            let after = counts[end * n_pieces..(end + 1) * n_pieces].iter().map(|n| {
-                sum += *n as usize;
-                sum
-            });
-            let before = std::iter::once(0).chain(after).collect();
-            Edge { magnitude: magnitude(ends[end].0), below: ends[end].1, before }
-        };
-        Self { low: edge(0), high: edge(1), ranks }
+        let ends = find(whole, key, &[ranks.start, ranks.end - 1]).try_into().ok();
+        Self { ends, ranks }
     }
 
-    /// Sets all of `values` to zero that are not kept; `keys` are the piece's ranked numbers.
-    pub fn apply(&self, piece: usize, keys: &[f32], values: &mut [f32]) {
-        if self.ranks.is_empty() {
-            values.fill(0.0);
-            return;
-        }
-        let (low, high) = (self.low.magnitude, self.high.magnitude);
-        let (Some(of_low), Some(of_high)) =
-            (self.low.before.get(piece..piece + 2), self.high.before.get(piece..piece + 2))
-        else {
+    /// Sets all of a piece's own ranked numbers to zero that are not kept.
+    pub fn apply(&self, piece: usize, values: &mut [f32]) {
+        let Some([low, high]) = &self.ends else {
+            if self.ranks.is_empty() {
+                values.fill(0.0);
+            }
             return;
         };
-        // The ranks of the piece's numbers that equal an edge.
-        let (low_ranks, high_ranks) = (
-            self.low.below + of_low[0]..self.low.below + of_low[1],
-            self.high.below + of_high[0]..self.high.below + of_high[1],
-        );
         let Range { start, end } = self.ranks;
-        let whole_low = low_ranks.start >= start || low_ranks.end <= start;
-        let whole_high = high_ranks.start >= end || high_ranks.end <= end;
-        if low != high && whole_low && whole_high {
-            let from = if low_ranks.start >= start { low } else { low + 1 };
-            let to = if high_ranks.end <= end { high } else { high - 1 };
-            return keep_between(keys, from, to, values);
+        let (at_low, at_high) = (low.equals(piece), high.equals(piece));
+        let whole_low = at_low.start >= start || at_low.end <= start;
+        let whole_high = at_high.start >= end || at_high.end <= end;
+        if low.magnitude == high.magnitude || !whole_low || !whole_high {
+            // The range begins or ends among equal numbers of this piece.
+            let mut keep = self.among(piece);
+            values.iter_mut().for_each(|value| *value = if keep(*value) { *value } else { 0.0 });
+            return;
         }
-        // The range begins or ends among equal numbers of this piece.
-        let (mut at_low, mut at_high) = (low_ranks.start, high_ranks.start);
-        for (key, value) in keys.iter().zip(values) {
-            let magnitude = magnitude(*key);
-            let mut keep = low < magnitude && magnitude < high;
-            if magnitude == low {
-                keep = self.ranks.contains(&at_low);
-                at_low += 1;
-            } else if magnitude == high {
-                keep = self.ranks.contains(&at_high);
-                at_high += 1;
-            }
-            *value = if keep { *value } else { 0.0 };
+        let from = low.magnitude + u32::from(at_low.start < start);
+        let to = high.magnitude - u32::from(at_high.end > end);
+        keep_between(from, to, values);
+    }
+
+    /// Tells of a piece's ranked numbers, one after the other, whether they are kept.
+    pub fn among(&self, piece: usize) -> impl FnMut(f32) -> bool {
+        let ranks = self.ranks.clone();
+        let mut ends = self
+            .ends
+            .as_ref()
+            .map(|ends| ends.each_ref().map(|end| (end.magnitude, end.equals(piece).start)));
+        move |key| {
+            let Some([(low, at_low), (high, at_high)]) = &mut ends else { return !ranks.is_empty() };
+            let magnitude = magnitude(key);
+            let at = match () {
+                () if magnitude == *low => at_low,
+                () if magnitude == *high => at_high,
+                () => return *low < magnitude && magnitude < *high,
+            };
+            *at += 1;
+            ranks.contains(&(*at - 1))
         }
     }
 }
@@ -193,18 +285,55 @@ pub fn keep_by_chance(
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, keep_by_chance, ranked};
+    use super::{Kept, Key, keep_by_chance, ranked};
     use crate::merge::Given;
     use crate::merge::whole::Whole;
-    use crate::snapshot::Weight;
+    use crate::snapshot::{Numbers, Weight};
 
     fn with_whole<R>(numbers: &[f32], look: impl FnOnce(&Whole<'_>) -> R) -> R {
-        let inputs = [Weight::from_f32(vec![numbers.len() / 10, 10], numbers)];
-        look(&Whole { name: "w", columns: 10, len: numbers.len(), inputs: &inputs, base: None })
+        let inputs = [Numbers::Stored(Weight::from_f32(vec![numbers.len() / 10, 10], numbers))];
+        look(&Whole {
+            name: "w",
+            columns: 10,
+            len: numbers.len(),
+            inputs: &inputs,
+            importance: &[],
+            base: None,
+        })
     }
 
     fn itself(given: &Given<'_>, keys: &mut [f32]) {
         keys.copy_from_slice(given.inputs[0]);
+    }
+
+    /// The ranks that were found, and what is kept of some ranges, against a stable sort.
+    fn check(numbers: &[f32], ranges: &[std::ops::Range<usize>]) {
+        let n = numbers.len();
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|a, b| numbers[*a].abs().total_cmp(&numbers[*b].abs()));
+        with_whole(numbers, |whole| {
+            for by_rows in [false, true] {
+                let key = Key { compute: &itself, by_rows };
+                let ranks = [0, n / 20, n - 1];
+                for (x, rank) in ranked(whole, key, &ranks).into_iter().zip(ranks) {
+                    assert_eq!(x, numbers[order[rank]].abs());
+                }
+                for ranks in ranges {
+                    let kept = Kept::new(whole, key, ranks.clone());
+                    let mut expected = vec![0.0; n];
+                    order[ranks.clone()].iter().for_each(|i| expected[*i] = numbers[*i]);
+                    for (piece, keys) in numbers.chunks(whole.piece_len()).enumerate() {
+                        let expected = &expected[piece * whole.piece_len()..][..keys.len()];
+                        let mut values = keys.to_vec();
+                        kept.apply(piece, &mut values);
+                        assert_eq!(values, expected, "{ranks:?}");
+                        let mut keep = kept.among(piece);
+                        let told: Vec<f32> = keys.iter().map(|x| if keep(*x) { *x } else { 0.0 }).collect();
+                        assert_eq!(told, expected, "{ranks:?}");
+                    }
+                }
+            }
+        });
     }
 
     #[test]
@@ -212,25 +341,23 @@ mod tests {
         // Many pieces, many equals.
         let n = 100_000;
         let numbers: Vec<f32> = (0..n).map(|i| ((i * 31) % 1013) as f32 / 7.0 - 70.0).collect();
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by(|a, b| numbers[*a].abs().total_cmp(&numbers[*b].abs()));
-        with_whole(&numbers, |whole| {
-            let found = ranked(whole, &itself, &[0, 5000, n - 1]);
-            for ((x, below), rank) in found.into_iter().zip([0, 5000, n - 1]) {
-                assert_eq!(x, numbers[order[rank]].abs());
-                assert_eq!(below, numbers.iter().filter(|other| other.abs() < x).count());
-            }
-            for ranks in [0..n, 3..50_000, 10..11, 20..20, n - 1000..n, 0..1, 777..90_001] {
-                let kept = Kept::new(whole, &itself, ranks.clone());
-                let mut expected = vec![0.0; n];
-                order[ranks.clone()].iter().for_each(|i| expected[*i] = numbers[*i]);
-                for (piece, keys) in numbers.chunks(whole.piece_len()).enumerate() {
-                    let mut values = keys.to_vec();
-                    kept.apply(piece, keys, &mut values);
-                    assert_eq!(values, expected[piece * whole.piece_len()..][..keys.len()], "{ranks:?}");
-                }
-            }
-        });
+        check(&numbers, &[0..n, 3..50_000, 10..11, 20..20, n - 1000..n, 0..1, 777..90_001]);
+        // No equals, and more numbers than are sampled.
+        let n = 300_000;
+        let numbers: Vec<f32> = (0..n).map(|i| ((i * 7919) % n) as f32).collect();
+        check(&numbers, &[n / 5..n, n / 10..n - 3000]);
+    }
+
+    #[test]
+    fn numbers_that_mislead_the_sample_are_ranked_all_the_same() {
+        // Nearly all are zero; the rest lies in one place, which the sample may see too much or nothing of.
+        let n = 300_000;
+        for (from, to) in [(1000, 3000), (0, 512), (290_000, n)] {
+            let number = |i| if (from..to).contains(&i) { (i * 37 % 1009) as f32 + 1.0 } else { 0.0 };
+            let numbers: Vec<f32> = (0..n).map(number).collect();
+            check(&numbers, &[n - 400..n, n / 2..n, n - 2 * (to - from).min(n / 2)..n - 7]);
+        }
+        check(&vec![2.5; n], &[n / 3..n, 5..6]);
     }
 
     #[test]

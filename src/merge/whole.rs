@@ -4,14 +4,14 @@ use rayon::prelude::*;
 
 use super::Given;
 use crate::simd::vectorised;
-use crate::snapshot::Weight;
+use crate::snapshot::Numbers;
 
 /// Numbers of a piece: few enough for the processor's nearest memory. A longer row is one piece.
-const PIECE: usize = 1 << 14;
+const PIECE: usize = 1 << 12;
 /// Numbers of a block, which one thread works on at a time; a sum is made block by block.
 const BLOCK: usize = 1 << 18;
-/// Blocks whose sums are kept until they are added up, in order.
-const WAITING: usize = 64;
+/// Numbers of sums that are kept until they are added up, in the order of their blocks.
+const WAITING: usize = 1 << 20;
 
 /// One weight of every input, read piece by piece.
 pub struct Whole<'a> {
@@ -21,8 +21,10 @@ pub struct Whole<'a> {
     pub columns: usize,
     /// How many numbers the weight has.
     pub len: usize,
-    /// Each input's weight, all of one shape.
-    pub inputs: &'a [Weight<'a>],
+    /// Each input's numbers, all equally many.
+    pub inputs: &'a [Numbers<'a>],
+    /// For a method that goes by it, how much each number of each input matters.
+    pub importance: &'a [Numbers<'a>],
     /// Which input is the base.
     pub base: Option<usize>,
 }
@@ -44,13 +46,6 @@ impl Whole<'_> {
         self.len.div_ceil(self.block_len())
     }
 
-    /// The numbers of one input in a piece that starts at `start`.
-    pub fn decode(&self, input: usize, start: usize, out: &mut [f32]) {
-        let Weight { info, bytes } = &self.inputs[input];
-        let size = info.dtype.size();
-        info.dtype.decode(&bytes[start * size..(start + out.len()) * size], out);
-    }
-
     /// Shows every piece of a block in order.
     ///
     /// # Errors
@@ -63,24 +58,70 @@ impl Whole<'_> {
     ) -> Result<(), E> {
         let (piece, from) = (self.piece_len(), block * self.block_len());
         let to = (from + self.block_len()).min(self.len);
-        let mut buffers = vec![vec![0.0; piece.min(to - from)]; self.inputs.len()];
+        let mut buffers = vec![vec![0.0; piece.min(to - from)]; self.n_read()];
         for start in (from..to).step_by(piece) {
-            let n = piece.min(to - start);
-            for (input, buffer) in buffers.iter_mut().enumerate() {
-                self.decode(input, start, &mut buffer[..n]);
-            }
-            let inputs: Vec<&[f32]> = buffers.iter().map(|buffer| &buffer[..n]).collect();
-            let Self { name, columns, base, .. } = *self;
-            look(&Given { name, columns, start, inputs: &inputs, base })?;
+            self.show(start, piece.min(to - start), &mut buffers, &mut look)?;
         }
         Ok(())
+    }
+
+    /// Shows `n` numbers of every input, read into `buffers`.
+    fn show<E>(
+        &self,
+        start: usize,
+        n: usize,
+        buffers: &mut [Vec<f32>],
+        look: &mut impl FnMut(&Given<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut broken = None;
+        for (nth, numbers) in self.inputs.iter().chain(self.importance).enumerate() {
+            if numbers.read(start, &mut buffers[nth][..n]) > f32::MAX.to_bits() {
+                broken = broken.or(Some(nth));
+            }
+        }
+        let read: Vec<&[f32]> = buffers.iter().map(|buffer| &buffer[..n]).collect();
+        let (inputs, importance) = read.split_at(self.inputs.len());
+        let Self { name, columns, base, .. } = *self;
+        look(&Given { name, columns, start, inputs, importance, base, broken })
+    }
+
+    fn n_read(&self) -> usize {
+        self.inputs.len() + self.importance.len()
+    }
+
+    /// Looks at some runs of numbers, spread evenly: at about `n` numbers, or at all.
+    pub fn sample(&self, n: usize, run: usize, mut look: impl FnMut(&Given<'_>)) {
+        let (run, n_runs) = (run.min(self.len), self.len.div_ceil(run));
+        let n_looked = (n / run).clamp(1, n_runs);
+        let mut buffers = vec![vec![0.0; run]; self.n_read()];
+        for nth in 0..n_looked {
+            let start = nth * n_runs / n_looked * run;
+            let _: Result<(), ()> = self.show(start, run.min(self.len - start), &mut buffers, &mut |given| {
+                look(given);
+                Ok(())
+            });
+        }
+    }
+
+    /// What `look` finds in every piece, in the order of the pieces.
+    pub fn map<T: Send>(&self, look: impl Fn(&Given<'_>) -> T + Sync) -> Vec<T> {
+        let block = |block: usize| {
+            let mut found = Vec::new();
+            let _: Result<(), ()> = self.pieces(block, |given| {
+                found.push(look(given));
+                Ok(())
+            });
+            found
+        };
+        (0..self.n_blocks()).into_par_iter().flat_map_iter(block).collect()
     }
 
     /// Sums over all pieces, added up in the order of the pieces whatever the number of threads.
     pub fn sums(&self, n: usize, add: impl Fn(&Given<'_>, &mut [f64]) + Sync) -> Vec<f64> {
         let mut total = vec![0.0; n];
         let blocks: Vec<usize> = (0..self.n_blocks()).collect();
-        for some in blocks.chunks(WAITING) {
+        let waiting = (WAITING / n.max(1)).min(64).max(rayon::current_num_threads());
+        for some in blocks.chunks(waiting) {
             let block = |block: &usize| {
                 let mut sums = vec![0.0; n];
                 let _: Result<(), ()> = self.pieces(*block, |given| {

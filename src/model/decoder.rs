@@ -182,6 +182,27 @@ impl Decoder {
         })
     }
 
+    /// Puts other weights in the place of those that `changed` names; the rest stays on the device as
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// A weight cannot be read or computed.
+    pub fn reload(
+        &mut self,
+        weights: &dyn Weights,
+        changed: impl Fn(&str) -> bool,
+    ) -> Result<(), SnapshotError> {
+        let (device, compute) = (self.device.clone(), self.compute);
+        let old: Vec<&mut Param> =
+            self.params_mut().into_iter().filter(|param| changed(&param.name)).collect();
+        let names: Vec<String> = old.iter().map(|param| param.name.clone()).collect();
+        let new: Vec<Param> =
+            names.par_iter().map(|name| param(name, weights, &device, compute)).collect::<Result<_, _>>()?;
+        old.into_iter().zip(new).for_each(|(old, new)| *old = new);
+        Ok(())
+    }
+
     /// The stream after the last norm: what the head turns into logits.
     ///
     /// # Shapes

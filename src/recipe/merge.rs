@@ -10,11 +10,22 @@ use thiserror::Error;
 use super::{RecipeError, bad};
 
 /// The merges of a run. A merge is a row of the catalog with its parameters.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Merge {
     /// `METHOD[:λ][,key=value]…`; a range such as `linear:0.2..0.8/0.2` stands for several.
     pub methods: Vec<String>,
+    /// For `fisher`: data, in the form of `[data]`, whose answers the base's numbers should keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fisher_source: Option<String>,
+    /// For `fisher`: how many of its samples are looked at, drawn by the seed.
+    pub fisher_samples: usize,
+}
+
+impl Default for Merge {
+    fn default() -> Self {
+        Self { methods: Vec::new(), fisher_source: None, fisher_samples: 32 }
+    }
 }
 
 impl Merge {
@@ -38,15 +49,121 @@ impl Merge {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         self.specs()
             .map(drop)
-            .map_err(|error| bad("merge.methods", &error, "`METHOD:λ`, such as `slerp:0.5`"))
+            .map_err(|error| bad("merge.methods", &error, "`METHOD:λ`, such as `slerp:0.5`"))?;
+        match self.fisher_samples {
+            0 => Err(bad("merge.fisher_samples", &0, "at least 1")),
+            _ => Ok(()),
+        }
     }
 }
 
-/// One merge: a method's name and its parameters, λ among them.
+/// One merge: a method's name, λ, and the method's parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     pub method: String,
+    pub lambda: Option<Lambda>,
+    /// λ of some weights instead; the first place that fits counts.
+    pub places: Vec<(Place, Lambda)>,
     pub parameters: toml::Table,
+}
+
+/// λ over the depth of a model: one number, or even steps through several from the first layer to
+/// the last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lambda(Vec<f64>);
+
+impl Lambda {
+    /// The value at `depth`, 0 at the first layer and before it, 1 at the last and behind it.
+    pub fn at(&self, depth: f64) -> f64 {
+        let place = depth.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
+        let i = (place as usize).min(self.0.len().saturating_sub(2));
+        match self.0.get(i + 1) {
+            Some(next) => self.0[i] + (place - i as f64) * (next - self.0[i]),
+            None => self.0[0],
+        }
+    }
+
+    /// The value, if it is the same everywhere.
+    pub fn single(&self) -> Option<f64> {
+        self.0.iter().all(|x| *x == self.0[0]).then_some(self.0[0])
+    }
+
+    /// The numbers it goes through.
+    pub fn points(&self) -> &[f64] {
+        &self.0
+    }
+}
+
+impl FromStr for Lambda {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |word: &str| word.parse::<f64>().ok().filter(|x| x.is_finite());
+        let points = text.split('~').map(number).collect::<Option<Vec<_>>>();
+        points.map(Self).ok_or_else(|| match text.contains('~') {
+            true => format!("`{text}` is no way over the depth, such as `0.2~0.8`"),
+            false => "λ is not a number".to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Lambda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let points: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&points.join("~"))
+    }
+}
+
+/// Some of a model's weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// `embed`, `attn`, `mlp`, `norm` or `head`.
+    Part(String),
+    /// Modules of this name, such as `q_proj` or `input_layernorm`.
+    Module(String),
+    /// `layers.A` or `layers.A-B`, both ends included, counted from 0.
+    Layers(usize, usize),
+}
+
+const PARTS: [&str; 5] = ["embed", "attn", "mlp", "norm", "head"];
+
+impl Place {
+    fn parse(key: &str) -> Option<Self> {
+        if let Some(range) = key.strip_prefix("layers.") {
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            return Some(Self::Layers(from.parse().ok()?, to.parse().ok()?));
+        }
+        if PARTS.contains(&key) {
+            return Some(Self::Part(key.to_owned()));
+        }
+        (key.ends_with("_proj") || key.ends_with("norm")).then(|| Self::Module(key.to_owned()))
+    }
+
+    /// Whether the weight called `name` lies here; `layer` is its layer's number.
+    pub fn holds(&self, name: &str, layer: Option<usize>) -> bool {
+        let has = |fits: &dyn Fn(&str) -> bool| name.split('.').any(fits);
+        match self {
+            Self::Layers(from, to) => layer.is_some_and(|layer| (*from..=*to).contains(&layer)),
+            Self::Module(module) => has(&|word| word == module),
+            Self::Part(part) => match part.as_str() {
+                "embed" => has(&|word| word == "embed_tokens"),
+                "attn" => has(&|word| word == "self_attn"),
+                "norm" => has(&|word| word.ends_with("norm")),
+                "head" => has(&|word| word == "lm_head"),
+                other => has(&|word| word == other),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Part(name) | Self::Module(name) => f.write_str(name),
+            Self::Layers(from, to) if from == to => write!(f, "layers.{from}"),
+            Self::Layers(from, to) => write!(f, "layers.{from}-{to}"),
+        }
+    }
 }
 
 /// Why a text is not a merge.
@@ -54,7 +171,7 @@ pub struct Spec {
 #[error("`{text}` is not a merge: {why}")]
 #[diagnostic(
     code(merge::bad_spec),
-    help("write `slerp:0.5`, `linear:0.2..0.8/0.2` or `slerp:0.5,collinear=0.99`")
+    help("write `slerp:0.5`, `linear:0.2..0.8/0.2`, `slerp:0.5,attn=0.3` or `linear:0.2~0.8` (over depth)")
 )]
 pub struct SpecError {
     pub text: String,
@@ -106,35 +223,56 @@ impl FromStr for Spec {
         {
             return Err(wrong(format!("`{method}` is not a method's name")));
         }
-        let mut parameters = toml::Table::new();
-        if let Some(lambda) = lambda {
-            let lambda = lambda.parse::<f64>().ok().filter(|x| x.is_finite());
-            let lambda = lambda.ok_or_else(|| wrong("λ is not a number".to_owned()))?;
-            parameters.insert("lambda".to_owned(), lambda.into());
-        }
+        let lambda = lambda.map(str::parse::<Lambda>).transpose().map_err(wrong)?;
+        let mut spec =
+            Self { method: method.to_owned(), lambda, places: Vec::new(), parameters: toml::Table::new() };
         for pair in rest.into_iter().flat_map(|rest| rest.split(',')) {
             let (key, value) = pair.split_once('=').ok_or_else(|| wrong(format!("`{pair}` has no `=`")))?;
-            let value = match (value.parse::<i64>(), value.parse::<f64>(), value.parse::<bool>()) {
-                (Ok(whole), _, _) => whole.into(),
-                (_, Ok(number), _) => number.into(),
-                (_, _, Ok(switch)) => switch.into(),
-                _ => toml::Value::String(value.to_owned()),
-            };
-            if parameters.insert(key.to_owned(), value).is_some() {
+            if !spec.set(key, value).map_err(wrong)? {
                 return Err(wrong(format!("`{key}` is given twice")));
             }
         }
-        Ok(Self { method: method.to_owned(), parameters })
+        Ok(spec)
+    }
+}
+
+impl Spec {
+    /// λ, if there is one and it is the same for every weight.
+    pub fn single_lambda(&self) -> Option<f64> {
+        let single = self.lambda.as_ref()?.single()?;
+        self.places.iter().all(|(_, lambda)| lambda.single() == Some(single)).then_some(single)
+    }
+
+    /// Sets one `key=value`; says no if it is there already.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
+        if key == "lambda" {
+            return Err(format!("λ stands behind the colon: `{}:{value}`", self.method));
+        }
+        if let Some(place) = Place::parse(key) {
+            let known = self.places.iter().any(|(other, _)| *other == place);
+            self.places.push((place, value.parse().map_err(|why| format!("`{key}`: {why}"))?));
+            return Ok(!known);
+        }
+        let value = match (value.parse::<i64>(), value.parse::<f64>(), value.parse::<bool>()) {
+            (Ok(whole), _, _) => whole.into(),
+            (_, Ok(number), _) => number.into(),
+            (_, _, Ok(switch)) => switch.into(),
+            _ => toml::Value::String(value.to_owned()),
+        };
+        Ok(self.parameters.insert(key.to_owned(), value).is_none())
     }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.method)?;
-        if let Some(lambda) = self.parameters.get("lambda").and_then(toml::Value::as_float) {
+        if let Some(lambda) = &self.lambda {
             write!(f, ":{lambda}")?;
         }
-        for (key, value) in self.parameters.iter().filter(|(key, _)| *key != "lambda") {
+        for (place, lambda) in &self.places {
+            write!(f, ",{place}={lambda}")?;
+        }
+        for (key, value) in &self.parameters {
             match value {
                 toml::Value::String(text) => write!(f, ",{key}={text}")?,
                 value => write!(f, ",{key}={value}")?,
@@ -163,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn places_and_depth_have_their_own_lambda() {
+        let spec: Spec = "slerp:0.2~0.6~0.8,attn=0.3,layers.4-7=0,q_proj=1,collinear=0.99".parse().unwrap();
+        assert_eq!(spec.to_string(), "slerp:0.2~0.6~0.8,attn=0.3,layers.4-7=0,q_proj=1,collinear=0.99");
+        assert_eq!(spec.parameters.len(), 1);
+        let at = |depth| (spec.lambda.as_ref().unwrap().at(depth) * 1e9).round() / 1e9;
+        assert_eq!([at(0.0), at(0.25), at(0.5), at(1.0)], [0.2, 0.4, 0.6, 0.8]);
+        let holds = |name: &str, layer| spec.places.iter().position(|(place, _)| place.holds(name, layer));
+        assert_eq!(holds("model.layers.5.self_attn.q_proj.weight", Some(5)), Some(0));
+        assert_eq!(holds("model.layers.5.mlp.up_proj.weight", Some(5)), Some(1));
+        assert_eq!(holds("model.layers.8.mlp.up_proj.weight", Some(8)), None);
+        assert_eq!(spec.single_lambda(), None);
+        assert_eq!("linear:0.5".parse::<Spec>().unwrap().single_lambda(), Some(0.5));
+    }
+
+    #[test]
     fn what_is_no_merge_is_refused() {
         for text in [
             "",
@@ -175,6 +328,9 @@ mod tests {
             "linear:0..1/0",
             "linear:0..1/1e-9",
             "slerp:nan",
+            "slerp:0.2~",
+            "slerp:0.5,attn=much",
+            "slerp:0.5,attn=0.1,attn=0.2",
         ] {
             assert!(Spec::parse_range(text).is_err(), "{text}");
         }

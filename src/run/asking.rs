@@ -8,17 +8,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::answers::Answers;
-use super::evaluate::{Candidate, with_weights};
+use super::evaluate::Candidate;
 use super::failure::Stopped;
 use super::folder::{Folder, FolderError};
 use super::plan::{Plan, PlannedSuite, digest};
+use super::sides::Sides;
 use super::{Failure, Sink};
 use crate::eval::{self, Completion, Finish, Scores};
 use crate::event::Event;
 use crate::generate::{Ended, Generator, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
-use crate::snapshot::{SnapshotError, Weights};
+use crate::snapshot::SnapshotError;
 
 /// One stored answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,7 +68,11 @@ impl<'a> Asking<'a> {
             // The base is the same whatever is trained on it.
             Candidate::Base => json!([self.plan.digests, self.plan.recipe.model.init]),
             Candidate::Tuned => json!(self.plan.key),
-            Candidate::Merge(spec) => json!([self.plan.key, spec.to_string()]),
+            Candidate::Merge(spec) => {
+                let mut all = vec![json!(self.plan.key), json!(spec.to_string())];
+                all.extend(self.plan.besides(spec));
+                json!(all)
+            }
         };
         digest(&json!([weights, self.plan.dtype]))
     }
@@ -167,21 +172,19 @@ impl<'a> Asking<'a> {
         Ok(sink.event(Event::Note { text: name })?)
     }
 
-    /// Loads the candidate and generates what is missing.
+    /// Loads the candidate, in the place of the decoder that is there, and generates what is missing.
     pub fn answer(
         &mut self,
-        tuned: &dyn Weights,
+        sides: &Sides<'_>,
+        there: Option<Decoder>,
         earlier: &[Self],
         stop: &AtomicBool,
         sink: &mut Sink<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Decoder, Failure> {
         let started = Instant::now();
         let name = format!("evaluate {}", self.candidate.name());
         sink.event(Event::Stage { name: name.clone(), total: self.n_missing() as u64 })?;
-        let plan = self.plan;
-        let (decoder, figures) = with_weights(plan, tuned, self.candidate, |weights| {
-            Ok(Decoder::load(&plan.shape, weights, &plan.machine.device, plan.machine.compute)?)
-        })?;
+        let (decoder, figures) = sides.load(self.candidate, there)?;
         if let Some(figures) = figures {
             crate::snapshot::writer::write_json(&self.figures_path(), &json!(figures))?;
             self.take_over(earlier, &figures, sink)?;
@@ -192,7 +195,7 @@ impl<'a> Asking<'a> {
         }
         self.measure(&decoder, &mut done, stop, sink)?;
         sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
-        Ok(())
+        Ok(decoder)
     }
 
     fn generate(

@@ -1,13 +1,14 @@
 //! Asking base, tuned and merged the same thing, side by side.
 
 use std::io::{BufRead, Write};
+use std::sync::atomic::AtomicBool;
 
-use super::evaluate::{Candidate, tuned, with_weights};
+use super::evaluate::Candidate;
 use super::folder::Folder;
+use super::sides::Sides;
 use super::{Failure, Plan};
 use crate::data::{Encoder, Message, Role};
 use crate::generate::{Decoding, Generator};
-use crate::model::Decoder;
 
 /// Reads questions, one a line, and writes every candidate's answer, until the input ends.
 ///
@@ -24,14 +25,10 @@ pub fn chat(
     prompt: bool,
 ) -> Result<(), Failure> {
     let folder = Folder::hold(&plan.folder, &plan.key)?;
-    let tuned = tuned(plan, &folder)?;
+    let sides = Sides::open(plan, &folder, &AtomicBool::new(false), &mut |_| ())?;
     let candidates = Candidate::all(plan);
-    let load = |candidate: &Candidate| {
-        let loaded = with_weights(plan, tuned.as_ref(), candidate, |weights| {
-            Ok(Decoder::load(&plan.shape, weights, &plan.machine.device, plan.machine.compute)?)
-        });
-        loaded.map(|(decoder, _)| (candidate.name(), decoder))
-    };
+    let load =
+        |candidate: &Candidate| sides.load(candidate, None).map(|(decoder, _)| (candidate.name(), decoder));
     let decoders = candidates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let recipe = &plan.recipe;
     let encoder =

@@ -25,7 +25,8 @@ pub fn fresh(path: &Path) -> Result<String, SnapshotError> {
 ///
 /// As there. A cache that cannot be read or written is done without.
 pub fn known(path: &Path) -> Result<String, SnapshotError> {
-    let (Some(cache), Some(key)) = (cache(), key(path)) else { return fresh(path) };
+    let Some(cache) = cache() else { return fresh(path) };
+    let key = identity(path)?;
     let mut all: BTreeMap<String, String> = files::read_json(&cache).unwrap_or_default();
     if let Some(digest) = all.get(&key) {
         return Ok(digest.clone());
@@ -44,10 +45,16 @@ fn cache() -> Option<PathBuf> {
     Some(cache.join("finetune/digests.json"))
 }
 
-fn key(path: &Path) -> Option<String> {
-    let meta = std::fs::metadata(path).ok()?;
-    let time = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(format!("{} {} {} {}", path.display(), meta.len(), time.as_nanos(), inode(&meta)))
+/// Path, size, time and inode: a file that has all of these is the file that had them before.
+///
+/// # Errors
+///
+/// There is no such file.
+pub fn identity(path: &Path) -> Result<String, SnapshotError> {
+    let unreadable = |source| SnapshotError::Unreadable { path: path.to_owned(), source };
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    let time = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Ok(format!("{} {} {} {}", path.display(), meta.len(), time.as_nanos(), inode(&meta)))
 }
 
 #[cfg(unix)]

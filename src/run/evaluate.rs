@@ -1,20 +1,19 @@
 //! Base, tuned and every merge asked the same things and compared.
 
-use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use super::asking::Asking;
 use super::folder::Folder;
 use super::plan::Plan;
+use super::sides::Sides;
 use super::{Failure, Sink};
 use crate::eval::{self, Scores};
 use crate::event::Event;
-use crate::merge::{MergeReport, Merged, Rounded, resolve};
-use crate::recipe::{Kind, Spec};
+use crate::merge::MergeReport;
+use crate::recipe::Spec;
 use crate::report;
-use crate::snapshot::Weights;
-use crate::snapshot::adapter::{Adapter, Folded};
-use crate::train::{Task, checkpoint::Checkpoints, trained_adapter};
+use crate::snapshot::adapter::Adapter;
+use crate::train::{Task, trained_adapter};
 
 /// A model under evaluation.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,18 +40,6 @@ impl Candidate {
     }
 }
 
-/// The tuned model's weights before any rounding.
-pub fn tuned<'a>(plan: &'a Plan, folder: &Folder) -> Result<Box<dyn Weights + 'a>, Failure> {
-    match plan.recipe.method.kind {
-        Kind::Lora => {
-            let adapter = adapter(plan, folder)?;
-            Ok(Box::new(Folded::new(plan.base.as_ref(), Cow::Owned(adapter))?))
-        }
-        // The export is rounded; the last checkpoint is not.
-        Kind::Full => Ok(Box::new(Checkpoints::new(&folder.train(), 0).weights(plan.last_step)?)),
-    }
-}
-
 /// The trained adapter.
 pub fn adapter(plan: &Plan, folder: &Folder) -> Result<Adapter, Failure> {
     Ok(trained_adapter(&task(plan), &folder.train(), plan.last_step)?)
@@ -68,26 +55,6 @@ pub fn task(plan: &Plan) -> Task<'_> {
         samples: &plan.train,
         validation: &plan.validation,
         key: &plan.key,
-    }
-}
-
-/// Hands a candidate's weights, rounded as they would be written, to `use_them`; for a merge the
-/// figures of what it did come back.
-pub fn with_weights<T>(
-    plan: &Plan,
-    tuned: &dyn Weights,
-    candidate: &Candidate,
-    use_them: impl FnOnce(&dyn Weights) -> Result<T, Failure>,
-) -> Result<(T, Option<MergeReport>), Failure> {
-    let base = plan.base.as_ref();
-    match candidate {
-        Candidate::Base => Ok((use_them(&Rounded::new(base, plan.dtype))?, None)),
-        Candidate::Tuned => Ok((use_them(&Rounded::new(tuned, plan.dtype))?, None)),
-        Candidate::Merge(spec) => {
-            let merged = Merged::new(spec.to_string(), base, tuned, resolve(spec)?, plan.dtype)?;
-            let result = use_them(&merged)?;
-            Ok((result, Some(merged.report().0)))
-        }
     }
 }
 
@@ -110,7 +77,14 @@ pub fn evaluate(
     stop: &AtomicBool,
     sink: &mut Sink<'_>,
 ) -> Result<Evaluated, Failure> {
-    let tuned = tuned(plan, folder)?;
+    let mut logged = Ok(());
+    let sides = Sides::open(plan, folder, stop, &mut |event| {
+        if let Err(error) = sink.event(event) {
+            logged = Err(error);
+        }
+    })?;
+    logged?;
+    let mut decoder = None;
     let mut evaluated = Evaluated::default();
     let mut all_scores: Vec<(String, Vec<Scores>)> = Vec::new();
     let candidates = Candidate::all(plan);
@@ -118,7 +92,7 @@ pub fn evaluate(
     for candidate in &candidates {
         let mut asking = Asking::open(plan, folder, candidate)?;
         if asking.n_missing() > 0 || asking.needs_figures() {
-            asking.answer(tuned.as_ref(), &asked, stop, sink)?;
+            decoder = Some(asking.answer(&sides, decoder.take(), &asked, stop, sink)?);
         } else {
             sink.event(Event::Reused { name: format!("evaluate {}", candidate.name()) })?;
         }
@@ -128,7 +102,7 @@ pub fn evaluate(
         evaluated.candidates.push(report::Candidate {
             name: candidate.name(),
             method: spec.map(|spec| spec.method.clone()),
-            lambda: spec.and_then(|spec| spec.parameters.get("lambda")?.as_float()),
+            lambda: spec.and_then(Spec::single_lambda),
             metrics: scores.iter().flat_map(|scores| scores.metrics.clone()).collect(),
         });
         all_scores.push((candidate.name(), scores));

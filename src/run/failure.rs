@@ -63,6 +63,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Recipe(RecipeError::Unreadable { .. }) => WORLD,
+            Self::Merge(error) if !error.is_request() => WORLD,
             Self::Recipe(_) | Self::Spec(_) | Self::Merge(_) | Self::Device(DeviceError::Unknown { .. }) => {
                 RECIPE
             }

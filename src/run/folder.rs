@@ -19,7 +19,7 @@ pub enum FolderError {
         help("check its rights and the space on its disk, or name another with `--out`")
     )]
     Unwritable { folder: PathBuf, source: std::io::Error },
-    #[error("process {pid} is working in run folder `{}`", folder.display())]
+    #[error("process {pid} is working in `{}`", folder.display())]
     #[diagnostic(code(run::busy), help("wait for it, or name another folder with `--out`"))]
     Busy { folder: PathBuf, pid: String },
     #[error("run folder `{}` belongs to another run: {why}", folder.display())]

@@ -14,11 +14,13 @@ pub mod chat;
 mod digests;
 pub mod evaluate;
 pub mod failure;
+pub mod fisher;
 pub mod folder;
 pub mod merge;
 pub mod plan;
 pub mod preview;
 pub mod selftest;
+mod sides;
 pub mod sources;
 
 pub use failure::{Failure, Stopped};
@@ -29,9 +31,11 @@ use crate::event::{Event, Listener};
 use crate::recipe::Kind;
 use crate::report::{self, Report};
 use crate::snapshot::writer::{self, file_at_once, folder_at_once, write_json};
+use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome};
-use evaluate::{Candidate, evaluate, task, tuned, with_weights};
+use evaluate::{Candidate, evaluate, task};
 use folder::{Folder, FolderError, Logs};
+use sides::Sides;
 
 /// Where events go: the run's logs and whoever watches.
 pub struct Sink<'a> {
@@ -70,7 +74,7 @@ pub fn run<'a>(
     let validation_loss = train_stage(plan, &folder, stop, &mut sink)?;
     let evaluated = evaluate(plan, &folder, stop, &mut sink)?;
     if plan.options.keep_merged {
-        keep_merged(plan, &folder, &mut sink)?;
+        keep_merged(plan, &folder, stop, &mut sink)?;
     }
     let report = Report {
         schema: 1,
@@ -156,20 +160,21 @@ fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
             Ok(writer::copy_side_files(&plan.base_folder, files)?)
         }),
         Kind::Full => {
-            let tuned = tuned(plan, folder)?;
-            Ok(writer::write_model(&target, tuned.as_ref(), &plan.base_folder, Some(plan.dtype))?)
+            // The export is rounded; the last checkpoint is not.
+            let tuned = Checkpoints::new(&folder.train(), 0).weights(plan.last_step)?;
+            Ok(writer::write_model(&target, &tuned, &plan.base_folder, Some(plan.dtype))?)
         }
     }
 }
 
-fn keep_merged(plan: &Plan, folder: &Folder, sink: &mut Sink<'_>) -> Result<(), Failure> {
-    let tuned = tuned(plan, folder)?;
+fn keep_merged(plan: &Plan, folder: &Folder, stop: &AtomicBool, sink: &mut Sink<'_>) -> Result<(), Failure> {
+    let sides = Sides::open(plan, folder, stop, &mut |_| ())?;
     for candidate in Candidate::all(plan).iter().skip(2) {
         let target = folder.merged(&candidate.name());
         if target.is_dir() {
             continue;
         }
-        with_weights(plan, tuned.as_ref(), candidate, |weights| {
+        sides.with(candidate, |weights| {
             Ok(writer::write_model(&target, weights, &plan.base_folder, Some(plan.dtype))?)
         })?;
         sink.event(Event::Note { text: format!("wrote `{}`", target.display()) })?;

@@ -9,18 +9,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Failure;
+use super::fisher::PlannedFisher;
 use super::sources;
 use crate::data::{self, Encoder, Fitted, Message, Preflight, Role, Sample};
 use crate::device::{self, Opened};
 use crate::eval::{Item, Suite};
 use crate::generate::Decoding;
-use crate::merge;
+use crate::merge::{self, MergeError, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::{Config, Dtype, Weights};
+use crate::train::checkpoint::Checkpoints;
 use crate::train::init::RandomWeights;
 use crate::train::{self, Machine};
 
@@ -60,6 +62,10 @@ pub struct Plan {
     pub fitted: Fitted,
     pub preflight: Preflight,
     pub merges: Vec<Spec>,
+    /// The steps whose checkpoints are compared by merges of several tuned models.
+    pub stock: Vec<usize>,
+    /// For merges that go by importance.
+    pub fisher: Option<PlannedFisher>,
     pub suites: Vec<PlannedSuite>,
     /// Sentences the user should read.
     pub said: Vec<String>,
@@ -95,7 +101,8 @@ impl Plan {
         origin: String,
         options: Options,
     ) -> Result<Self, Failure> {
-        let merges = merges(&recipe)?;
+        let merges = recipe.merge.specs()?;
+        let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
         let (base_folder, data_source) = find_sources(&recipe, &origin)?;
         let mut suites = suites(&recipe, &origin)?;
         let config = Config::read(&base_folder)?;
@@ -119,6 +126,9 @@ impl Plan {
         let (max_tokens, rule) = (recipe.data.max_tokens, recipe.data.too_long);
         let fitted = data::fit(&mut train, max_tokens, rule)?;
         data::fit(&mut validation, max_tokens, rule)?;
+        let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
+        let fisher =
+            by_importance.then(|| PlannedFisher::new(&recipe, &train, &encoder, &origin)).transpose()?;
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
         prompts(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref())?;
         said.extend(overlap(&sets.train, &suites));
@@ -140,6 +150,7 @@ impl Plan {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, &key[..8])));
         let (total_steps, last_step) = train::steps(&recipe.train, train.len());
+        let stock = stock(&methods, &recipe, last_step)?;
         let on_cpu = device::is_cpu(&opened.device);
         let eval_rows = options.eval_rows.unwrap_or(if on_cpu { 32 } else { 128 });
         Ok(Self {
@@ -161,6 +172,8 @@ impl Plan {
             fitted,
             preflight,
             merges,
+            stock,
+            fisher,
             suites,
             said,
             digests,
@@ -169,6 +182,14 @@ impl Plan {
             total_steps,
             last_step,
         })
+    }
+
+    /// What decides a merge's weights besides base, tuned model and spec.
+    pub fn besides(&self, spec: &Spec) -> Vec<Value> {
+        let Ok(Resolved { method, .. }) = merge::resolve(spec) else { return Vec::new() };
+        let stock = method.compares().then(|| json!(self.stock));
+        let fisher = self.fisher.as_ref().filter(|_| method.by_importance).map(|fisher| json!(fisher.key));
+        stock.into_iter().chain(fisher).collect()
     }
 
     /// The resolved recipe, digests and counts: `manifest.json`.
@@ -199,12 +220,27 @@ impl Plan {
     }
 }
 
-fn merges(recipe: &Recipe) -> Result<Vec<Spec>, Failure> {
-    let specs = recipe.merge.specs()?;
-    for spec in &specs {
-        merge::resolve(spec)?;
+/// The steps whose checkpoints there will be for merges that compare several.
+fn stock(methods: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
+    let Some(resolved) = methods.iter().find(|resolved| resolved.method.compares()) else {
+        return Ok(Vec::new());
+    };
+    let steps = Checkpoints::at_the_end(&recipe.train, last);
+    if steps.len() < *resolved.method.tuned.start() {
+        return Err(MergeError::BadParameters {
+            spec: resolved.name(),
+            why: format!(
+                "it compares tuned models, and this run will have {} checkpoints",
+                steps.len().max(1)
+            ),
+            help:
+                "set `train.checkpoint_every` to a number of steps and `train.keep_checkpoints` to how many \
+                   are compared"
+                    .to_owned(),
+        }
+        .into());
     }
-    Ok(specs)
+    Ok(steps)
 }
 
 /// Model and data; if either is a hub id, one error names the `--set` of both.

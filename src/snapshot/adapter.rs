@@ -13,11 +13,21 @@ use serde_json::{Map, Value, json};
 
 use super::files::{WeightFiles, read_json};
 use super::writer::{folder_at_once, write_file, write_json};
-use super::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
+use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
+use crate::simd::vectorised;
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// What an adapter folder says of itself.
+pub const CONFIG: &str = "adapter_config.json";
+/// The factors of an adapter folder.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
+
+/// The module that a factor belongs to and which factor it is, `A` or `B`, by its name in a folder of
+/// PEFT's.
+pub fn factor(name: &str) -> Option<(&str, &str)> {
+    let (module, which) = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?.rsplit_once(".lora_")?;
+    ["A", "B"].contains(&which).then_some((module, which))
+}
 
 /// A low-rank update of some of a model's linear maps: `W + scale · B A`.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,18 +60,45 @@ impl Adapter {
         self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
     }
 
+    /// Adds the update of one row of a linear map to `values`, which begin at `column`.
+    fn add_row(&self, pair: &Pair, row: usize, column: usize, values: &mut [f32]) {
+        let scale = self.scale() as f32;
+        let mut delta = vec![0.0; values.len()];
+        let b = &pair.b[row * self.rank..(row + 1) * self.rank];
+        for (b, a) in b.iter().zip(pair.a.chunks(pair.n_in)) {
+            add_times(&a[column..column + values.len()], *b, &mut delta);
+        }
+        add_times(&delta, scale, values);
+    }
+
     /// Reads an adapter folder that PEFT or this program wrote.
     ///
     /// # Errors
     ///
     /// A file is missing or broken, or the adapter is of a kind that is not supported here.
     pub fn read(folder: &Path) -> Result<Self, SnapshotError> {
+        let files = WeightFiles::open_file(&folder.join(WEIGHTS))?;
+        Self::described(folder, folder, &files, PREFIX)
+    }
+
+    /// The adapter whose factors a checkpoint has: its rank and scale are those of the finished
+    /// adapter that lies beside it.
+    ///
+    /// # Errors
+    ///
+    /// There is no finished adapter, or a file is broken.
+    pub fn of_checkpoint(folder: &Path, files: &WeightFiles) -> Result<Self, SnapshotError> {
+        Self::described(folder, &folder.with_file_name("adapter"), files, "")
+    }
+
+    /// The factors in `files`, whose names begin with `prefix`, as the configuration in `by` says.
+    fn described(folder: &Path, by: &Path, files: &WeightFiles, prefix: &str) -> Result<Self, SnapshotError> {
         let bad = |why: String, help: &str| SnapshotError::BadAdapter {
             path: folder.to_owned(),
             why,
             help: help.to_owned(),
         };
-        let config: Map<String, Value> = read_json(&folder.join(CONFIG))?;
+        let config: Map<String, Value> = read_json(&by.join(CONFIG))?;
         refuse_other_kinds(&config).map_err(|why| bad(why, "plain LoRA and rsLoRA adapters can be read"))?;
         let number = |key: &str| config.get(key).and_then(Value::as_f64);
         let broken = "was the folder written by PEFT or by this program?";
@@ -76,25 +113,23 @@ impl Adapter {
             dropout: number("lora_dropout").unwrap_or(0.0),
             pairs: BTreeMap::new(),
         };
-        let files = WeightFiles::open_file(&folder.join(WEIGHTS))?;
-        adapter.read_pairs(&files).map_err(|why| bad(why, broken))?;
+        adapter.read_pairs(files, prefix).map_err(|why| bad(why, broken))?;
         Ok(adapter)
     }
 
-    fn read_pairs(&mut self, files: &WeightFiles) -> Result<(), String> {
+    fn read_pairs(&mut self, files: &WeightFiles, prefix: &str) -> Result<(), String> {
         for name in files.infos().keys() {
-            let known = name.strip_prefix(PREFIX).and_then(|rest| {
-                rest.strip_suffix(".lora_A.weight").or_else(|| rest.strip_suffix(".lora_B.weight"))
-            });
-            if known.is_none() {
+            let Some(rest) = name.strip_prefix(prefix) else {
                 return Err(format!("weight `{name}` is not a LoRA factor"));
-            }
-            let Some(module) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(".lora_A.weight"))
-            else {
-                continue;
+            };
+            let Some(module) = rest.strip_suffix(".lora_A.weight") else {
+                match rest.ends_with(".lora_B.weight") {
+                    true => continue,
+                    false => return Err(format!("weight `{name}` is not a LoRA factor")),
+                }
             };
             let factor = |which: &str| {
-                let name = format!("{PREFIX}{module}.lora_{which}.weight");
+                let name = format!("{prefix}{module}.lora_{which}.weight");
                 let weight = files.weight(&name).map_err(|_| format!("weight `{name}` is missing"))?;
                 match *weight.info.shape.as_slice() {
                     [rows, columns] => Ok((rows, columns, weight.to_f32())),
@@ -146,12 +181,14 @@ impl Adapter {
         let names: Vec<&str> = factors.infos().keys().map(String::as_str).collect();
         write_file(&folder.join(WEIGHTS), &factors, &names, Some(Dtype::F32))
     }
+}
 
-    /// The adapter whose update is `lambda` times this one's: a linear merge, exactly.
-    pub fn scaled(&self, lambda: f64) -> Self {
-        let mut adapter = self.clone();
-        adapter.alpha *= lambda;
-        adapter
+vectorised! {
+    /// `sum += x * scale`, a rounding for each product and each sum.
+    fn add_times<'a>(x: &'a [f32], scale: f32, sum: &'a mut [f32]) {
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum += scale * x;
+        }
     }
 }
 
@@ -227,19 +264,19 @@ impl Weights for Factors<'_> {
 
 /// A base with an adapter folded in: `W + scale · B A` in f32 where the adapter acts, and the
 /// base's own bytes elsewhere.
-pub struct Folded<'a> {
-    base: &'a dyn Weights,
+pub struct Folded<'a, B> {
+    base: B,
     adapter: Cow<'a, Adapter>,
     infos: BTreeMap<String, WeightInfo>,
 }
 
-impl<'a> Folded<'a> {
+impl<'a, B: Weights> Folded<'a, B> {
     /// Folds `adapter` into `base`; nothing is computed until a weight is asked for.
     ///
     /// # Errors
     ///
     /// The adapter acts on a weight that the base lacks or that has another shape.
-    pub fn new(base: &'a dyn Weights, adapter: Cow<'a, Adapter>) -> Result<Self, SnapshotError> {
+    pub fn new(base: B, adapter: Cow<'a, Adapter>) -> Result<Self, SnapshotError> {
         let mut infos = base.infos().clone();
         for (module, pair) in &adapter.pairs {
             let name = format!("{module}.weight");
@@ -248,10 +285,9 @@ impl<'a> Folded<'a> {
                 place: "the base".to_owned(),
                 help: "the adapter was trained on another model".to_owned(),
             })?;
-            let expected = vec![pair.n_out, pair.n_in];
-            if info.shape != expected {
-                let place = "the base".to_owned();
-                return Err(SnapshotError::BadShape { name, place, found: info.shape.clone(), expected });
+            let found = vec![pair.n_out, pair.n_in];
+            if info.shape != found {
+                return Err(SnapshotError::AdapterShape { name, found, expected: info.shape.clone() });
             }
             info.dtype = Dtype::F32;
         }
@@ -259,7 +295,7 @@ impl<'a> Folded<'a> {
     }
 }
 
-impl Weights for Folded<'_> {
+impl<B: Weights> Weights for Folded<'_, B> {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -270,15 +306,21 @@ impl Weights for Folded<'_> {
         else {
             return Ok(weight);
         };
-        let (rank, scale) = (self.adapter.rank, self.adapter.scale() as f32);
         let mut values = weight.to_f32();
-        values.par_chunks_mut(pair.n_in).zip(pair.b.par_chunks(rank)).for_each(|(row, b)| {
-            let mut delta = vec![0.0; row.len()];
-            for (b, a) in b.iter().zip(pair.a.chunks(pair.n_in)) {
-                delta.iter_mut().zip(a).for_each(|(delta, a)| *delta += b * a);
-            }
-            row.iter_mut().zip(&delta).for_each(|(x, delta)| *x += scale * delta);
-        });
+        let rows = values.par_chunks_mut(pair.n_in).enumerate();
+        rows.for_each(|(row, values)| self.adapter.add_row(pair, row, 0, values));
         Ok(Weight::from_f32(weight.info.shape, &values))
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        let base = self.base.numbers(name)?;
+        let Some(pair) = name.strip_suffix(".weight").and_then(|module| self.adapter.pairs.get(module))
+        else {
+            return Ok(base);
+        };
+        Ok(Numbers::by_rows(pair.n_in, move |row, column, out| {
+            base.read(row * pair.n_in + column, out);
+            self.adapter.add_row(pair, row, column, out);
+        }))
     }
 }

@@ -22,6 +22,12 @@ pub enum SnapshotError {
     #[error("cannot write `{}`", path.display())]
     #[diagnostic(code(snapshot::unwritable), help("check the folder's rights and the space on its disk"))]
     Unwritable { path: PathBuf, source: std::io::Error },
+    #[error("`{}` needs {needed} MB on a disk that has {free} MB left", path.display())]
+    #[diagnostic(
+        code(snapshot::no_space),
+        help("make room or name a folder on another disk; nothing was written")
+    )]
+    NoSpace { path: PathBuf, needed: u64, free: u64 },
     #[error("`{}` is not valid JSON", path.display())]
     #[diagnostic(code(snapshot::bad_json), help("fetch the file again; it may have been cut off"))]
     BadJson { path: PathBuf, source: serde_json::Error },
@@ -69,6 +75,24 @@ pub enum SnapshotError {
     #[error("weight `{name}` in `{place}` has shape {found:?}, expected {expected:?}")]
     #[diagnostic(code(snapshot::bad_shape), help("does `config.json` belong to these weights?"))]
     BadShape { name: String, place: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("weight `{name}` has shape {found:?} in {place} but {expected:?} in {base}")]
+    #[diagnostic(
+        code(snapshot::other_shape),
+        help("merge models of one family and size; does one have added tokens?")
+    )]
+    OtherShape { name: String, place: String, found: Vec<usize>, expected: Vec<usize>, base: String },
+    #[error("stopped on request")]
+    #[diagnostic(code(snapshot::stopped), help("the same command goes on from there"))]
+    Stopped,
+    #[error("the adapter changes weight `{name}` as {found:?}, and in the base it is {expected:?}")]
+    #[diagnostic(code(snapshot::adapter_shape), help("the adapter was trained on another model"))]
+    AdapterShape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("the tokenizer of {place} names token {token}, and `{name}` has {n_rows} rows there")]
+    #[diagnostic(
+        code(snapshot::token_without_row),
+        help("give the model the `tokenizer.json` that it was saved with")
+    )]
+    TokenWithoutRow { name: String, place: String, token: usize, n_rows: usize },
     #[error("adapter `{}` cannot be used: {why}", path.display())]
     #[diagnostic(code(snapshot::bad_adapter), help("{help}"))]
     BadAdapter { path: PathBuf, why: String, help: String },

@@ -22,7 +22,7 @@ mod error;
 pub use config::Config;
 pub use error::SnapshotError;
 pub use files::WeightFiles;
-pub use weight::{Weight, WeightInfo};
+pub use weight::{Numbers, Weight, WeightInfo};
 
 pub use crate::dtype::Dtype;
 
@@ -40,6 +40,15 @@ pub trait Weights: Sync {
     ///
     /// There is no such weight, or computing it failed.
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError>;
+
+    /// The numbers of the weight called `name`, to be read in any parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::weight`].
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        Ok(Numbers::Stored(self.weight(name)?))
+    }
 
     /// Hands the weight's bytes as `dtype` to `put`, part by part and in any order.
     ///
@@ -61,6 +70,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
         (**self).weight(name)
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        (**self).numbers(name)
     }
 
     fn write_to(&self, name: &str, dtype: Dtype, put: Put<'_>) -> Result<(), SnapshotError> {

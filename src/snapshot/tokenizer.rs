@@ -10,6 +10,8 @@ use miette::Diagnostic;
 use serde_json::Value;
 use thiserror::Error;
 
+/// The file that does the work.
+pub const FILE: &str = "tokenizer.json";
 /// No tokenizer file of a published model is near this size; 256,000 words make about 35 MB.
 const MAX_BYTES: u64 = 512 << 20;
 
@@ -86,7 +88,7 @@ impl Tokenizer {
     ///
     /// A file is missing, too large or malformed, or names a token that the vocabulary lacks.
     pub fn load(folder: &Path) -> Result<Self, TokenizerError> {
-        let path = folder.join("tokenizer.json");
+        let path = folder.join(FILE);
         let Some(bytes) = read(&path)? else { return Err(TokenizerError::Missing { path }) };
         let mut tokenizer = Self::new(parse(&path, &bytes)?);
         drop(bytes);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Put, SnapshotError};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, largest};
 
 /// What is known of a weight before it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,66 @@ pub struct Weight<'a> {
     pub info: WeightInfo,
     /// Little-endian elements in row-major order.
     pub bytes: Cow<'a, [u8]>,
+}
+
+/// A weight's numbers, read part by part: nothing but the part that is asked for need be in memory.
+pub enum Numbers<'a> {
+    /// They lie in a file or in memory.
+    Stored(Weight<'a>),
+    /// They are computed: as many as the slice takes, from the given place on.
+    Made(Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>),
+}
+
+impl<'a> Numbers<'a> {
+    /// Numbers of a matrix of this width that are computed within its rows: `make` is told the row,
+    /// the column it begins at, and fills the slice.
+    pub fn by_rows(width: usize, make: impl Fn(usize, usize, &mut [f32]) + Sync + 'a) -> Self {
+        Self::Made(Box::new(move |start, out| {
+            let (mut at, mut rest) = (start, out);
+            while !rest.is_empty() {
+                let column = at % width;
+                let (here, after) = rest.split_at_mut((width - column).min(rest.len()));
+                make(at / width, column, here);
+                at += here.len();
+                rest = after;
+            }
+        }))
+    }
+
+    /// Reads as many numbers as `out` takes, from the `start`th on; exact for every stored format.
+    /// Returns the largest magnitude as [`Dtype::decode`] does.
+    ///
+    /// # Panics
+    ///
+    /// The weight has fewer numbers.
+    pub fn read(&self, start: usize, out: &mut [f32]) -> u32 {
+        match self {
+            Self::Stored(Weight { info, bytes }) => {
+                let size = info.dtype.size();
+                info.dtype.decode(&bytes[start * size..(start + out.len()) * size], out)
+            }
+            Self::Made(make) => {
+                make(start, out);
+                largest(out)
+            }
+        }
+    }
+
+    /// Whether the first `len` numbers are those of `other`, bit for bit.
+    pub fn equal(&self, other: &Self, len: usize) -> bool {
+        const PART: usize = 1 << 16;
+        match (self, other) {
+            (Self::Stored(a), Self::Stored(b)) if a.info == b.info => a.bytes == b.bytes,
+            _ => (0..len).step_by(PART).all(|start| {
+                let read = |of: &Self| {
+                    let mut values = vec![0.0; PART.min(len - start)];
+                    of.read(start, &mut values);
+                    values
+                };
+                read(self).iter().zip(read(other)).all(|(a, b)| a.to_bits() == b.to_bits())
+            }),
+        }
+    }
 }
 
 impl<'a> Weight<'a> {

@@ -4,16 +4,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
-use super::{Dtype, SnapshotError, WeightInfo, Weights, files};
+use super::{Dtype, SnapshotError, Weights, files};
 
 /// Shards are at most this large, as Hugging Face writes them.
-const SHARD_BYTES: usize = 5_000_000_000;
+pub const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Files that travel from the base to every model made of it.
 const SIDE_FILES: &[&str] = &[
@@ -39,23 +39,45 @@ pub fn folder_at_once<E: From<SnapshotError>>(
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let unwritable = |source| SnapshotError::Unwritable { path: target.to_owned(), source };
-    if fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(SnapshotError::TargetExists { path: target.to_owned() }.into());
-    }
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    must_be_free(target)?;
+    let parent = parent(target);
     fs::create_dir_all(parent).map_err(unwritable)?;
     let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(unwritable)?;
     fill(beside.path())?;
-    for entry in fs::read_dir(beside.path()).map_err(unwritable)?.flatten() {
+    settle(&beside.keep(), target)?;
+    Ok(())
+}
+
+/// Renames a filled folder to its place once all of it is on the disk.
+///
+/// # Errors
+///
+/// The disk refuses.
+pub fn settle(filled: &Path, target: &Path) -> Result<(), SnapshotError> {
+    let unwritable = |source| SnapshotError::Unwritable { path: target.to_owned(), source };
+    for entry in fs::read_dir(filled).map_err(unwritable)?.flatten() {
         if let Ok(file) = File::open(entry.path()) {
             file.sync_all().map_err(unwritable)?;
         }
     }
     // An empty folder of that name may be there; a rename replaces it.
-    let beside = beside.keep();
-    readable(&beside).and_then(|()| fs::rename(&beside, target)).map_err(unwritable)?;
-    File::open(parent).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
-    Ok(())
+    readable(filled).and_then(|()| fs::rename(filled, target)).map_err(unwritable)?;
+    File::open(parent(target)).and_then(|folder| folder.sync_all()).map_err(unwritable)
+}
+
+/// The folder that `path` lies in.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// That nothing is at `target` that would be lost.
+///
+/// # Errors
+///
+/// A folder that is not empty, or a file, is there.
+pub fn must_be_free(target: &Path) -> Result<(), SnapshotError> {
+    let free = fs::read_dir(target).map_or(!target.exists(), |mut entries| entries.next().is_none());
+    if free { Ok(()) } else { Err(SnapshotError::TargetExists { path: target.to_owned() }) }
 }
 
 /// A temporary folder is private to its maker; a finished one follows the usual rights.
@@ -77,7 +99,7 @@ fn readable(_folder: &Path) -> std::io::Result<()> {
 pub fn file_at_once(path: &Path, contents: &[u8]) -> Result<(), SnapshotError> {
     use std::io::Write;
     let unwritable = |source| SnapshotError::Unwritable { path: path.to_owned(), source };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent(path);
     fs::create_dir_all(parent).map_err(unwritable)?;
     let mut file = tempfile::NamedTempFile::new_in(parent).map_err(unwritable)?;
     file.write_all(contents).and_then(|()| file.as_file().sync_all()).map_err(unwritable)?;
@@ -190,25 +212,26 @@ pub fn write_model(
     dtype: Option<Dtype>,
 ) -> Result<(), SnapshotError> {
     folder_at_once(target, |folder| {
-        write_model_files(folder, weights, base, dtype, |config| set_dtype(config, dtype))?;
+        let shards = shards(weights, dtype, SHARD_BYTES);
+        for Shard { file, names, .. } in &shards {
+            write_file(&folder.join(file), weights, names, dtype)?;
+        }
+        write_index(folder, &shards)?;
+        write_config(folder, base, |config| set_dtype(config, dtype))?;
         copy_side_files(base, folder)
     })
 }
 
-/// Weights and `config.json` into a folder that is being filled; the configuration is the base's,
-/// changed by `edit`.
+/// Writes `config.json`: the base's, changed by `edit`.
 ///
 /// # Errors
 ///
-/// A weight cannot be computed or the disk refuses.
-pub fn write_model_files(
+/// The base's cannot be read or the disk refuses.
+pub fn write_config(
     folder: &Path,
-    weights: &dyn Weights,
     base: &Path,
-    dtype: Option<Dtype>,
     edit: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<(), SnapshotError> {
-    write_shards(folder, weights, dtype)?;
     let mut config: Map<String, Value> = files::read_json(&base.join("config.json"))?;
     edit(&mut config);
     write_json(&folder.join("config.json"), &Value::Object(config))
@@ -248,30 +271,67 @@ pub fn write_json(path: &Path, value: &Value) -> Result<(), SnapshotError> {
     file_at_once(path, text.as_bytes())
 }
 
-fn write_shards(folder: &Path, weights: &dyn Weights, dtype: Option<Dtype>) -> Result<(), SnapshotError> {
-    let bytes = |info: &WeightInfo| info.n_elements() * dtype.unwrap_or(info.dtype).size();
-    let mut shards: Vec<(Vec<&str>, usize)> = vec![(Vec::new(), 0)];
+/// One file of a model's weights.
+#[derive(Debug)]
+pub struct Shard<'a> {
+    pub file: String,
+    pub names: Vec<&'a str>,
+    /// Of all its weights together.
+    pub bytes: u64,
+}
+
+/// Which weights go into which file, in the order of their names; none larger than `most` bytes
+/// unless one weight is.
+pub fn shards(weights: &dyn Weights, dtype: Option<Dtype>, most: u64) -> Vec<Shard<'_>> {
+    let mut shards: Vec<Shard> = Vec::new();
     for (name, info) in weights.infos() {
-        let (names, size) = shards.last().expect("there is always one");
-        if !names.is_empty() && size + bytes(info) > SHARD_BYTES {
-            shards.push((Vec::new(), 0));
+        let bytes = (info.n_elements() * dtype.unwrap_or(info.dtype).size()) as u64;
+        match shards.last_mut() {
+            Some(shard) if shard.bytes + bytes <= most => {
+                shard.names.push(name);
+                shard.bytes += bytes;
+            }
+            _ => shards.push(Shard { file: String::new(), names: vec![name], bytes }),
         }
-        let (names, size) = shards.last_mut().expect("there is always one");
-        names.push(name);
-        *size += bytes(info);
     }
-    if let [(names, _)] = shards.as_slice() {
-        return write_file(&folder.join("model.safetensors"), weights, names, dtype);
+    let n = shards.len();
+    for (i, shard) in shards.iter_mut().enumerate() {
+        shard.file = match n {
+            1 => "model.safetensors".to_owned(),
+            _ => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+        };
     }
-    let mut weight_map = BTreeMap::new();
-    for (i, (names, _)) in shards.iter().enumerate() {
-        let file = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-        write_file(&folder.join(PathBuf::from(&file)), weights, names, dtype)?;
-        weight_map.extend(names.iter().map(|name| (*name, file.clone())));
+    shards
+}
+
+/// Writes the file that lists which shard holds which weight; a single file needs none.
+///
+/// # Errors
+///
+/// The disk refuses.
+pub fn write_index(folder: &Path, shards: &[Shard<'_>]) -> Result<(), SnapshotError> {
+    if shards.len() < 2 {
+        return Ok(());
     }
-    let total: usize = shards.iter().map(|(_, size)| size).sum();
+    let of = |shard: &Shard<'_>| {
+        shard.names.iter().map(|name| ((*name).to_owned(), shard.file.clone())).collect::<Vec<_>>()
+    };
+    let weight_map: BTreeMap<String, String> = shards.iter().flat_map(of).collect();
+    let total: u64 = shards.iter().map(|shard| shard.bytes).sum();
     write_json(
         &folder.join(files::INDEX),
         &json!({"metadata": {"total_size": total}, "weight_map": weight_map}),
     )
+}
+
+/// Bytes that may still be written to the disk that `path` is on, where the system tells.
+#[cfg(unix)]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let here = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let disk = rustix::fs::statvfs(here).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
+}
+#[cfg(not(unix))]
+pub fn free_bytes(_path: &Path) -> Option<u64> {
+    None
 }

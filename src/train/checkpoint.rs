@@ -11,13 +11,17 @@ use serde_json::json;
 use super::TrainError;
 use super::optimizer::{AdamW, Moments};
 use crate::model::Param;
+use crate::recipe::Train;
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::writer::{folder_at_once, write_file, write_json};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 
-const WEIGHTS: &str = "weights.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const STATE: &str = "state.json";
+/// A checkpoint's trained weights, in f32.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// Its optimizer's moments, `NAME.first` and `NAME.second` of each weight.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// What it says of itself.
+pub const STATE: &str = "state.json";
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,20 @@ impl Checkpoints {
         let mut steps: Vec<usize> =
             entries.filter_map(|entry| step(entry.file_name().to_string_lossy().into_owned())).collect();
         steps.sort_unstable();
+        steps
+    }
+
+    /// The steps whose checkpoints are there at the end of a training of `last` steps, rising; empty
+    /// where the clock and not a step decides.
+    pub fn at_the_end(train: &Train, last: usize) -> Vec<usize> {
+        let every = train.checkpoint_every;
+        if every == 0 {
+            return Vec::new();
+        }
+        let mut steps: Vec<usize> = (every..last).step_by(every).chain([last]).collect();
+        let surplus =
+            if train.keep_checkpoints == 0 { 0 } else { steps.len().saturating_sub(train.keep_checkpoints) };
+        steps.drain(..surplus);
         steps
     }
 
@@ -144,6 +162,37 @@ impl Checkpoints {
     }
 }
 
+/// The second moments of a checkpoint's optimizer under the names of the weights: the running mean of
+/// each number's squared gradient.
+///
+/// # Errors
+///
+/// The file is missing or broken.
+pub fn second_moments(checkpoint: &Path) -> Result<impl Weights + use<>, SnapshotError> {
+    let files = WeightFiles::open_file(&checkpoint.join(OPTIMIZER))?;
+    let own =
+        |(name, info): (&String, &WeightInfo)| Some((name.strip_suffix(SECOND)?.to_owned(), info.clone()));
+    let infos = files.infos().iter().filter_map(own).collect();
+    Ok(SecondMoments { files, infos })
+}
+
+const SECOND: &str = ".second";
+
+struct SecondMoments {
+    files: WeightFiles,
+    infos: BTreeMap<String, WeightInfo>,
+}
+
+impl Weights for SecondMoments {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        &self.infos
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        self.files.weight(&format!("{name}{SECOND}"))
+    }
+}
+
 /// Tensors read back into this machine's memory, in f32.
 pub struct HostWeights {
     values: BTreeMap<String, Vec<f32>>,
@@ -167,7 +216,12 @@ impl HostWeights {
         self.values.remove(name)
     }
 
-    fn write(&self, path: &Path) -> Result<(), SnapshotError> {
+    /// Writes them to one safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn write(&self, path: &Path) -> Result<(), SnapshotError> {
         let names: Vec<&str> = self.infos.keys().map(String::as_str).collect();
         write_file(path, self, &names, None)
     }

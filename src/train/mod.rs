@@ -14,6 +14,7 @@ use thiserror::Error;
 pub mod batch;
 pub mod checkpoint;
 mod dropout;
+pub mod fisher;
 pub mod init;
 pub mod loss;
 pub mod optimizer;

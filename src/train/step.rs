@@ -84,6 +84,13 @@ impl Trainee {
         result
     }
 
+    /// The gradients of the sum of one micro-batch's cross-entropies, by weight name, in f32.
+    pub fn gradients(&mut self, batch: &MicroBatch) -> BTreeMap<String, Tensor<2>> {
+        let mut sums = Sums::new();
+        self.accumulate(batch, 0, 1.0, &mut sums);
+        sums
+    }
+
     /// Sum of the cross-entropies of one micro-batch; its gradients are added to `sums`.
     fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> f64 {
         if batch.targets.is_empty() {

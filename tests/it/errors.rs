@@ -221,7 +221,17 @@ fn bad_merges() {
     yaml("merge_yaml_no_base", &format!("merge_method: ties\n{models}"));
     yaml("merge_yaml_no_models", "merge_method: linear\n");
     yaml("merge_yaml_modules", "merge_method: linear\nmodules: {text: {models: []}}\n");
-    yaml("merge_yaml_chat_template", &format!("merge_method: linear\nchat_template: chatml\n{models}"));
+    yaml("merge_yaml_chat_template", &format!("merge_method: linear\nchat_template: chatmel\n{models}"));
+    let jinja = "'{% for message in messages %}{{ message.content }}'";
+    yaml(
+        "merge_yaml_chat_template_syntax",
+        &format!("merge_method: linear\nchat_template: {jinja}\n{models}"),
+    );
+    let tokens = |text: &str| format!("merge_method: linear\ntokenizer: {{source: union, {text}}}\n{models}");
+    yaml("merge_yaml_token_of_nobody", &tokens("tokens: {<new>: {}}"));
+    yaml("merge_yaml_token_of_stranger", &tokens("tokens: {<new>: {source: stranger}}"));
+    yaml("merge_yaml_token_kind", &tokens("tokens: {<new>: {source: {kind: zeros}}}"));
+    yaml("merge_yaml_tokenizer", &format!("merge_method: linear\ntokenizer_source: nobody\n{models}"));
     yaml("merge_yaml_dtype", &format!("merge_method: linear\ndtype: int4\n{models}"));
     yaml(
         "merge_yaml_layers",
@@ -234,4 +244,71 @@ fn bad_merges() {
         "merge_target_exists",
         &["merge", "--pre", "model", "--post", "tuned", "--merge", "slerp:0.5", "--out", "full"],
     );
+}
+
+#[test]
+fn bad_pairs() {
+    let fixture = Fixture::new();
+    fixture.study("run", &[]);
+    fixture.model_with("tuned", "README.md", Some(b"the same model"));
+    let with = |name: &str, post: &str, spec: &str, more: &[&str]| {
+        let pair = ["merge", "--pre", "model", "--post", post, "--merge", spec, "--out", "out"];
+        check(&fixture, name, &[&pair, more].concat());
+        assert!(!fixture.file("out").exists() && !fixture.file(".out.partial").exists(), "{name}");
+    };
+    let pair = |name: &str, post: &str, spec: &str| with(name, post, spec, &[]);
+    let weights = std::fs::read(fixture.file("model/model.safetensors")).unwrap();
+    fixture.model_with("cut", "model.safetensors", Some(&weights[..weights.len() - 100]));
+    pair("merge_pair_cut_off", "cut", "slerp:0.5");
+    let index = br#"{"weight_map": {"model.norm.weight": "model.safetensors"}}"#;
+    fixture.model_with("indexed", "model.safetensors.index.json", Some(index));
+    pair("merge_pair_wrong_index", "indexed", "slerp:0.5");
+    fixture.other_model("wide", "\"intermediate_size\": 48", "\"intermediate_size\": 64");
+    pair("merge_pair_other_shape", "wide", "slerp:0.5");
+    fixture.other_model("short", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    pair("merge_pair_missing_weights", "short", "slerp:0.5");
+    let mut large = weights.clone();
+    let last = large.len() - 2;
+    large[last..].copy_from_slice(&[0x80, 0x49]); // 2^20 in bf16, more than f16 holds.
+    fixture.model_with("large", "model.safetensors", Some(&large));
+    with("merge_pair_too_large", "large", "linear:0.5", &["--out-dtype", "f16"]);
+    with("merge_pair_dtype", "tuned", "linear:0.5", &["--out-dtype", "int4"]);
+    with("merge_pair_shard_size", "tuned", "linear:0.5", &["--shard-size", "0"]);
+    pair("merge_pair_no_place", "tuned", "linear:0.5,head=0");
+    pair("merge_pair_depth", "tuned", "linear:0.2~most");
+    with("merge_pair_two", "tuned", "slerp:0.5", &["--post", "tuned"]);
+    pair("merge_pair_no_fisher", "tuned", "fisher:0.5");
+    let idle = ["--pre-fisher", "model/model.safetensors", "--post-fisher", "model/model.safetensors"];
+    with("merge_pair_idle_fisher", "tuned", "linear:0.5", &idle);
+    with("merge_adapter_only_of_model", "tuned", "linear:0.5", &["--adapter-only"]);
+    with("merge_adapter_only_slerp", "run/train/adapter", "slerp:0.5", &["--adapter-only"]);
+    let config = std::fs::read_to_string(fixture.file("run/train/adapter/adapter_config.json")).unwrap();
+    let factors = std::fs::read(fixture.file("run/train/adapter/adapter_model.safetensors")).unwrap();
+    fixture.write("dora/adapter_config.json", config.replace("\"use_dora\": false", "\"use_dora\": true"));
+    fixture.write("dora/adapter_model.safetensors", &factors);
+    pair("merge_adapter_of_another_kind", "dora", "linear:0.5");
+    fixture.write("ranked/adapter_config.json", config.replace("\"r\": 4", "\"r\": 8"));
+    fixture.write("ranked/adapter_model.safetensors", &factors);
+    pair("merge_adapter_of_another_rank", "ranked", "linear:0.5");
+    let of_wide =
+        ["merge", "--pre", "wide", "--post", "run/train/adapter", "--merge", "linear:0.5", "--out", "o"];
+    check(&fixture, "merge_adapter_on_another_model", &of_wide);
+    let tokenizer = std::fs::read_to_string(fixture.file("model/tokenizer.json")).unwrap();
+    let fewer = tokenizer.replace("<|user|>", "<|asker|>");
+    fixture.model_with("fewer", "tokenizer.json", Some(fewer.as_bytes()));
+    pair("merge_pair_lost_tokens", "fewer", "linear:0.5");
+    let more = tokenizer.replace("\"content\": \"<|user|>\"", "\"content\": \"<|asker|>\"");
+    fixture.model_with("more", "tokenizer.json", Some(more.as_bytes()));
+    pair("merge_pair_token_without_row", "more", "linear:0.5");
+    let into = |name: &str, out: &str| {
+        let pair = ["merge", "--pre", "model", "--post", "tuned", "--merge", "slerp:0.5", "--out", out];
+        check(&fixture, name, &pair);
+    };
+    into("merge_target_under_a_file", "r.toml/out");
+    into("merge_target_is_a_file", "r.toml");
+    std::fs::create_dir_all(fixture.file(".busy.partial")).unwrap();
+    let lock = std::fs::File::create(fixture.file(".busy.partial/.lock")).unwrap();
+    lock.lock().unwrap();
+    std::fs::write(fixture.file(".busy.partial/.lock"), "4711").unwrap();
+    into("merge_target_busy", "busy");
 }

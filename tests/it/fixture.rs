@@ -106,6 +106,12 @@ impl Fixture {
         }
     }
 
+    /// A model with random weights whose configuration differs in one place.
+    pub fn other_model(&self, name: &str, from: &str, to: &str) {
+        self.model_with(name, "config.json", Some(CONFIG.replace(from, to).as_bytes()));
+        write_weights(&self.file(name), &shape(&self.file(name)));
+    }
+
     /// The program in this folder, on the processor.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_finetune"));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod errors;
+mod fisher;
 mod fixture;
 mod fuzz;
 mod golden_eval;

@@ -20,6 +20,7 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             date: Some(String::new()),
             ..defaults.data.clone()
         },
+        merge: finetune::recipe::Merge { fisher_source: Some(String::new()), ..defaults.merge.clone() },
         ..defaults
     };
     let table: toml::Table = toml::from_str(&filled.to_toml()).unwrap();

@@ -19,8 +19,8 @@ pub struct Config {
     pub out_dtype: Option<String>,
     pub tokenizer_source: Option<String>,
     pub tokenizer: Option<Tokenizer>,
-    /// Another chat template for the result: not understood.
-    pub chat_template: Option<serde::de::IgnoredAny>,
+    /// Another chat template for the result: `auto`, a name, or Jinja.
+    pub chat_template: Option<String>,
     /// Several networks in one model: not understood.
     pub modules: Option<serde::de::IgnoredAny>,
 }
@@ -40,6 +40,8 @@ pub struct Input {
 #[serde(deny_unknown_fields)]
 pub struct Slice {
     pub sources: Vec<Source>,
+    /// Instead of the merge's.
+    pub base_model: Option<String>,
     #[serde(default)]
     pub parameters: BTreeMap<String, Setting>,
 }
@@ -60,10 +62,45 @@ pub struct Source {
 #[serde(deny_unknown_fields)]
 pub struct Tokenizer {
     /// `base`, `union` or a model.
+    #[serde(default = "union")]
     pub source: String,
-    /// Where single tokens come from: not understood.
-    pub tokens: Option<serde::de::IgnoredAny>,
+    /// Where the rows of single tokens come from, in the order of new tokens.
+    #[serde(default)]
+    pub tokens: serde_json::Map<String, serde_json::Value>,
     pub pad_to_multiple_of: Option<usize>,
+}
+
+fn union() -> String {
+    "union".to_owned()
+}
+
+/// What is asked of one token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    pub source: Option<TokenSource>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Where a token's row comes from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum TokenSource {
+    /// The same token of this model.
+    Model(String),
+    Told(ToldSource),
+}
+
+/// The same, spelt out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToldSource {
+    /// `zero`, `model_token`, or absent for the same token of a model.
+    pub kind: Option<String>,
+    pub model: Option<String>,
+    pub token: Option<String>,
+    pub token_id: Option<usize>,
 }
 
 /// The value of a parameter, or how it changes over depth and names.
@@ -89,6 +126,17 @@ pub struct Filtered {
 }
 
 impl Setting {
+    /// The parts of names that it asks for.
+    pub fn filters(&self) -> Vec<&str> {
+        match self {
+            Self::Filtered(rows) => {
+                let own = rows.iter().filter_map(|row| row.filter.as_deref());
+                own.chain(rows.iter().flat_map(|row| row.value.filters())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The value for a weight of this name at `t`, 0 at the first layer and 1 at the last; `None` if
     /// no filter fits.
     pub fn value(&self, name: &str, t: f64) -> Option<toml::Value> {

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod config;
-mod vocabulary;
+mod templates;
 
-pub use config::{Config, Input, Setting, Slice, Source, Tokenizer};
-pub use vocabulary::{Respelt, Untied, Vocabulary};
+pub use config::{Config, Input, Setting, Slice, Source, Token, TokenSource, Tokenizer, ToldSource};
+pub use templates::{TEMPLATES, chat_template};
 
-use super::{Merge, MergeError, Part, Settings, find};
+use super::{Merge, MergeError, Part, Settings, find, layer_of};
 use crate::snapshot::Weights;
 
 /// One model as the plan sees it.
@@ -27,6 +27,8 @@ pub struct Planned {
     pub parts: BTreeMap<String, Part>,
     /// Layers of the result.
     pub n_layers: usize,
+    /// What the writer of the YAML may not expect.
+    pub remarks: BTreeSet<String>,
 }
 
 impl Config {
@@ -41,14 +43,6 @@ impl Config {
         find(&config.merge_method)?;
         if config.modules.is_some() {
             return Err(wrong("`modules` (several networks in one model) is not supported".to_owned()));
-        }
-        if config.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.tokens.is_some()) {
-            return Err(wrong("`tokenizer.tokens` is not supported; use `tokenizer.source`".to_owned()));
-        }
-        if config.chat_template.is_some() {
-            let cure =
-                "without it the result keeps that of the tokenizer's model; change the file afterwards";
-            return Err(wrong(format!("`chat_template` is not supported: {cure}")));
         }
         if config.tokenizer.is_some() && config.tokenizer_source.is_some() {
             return Err(wrong(
@@ -71,10 +65,10 @@ impl Config {
     pub fn models(&self) -> Vec<&str> {
         let listed = self.models.iter().flatten().map(|input| input.model.as_str());
         let sliced = self.slices.iter().flatten().flat_map(|slice| &slice.sources);
+        let sliced = sliced.map(|source| source.model.as_str());
+        let bases = self.slices.iter().flatten().filter_map(|slice| slice.base_model.as_deref());
         let mut names = Vec::new();
-        for name in
-            self.base_model.as_deref().into_iter().chain(listed).chain(sliced.map(|s| s.model.as_str()))
-        {
+        for name in self.base_model.as_deref().into_iter().chain(listed).chain(sliced).chain(bases) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -106,7 +100,7 @@ impl Config {
                     parameters: input.parameters.clone(),
                 };
                 let sources = inputs.iter().flatten().map(whole).collect();
-                vec![Slice { sources, parameters: BTreeMap::new() }]
+                vec![Slice { sources, base_model: None, parameters: BTreeMap::new() }]
             }
         };
         let planner = Planner { config: self, models, base, path, seed };
@@ -128,14 +122,33 @@ impl Config {
                 }
             }
             for offset in 0..length {
-                let t = if length > 1 { offset as f64 / (length - 1) as f64 } else { 0.0 };
+                // The one layer of a slice is its last.
+                let t = if length > 1 { offset as f64 / (length - 1) as f64 } else { 1.0 };
                 planner.layer(slice, offset, n_layers + offset, t, &mut parts)?;
             }
             n_layers += length;
         }
         let (first, last) = (&slices[0], &slices[slices.len() - 1]);
         planner.outside(first, last, &mut parts)?;
-        Ok(Planned { parts, n_layers })
+        let methods = parts.values().filter_map(|part| part.method.remark());
+        let remarks = methods.map(|remark| format!("`{}`: {remark}", self.merge_method));
+        let remarks = remarks.chain(self.idle_filters(&parts)).collect();
+        Ok(Planned { parts, n_layers, remarks })
+    }
+
+    /// Filters that fit none of the weights.
+    fn idle_filters(&self, parts: &BTreeMap<String, Part>) -> Vec<String> {
+        let slices = self.slices.iter().flatten();
+        let scopes = [&self.parameters].into_iter();
+        let scopes = scopes.chain(self.models.iter().flatten().map(|input| &input.parameters));
+        let scopes = scopes.chain(slices.clone().map(|slice| &slice.parameters));
+        let scopes = scopes.chain(slices.flat_map(|slice| slice.sources.iter().map(|s| &s.parameters)));
+        let filters = scopes.flat_map(|scope| scope.values()).flat_map(Setting::filters);
+        let names = || parts.iter().flat_map(|(name, part)| part.inputs.iter().map(|(_, n)| n).chain([name]));
+        filters
+            .filter(|filter| *filter != "*" && !names().any(|name| name.contains(*filter)))
+            .map(|filter| format!("filter `{filter}` is part of no weight's name and has no effect"))
+            .collect()
     }
 }
 
@@ -147,21 +160,23 @@ struct Planner<'a> {
     seed: u64,
 }
 
-/// The layer of a weight inside the stack, and what stands before and after its number.
-fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
-    let (before, rest) = name.split_once("layers.")?;
-    let (number, after) = rest.split_once('.')?;
-    Some((number.parse().ok()?, before, after))
-}
-
 impl Planner<'_> {
+    fn index(&self, name: &str) -> usize {
+        self.models.iter().position(|model| model.name == name).expect("every model is listed")
+    }
+
+    fn base_of(&self, slice: &Slice) -> Option<usize> {
+        slice.base_model.as_deref().map(|name| self.index(name)).or(self.base)
+    }
+
     /// Which models a slice reads, each with its own settings and where its layers begin; the base
     /// is among them even where the YAML does not list it.
     fn sources<'s>(&self, slice: &'s Slice) -> Vec<(usize, Option<&'s Source>, usize)> {
-        let index = |name: &str| self.models.iter().position(|model| model.name == name).expect("listed");
+        let index = |name: &str| self.index(name);
         let of = |source: &'s Source| (index(&source.model), Some(source), source.layer_range[0]);
         let mut sources: Vec<_> = slice.sources.iter().map(of).collect();
-        if let Some(base) = self.base.filter(|base| sources.iter().all(|(model, ..)| model != base)) {
+        if let Some(base) = self.base_of(slice).filter(|base| sources.iter().all(|(model, ..)| model != base))
+        {
             sources.insert(0, (base, None, slice.sources[0].layer_range[0]));
         }
         sources
@@ -216,7 +231,8 @@ impl Planner<'_> {
         t: f64,
     ) -> Result<Part, MergeError> {
         let method = find(&self.config.merge_method)?;
-        let base = self.base.and_then(|base| inputs.iter().position(|(model, ..)| *model == base));
+        let base = self.base_of(slice);
+        let base = base.and_then(|base| inputs.iter().position(|(model, ..)| *model == base));
         let mut settings = Settings { base, seed: self.seed, ..Settings::default() };
         // A setting that only one model has is that model's; the rest is the merge's.
         let of_models = |key: &str| method.of_models.contains(&key);
@@ -247,6 +263,6 @@ impl Planner<'_> {
             why: format!("`{}` of `{name}`: {why}", method.name),
         })?;
         let inputs = inputs.into_iter().map(|(model, _, name)| (model, name)).collect();
-        Ok(Part { inputs, base, method: Arc::<dyn Merge>::from(merge) })
+        Ok(Part { inputs, base, importance: Vec::new(), method: Arc::<dyn Merge>::from(merge) })
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
-use crate::merge::select::ranked;
+use crate::merge::select::{Key, ranked};
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const ARCEE_FUSION: Method = Method {
@@ -11,6 +11,9 @@ pub(super) const ARCEE_FUSION: Method = Method {
     summary: "take over the numbers whose change stands out, keep the base's elsewhere",
     source: "mergekit",
     example: "arcee_fusion",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| Ok(Box::new(read::<Fusion>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {
@@ -27,8 +30,8 @@ impl Merge for Fusion {
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
         // Over all numbers, where the peer samples a million of a larger weight.
         let places = [0.25, 0.5, 0.75].map(|share| (share * (whole.len - 1) as f64) as usize);
-        let found = ranked(whole, &importance, &places);
-        Box::new(Threshold(found[1].0 + 1.5 * (found[2].0 - found[0].0)))
+        let found = ranked(whole, Key { compute: &importance, by_rows: true }, &places);
+        Box::new(Threshold(found[1] + 1.5 * (found[2] - found[0])))
     }
 }
 

@@ -10,6 +10,9 @@ pub(super) const BREADCRUMBS: Method = Method {
     summary: "add the update without its smallest and its very largest numbers",
     source: SOURCE,
     example: "breadcrumbs:0.5,density=0.9,gamma=0.01",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Outliers, parameters)?)),
     of_models: &["weight", "density", "gamma"],
     from_settings: |settings| {
@@ -22,6 +25,9 @@ pub(super) const BREADCRUMBS_TIES: Method = Method {
     summary: "as breadcrumbs; of several models, what agrees in sign",
     source: SOURCE,
     example: "breadcrumbs_ties:0.5,density=0.9,gamma=0.01",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Outliers, parameters)?)),
     of_models: &["weight", "density", "gamma"],
     from_settings: |settings| {

@@ -10,6 +10,9 @@ pub(super) const DELLA: Method = Method {
     summary: "as della_linear; of several models, what agrees in sign",
     source: SOURCE,
     example: "della:0.5,density=0.5,epsilon=0.1",
+    tuned: 1..=1,
+    by_importance: false,
+    random: true,
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {
@@ -22,6 +25,9 @@ pub(super) const DELLA_LINEAR: Method = Method {
     summary: "drop numbers of the update at random, the small ones of a row more often, scale up the rest",
     source: SOURCE,
     example: "della_linear:0.5,density=0.5,epsilon=0.1",
+    tuned: 1..=1,
+    by_importance: false,
+    random: true,
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {

@@ -13,6 +13,9 @@ pub(super) const KARCHER: Method = Method {
     summary: "mean direction of the models by least squares on the sphere, times their mean norm",
     source: "arXiv 2603.04972",
     example: "karcher",
+    tuned: 1..=usize::MAX,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| Ok(Box::new(read::<Karcher>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {

@@ -14,6 +14,9 @@ pub(super) const LINEAR: Method = Method {
     summary: "walk the straight line from the base to the tuned model",
     source: "Wortsman et al. 2021, arXiv 2109.01903",
     example: "linear:0.5",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         fraction("λ", lambda)?;
@@ -44,6 +47,9 @@ pub(super) const EXTRAPOLATE: Method = Method {
     summary: "go on along the straight line, past the tuned model (ExPO)",
     source: "Zheng et al. 2024, arXiv 2404.16792",
     example: "extrapolate:1.3",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         if lambda <= 1.0 {
@@ -69,6 +75,13 @@ impl Merge for Linear {
         let mut used = self.weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
         match (used.next(), used.next()) {
             (Some((i, weight)), None) if self.divide || *weight == 1.0 => Some(i),
+            _ => None,
+        }
+    }
+
+    fn of_update(&self) -> Option<f64> {
+        match *self.weights.as_slice() {
+            [base, tuned] if base == 1.0 - tuned => Some(tuned),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ mod arcee_fusion;
 mod breadcrumbs;
 mod dare;
 mod della;
+mod fisher;
 mod karcher;
 mod linear;
 mod model_stock;
@@ -16,8 +17,11 @@ mod passthrough;
 mod ram;
 mod sce;
 mod slerp;
+mod spectral;
 mod task_arithmetic;
 mod ties;
+
+pub(super) use passthrough::scaled_by;
 
 /// Every merge method.
 pub const METHODS: &[Method] = &[
@@ -41,5 +45,7 @@ pub const METHODS: &[Method] = &[
     sce::SCE,
     ram::RAM,
     ram::RAMPLUS_TL,
+    fisher::FISHER,
+    spectral::SPECTRAL,
     passthrough::PASSTHROUGH,
 ];

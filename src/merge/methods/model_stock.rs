@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::merge::given::Given;
+use crate::merge::given::{Given, read};
 use crate::merge::sphere::Combination;
 use crate::merge::whole::dot;
 use crate::merge::{Merge, Method, Rule, Whole};
@@ -11,10 +11,13 @@ pub(super) const MODEL_STOCK: Method = Method {
     name: "model_stock",
     summary: "of several tuned models, as near to the base as the angle between their updates says",
     source: "Jang et al. 2024, arXiv 2403.19522",
-    example: "",
-    from_spec: |_| {
-        Err("the angle between updates needs two tuned models, such as two seeds or two checkpoints"
-            .to_owned())
+    example: "model_stock",
+    tuned: 2..=usize::MAX,
+    by_importance: false,
+    random: false,
+    from_spec: |parameters| {
+        let All { filter_wise } = read(parameters)?;
+        Ok(Box::new(ModelStock { filter_wise }))
     },
     of_models: &[],
     from_settings: |settings| {

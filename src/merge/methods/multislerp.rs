@@ -11,6 +11,9 @@ pub(super) const MULTISLERP: Method = Method {
     summary: "mean direction of several models on the sphere, times their mean norm",
     source: "mergekit",
     example: "multislerp:0.5",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         fraction("λ", lambda)?;

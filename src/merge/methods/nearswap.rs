@@ -10,6 +10,9 @@ pub(super) const NEARSWAP: Method = Method {
     summary: "the update with every number cut to at most t",
     source: "huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     example: "nearswap,t=0.001",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| build(read(parameters)?),
     of_models: &[],
     from_settings: |settings| {

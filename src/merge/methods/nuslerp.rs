@@ -15,6 +15,9 @@ pub(super) const NUSLERP: Method = Method {
     summary: "walk the arc from the base to the tuned model, row by row if asked",
     source: "mergekit; Shoemake 1985",
     example: "nuslerp:0.5,over=rows",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| {
         let Arc { lambda, over } = read(parameters)?;
         fraction("λ", lambda)?;

@@ -9,6 +9,9 @@ pub(super) const PASSTHROUGH: Method = Method {
     summary: "one model as it is, for putting layers together",
     source: "mergekit",
     example: "",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |_| Err("it copies one model and merges nothing".to_owned()),
     of_models: &["scale"],
     from_settings: |settings| {
@@ -22,6 +25,11 @@ pub(super) const PASSTHROUGH: Method = Method {
 #[serde(deny_unknown_fields)]
 struct One {
     scale: Option<f64>,
+}
+
+/// The method that multiplies its one input; by 1 it leaves it as it is.
+pub fn scaled_by(scale: f64) -> Box<dyn Merge> {
+    Box::new(One { scale: Some(scale) })
 }
 
 impl Merge for One {

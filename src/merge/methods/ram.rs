@@ -2,23 +2,24 @@
 
 use serde::Deserialize;
 
-use crate::merge::given::Given;
+use crate::merge::given::{Given, read};
 use crate::merge::{Merge, Method, Rule, Whole};
 
 const SOURCE: &str = "arXiv 2601.13572";
-const ONE_MODEL: &str = "it compares tuned models with each other, and there is one";
 
 pub(super) const RAM: Method = Method {
     name: "ram",
     summary: "of several tuned models, lone changes kept whole and shared ones averaged",
     source: SOURCE,
-    example: "",
-    from_spec: |_| Err(ONE_MODEL.to_owned()),
+    example: "ram",
+    tuned: 2..=usize::MAX,
+    by_importance: false,
+    random: false,
+    from_spec: |parameters| Ok(Box::new(Ram::from(read::<All>(parameters)?))),
     of_models: &[],
     from_settings: |settings| {
         settings.with_base(1..=usize::MAX)?;
-        let All { epsilon } = settings.all()?;
-        Ok(Box::new(Ram { epsilon, more: None }))
+        Ok(Box::new(Ram::from(settings.all::<All>()?)))
     },
 };
 
@@ -26,13 +27,15 @@ pub(super) const RAMPLUS_TL: Method = Method {
     name: "ramplus_tl",
     summary: "as ram, lone changes the stronger the more a model shares",
     source: SOURCE,
-    example: "",
-    from_spec: |_| Err(ONE_MODEL.to_owned()),
+    example: "ramplus_tl",
+    tuned: 2..=usize::MAX,
+    by_importance: false,
+    random: false,
+    from_spec: |parameters| Ok(Box::new(Ram::from(read::<Plus>(parameters)?))),
     of_models: &[],
     from_settings: |settings| {
         settings.with_base(1..=usize::MAX)?;
-        let Plus { epsilon, r, alpha } = settings.all()?;
-        Ok(Box::new(Ram { epsilon, more: Some((r, alpha)) }))
+        Ok(Box::new(Ram::from(settings.all::<Plus>()?)))
     },
 };
 
@@ -69,6 +72,18 @@ struct Ram {
     epsilon: f64,
     /// r and α of the plus form.
     more: Option<(f64, f64)>,
+}
+
+impl From<All> for Ram {
+    fn from(All { epsilon }: All) -> Self {
+        Self { epsilon, more: None }
+    }
+}
+
+impl From<Plus> for Ram {
+    fn from(Plus { epsilon, r, alpha }: Plus) -> Self {
+        Self { epsilon, more: Some((r, alpha)) }
+    }
 }
 
 impl Merge for Ram {

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::merge::given::Given;
-use crate::merge::select::Kept;
+use crate::merge::given::{Given, read};
+use crate::merge::select::{Kept, Key};
 use crate::merge::whole::dot;
 use crate::merge::{Merge, Method, Rule, Whole};
 
@@ -11,8 +11,11 @@ pub(super) const SCE: Method = Method {
     name: "sce",
     summary: "of several tuned models, the numbers that vary most, weighted by the size of their updates",
     source: "Wan et al. 2024, arXiv 2408.07990",
-    example: "",
-    from_spec: |_| Err("it compares tuned models with each other, and there is one".to_owned()),
+    example: "sce,select_topk=0.5",
+    tuned: 2..=usize::MAX,
+    by_importance: false,
+    random: false,
+    from_spec: |parameters| Ok(Box::new(read::<Sce>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {
         settings.with_base(1..=usize::MAX)?;
@@ -44,7 +47,7 @@ impl Merge for Sce {
                 counts[0] += variances.iter().filter(|x| **x != 0.0).count() as u64;
             });
             let k = (varying[0] as f64 * self.select_topk.max(0.0)) as usize;
-            Kept::new(whole, &variance, whole.len - k..whole.len)
+            Kept::new(whole, Key { compute: &variance, by_rows: false }, whole.len - k..whole.len)
         });
         let mut selected = Selected { kept, piece_len: whole.piece_len(), weights: Vec::new() };
         let sizes = whole.sums(n, |given, sums| {
@@ -83,8 +86,11 @@ impl Selected {
         if let Some(kept) = &self.kept {
             let mut variances = vec![0.0; given.len()];
             variance(given, &mut variances);
-            for update in &mut updates {
-                kept.apply(given.start / self.piece_len, &variances, update);
+            let mut keep = kept.among(given.start / self.piece_len);
+            for (i, variance) in variances.iter().enumerate() {
+                if !keep(*variance) {
+                    updates.iter_mut().for_each(|update| update[i] = 0.0);
+                }
             }
         }
         updates

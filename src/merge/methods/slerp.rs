@@ -15,6 +15,9 @@ pub(super) const SLERP: Method = Method {
     summary: "walk the arc from the base to the tuned model",
     source: "Shoemake 1985",
     example: "slerp:0.5",
+    tuned: 1..=1,
+    by_importance: false,
+    random: false,
     from_spec: |parameters| {
         let Arc { lambda, collinear } = read(parameters)?;
         fraction("λ", lambda)?;
@@ -60,6 +63,11 @@ impl Merge for Slerp {
             1.0 => base.map(|base| 1 - base),
             _ => None,
         }
+    }
+
+    fn remark(&self) -> Option<String> {
+        let outside = !(0.0..=1.0).contains(&self.t);
+        outside.then(|| format!("`t` is {}: past the ends of the arc", self.t))
     }
 
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {

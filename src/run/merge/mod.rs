@@ -1,26 +1,28 @@
 //! Merging model folders into a model folder, without training: from mergekit's YAML, or from a base
-//! and one tuned model.
+//! and what was tuned from it.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Failure;
-use crate::merge::{MergeReport, Merged, Rounding, resolve};
-use crate::recipe::Spec;
-use crate::snapshot::adapter::{Adapter, Folded};
-use crate::snapshot::{Dtype, Snapshot, SnapshotError, Weights, writer};
+use crate::merge::{MergeReport, Merged, Rounding, Unmatched};
+use crate::snapshot::writer::{self, Shard};
+use crate::snapshot::{Dtype, SnapshotError, Weights, adapter};
 
+mod card;
 mod config;
 mod output;
+mod pair;
+mod partial;
+mod post;
+mod tokenizer;
 mod verify;
 
 pub use output::write;
 pub use verify::{Verified, VerifyError, verify};
-
-const HEAD: &str = "lm_head.weight";
 
 /// What is merged: all that decides the result, besides the models' files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,23 +32,48 @@ pub struct Request {
     pub seed: u64,
     /// Round up or down by chance instead of to the nearest.
     pub stochastic: bool,
+    /// Merge numbers that are NaN or infinite as arithmetic does, and count them.
+    pub lenient: bool,
+    /// The most bytes that one file of weights has.
+    pub shard_bytes: u64,
 }
 
 /// Which models are merged, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Models {
-    /// A base and one tuned model, or an adapter on the base.
-    Pair {
-        pre: PathBuf,
-        post: PathBuf,
-        /// `METHOD:λ[,key=value]…`.
-        merge: String,
-        /// The format of the result; the base's own if absent.
-        dtype: Option<Dtype>,
-    },
+    Pair(PairRequest),
     /// mergekit's YAML; its paths are seen from `root`.
-    Config { name: String, text: String, root: PathBuf },
+    Config {
+        name: String,
+        text: String,
+        root: PathBuf,
+    },
+}
+
+/// A base and what was tuned from it, merged by a spec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairRequest {
+    pub pre: PathBuf,
+    /// Model folders, adapters on the base, checkpoints or run folders of this program.
+    pub post: Vec<PathBuf>,
+    /// `METHOD:λ[,key=value]…`.
+    pub merge: String,
+    /// The format of the result; the base's own if absent.
+    pub dtype: Option<Dtype>,
+    pub unmatched: Unmatched,
+    /// Importance of the base's numbers and of the tuned model's.
+    pub fisher: Option<[PathBuf; 2]>,
+    /// Write an adapter and not a whole model.
+    pub adapter_only: bool,
+}
+
+impl Request {
+    /// A merge to the nearest with seed 0, in shards of the usual size.
+    pub fn new(models: Models) -> Self {
+        let shard_bytes = writer::SHARD_BYTES;
+        Self { models, seed: 0, stochastic: false, lenient: false, shard_bytes }
+    }
 }
 
 impl Models {
@@ -62,7 +89,7 @@ impl Models {
     }
 }
 
-/// What a merge leaves aside to be faster, and whom it tells how far it is.
+/// What a merge leaves aside to be faster, whom it tells how far it is, and who stops it.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// Figures of what the merge did to each weight.
@@ -71,6 +98,10 @@ pub struct Options<'a> {
     pub digests: bool,
     /// Is told how many of how many weights are written.
     pub tell: &'a (dyn Fn(usize, usize) + Sync),
+    /// Is told what the user should know before the start.
+    pub say: &'a dyn Fn(&str),
+    /// Set when the merge should stop; what is finished stays.
+    pub stop: &'a AtomicBool,
 }
 
 /// What a merge left behind.
@@ -81,18 +112,46 @@ pub struct Written {
     pub n_weights: usize,
 }
 
+/// What kind of folder comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Model,
+    Adapter,
+}
+
 /// A merge that is set up: what it computes and what goes beside its weights.
 struct Asked<'a> {
     merged: Merged<'a>,
     title: String,
+    layout: Layout,
     /// The base's folder.
     base: Option<PathBuf>,
-    /// Every folder that is read.
-    folders: Vec<PathBuf>,
+    /// Every file of weights that is read.
+    files: Vec<PathBuf>,
     /// The folder whose configuration the result takes.
     donor: PathBuf,
+    /// What the user should know before the start.
+    said: Vec<String>,
     edit: &'a dyn Fn(&mut Map<String, Value>),
     finish: &'a dyn Fn(&Path) -> Result<(), SnapshotError>,
+}
+
+impl Asked<'_> {
+    fn is_adapter(&self) -> bool {
+        self.layout == Layout::Adapter
+    }
+
+    /// Which weights go into which file.
+    fn shards(&self, most: u64) -> Vec<Shard<'_>> {
+        match self.layout {
+            Layout::Model => writer::shards(&self.merged, None, most),
+            Layout::Adapter => {
+                let mut shards = writer::shards(&self.merged, None, u64::MAX);
+                shards.iter_mut().for_each(|shard| adapter::WEIGHTS.clone_into(&mut shard.file));
+                shards
+            }
+        }
+    }
 }
 
 /// What a merge would write.
@@ -103,6 +162,9 @@ pub struct Outline {
     pub weights: Vec<(String, Vec<usize>, Dtype)>,
     /// Bytes of all weights together.
     pub bytes: u64,
+    pub n_shards: usize,
+    /// What the user should know before the start.
+    pub said: Vec<String>,
 }
 
 /// What [`write`] would do, without reading a number.
@@ -112,10 +174,15 @@ pub struct Outline {
 /// As there.
 pub fn outline(request: &Request) -> Result<Outline, Failure> {
     with_merge(request, |asked| {
-        let infos = asked.merged.infos();
-        let bytes = infos.values().map(|info| info.bytes() as u64).sum();
-        let weights = infos.iter().map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype));
-        Ok(Outline { title: asked.title, weights: weights.collect(), bytes })
+        let shards = asked.shards(request.shard_bytes);
+        let weights = asked.merged.infos().iter();
+        Ok(Outline {
+            weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
+            bytes: shards.iter().map(|shard| shard.bytes).sum(),
+            n_shards: shards.len(),
+            said: asked.said.clone(),
+            title: asked.title.clone(),
+        })
     })
 }
 
@@ -128,39 +195,13 @@ fn with_merge<T>(
         true => Rounding::Stochastic { seed: request.seed },
         false => Rounding::Nearest,
     };
-    let use_it = |asked: Asked<'_>| use_it(Asked { merged: asked.merged.rounded(rounding), ..asked });
+    let use_it = |asked: Asked<'_>| {
+        let merged = asked.merged.rounded(rounding).lenient(request.lenient);
+        use_it(Asked { merged, ..asked })
+    };
     match &request.models {
-        Models::Pair { pre, post, merge, dtype } => with_pair(pre, post, merge, *dtype, use_it),
+        Models::Pair(pair) if pair.adapter_only => pair::with_adapter(pair, use_it),
+        Models::Pair(pair) => pair::with_pair(pair, request.seed, use_it),
         Models::Config { name, text, root } => config::with_config(text, name, root, request.seed, use_it),
     }
-}
-
-fn with_pair<T>(
-    pre: &Path,
-    post: &Path,
-    merge: &str,
-    dtype: Option<Dtype>,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let spec: Spec = merge.parse()?;
-    let method = resolve(&spec)?;
-    let base = Snapshot::open(pre)?;
-    let dtype = dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
-    let tuned: Box<dyn Weights> = if post.join("adapter_config.json").is_file() {
-        Box::new(Folded::new(&base.weights, Cow::Owned(Adapter::read(post)?))?)
-    } else {
-        Box::new(Snapshot::open(post)?.weights)
-    };
-    let merged = Merged::new(spec.to_string(), &base.weights, tuned.as_ref(), method, dtype)?;
-    let edit = |config: &mut Map<String, Value>| writer::set_dtype(config, Some(dtype));
-    let finish = |folder: &Path| writer::copy_side_files(pre, folder);
-    use_it(Asked {
-        merged,
-        title: spec.to_string(),
-        base: Some(pre.to_owned()),
-        folders: vec![pre.to_owned(), post.to_owned()],
-        donor: pre.to_owned(),
-        edit: &edit,
-        finish: &finish,
-    })
 }

@@ -9,10 +9,10 @@ use rand::seq::IndexedRandom;
 use thiserror::Error;
 
 use super::output::{MANIFEST, Manifest};
-use super::with_merge;
+use super::{Layout, with_merge};
 use crate::run::{Failure, digests};
 use crate::seed;
-use crate::snapshot::{SnapshotError, WeightFiles, Weights, files};
+use crate::snapshot::{SnapshotError, WeightFiles, Weights, adapter, files};
 
 /// What was checked.
 #[derive(Debug)]
@@ -63,8 +63,11 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
             return Err(VerifyError::OtherFile { path, found, expected }.into());
         }
     }
-    let written = WeightFiles::open(folder)?;
     let weights = with_merge(&manifest.request, |asked| {
+        let written = match asked.layout {
+            Layout::Model => WeightFiles::open(folder)?,
+            Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
+        };
         let merged = asked.merged.tracked(None);
         let names: Vec<&String> = merged.infos().keys().collect();
         let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();

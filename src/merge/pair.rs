@@ -1,0 +1,138 @@
+//! The merge that a spec asks for: a base and what was tuned from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::methods::scaled_by;
+use super::{MergeError, Merged, Part, Resolved, layer_of};
+use crate::snapshot::{Dtype, Weights};
+
+/// A base and its tuned models.
+pub struct Pair<'a> {
+    pub base: &'a dyn Weights,
+    /// One; several seeds or checkpoints for a method that compares them.
+    pub tuned: Vec<&'a dyn Weights>,
+    /// How much each number matters to the base and to the tuned model, under the weights' names.
+    pub importance: Option<[&'a dyn Weights; 2]>,
+    pub unmatched: Unmatched,
+}
+
+/// What becomes of weights that the base or the tuned models have alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatched {
+    /// There must be none.
+    #[default]
+    Refuse,
+    /// The base's are taken over, others left out.
+    OfBase,
+    /// Those of the tuned models are taken over, others left out.
+    OfTuned,
+    /// All are taken over.
+    Both,
+}
+
+impl<'a> Pair<'a> {
+    /// A base and one tuned model with the same weights.
+    pub fn new(base: &'a dyn Weights, tuned: &'a dyn Weights) -> Self {
+        Self { base, tuned: vec![tuned], importance: None, unmatched: Unmatched::Refuse }
+    }
+
+    /// Weights that not every model has, rising.
+    pub fn unmatched(&self) -> Vec<&'a str> {
+        let models: Vec<&'a dyn Weights> =
+            [self.base].into_iter().chain(self.tuned.iter().copied()).collect();
+        let names: BTreeSet<&'a str> =
+            models.iter().copied().flat_map(|model| model.infos().keys().map(String::as_str)).collect();
+        let everywhere = |name: &&str| models.iter().all(|model| model.infos().contains_key(*name));
+        names.into_iter().filter(|name| !everywhere(name)).collect()
+    }
+
+    /// Sets up the merge; nothing is computed yet. Every weight is rounded to `dtype`.
+    ///
+    /// # Errors
+    ///
+    /// The method takes another number of models or needs what is not there, or the models do not
+    /// have the same weights in the same shapes.
+    pub fn merged(&self, spec: &Resolved, dtype: Dtype) -> Result<Merged<'a>, MergeError> {
+        let (method, n) = (spec.method, self.tuned.len());
+        let refused = |why: String, help: &str| MergeError::BadParameters {
+            spec: spec.name(),
+            why,
+            help: help.to_owned(),
+        };
+        if !method.tuned.contains(&n) {
+            let (why, help) = match *method.tuned.start() {
+                1 => (
+                    format!("it takes one tuned model, and there are {n}"),
+                    "name one; `--config` merges several",
+                ),
+                _ => (
+                    format!("it compares at least two tuned models, and there are {n}"),
+                    "give `--post` several times, such as two seeds or two checkpoints of one run",
+                ),
+            };
+            return Err(refused(why, help));
+        }
+        let mut models = vec![(self.base, "the base".to_owned())];
+        for (nth, tuned) in self.tuned.iter().enumerate() {
+            let place =
+                if n == 1 { "the tuned model".to_owned() } else { format!("tuned model {}", nth + 1) };
+            models.push((*tuned, place));
+        }
+        let mut importance = Vec::new();
+        match self.importance {
+            Some([of_base, of_tuned]) if method.by_importance => {
+                importance = vec![models.len(), models.len() + 1];
+                models.push((of_base, "the importance for the base".to_owned()));
+                models.push((of_tuned, "the importance for the tuned model".to_owned()));
+            }
+            None if method.by_importance => {
+                let why = "how much each number matters to the two models is not known".to_owned();
+                return Err(refused(why, "give `--pre-fisher` and `--post-fisher`"));
+            }
+            _ => {}
+        }
+        let alone = self.unmatched();
+        self.check(&alone)?;
+        let alone: BTreeSet<&str> = alone.into_iter().collect();
+        let shared = self.base.infos().keys().filter(|name| !alone.contains(name.as_str()));
+        let layers = shared.clone().filter_map(|name| Some(layer_of(name)?.0 + 1));
+        let methods = spec.methods(shared, layers.max().unwrap_or(0))?;
+        let mut parts: BTreeMap<String, Part> = methods
+            .into_iter()
+            .map(|(name, method)| {
+                let inputs = (0..=n).map(|model| (model, name.clone())).collect();
+                let importance = importance.iter().map(|model| (*model, name.clone())).collect();
+                (name, Part { inputs, base: Some(0), importance, method })
+            })
+            .collect();
+        for name in alone {
+            let of_base = matches!(self.unmatched, Unmatched::OfBase | Unmatched::Both);
+            let of_tuned = matches!(self.unmatched, Unmatched::OfTuned | Unmatched::Both);
+            let owner = (0..=n).find(|model| models[*model].0.infos().contains_key(name));
+            let owner = owner.filter(|owner| if *owner == 0 { of_base } else { of_tuned });
+            if let Some(owner) = owner {
+                let inputs = vec![(owner, name.to_owned())];
+                let method = Arc::from(scaled_by(1.0));
+                let part = Part { inputs, base: None, importance: Vec::new(), method };
+                parts.insert(name.to_owned(), part);
+            }
+        }
+        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?)
+    }
+
+    fn check(&self, alone: &[&str]) -> Result<(), MergeError> {
+        let (Unmatched::Refuse, Some(first)) = (self.unmatched, alone.first()) else { return Ok(()) };
+        let of_base = self.base.infos().contains_key(*first);
+        Err(MergeError::Unmatched {
+            names: alone.iter().map(ToString::to_string).collect(),
+            first: (*first).to_owned(),
+            place: if of_base { "the base" } else { "a tuned model" }.to_owned(),
+            help: "are both of one family? `--unmatched pre`, `post` or `both` says whose are taken over"
+                .to_owned(),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! A spec such as `slerp:0.5,attn=0.3` settled: the method of every weight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Merge, MergeError, Method, find, layer_of};
+use crate::recipe::{Lambda, Spec};
+
+/// A spec whose every parameter was looked at.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub method: &'static Method,
+    spec: Spec,
+}
+
+/// Looks at a spec's method and parameters, at every λ it names.
+///
+/// # Errors
+///
+/// The method is unknown, a parameter is unknown, missing or out of range.
+pub fn resolve(spec: &Spec) -> Result<Resolved, MergeError> {
+    let resolved = Resolved { method: find(&spec.method)?, spec: spec.clone() };
+    if let (None, Some((place, lambda))) = (&spec.lambda, spec.places.first()) {
+        let why = format!("`{place}={lambda}` stands without a λ for the other weights");
+        return Err(resolved.refused(why));
+    }
+    let lambdas = spec.lambda.iter().chain(spec.places.iter().map(|(_, lambda)| lambda));
+    let points: Vec<f64> = lambdas.flat_map(Lambda::points).copied().collect();
+    if points.is_empty() {
+        resolved.build(None)?;
+    }
+    for point in points {
+        resolved.build(Some(point))?;
+    }
+    Ok(resolved)
+}
+
+impl Resolved {
+    pub fn name(&self) -> String {
+        self.spec.to_string()
+    }
+
+    /// The method with its λ for each of the weights of a model of so many layers.
+    ///
+    /// # Errors
+    ///
+    /// A place of the spec holds none of the weights.
+    pub fn methods<'n>(
+        &self,
+        names: impl Iterator<Item = &'n String>,
+        n_layers: usize,
+    ) -> Result<BTreeMap<String, Arc<dyn Merge>>, MergeError> {
+        let last = n_layers.saturating_sub(1).max(1) as f64;
+        let mut used = vec![false; self.spec.places.len()];
+        let mut made: BTreeMap<Option<u64>, Arc<dyn Merge>> = BTreeMap::new();
+        let mut methods = BTreeMap::new();
+        for name in names {
+            let layer = layer_of(name).map(|(layer, ..)| layer);
+            let depth = match layer {
+                Some(layer) => layer as f64 / last,
+                None => f64::from(!name.contains("embed")),
+            };
+            let mut places = self.spec.places.iter().enumerate();
+            let lambda = match places.find(|(_, (place, _))| place.holds(name, layer)) {
+                Some((nth, (_, lambda))) => {
+                    used[nth] = true;
+                    Some(lambda)
+                }
+                None => self.spec.lambda.as_ref(),
+            };
+            let lambda = lambda.map(|lambda| lambda.at(depth));
+            let method = match made.get(&lambda.map(f64::to_bits)) {
+                Some(method) => method.clone(),
+                None => Arc::from(self.build(lambda)?),
+            };
+            made.insert(lambda.map(f64::to_bits), method.clone());
+            methods.insert(name.clone(), method);
+        }
+        match self.spec.places.iter().zip(used).find(|(_, used)| !used) {
+            None => Ok(methods),
+            Some(((place, _), _)) => {
+                Err(self
+                    .refused(format!("`{place}` holds none of the model's weights, or others come first")))
+            }
+        }
+    }
+
+    pub(super) fn build(&self, lambda: Option<f64>) -> Result<Box<dyn Merge>, MergeError> {
+        let mut parameters = self.spec.parameters.clone();
+        if let Some(lambda) = lambda {
+            parameters.insert("lambda".to_owned(), lambda.into());
+        }
+        (self.method.from_spec)(parameters).map_err(|why| self.refused(why))
+    }
+
+    fn refused(&self, why: String) -> MergeError {
+        let help = match self.method.example {
+            "" => "`finetune list methods` shows those for a base and one tuned model".to_owned(),
+            example => format!("write for example `{example}`"),
+        };
+        MergeError::BadParameters { spec: self.name(), why, help }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+
+    fn names() -> Vec<String> {
+        let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
+        for layer in 0..3 {
+            for module in ["self_attn.q_proj", "mlp.up_proj"] {
+                names.push(format!("model.layers.{layer}.{module}.weight"));
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn each_weight_has_the_lambda_of_its_place_and_depth() {
+        let resolved = resolve(&"linear:0~1,layers.1=0.25,attn=0.75".parse().unwrap()).unwrap();
+        let methods = resolved.methods(names().iter(), 3).unwrap();
+        let lambda = |name: &str| methods[&format!("model.{name}.weight")].of_update();
+        assert_eq!(lambda("embed_tokens"), Some(0.0));
+        assert_eq!(lambda("norm"), Some(1.0));
+        assert_eq!(lambda("layers.1.self_attn.q_proj"), Some(0.25));
+        assert_eq!(lambda("layers.0.self_attn.q_proj"), Some(0.75));
+        assert_eq!(lambda("layers.2.mlp.up_proj"), Some(1.0));
+    }
+
+    #[test]
+    fn a_place_without_weights_or_without_effect_is_refused() {
+        for text in ["linear:0.5,head=0", "linear:0.5,layers.7=0", "linear:0.5,attn=0,q_proj=1"] {
+            assert!(resolve(&text.parse().unwrap()).unwrap().methods(names().iter(), 3).is_err(), "{text}");
+        }
+        for text in ["linear,attn=0.3", "karcher,attn=0.5", "linear:0.5,attn=2", "slerp:0.1~1.5"] {
+            assert!(resolve(&text.parse().unwrap()).is_err(), "{text}");
+        }
+    }
+}

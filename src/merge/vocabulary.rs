@@ -1,0 +1,415 @@
+//! Models with different vocabularies or heads brought to one form: row by row, by the text of each
+//! token.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::snapshot::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
+
+/// The weight with a row for each token.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The weight with a row for each token that may come next; absent where it is the embedding.
+pub const HEAD: &str = "lm_head.weight";
+
+/// A tokenizer's tokens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tokens {
+    /// The row of each.
+    pub rows: BTreeMap<String, usize>,
+    /// Those that stand beside the vocabulary proper, with flags of their own.
+    pub added: BTreeSet<String>,
+}
+
+impl Tokens {
+    /// Tokens by their rows, rising: those that were added, or the others.
+    fn in_order(&self, added: bool) -> impl Iterator<Item = &String> {
+        let mut tokens: Vec<(&String, &usize)> =
+            self.rows.iter().filter(|(token, _)| self.added.contains(*token) == added).collect();
+        tokens.sort_by_key(|(_, row)| **row);
+        tokens.into_iter().map(|(token, _)| token)
+    }
+}
+
+/// The vocabulary of a merged model, and where each model's rows of it come from.
+#[derive(Debug)]
+pub struct Vocabulary {
+    /// The result's tokens by their rows; ids may have gaps.
+    tokens: Vec<Option<String>>,
+    /// For each model, where each row of the result comes from.
+    sources: Vec<Vec<Source>>,
+    /// The model whose tokenizer files the result takes.
+    pub files_of: usize,
+    /// Where the tokens begin that those files lack.
+    n_known: usize,
+}
+
+/// Which tokens a merged model has.
+#[derive(Debug, Default)]
+pub struct Choice {
+    /// The tokenizer whose tokens come first.
+    pub files_of: usize,
+    /// Those that only others have come behind them.
+    pub union: bool,
+    /// Rows of padding up to a multiple.
+    pub multiple: Option<usize>,
+    /// The model that rows come from which another lacks.
+    pub base: Option<usize>,
+    /// Tokens whose rows come from where they are told to.
+    pub told: Vec<(String, Told)>,
+}
+
+/// Where a token's row comes from in models that lack it; with `force` in all of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    pub source: Option<Source>,
+    pub force: bool,
+}
+
+/// Where a row comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    Zeros,
+    /// A model, and its row there.
+    Row((usize, usize)),
+    /// The mean of some models' rows.
+    Mean(Vec<(usize, usize)>),
+    /// The mean of the model's own rows that have a token.
+    Padding,
+}
+
+impl Source {
+    fn rows(&self) -> &[(usize, usize)] {
+        match self {
+            Self::Zeros | Self::Padding => &[],
+            Self::Row(row) => std::slice::from_ref(row),
+            Self::Mean(rows) => rows,
+        }
+    }
+}
+
+impl Vocabulary {
+    /// The vocabulary of a merge of the first `n_models` whose tokens are `known`; tokenizers that
+    /// belong to none of them stand behind.
+    ///
+    /// A row that a model lacks comes from where it is told to; else from the only model that has the
+    /// token, else from the base, else it is the mean of those that have it.
+    ///
+    /// # Errors
+    ///
+    /// A token is told to come from nowhere.
+    pub fn new(known: &[Tokens], n_models: usize, choice: &Choice) -> Result<Self, String> {
+        let own = &known[choice.files_of];
+        let n_known = own.rows.values().max().map_or(0, |last| last + 1);
+        let mut tokens = vec![None; n_known];
+        for (token, row) in &own.rows {
+            tokens[*row] = Some(token.clone());
+        }
+        let mut new: Vec<&String> = Vec::new();
+        if choice.union {
+            new.extend(known.iter().flat_map(|tokens| tokens.in_order(false)));
+            new.extend(known.iter().flat_map(|tokens| tokens.in_order(true)));
+        }
+        new.extend(choice.told.iter().map(|(token, _)| token));
+        let mut seen: BTreeSet<&str> = own.rows.keys().map(String::as_str).collect();
+        new.retain(|token| seen.insert(token));
+        tokens.extend(new.into_iter().map(|token| Some(token.clone())));
+        let n_named = tokens.len();
+        let n_rows = choice.multiple.map_or(n_named, |multiple| n_named.next_multiple_of(multiple.max(1)));
+        let known = &known[..n_models];
+        let of = |own| {
+            let sources = tokens.iter().map(|token| source(known, choice, own, token.as_ref()));
+            let padding = std::iter::repeat_n(Ok(Source::Padding), n_rows - n_named);
+            sources.chain(padding).collect::<Result<Vec<_>, String>>()
+        };
+        let sources = (0..n_models).map(of).collect::<Result<_, _>>()?;
+        tokens.resize(n_rows, None);
+        Ok(Self { tokens, sources, files_of: choice.files_of, n_known })
+    }
+
+    /// The vocabulary of the second model, which was tuned from the first and learned new tokens; its
+    /// rows of padding stay.
+    ///
+    /// `known` has each model's row of a token and `sizes` how many rows it has. A row that a model
+    /// lacks is the second model's: between the two it is then the same on both sides, and merging
+    /// leaves it alone.
+    pub fn of_tuned(known: &[Tokens], sizes: &[usize]) -> Self {
+        const TUNED: usize = 1;
+        let rows = known[TUNED].rows.values().map(|row| row + 1).chain([sizes[TUNED]]);
+        let mut tokens = vec![None; rows.max().unwrap_or(0)];
+        for (token, row) in &known[TUNED].rows {
+            tokens[*row] = Some(token.clone());
+        }
+        let sources = known.iter().zip(sizes).enumerate().map(|(own, (known, n_rows))| {
+            let named: BTreeSet<usize> = known.rows.values().copied().collect();
+            let source = |(row, token): (usize, &Option<String>)| {
+                let found = match token {
+                    Some(token) => known.rows.get(token).copied(),
+                    None => Some(row).filter(|row| row < n_rows && !named.contains(row)),
+                };
+                Source::Row(found.map_or((TUNED, row), |row| (own, row)))
+            };
+            tokens.iter().enumerate().map(source).collect()
+        });
+        let sources = sources.collect();
+        let n_known = tokens.len();
+        Self { tokens, sources, files_of: TUNED, n_known }
+    }
+
+    /// Rows of the result.
+    pub fn n_rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The tokens that the tokenizer files lack, with their ids.
+    pub fn new_tokens(&self) -> impl Iterator<Item = (usize, &str)> {
+        let tokens = self.tokens.iter().enumerate().skip(self.n_known);
+        tokens.filter_map(|(id, token)| Some((id, token.as_deref()?)))
+    }
+}
+
+/// Where a model's row of a token comes from.
+fn source(known: &[Tokens], choice: &Choice, own: usize, token: Option<&String>) -> Result<Source, String> {
+    let Some(token) = token else { return Ok(Source::Zeros) };
+    let row = |model: usize| Some((model, *known[model].rows.get(token)?));
+    let told = choice.told.iter().find(|(name, _)| name == token).map(|(_, told)| told);
+    if let Some(row) = row(own).filter(|_| told.is_none_or(|told| !told.force)) {
+        return Ok(Source::Row(row));
+    }
+    if let Some(told) = told {
+        let missing = || format!("`tokens.{token}` has no `source`, and a model has no row for it");
+        return told.source.clone().ok_or_else(missing);
+    }
+    let all: Vec<(usize, usize)> = (0..known.len()).filter_map(row).collect();
+    Ok(match (all.as_slice(), choice.base.and_then(row)) {
+        ([], _) => Source::Zeros,
+        (&[row], _) | (_, Some(row)) => Source::Row(row),
+        _ => Source::Mean(all),
+    })
+}
+
+/// One model with the rows of another vocabulary.
+pub struct Respelt<'a> {
+    models: Vec<&'a dyn Weights>,
+    own: usize,
+    rows: &'a [Source],
+    infos: BTreeMap<String, WeightInfo>,
+}
+
+fn by_token(name: &str) -> bool {
+    name == EMBEDDING || name == HEAD
+}
+
+impl<'a> Respelt<'a> {
+    /// `models[own]` with the rows of `vocabulary`.
+    pub fn new(models: Vec<&'a dyn Weights>, own: usize, vocabulary: &'a Vocabulary) -> Self {
+        let mut infos = models[own].infos().clone();
+        for (name, info) in infos.iter_mut().filter(|(name, _)| by_token(name)) {
+            info.shape[0] = vocabulary.n_rows();
+            let mut others = models.iter().filter_map(|model| model.infos().get(name));
+            if others.any(|other| other.dtype != info.dtype) {
+                info.dtype = Dtype::F32;
+            }
+        }
+        Self { models, own, rows: &vocabulary.sources[own], infos }
+    }
+
+    /// That every row that is named is there.
+    fn check(&self, name: &str) -> Result<(), SnapshotError> {
+        for (model, row) in self.rows.iter().flat_map(Source::rows) {
+            let n_rows = self.models[*model].infos()[name].shape[0];
+            if *row >= n_rows {
+                let (name, place) = (name.to_owned(), format!("model {}", model + 1));
+                return Err(SnapshotError::TokenWithoutRow { name, place, token: *row, n_rows });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Weights for Respelt<'_> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        &self.infos
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        if !by_token(name) || !self.infos.contains_key(name) {
+            return self.models[self.own].weight(name);
+        }
+        let info = self.infos[name].clone();
+        let mut values = vec![0.0; info.n_elements()];
+        self.numbers(name)?.read(0, &mut values);
+        Ok(Weight::rounded(info.shape, &values, info.dtype))
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        if !by_token(name) || !self.infos.contains_key(name) {
+            return self.models[self.own].numbers(name);
+        }
+        self.check(name)?;
+        let width = self.infos[name].shape[1];
+        let tables = self.models.iter().map(|model| model.numbers(name)).collect::<Result<Vec<_>, _>>()?;
+        let read = move |source: &Source, column: usize, out: &mut [f32]| match source.rows() {
+            [(model, row)] => {
+                tables[*model].read(row * width + column, out);
+            }
+            rows => {
+                let mut other = vec![0.0; out.len()];
+                out.fill(0.0);
+                for (model, row) in rows {
+                    tables[*model].read(row * width + column, &mut other);
+                    out.iter_mut().zip(&other).for_each(|(sum, x)| *sum += x);
+                }
+                out.iter_mut().for_each(|sum| *sum /= rows.len().max(1) as f32);
+            }
+        };
+        let padding = self.rows.contains(&Source::Padding).then(|| {
+            let (mut sums, mut row) = (vec![0.0f64; width], vec![0.0; width]);
+            let named = self.rows.iter().filter(|source| **source != Source::Padding);
+            for source in named.clone() {
+                read(source, 0, &mut row);
+                sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += f64::from(*x));
+            }
+            let n = named.count() as f64;
+            sums.into_iter().map(|sum| (sum / n) as f32).collect::<Vec<f32>>()
+        });
+        Ok(Numbers::by_rows(width, move |row, column, out| match (&self.rows[row], &padding) {
+            (Source::Padding, Some(mean)) => out.copy_from_slice(&mean[column..column + out.len()]),
+            (source, _) => read(source, column, out),
+        }))
+    }
+}
+
+/// A model that shares its head with the embedding as one that has a head of its own.
+pub struct Untied<'a> {
+    inner: &'a dyn Weights,
+    infos: BTreeMap<String, WeightInfo>,
+}
+
+impl<'a> Untied<'a> {
+    pub fn new(inner: &'a dyn Weights) -> Self {
+        let mut infos = inner.infos().clone();
+        if let Some(info) = infos.get(EMBEDDING).cloned() {
+            infos.insert(HEAD.to_owned(), info);
+        }
+        Self { inner, infos }
+    }
+}
+
+impl Weights for Untied<'_> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        &self.infos
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        self.inner.weight(if name == HEAD { EMBEDDING } else { name })
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        self.inner.numbers(if name == HEAD { EMBEDDING } else { name })
+    }
+}
+
+/// A model without the head it has.
+pub struct Bare<'a> {
+    inner: &'a dyn Weights,
+    infos: BTreeMap<String, WeightInfo>,
+}
+
+impl<'a> Bare<'a> {
+    pub fn new(inner: &'a dyn Weights) -> Self {
+        let mut infos = inner.infos().clone();
+        infos.remove(HEAD);
+        Self { inner, infos }
+    }
+
+    /// Whether a model's head is its embedding, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// A weight cannot be computed.
+    pub fn same(model: &dyn Weights) -> Result<bool, SnapshotError> {
+        let (embedding, head) = (model.numbers(EMBEDDING)?, model.numbers(HEAD)?);
+        let (of_embedding, of_head) = (&model.infos()[EMBEDDING], &model.infos()[HEAD]);
+        Ok(of_embedding.shape == of_head.shape && embedding.equal(&head, of_head.n_elements()))
+    }
+}
+
+impl Weights for Bare<'_> {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        &self.infos
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        self.inner.weight(name)
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        self.inner.numbers(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Choice, EMBEDDING, Respelt, Tokens, Vocabulary};
+    use crate::snapshot::{SnapshotError, Weight, WeightInfo, Weights};
+
+    /// An embedding whose row `i` is `first + i`.
+    struct Rows(BTreeMap<String, WeightInfo>, f32);
+
+    impl Rows {
+        fn new(n: usize, first: f32) -> Self {
+            let info = Weight::from_f32(vec![n, 1], &vec![0.0; n]).info;
+            Self(BTreeMap::from([(EMBEDDING.to_owned(), info)]), first)
+        }
+    }
+
+    impl Weights for Rows {
+        fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+            &self.0
+        }
+        fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+            let shape = self.0[name].shape.clone();
+            let values: Vec<f32> = (0..shape[0]).map(|i| self.1 + i as f32).collect();
+            Ok(Weight::from_f32(shape, &values))
+        }
+    }
+
+    fn tokens(rows: &[(&str, usize)]) -> Tokens {
+        let rows = rows.iter().map(|(word, row)| ((*word).to_owned(), *row));
+        Tokens { rows: rows.collect(), ..Tokens::default() }
+    }
+
+    /// Each model's embedding in the new vocabulary; model `m` has rows `10 m + 10 + i`.
+    fn embeddings(vocabulary: &Vocabulary, sizes: &[usize]) -> Vec<Vec<f32>> {
+        let models: Vec<Rows> =
+            sizes.iter().enumerate().map(|(m, n)| Rows::new(*n, 10.0 * m as f32 + 10.0)).collect();
+        let models: Vec<&dyn Weights> = models.iter().map(|model| model as &dyn Weights).collect();
+        let embedding =
+            |own| Respelt::new(models.clone(), own, vocabulary).weight(EMBEDDING).unwrap().to_f32();
+        (0..models.len()).map(embedding).collect()
+    }
+
+    #[test]
+    fn a_gap_in_the_ids_moves_no_row() {
+        // The first model has no token 1; the second has `c` elsewhere and `d` of its own.
+        let known = [tokens(&[("a", 0), ("b", 2), ("c", 3)]), tokens(&[("a", 0), ("c", 1), ("d", 2)])];
+        let choice = Choice { union: true, multiple: Some(4), base: Some(0), ..Choice::default() };
+        let vocabulary = Vocabulary::new(&known, 2, &choice).unwrap();
+        assert_eq!(vocabulary.new_tokens().collect::<Vec<_>>(), [(4, "d")]);
+        let found = embeddings(&vocabulary, &[4, 3]);
+        // Padding is the mean of the five rows before it.
+        assert_eq!(found[0], [10.0, 0.0, 12.0, 13.0, 22.0, 11.4, 11.4, 11.4]);
+        assert_eq!(found[1], [20.0, 0.0, 12.0, 21.0, 22.0, 15.0, 15.0, 15.0]);
+    }
+
+    #[test]
+    fn a_tuned_model_keeps_its_new_tokens_and_its_padding() {
+        // The tuned model moved `b`, learned `c` and has two rows of padding, the base one.
+        let known = [tokens(&[("a", 0), ("b", 1)]), tokens(&[("b", 0), ("a", 1), ("c", 2)])];
+        let vocabulary = Vocabulary::of_tuned(&known, &[3, 5]);
+        let found = embeddings(&vocabulary, &[3, 5]);
+        assert_eq!(found[0], [11.0, 10.0, 22.0, 23.0, 24.0]);
+        assert_eq!(found[1], [20.0, 21.0, 22.0, 23.0, 24.0]);
+    }
+}

@@ -1,0 +1,108 @@
+//! The card of a merged model: what somebody who finds the folder wants to know.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use super::output::Manifest;
+use super::{Asked, Models, PairRequest, Request};
+use crate::merge::{MergeReport, Unmatched, WeightReport};
+
+/// The card as Markdown with a hub's front matter.
+pub(super) fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
+    let mut lines = vec!["---".to_owned()];
+    if let Some(base) = &asked.base {
+        let relation = if asked.is_adapter() { "adapter" } else { "merge" };
+        lines.push(format!("base_model:\n- {}\nbase_model_relation: {relation}", base.display()));
+    }
+    let library = if asked.is_adapter() { "peft" } else { "transformers" };
+    lines.push(format!("tags:\n- merge\nlibrary_name: {library}\n---\n"));
+    let rounded = if request.stochastic { "by chance" } else { "to the nearest" };
+    let (version, seed) = (&manifest.version, request.seed);
+    lines.push(format!("# {}\n", asked.title));
+    lines.push(format!("Merged by finetune {version} with seed {seed}, rounded {rounded}.\n"));
+    lines.push(asked_for(request));
+    if !manifest.inputs.is_empty() {
+        lines.push("\n| input | BLAKE3 |\n|---|---|".to_owned());
+        let row = |(path, digest): (&PathBuf, &String)| format!("| {} | {digest} |", path.display());
+        lines.extend(manifest.inputs.iter().map(row));
+    }
+    if let Some(report) = &manifest.report {
+        lines.push(table(report, &manifest.weights));
+    }
+    lines.push(
+        "\n`merge.json` has all of this for programs; `finetune merge --verify DIR` checks it.\n".to_owned(),
+    );
+    lines.join("\n")
+}
+
+/// What the merge did, in sum and weight by weight.
+fn table(report: &MergeReport, weights: &std::collections::BTreeMap<String, WeightReport>) -> String {
+    let header =
+        "| weight | relative update | angle | change left after rounding | effective λ | unchanged |";
+    let mut lines = vec![format!("\n{header}\n|---|---|---|---|---|---|")];
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let row = |name: &str, update: f64, angle: f64, survived: f64, lambda: f64, unchanged: f64| {
+        let (update, unchanged) = (percent(update), percent(unchanged));
+        format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |")
+    };
+    let name = format!("all {} that differ", report.touched);
+    let r = report;
+    lines.push(row(
+        &name,
+        r.relative_update,
+        r.largest_angle_degrees,
+        r.survived,
+        r.effective_lambda,
+        r.unchanged,
+    ));
+    lines.extend(weights.iter().map(|(name, w)| {
+        row(name, w.relative_update, w.angle_degrees, w.survived, w.effective_lambda, w.unchanged)
+    }));
+    lines.join("\n")
+}
+
+/// The command, or the YAML, that asks for the merge again.
+fn asked_for(request: &Request) -> String {
+    let mut more = String::new();
+    if request.stochastic {
+        more.push_str(" --rounding stochastic");
+    }
+    if request.seed != 0 {
+        let _ = write!(more, " --seed {}", request.seed);
+    }
+    if request.lenient {
+        more.push_str(" --allow-not-finite");
+    }
+    match &request.models {
+        Models::Pair(pair) => format!("    finetune merge{}{more} --out DIR", of_pair(pair)),
+        Models::Config { text, .. } => {
+            let yaml = text.trim_end();
+            format!("```yaml\n{yaml}\n```\n\n    finetune merge --config FILE{more} --out DIR")
+        }
+    }
+}
+
+fn of_pair(pair: &PairRequest) -> String {
+    let PairRequest { pre, post, merge, dtype, unmatched, fisher, adapter_only } = pair;
+    let mut text = format!(" --pre {}", pre.display());
+    for post in post {
+        let _ = write!(text, " --post {}", post.display());
+    }
+    let _ = write!(text, " --merge {merge}");
+    if let Some(dtype) = dtype {
+        let _ = write!(text, " --out-dtype {dtype}");
+    }
+    if let Some([of_pre, of_post]) = fisher {
+        let _ = write!(text, " --pre-fisher {} --post-fisher {}", of_pre.display(), of_post.display());
+    }
+    text.push_str(match unmatched {
+        Unmatched::Refuse => "",
+        Unmatched::OfBase => " --unmatched pre",
+        Unmatched::OfTuned => " --unmatched post",
+        Unmatched::Both => " --unmatched both",
+    });
+    if *adapter_only {
+        text.push_str(" --adapter-only");
+    }
+    text
+}

@@ -1,0 +1,124 @@
+//! The merged model's folder while it is being filled, which the same command goes on with after a
+//! kill: every shard that is finished stays.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::merge::WeightReport;
+use crate::run::folder::FolderError;
+use crate::run::{Failure, digests};
+use crate::snapshot::{SnapshotError, files, writer};
+
+const LOCK: &str = ".lock";
+const KEY: &str = ".key";
+/// What is noted of a finished shard lies beside it under its name and this.
+const NOTE: &str = ".done.json";
+
+/// A folder beside its place that this process fills.
+pub(super) struct Partial {
+    path: PathBuf,
+    /// Held until the folder is done or the process ends.
+    _lock: File,
+}
+
+/// What is known of a finished shard.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Finished {
+    /// Of the file; absent without digests.
+    pub blake3: Option<String>,
+    /// Of the file, and when it was written, by which it is known again.
+    identity: String,
+    /// What the merge did to its weights.
+    pub weights: BTreeMap<String, WeightReport>,
+}
+
+impl Partial {
+    /// Opens the folder that becomes `out`; what another `key` left there is removed.
+    ///
+    /// # Errors
+    ///
+    /// Another process fills it, or the disk refuses.
+    pub fn open(out: &Path, key: &str) -> Result<Self, Failure> {
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        let path = writer::parent(out).join(format!(".{name}.partial"));
+        let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(unwritable)?;
+        let mut options = OpenOptions::new();
+        let lock = options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
+        let lock = lock.map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = fs::read_to_string(path.join(LOCK)).unwrap_or_default();
+                return Err(FolderError::Busy { folder: out.to_owned(), pid }.into());
+            }
+            Err(TryLockError::Error(source)) => return Err(unwritable(source).into()),
+        }
+        fs::write(path.join(LOCK), std::process::id().to_string()).map_err(unwritable)?;
+        let partial = Self { path, _lock: lock };
+        if fs::read_to_string(partial.path.join(KEY)).ok().as_deref() != Some(key) {
+            partial.sweep(|name| name != LOCK)?;
+            writer::file_at_once(&partial.path.join(KEY), key.as_bytes())?;
+        }
+        Ok(partial)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The note of a shard that is finished and still what it was.
+    pub fn finished(&self, file: &str) -> Option<Finished> {
+        let finished: Finished = files::read_json(&self.path.join(format!("{file}{NOTE}"))).ok()?;
+        let path = self.path.join(file);
+        let same = digests::identity(&path).ok()? == finished.identity;
+        let same =
+            same && finished.blake3.as_ref().is_none_or(|b| digests::fresh(&path).is_ok_and(|f| f == *b));
+        same.then_some(finished)
+    }
+
+    /// Makes a shard appear that `write` wrote, with its note; the figures are asked for then.
+    pub fn finish(
+        &self,
+        file: &str,
+        digest: bool,
+        write: impl FnOnce(&Path) -> Result<(), SnapshotError>,
+        weights: impl FnOnce() -> BTreeMap<String, WeightReport>,
+    ) -> Result<Finished, SnapshotError> {
+        let (beside, path) = (self.path.join(format!(".new-{file}")), self.path.join(file));
+        let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
+        write(&beside)?;
+        File::open(&beside).and_then(|file| file.sync_data()).map_err(unwritable)?;
+        fs::rename(&beside, &path).map_err(unwritable)?;
+        let blake3 = if digest { Some(digests::fresh(&path)?) } else { None };
+        let finished = Finished { blake3, identity: digests::identity(&path)?, weights: weights() };
+        writer::write_json(&self.path.join(format!("{file}{NOTE}")), &json!(finished))?;
+        Ok(finished)
+    }
+
+    /// Puts the folder, now whole, in its place.
+    pub fn settle(self, out: &Path) -> Result<(), SnapshotError> {
+        self.sweep(|name| name == LOCK || name == KEY || name.ends_with(NOTE))?;
+        writer::settle(&self.path, out)
+    }
+
+    /// Removes everything; for a merge that cannot be made.
+    pub fn discard(self) {
+        // What is left is found and removed by the next merge into the same place.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+
+    fn sweep(&self, goes: impl Fn(&str) -> bool) -> Result<(), SnapshotError> {
+        let unwritable = |source| SnapshotError::Unwritable { path: self.path.clone(), source };
+        for entry in fs::read_dir(&self.path).map_err(unwritable)?.flatten() {
+            if goes(&entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path()).map_err(unwritable)?;
+            }
+        }
+        Ok(())
+    }
+}

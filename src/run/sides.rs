@@ -1,0 +1,133 @@
+//! What a run's candidates are made of: the base, what was tuned from it, and what merges ask for
+//! besides.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::evaluate::{Candidate, adapter, task};
+use super::fisher::importance;
+use super::folder::Folder;
+use super::plan::Plan;
+use super::{Failure, Stopped};
+use crate::event::Listener;
+use crate::merge::{MergeError, MergeReport, Pair, Rounded, resolve};
+use crate::model::Decoder;
+use crate::recipe::Kind;
+use crate::snapshot::Weights;
+use crate::snapshot::adapter::{Adapter, Folded};
+use crate::train::{checkpoint::Checkpoints, trained_adapter};
+
+/// The weights of a finished training, none of them rounded, all read where they lie.
+pub struct Sides<'a> {
+    plan: &'a Plan,
+    tuned: Box<dyn Weights + 'a>,
+    /// The checkpoints that are compared by merges of several tuned models.
+    stock: Vec<Box<dyn Weights + 'a>>,
+    importance: Option<[Box<dyn Weights>; 2]>,
+    /// The weights that tuning can have changed; absent where it can have changed all.
+    touched: Option<BTreeSet<String>>,
+}
+
+impl<'a> Sides<'a> {
+    /// Opens them; what merges need and is not there yet is computed.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or broken, or `stop` is set.
+    pub fn open(
+        plan: &'a Plan,
+        folder: &Folder,
+        stop: &AtomicBool,
+        listener: &mut Listener<'_>,
+    ) -> Result<Self, Failure> {
+        let (tuned, touched) = match plan.recipe.method.kind {
+            Kind::Lora => {
+                let adapter = adapter(plan, folder)?;
+                let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
+                (folded(plan, adapter)?, Some(touched))
+            }
+            Kind::Full => (full(folder, plan.last_step)?, None),
+        };
+        let stock =
+            plan.stock.iter().map(|step| checkpoint(plan, folder, *step)).collect::<Result<_, _>>()?;
+        let stopped = || {
+            let folder = folder.path().display().to_string();
+            stop.load(Ordering::Relaxed).then_some(Stopped { folder })
+        };
+        let importance = match &plan.fisher {
+            Some(planned) => Some(importance(plan, planned, folder, tuned.as_ref(), &stopped, listener)?),
+            None => None,
+        };
+        Ok(Self { plan, tuned, stock, importance, touched })
+    }
+
+    /// The tuned model's weights before any rounding.
+    pub fn tuned(&self) -> &dyn Weights {
+        self.tuned.as_ref()
+    }
+
+    /// Hands a candidate's weights, rounded as they would be written, to `use_them`; for a merge the
+    /// figures of what it did come back.
+    pub fn with<T>(
+        &self,
+        candidate: &Candidate,
+        use_them: impl FnOnce(&dyn Weights) -> Result<T, Failure>,
+    ) -> Result<(T, Option<MergeReport>), Failure> {
+        let (base, dtype) = (self.plan.base.as_ref(), self.plan.dtype);
+        match candidate {
+            Candidate::Base => Ok((use_them(&Rounded::new(base, dtype))?, None)),
+            Candidate::Tuned => Ok((use_them(&Rounded::new(self.tuned(), dtype))?, None)),
+            Candidate::Merge(spec) => {
+                let resolved = resolve(spec)?;
+                let mut pair = Pair::new(base, self.tuned());
+                if resolved.method.compares() {
+                    pair.tuned = self.stock.iter().map(AsRef::as_ref).collect();
+                }
+                pair.importance = self.importance.as_ref().map(|both| both.each_ref().map(AsRef::as_ref));
+                let merged = pair.merged(&resolved, dtype)?;
+                let result = use_them(&merged)?;
+                Ok((result, Some(merged.report().0)))
+            }
+        }
+    }
+
+    /// Puts a candidate on the device. Of a decoder that is there already, what tuning did not touch is
+    /// the same for every candidate and stays.
+    pub fn load(
+        &self,
+        candidate: &Candidate,
+        there: Option<Decoder>,
+    ) -> Result<(Decoder, Option<MergeReport>), Failure> {
+        let Plan { shape, machine, .. } = self.plan;
+        self.with(candidate, |weights| {
+            let Some(mut decoder) = there else {
+                return Ok(Decoder::load(shape, weights, &machine.device, machine.compute)?);
+            };
+            let touched = |name: &str| self.touched.as_ref().is_none_or(|names| names.contains(name));
+            decoder.reload(weights, touched)?;
+            Ok(decoder)
+        })
+    }
+}
+
+fn folded(plan: &Plan, adapter: Adapter) -> Result<Box<dyn Weights + '_>, Failure> {
+    Ok(Box::new(Folded::new(plan.base.as_ref(), Cow::Owned(adapter))?))
+}
+
+/// The export is rounded; a checkpoint is not.
+fn full(folder: &Folder, step: usize) -> Result<Box<dyn Weights>, Failure> {
+    Ok(Box::new(Checkpoints::new(&folder.train(), 0).weights(step)?))
+}
+
+/// The tuned model after `step` steps.
+fn checkpoint<'a>(plan: &'a Plan, folder: &Folder, step: usize) -> Result<Box<dyn Weights + 'a>, Failure> {
+    let path = Checkpoints::new(&folder.train(), 0).path(step);
+    if !path.is_dir() {
+        return Err(MergeError::NoCheckpoint { path, step }.into());
+    }
+    match plan.recipe.method.kind {
+        Kind::Lora => folded(plan, trained_adapter(&task(plan), &folder.train(), step)?),
+        Kind::Full => full(folder, step),
+    }
+}

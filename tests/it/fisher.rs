@@ -1,0 +1,75 @@
+//! The Fisher information against differences of the log-likelihood, and merges that go by it.
+
+use burn::tensor::DType;
+use finetune::data::Sample;
+use finetune::model::Decoder;
+use finetune::recipe::Kind;
+use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
+use finetune::train::batch::MicroBatch;
+use finetune::train::fisher::{FILE, write};
+use finetune::train::init::RandomWeights;
+use finetune::train::step::Trainee;
+use finetune::train::{Machine, TrainError};
+
+use crate::fixture::{Fixture, shape};
+
+/// A model with one number moved.
+struct Moved<'a>(&'a RandomWeights, &'a str, usize, f32);
+
+impl Weights for Moved<'_> {
+    fn infos(&self) -> &std::collections::BTreeMap<String, WeightInfo> {
+        self.0.infos()
+    }
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        let weight = self.0.weight(name)?;
+        let mut values = weight.to_f32();
+        if name == self.1 {
+            values[self.2] += self.3;
+        }
+        Ok(Weight::from_f32(weight.info.shape, &values))
+    }
+}
+
+#[test]
+fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
+    let fixture = Fixture::new();
+    let shape = shape(&fixture.file("model"));
+    let device = finetune::device::open(&"cpu".parse().unwrap()).unwrap().device;
+    let weights = RandomWeights::new(&shape, 0.1, Dtype::F32, 5);
+    let machine = Machine {
+        device: device.clone(),
+        device_name: "cpu".to_owned(),
+        compute: DType::F32,
+        micro_tokens: 64,
+        multiple: 1,
+    };
+    let sample =
+        |ids: [u32; 5]| Sample { ids: ids.to_vec(), trained: vec![false, false, false, true, true], line: 1 };
+    let samples = [sample([1, 5, 9, 2, 7]), sample([3, 3, 8, 4, 1])];
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("fisher");
+    write::<TrainError>(&target, &shape, &weights, &machine, &samples, |_| Ok(())).unwrap();
+    let found = WeightFiles::open_file(&target.join(FILE)).unwrap();
+    assert_eq!(found.infos().keys().collect::<Vec<_>>(), weights.infos().keys().collect::<Vec<_>>());
+
+    let loss = |moved: &Moved<'_>, i: usize| {
+        let decoder = Decoder::load(&shape, moved, &device, DType::F32).unwrap();
+        let trainee = Trainee { decoder, kind: Kind::Full, dropout: 0.0, seed: 0 };
+        let (mean, n) = trainee.validate(&[MicroBatch::new(&samples, &[i], 1)], |_| {});
+        mean * n as f64
+    };
+    for (name, at) in [
+        ("model.layers.0.self_attn.v_proj.weight", 17),
+        ("model.layers.1.mlp.down_proj.weight", 3),
+        ("model.norm.weight", 4),
+    ] {
+        const STEP: f32 = 1e-2;
+        let slope = |i: usize| {
+            let at = |step: f32| loss(&Moved(&weights, name, at, step), i);
+            (at(STEP) - at(-STEP)) / (2.0 * f64::from(STEP))
+        };
+        let expected = (slope(0).powi(2) + slope(1).powi(2)) / 2.0;
+        let found = f64::from(found.weight(name).unwrap().to_f32()[at]);
+        assert!((found - expected).abs() <= 0.02 * expected.max(1e-6), "{name}: {found} {expected}");
+    }
+}
