@@ -219,6 +219,9 @@ fn say(report: &MergeReport, n_weights: usize) {
             n => format!("; {n} weights took a straight line"),
         },
     ));
+    if report.not_finite > 0 {
+        progress::say(&format!("warning: {} numbers of the inputs are NaN or infinite", report.not_finite));
+    }
     if report.touched > 0 && report.survived < MOSTLY_LOST {
         progress::say(&format!(
             "warning: rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean",

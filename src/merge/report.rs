@@ -175,6 +175,9 @@ pub struct MergeReport {
     pub survived: f64,
     pub effective_lambda: f64,
     pub unchanged: f64,
+    /// Numbers of the inputs that are NaN or infinite.
+    #[serde(default)]
+    pub not_finite: u64,
     /// The largest angle of a weight, in degrees.
     pub largest_angle_degrees: f64,
     /// BLAKE3 over the touched weights as written: equal digests are equal models. Absent where the
@@ -231,6 +234,7 @@ impl MergeReport {
             survived: ratio(total.change_written, total.change),
             effective_lambda: ratio(total.along, total.update),
             unchanged: ratio(total.same, total.n),
+            not_finite: total.not_finite,
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
             blake3: known.then(|| hasher.finalize().to_hex().to_string()),
         }

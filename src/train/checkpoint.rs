@@ -170,9 +170,11 @@ impl Checkpoints {
 /// The file is missing or broken.
 pub fn second_moments(checkpoint: &Path) -> Result<impl Weights + use<>, SnapshotError> {
     let files = WeightFiles::open_file(&checkpoint.join(OPTIMIZER))?;
-    let own =
-        |(name, info): (&String, &WeightInfo)| Some((name.strip_suffix(SECOND)?.to_owned(), info.clone()));
-    let infos = files.infos().iter().filter_map(own).collect();
+    // Moments are stored as matrices; the weights beside them have the shapes.
+    let weights = WeightFiles::open_file(&checkpoint.join(WEIGHTS))?;
+    let known = |name: &String| files.infos().contains_key(&format!("{name}{SECOND}"));
+    let infos = weights.infos().iter().filter(|(name, _)| known(name));
+    let infos = infos.map(|(name, info)| (name.clone(), info.clone())).collect();
     Ok(SecondMoments { files, infos })
 }
 
@@ -189,7 +191,9 @@ impl Weights for SecondMoments {
     }
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        self.files.weight(&format!("{name}{SECOND}"))
+        let weight = self.files.weight(&format!("{name}{SECOND}"))?;
+        let shape = self.infos.get(name).map_or_else(|| weight.info.shape.clone(), |info| info.shape.clone());
+        Ok(Weight { info: WeightInfo { shape, ..weight.info }, ..weight })
     }
 }
 

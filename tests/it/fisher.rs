@@ -73,3 +73,29 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
         assert!((found - expected).abs() <= 0.02 * expected.max(1e-6), "{name}: {found} {expected}");
     }
 }
+
+#[test]
+fn a_run_measures_what_matters_and_merges_by_it() {
+    let fixture = Fixture::new();
+    let source = ["--set", "merge.fisher_source=train.jsonl", "--set", "merge.fisher_samples=4"];
+    let asked = ["--merge", "fisher:0.5", "--merge", "linear:0.5", "--keep-merged"];
+    fixture.study("run", &[&asked[..], &source].concat());
+    let bytes = |folder: &str| std::fs::read(fixture.file(folder).join("model.safetensors")).unwrap();
+    assert_ne!(bytes("run/merged/fisher_0.5"), bytes("run/merged/linear_0.5"));
+    // The same by hand from what the run left.
+    let mut found: Vec<String> = std::fs::read_dir(fixture.file("run/fisher"))
+        .unwrap()
+        .map(|entry| format!("run/fisher/{}", entry.unwrap().file_name().to_string_lossy()))
+        .collect();
+    found.sort();
+    let [base, tuned] = found.as_slice() else { panic!("{found:?}") };
+    let pair = ["merge", "--pre", "model", "--post", "run", "--merge", "fisher:0.5", "--out", "out"];
+    let output = fixture.run(&[&pair[..], &["--pre-fisher", base, "--post-fisher", tuned]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bytes("out"), bytes("run/merged/fisher_0.5"));
+
+    // Of full tuning the optimizer knows it.
+    let full = ["--set", "method.kind=full", "--set", "train.learning_rate=1e-3", "--merge", "fisher:0.5"];
+    fixture.study("full", &[&full[..], &source].concat());
+    assert_eq!(std::fs::read_dir(fixture.file("full/fisher")).unwrap().count(), 1);
+}

@@ -61,7 +61,7 @@ impl Fixture {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny/model");
         writer::copy_side_files(&shipped, &model).unwrap();
         std::fs::write(model.join("config.json"), CONFIG).unwrap();
-        write_weights(&model, &shape(&model));
+        write_weights(&model, &shape(&model), 3);
         let mut lines = String::new();
         for i in 1..=40 {
             let sum = i + 3;
@@ -108,8 +108,14 @@ impl Fixture {
 
     /// A model with random weights whose configuration differs in one place.
     pub fn other_model(&self, name: &str, from: &str, to: &str) {
-        self.model_with(name, "config.json", Some(CONFIG.replace(from, to).as_bytes()));
-        write_weights(&self.file(name), &shape(&self.file(name)));
+        self.sized_model(name, &[(from, to)], 3);
+    }
+
+    /// A model with random weights drawn by `seed` whose configuration differs in some places.
+    pub fn sized_model(&self, name: &str, changes: &[(&str, &str)], seed: u64) {
+        let config = changes.iter().fold(CONFIG.to_owned(), |config, (from, to)| config.replace(from, to));
+        self.model_with(name, "config.json", Some(config.as_bytes()));
+        write_weights(&self.file(name), &shape(&self.file(name)), seed);
     }
 
     /// The program in this folder, on the processor.
@@ -140,8 +146,8 @@ pub fn shape(model: &Path) -> DecoderShape {
     families::shape(&Config::read(model).unwrap()).unwrap()
 }
 
-fn write_weights(model: &Path, shape: &DecoderShape) {
-    let weights = RandomWeights::new(shape, 0.1, Dtype::Bf16, 3);
+fn write_weights(model: &Path, shape: &DecoderShape, seed: u64) {
+    let weights = RandomWeights::new(shape, 0.1, Dtype::Bf16, seed);
     let names: Vec<&str> = weights.infos().keys().map(String::as_str).collect();
     writer::write_file(&model.join("model.safetensors"), &weights, &names, None).unwrap();
 }

@@ -10,6 +10,7 @@ mod golden_eval;
 mod golden_merge;
 mod golden_models;
 mod golden_wgpu;
+mod merge_pairs;
 mod merges;
 mod pipeline;
 mod recipes;

@@ -109,3 +109,87 @@ fn extrapolation_goes_past_the_tuned_model() {
         }
     }
 }
+
+/// Two models large enough that merging them takes a while.
+fn slow_pair() -> (Fixture, Vec<&'static str>) {
+    let fixture = Fixture::new();
+    let sizes = [
+        ("\"hidden_size\": 32", "\"hidden_size\": 128"),
+        ("\"intermediate_size\": 48", "\"intermediate_size\": 384"),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4"),
+        ("\"head_dim\": 8", "\"head_dim\": 32"),
+    ];
+    fixture.sized_model("pre", &sizes, 3);
+    fixture.sized_model("post", &sizes, 4);
+    let merge = "merge --pre pre --post post --merge spectral:0.5,rank=16 --shard-size 0.0002 --out";
+    (fixture, merge.split(' ').collect())
+}
+
+fn partial(fixture: &Fixture, reached: impl Fn(&str) -> bool) -> bool {
+    let entries = std::fs::read_dir(fixture.file(".killed.partial")).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| reached(&entry.file_name().to_string_lossy()))
+}
+
+#[test]
+fn a_killed_merge_goes_on_with_the_shards_that_are_missing() {
+    let (fixture, merge) = slow_pair();
+    let whole = fixture.run(&[&merge[..], &["whole"]].concat());
+    assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+    let killed = [&merge[..], &["killed"]].concat();
+    // After the first shard, inside a later one, and by a polite signal.
+    for moment in ["model-00001-of", ".new-model-00004", "signal"] {
+        let mut child = fixture
+            .command(&killed)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let file = if moment == "signal" { "model-00005-of" } else { moment };
+        let reached =
+            |name: &str| name.starts_with(file) && (name.ends_with(".done.json") || file.starts_with('.'));
+        while child.try_wait().unwrap().is_none() && !partial(&fixture, reached) {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        if moment == "signal" {
+            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(6), "{said}");
+            assert!(said.contains("the same command goes on from there"), "{said}");
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(partial(&fixture, |name| name.ends_with(".done.json")) && !fixture.file("killed").exists());
+    }
+    let output = fixture.run(&killed);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("going on: `model-00001-of-"), "{said}");
+    assert!(output.status.success() && !fixture.file(".killed.partial").exists(), "{said}");
+    let mut names: Vec<_> =
+        std::fs::read_dir(fixture.file("whole")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let read = |folder: &str| std::fs::read(fixture.file(folder).join(&name)).unwrap();
+        assert!(read("whole") == read("killed"), "{} differs", name.display());
+    }
+}
+
+#[test]
+fn what_another_merge_left_behind_is_not_gone_on_with() {
+    let (fixture, mut merge) = slow_pair();
+    merge.push("killed");
+    let mut child = fixture.command(&merge).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() && !partial(&fixture, |name| name.ends_with(".done.json")) {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    merge[6] = "linear:0.5";
+    let output = fixture.run(&merge);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("going on"), "{said}");
+    let verified = fixture.run(&["merge", "--verify", "killed", "--sample", "100"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
