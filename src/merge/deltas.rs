@@ -216,7 +216,8 @@ impl Thinned<'_> {
         given.update(nth, &mut update);
         let Share { density, epsilon, .. } = self.of.each[nth];
         if let Some(kept) = &self.kept[nth] {
-            kept.apply(given.start / self.piece_len, &mut update);
+            let keys = update.clone();
+            kept.apply(given.start / self.piece_len, &keys, &mut update);
         }
         let inverse = self.of.rescale == Rescale::Inverse;
         // One stream of draws for each model.

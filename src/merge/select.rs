@@ -58,7 +58,7 @@ struct Around {
 
 /// Standard deviations of the sample's rank that a bracket leaves on both sides at first, and how
 /// much wider the next one is where the rank lay outside: numbers that cluster mislead the sample.
-const MARGIN: f64 = 6.0;
+const MARGIN: f64 = 4.0;
 const WIDER: f64 = 8.0;
 
 fn find(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<Ranked> {
@@ -88,7 +88,7 @@ fn find(whole: &Whole<'_>, key: Key<'_>, ranks: &[usize]) -> Vec<Ranked> {
 fn sample(whole: &Whole<'_>, key: Key<'_>) -> Vec<u32> {
     // Runs that a memory page holds.
     let run = if key.by_rows { whole.columns.max(1) } else { 512 };
-    let n = (whole.len / 512).max(1 << 16).min(whole.len);
+    let n = (whole.len / 256).max(1 << 16).min(whole.len);
     let (mut sample, mut keys) = (Vec::with_capacity(n + run), Vec::new());
     whole.sample(n, run, |given| {
         keys.resize(given.len(), 0.0);
@@ -117,16 +117,7 @@ fn look_around(keys: &[f32], Bracket { low, high }: Bracket) -> Around {
     let [below, of_low, of_high, between] = counts(keys, low, high).map(|n| n as usize);
     // A place more than needed: every number is written there and stays if it belongs.
     let mut kept = vec![0; between + 1];
-    let mut n = 0;
-    for keys in keys.chunks(32) {
-        if n < between && any_between(keys, low, high) {
-            for key in keys {
-                let magnitude = magnitude(*key);
-                kept[n] = magnitude;
-                n += usize::from(low < magnitude && magnitude < high);
-            }
-        }
-    }
+    collect(keys, low, high, &mut kept);
     kept.truncate(between);
     // Where both ends are one, it counts once.
     Around { below, low: of_low, between: kept, high: if low == high { 0 } else { of_high } }
@@ -189,16 +180,28 @@ vectorised! {
         counts
     }
 
-    fn any_between<'a>(keys: &'a [f32], low: u32, high: u32) -> bool {
-        let inside = |key: &f32| u32::from(low < magnitude(*key)) & u32::from(magnitude(*key) < high);
-        keys.iter().map(inside).fold(0, |any, inside| any | inside) != 0
+    /// Gathers the magnitudes between `low` and `high`; `kept` has one place more than there are.
+    fn collect<'a>(keys: &'a [f32], low: u32, high: u32, kept: &'a mut [u32]) {
+        let (mut n, end) = (0, kept.len() - 1);
+        for keys in keys.chunks(16) {
+            let inside = |key: &f32| u32::from(low < magnitude(*key)) & u32::from(magnitude(*key) < high);
+            if keys.iter().map(inside).fold(0, |any, inside| any | inside) == 0 {
+                continue;
+            }
+            for key in keys {
+                if n == end {
+                    return;
+                }
+                kept[n] = magnitude(*key);
+                n += inside(key) as usize;
+            }
+        }
     }
 
-    /// Sets all to zero whose magnitude is not in the range, both ends included.
-    fn keep_between<'a>(from: u32, to: u32, values: &'a mut [f32]) {
-        for value in values {
-            let mask = if (from..=to).contains(&magnitude(*value)) { u32::MAX } else { 0 };
-            *value = f32::from_bits(value.to_bits() & mask);
+    /// The numbers whose magnitude is in the range, both ends included, and zeros for the others.
+    fn keep_between<'a>(from: u32, to: u32, keys: &'a [f32], out: &'a mut [f32]) {
+        for (out, key) in out.iter_mut().zip(keys) {
+            *out = if (from..=to).contains(&magnitude(*key)) { *key } else { 0.0 };
         }
     }
 }
@@ -220,11 +223,12 @@ impl Kept {
         Self { ends, ranks }
     }
 
-    /// Sets all of a piece's own ranked numbers to zero that are not kept.
-    pub fn apply(&self, piece: usize, values: &mut [f32]) {
+    /// Those of a piece's own ranked numbers that are kept, and zeros for the others.
+    pub fn apply(&self, piece: usize, keys: &[f32], out: &mut [f32]) {
         let Some([low, high]) = &self.ends else {
-            if self.ranks.is_empty() {
-                values.fill(0.0);
+            match self.ranks.is_empty() {
+                true => out.fill(0.0),
+                false => out.copy_from_slice(keys),
             }
             return;
         };
@@ -235,12 +239,12 @@ impl Kept {
         if low.magnitude == high.magnitude || !whole_low || !whole_high {
             // The range begins or ends among equal numbers of this piece.
             let mut keep = self.among(piece);
-            values.iter_mut().for_each(|value| *value = if keep(*value) { *value } else { 0.0 });
+            out.iter_mut().zip(keys).for_each(|(out, key)| *out = if keep(*key) { *key } else { 0.0 });
             return;
         }
         let from = low.magnitude + u32::from(at_low.start < start);
         let to = high.magnitude - u32::from(at_high.end > end);
-        keep_between(from, to, values);
+        keep_between(from, to, keys, out);
     }
 
     /// Tells of a piece's ranked numbers, one after the other, whether they are kept.
@@ -324,9 +328,9 @@ mod tests {
                     order[ranks.clone()].iter().for_each(|i| expected[*i] = numbers[*i]);
                     for (piece, keys) in numbers.chunks(whole.piece_len()).enumerate() {
                         let expected = &expected[piece * whole.piece_len()..][..keys.len()];
-                        let mut values = keys.to_vec();
-                        kept.apply(piece, &mut values);
-                        assert_eq!(values, expected, "{ranks:?}");
+                        let mut out = vec![0.0; keys.len()];
+                        kept.apply(piece, keys, &mut out);
+                        assert_eq!(out, expected, "{ranks:?}");
                         let mut keep = kept.among(piece);
                         let told: Vec<f32> = keys.iter().map(|x| if keep(*x) { *x } else { 0.0 }).collect();
                         assert_eq!(told, expected, "{ranks:?}");

@@ -7,7 +7,7 @@ use crate::simd::vectorised;
 use crate::snapshot::Numbers;
 
 /// Numbers of a piece: few enough for the processor's nearest memory. A longer row is one piece.
-const PIECE: usize = 1 << 12;
+const PIECE: usize = 1 << 14;
 /// Numbers of a block, which one thread works on at a time; a sum is made block by block.
 const BLOCK: usize = 1 << 18;
 /// Numbers of sums that are kept until they are added up, in the order of their blocks.
@@ -186,7 +186,7 @@ vectorised! {
         let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
         for (a, b) in a.iter().zip(b) {
             for i in 0..16 {
-                sums[i] += f64::from(a[i]) * f64::from(b[i]);
+                sums[i] = f64::from(a[i]).mul_add(f64::from(b[i]), sums[i]);
             }
         }
         let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
