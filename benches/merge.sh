@@ -2,34 +2,38 @@
 # Merging beside `cp` and mergekit, in one sitting: processor seconds, wall seconds, memory.
 #   benches/merge.sh FINETUNE DIR [MERGEKIT]
 # DIR has pre/ and post/ from benches/merge_models.py; MERGEKIT is a `mergekit-yaml` program
-# (pip install mergekit==0.1.5). RUNS rounds (default 3), each of every command; the best of each counts.
+# (pip install mergekit==0.1.5), run once for each of PEERS (default "linear slerp ties breadcrumbs"). RUNS
+# rounds (default 3), each of every other command; the best of each counts.
 # A line has: command, wall s, user + system s, peak resident MB, ratio of processor seconds to cp's.
 set -euo pipefail
 program=$1 models=$2 mergekit=${3:-} runs=${RUNS:-3}
 work=$(mktemp -d "$models/bench.XXXX")
 trap 'rm -rf "$work"' EXIT
-cat "$models"/*/*.safetensors > /dev/null # Into the page cache.
 
 one() { # NAME COMMAND...
     local name=$1
     shift
     rm -rf "$work/out"
     sync
+    cat "$models"/p*/*.safetensors > /dev/null # Into the page cache, whatever went out of it.
     /usr/bin/time -o "$work/time" -f "%e %U %S %M" "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-    echo "$name $(cat "$work/time")" >> "$work/all"
+    echo "${name// /-} $(tail -n 1 "$work/time")" >> "$work/all"
 }
-merge() { "$program" merge --pre "$models/pre" --post "$models/post" --out "$work/out" "$@"; }
-export -f merge
-export program models work
 
-cat > "$work/linear.yml" <<EOF
-merge_method: linear
-dtype: float32
-out_dtype: bfloat16
-models:
-- {model: $models/pre, parameters: {weight: 0.5}}
-- {model: $models/post, parameters: {weight: 0.5}}
-EOF
+yaml() { # METHOD, as a YAML of mergekit's with its defaults
+    echo "merge_method: $1"
+    case $1 in
+    linear) printf 'models:\n- {model: %s, parameters: {weight: 0.5}}\n- {model: %s, parameters: {weight: 0.5}}\n' \
+        "$models/pre" "$models/post" ;;
+    slerp) printf 'base_model: %s\nparameters: {t: 0.5}\nmodels:\n- {model: %s}\n- {model: %s}\n' \
+        "$models/pre" "$models/pre" "$models/post" ;;
+    ties) printf 'base_model: %s\nparameters: {lambda: 0.5}\nmodels:\n- {model: %s, parameters: {weight: 1, density: 0.2}}\n' \
+        "$models/pre" "$models/post" ;;
+    breadcrumbs) printf 'base_model: %s\nparameters: {lambda: 0.5}\nmodels:\n- {model: %s, parameters: {weight: 1, density: 0.9}}\n' \
+        "$models/pre" "$models/post" ;;
+    esac
+}
+
 bare="--no-statistics --no-digests"
 for _ in $(seq "$runs"); do
     one cp cp -r "$models/pre" "$work/out"
@@ -39,8 +43,14 @@ for _ in $(seq "$runs"); do
         one "$spec+all" "$program" merge --pre "$models/pre" --post "$models/post" --out "$work/out" --merge "$spec"
     done
     one start-up "$program" --version
-    if [ -n "$mergekit" ]; then one mergekit-linear "$mergekit" "$work/linear.yml" "$work/out" --quiet; fi
+    one cp cp -r "$models/pre" "$work/out"
 done
+if [ -n "$mergekit" ]; then
+    for method in ${PEERS:-linear slerp ties breadcrumbs}; do
+        yaml "$method" > "$work/$method.yml"
+        one "mergekit $method" "$mergekit" "$work/$method.yml" "$work/out" --quiet
+    done
+fi
 awk '
     { cpu = $3 + $4
       if (!($1 in best) || cpu < best[$1]) { best[$1] = cpu; wall[$1] = $2; memory[$1] = $5 }

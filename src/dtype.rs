@@ -136,7 +136,7 @@ impl Dtype {
 
 /// The bits of a number's magnitude, which have the order of magnitudes.
 #[inline(always)]
-fn magnitude(x: f32) -> u32 {
+pub fn magnitude(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }
 

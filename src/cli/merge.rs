@@ -13,6 +13,10 @@ use crate::run::Failure;
 use crate::run::merge::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
 use crate::snapshot::writer;
 
+/// The three things it does.
+pub const USAGE: &str = "finetune merge --pre DIR --post DIR --merge SPEC --out DIR\n       \
+     finetune merge --config FILE --out DIR\n       finetune merge --verify DIR";
+
 /// What is merged into what.
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -41,11 +45,11 @@ pub struct MergeArgs {
     #[arg(long, value_enum, default_value_t = Rounding::Nearest)]
     rounding: Rounding,
     /// Draws the masks of random methods and stochastic rounding
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// Write the adapter with its update scaled, exactly and without reading the base: for linear,
+    /// Write the adapter with its update scaled, without reading the base's weights: for linear,
     /// extrapolate and task_arithmetic
-    #[arg(long, requires = "pre")]
+    #[arg(long, requires = "pre", conflicts_with_all = ["unmatched", "pre_fisher", "post_fisher"])]
     adapter_only: bool,
     /// What becomes of weights that one of the models has alone
     #[arg(long, value_enum, default_value_t = Alone::Refuse, requires = "pre")]
@@ -57,7 +61,8 @@ pub struct MergeArgs {
     /// The same for the tuned model
     #[arg(long, value_name = "PATH", requires_all = ["pre", "pre_fisher"])]
     post_fisher: Option<PathBuf>,
-    /// Merge numbers that are NaN or infinite as arithmetic does, count them and go on
+    /// Merge numbers that are NaN or infinite as arithmetic does and go on; they are counted in weights
+    /// that differ
     #[arg(long)]
     allow_not_finite: bool,
     /// The most gigabytes that one file of weights has
@@ -205,14 +210,13 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
 
 fn say(report: &MergeReport, n_weights: usize) {
     print(&format!(
-        "{}: {} of {n_weights} weights differ by {:.2} %, at most {:.2}°; {:.3} of the change is left after rounding, \
-         which makes λ {:.3}; {:.1} % of the numbers are the base's{}",
+        "{}: {} of {n_weights} weights differ by {:.2} %, at most {:.2}°; {:.3} of the change is left after rounding{}; {:.1} % of the numbers are the base's{}",
         report.merge,
         report.touched,
         100.0 * report.relative_update,
         report.largest_angle_degrees,
         report.survived,
-        report.effective_lambda,
+        report.effective_lambda.map_or_else(String::new, |lambda| format!(", which makes λ {lambda:.3}")),
         100.0 * report.unchanged,
         match report.fell_back {
             0 => String::new(),

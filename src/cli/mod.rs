@@ -78,6 +78,7 @@ enum Command {
     /// Ask base, tuned and merged models of a finished run the same thing, side by side
     Chat(ChatArgs),
     /// Merge model folders into a model folder, without training
+    #[command(override_usage = merge::USAGE)]
     Merge(merge::MergeArgs),
     /// List methods, tasks, judges, families, recipes or devices
     List {

@@ -239,7 +239,7 @@ impl Merged<'_> {
         })?;
         if track.is_some() {
             let fell_back = ready.rule.is_ok_and(|rule| rule.fell_back());
-            let report = WeightReport::new(&sums, fell_back);
+            let report = WeightReport::new(&sums, fell_back, part.inputs.len() == 2);
             self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
         }
         Ok(())
@@ -268,7 +268,10 @@ impl Ready<'_> {
                     [_, b] => b,
                     _ => exact.as_slice(),
                 };
-                sums.add(base, tuned, exact, written);
+                match given.broken {
+                    None => sums.add(base, tuned, exact, written),
+                    Some(_) => sums.add_finite(base, tuned, exact, written),
+                }
             }
             Ok(())
         })?;

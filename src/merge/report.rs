@@ -15,8 +15,9 @@ pub struct WeightReport {
     /// The share of the merge's own change of the base that rounding left, along that change.
     pub survived: f64,
     /// The share of the update that the merged weight holds after rounding, along the update:
-    /// what λ came to.
-    pub effective_lambda: f64,
+    /// what λ came to. Absent where several tuned models are merged, for then there is no one update:
+    /// the other figures are of the way from the base to the merge before rounding.
+    pub effective_lambda: Option<f64>,
     /// The share of the weight's numbers that are the base's after rounding.
     pub unchanged: f64,
     /// The method used a straight line instead of its own rule.
@@ -46,7 +47,7 @@ pub(super) struct Sums {
     change: f64,
     change_written: f64,
     /// Numbers of the inputs that are NaN or infinite.
-    #[serde(skip)]
+    #[serde(default)]
     pub not_finite: u64,
     /// BLAKE3 of a block as written.
     #[serde(skip)]
@@ -68,6 +69,15 @@ impl Sums {
             &mut self.change_written,
         ];
         own.into_iter().zip(sums).for_each(|(own, sum)| *own += sum);
+    }
+
+    /// The same of those places where all four are numbers.
+    pub fn add_finite(&mut self, base: &[f32], tuned: &[f32], exact: &[f32], written: &[f32]) {
+        let all = [base, tuned, exact, written];
+        let finite = |i: &usize| all.iter().all(|x| x[*i].is_finite());
+        let kept: Vec<usize> = (0..base.len()).filter(finite).collect();
+        let [base, tuned, exact, written] = all.map(|x| kept.iter().map(|i| x[*i]).collect::<Vec<f32>>());
+        self.add(&base, &tuned, &exact, &written);
     }
 
     fn plus(self, other: &Self) -> Self {
@@ -173,7 +183,8 @@ pub struct MergeReport {
     /// Over all touched weights together.
     pub relative_update: f64,
     pub survived: f64,
-    pub effective_lambda: f64,
+    /// Absent where several tuned models are merged.
+    pub effective_lambda: Option<f64>,
     pub unchanged: f64,
     /// Numbers of the inputs that are NaN or infinite.
     #[serde(default)]
@@ -188,7 +199,7 @@ pub struct MergeReport {
 
 impl WeightReport {
     /// Adds up the blocks of a weight, in order.
-    pub(super) fn new(blocks: &[Sums], fell_back: bool) -> Self {
+    pub(super) fn new(blocks: &[Sums], fell_back: bool, one_update: bool) -> Self {
         let digests: Option<Vec<_>> = blocks.iter().map(|block| block.digest).collect();
         let digest = digests.map(|digests| {
             let mut hasher = blake3::Hasher::new();
@@ -202,7 +213,7 @@ impl WeightReport {
             relative_update: sums.relative_update(),
             angle_degrees: sums.angle_degrees(),
             survived: ratio(sums.change_written, sums.change),
-            effective_lambda: ratio(sums.along, sums.update),
+            effective_lambda: one_update.then(|| ratio(sums.along, sums.update)),
             unchanged: ratio(sums.same, sums.n),
             fell_back,
             not_finite: sums.not_finite,
@@ -222,6 +233,7 @@ impl MergeReport {
                 hasher.update(digest.as_bytes());
             }
         }
+        let one_update = reports.values().all(|report| report.effective_lambda.is_some());
         let known = reports.values().all(|report| report.digest.is_some());
         let weights = reports.values();
         let total = weights.clone().fold(Sums::default(), |sum, weight| sum.plus(&weight.sums));
@@ -232,7 +244,7 @@ impl MergeReport {
             fell_back: weights.clone().filter(|weight| weight.fell_back).count(),
             relative_update: total.relative_update(),
             survived: ratio(total.change_written, total.change),
-            effective_lambda: ratio(total.along, total.update),
+            effective_lambda: one_update.then(|| ratio(total.along, total.update)),
             unchanged: ratio(total.same, total.n),
             not_finite: total.not_finite,
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),

@@ -10,6 +10,7 @@ use rand::Rng;
 
 use super::Given;
 use super::whole::Whole;
+use crate::dtype::magnitude;
 use crate::seed;
 use crate::simd::vectorised;
 
@@ -115,10 +116,8 @@ fn bracket(sample: &mut [u32], len: usize, rank: usize, margin: f64) -> Bracket 
 
 fn look_around(keys: &[f32], Bracket { low, high }: Bracket) -> Around {
     let [below, of_low, of_high, between] = counts(keys, low, high).map(|n| n as usize);
-    // A place more than needed: every number is written there and stays if it belongs.
-    let mut kept = vec![0; between + 1];
+    let mut kept = vec![0; between];
     collect(keys, low, high, &mut kept);
-    kept.truncate(between);
     // Where both ends are one, it counts once.
     Around { below, low: of_low, between: kept, high: if low == high { 0 } else { of_high } }
 }
@@ -160,12 +159,6 @@ impl Ranked {
     }
 }
 
-/// A magnitude as an integer of the same order.
-#[inline(always)]
-fn magnitude(x: f32) -> u32 {
-    x.to_bits() & 0x7fff_ffff
-}
-
 vectorised! {
     /// How many magnitudes lie below `low`, equal it, equal `high`, and lie between the two.
     fn counts<'a>(keys: &'a [f32], low: u32, high: u32) -> [u32; 4] {
@@ -180,19 +173,18 @@ vectorised! {
         counts
     }
 
-    /// Gathers the magnitudes between `low` and `high`; `kept` has one place more than there are.
+    /// Gathers the magnitudes between `low` and `high`; `kept` has a place for each.
     fn collect<'a>(keys: &'a [f32], low: u32, high: u32, kept: &'a mut [u32]) {
-        let (mut n, end) = (0, kept.len() - 1);
+        let mut n = 0;
         for keys in keys.chunks(16) {
             let inside = |key: &f32| u32::from(low < magnitude(*key)) & u32::from(magnitude(*key) < high);
             if keys.iter().map(inside).fold(0, |any, inside| any | inside) == 0 {
                 continue;
             }
             for key in keys {
-                if n == end {
-                    return;
-                }
-                kept[n] = magnitude(*key);
+                // Written in any case; the next one takes its place if it does not belong.
+                let Some(place) = kept.get_mut(n) else { return };
+                *place = magnitude(*key);
                 n += inside(key) as usize;
             }
         }

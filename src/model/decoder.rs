@@ -194,12 +194,15 @@ impl Decoder {
         changed: impl Fn(&str) -> bool,
     ) -> Result<(), SnapshotError> {
         let (device, compute) = (self.device.clone(), self.compute);
-        let old: Vec<&mut Param> =
+        let mut old: Vec<&mut Param> =
             self.params_mut().into_iter().filter(|param| changed(&param.name)).collect();
-        let names: Vec<String> = old.iter().map(|param| param.name.clone()).collect();
-        let new: Vec<Param> =
-            names.par_iter().map(|name| param(name, weights, &device, compute)).collect::<Result<_, _>>()?;
-        old.into_iter().zip(new).for_each(|(old, new)| *old = new);
+        // A few at a time: old and new ones stand side by side on the device.
+        for old in old.chunks_mut(rayon::current_num_threads()) {
+            let names: Vec<String> = old.iter().map(|param| param.name.clone()).collect();
+            let new = names.par_iter().map(|name| param(name, weights, &device, compute));
+            let new: Vec<Param> = new.collect::<Result<_, _>>()?;
+            old.iter_mut().zip(new).for_each(|(old, new)| **old = new);
+        }
         Ok(())
     }
 

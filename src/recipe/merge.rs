@@ -75,12 +75,7 @@ pub struct Lambda(Vec<f64>);
 impl Lambda {
     /// The value at `depth`, 0 at the first layer and before it, 1 at the last and behind it.
     pub fn at(&self, depth: f64) -> f64 {
-        let place = depth.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
-        let i = (place as usize).min(self.0.len().saturating_sub(2));
-        match self.0.get(i + 1) {
-            Some(next) => self.0[i] + (place - i as f64) * (next - self.0[i]),
-            None => self.0[0],
-        }
+        along(&self.0, depth)
     }
 
     /// The value, if it is the same everywhere.
@@ -92,6 +87,14 @@ impl Lambda {
     pub fn points(&self) -> &[f64] {
         &self.0
     }
+}
+
+/// The value at `place`, from 0 to 1, of even steps through at least one point.
+pub fn along(points: &[f64], place: f64) -> f64 {
+    let place = place.clamp(0.0, 1.0) * (points.len() - 1) as f64;
+    let i = (place as usize).min(points.len().saturating_sub(2));
+    let part = place - i as f64;
+    points.get(i + 1).map_or(points[0], |next| (1.0 - part) * points[i] + part * next)
 }
 
 impl FromStr for Lambda {

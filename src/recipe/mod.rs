@@ -20,7 +20,7 @@ mod train;
 
 pub use data::{Data, Fields, LossOn, TooLong};
 pub use eval::{Eval, Suite};
-pub use merge::{Lambda, Merge, Place, Spec, SpecError};
+pub use merge::{Lambda, Merge, Place, Spec, SpecError, along};
 pub use method::{Kind, Method, Targets, Variant};
 pub use model::{Init, Model};
 pub use shipped::{Shipped, shipped};

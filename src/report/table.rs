@@ -98,7 +98,7 @@ pub(super) fn merges(report: &Report) -> Table {
             format!("{} of {}", merge.touched, merge.touched + merge.untouched),
             format!("{:.2} %", 100.0 * merge.relative_update),
             format!("{:.2}°", merge.largest_angle_degrees),
-            format!("{:.3}", merge.effective_lambda),
+            merge.effective_lambda.map_or_else(|| "—".to_owned(), |lambda| format!("{lambda:.3}")),
             format!("{:.3}", merge.survived),
             format!("{:.1} %", 100.0 * merge.unchanged),
             merge.fell_back.to_string(),

@@ -1,5 +1,6 @@
 //! How much each number matters to base and tuned model, for merges that go by it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::data::{self, Encoder, Sample};
 use crate::event::{Event, Listener};
 use crate::merge::MergeError;
 use crate::recipe::{Data, Kind, Recipe};
-use crate::snapshot::{WeightFiles, Weights};
+use crate::snapshot::{SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use crate::train::checkpoint::{Checkpoints, second_moments};
 use crate::train::fisher::{FILE, write};
 
@@ -38,6 +39,7 @@ impl PlannedFisher {
         recipe: &Recipe,
         train: &[Sample],
         encoder: &Encoder<'_>,
+        n_tokens: usize,
         origin: &str,
     ) -> Result<Self, Failure> {
         let source = recipe.merge.fisher_source.as_ref().ok_or_else(|| MergeError::BadParameters {
@@ -56,6 +58,7 @@ impl PlannedFisher {
         };
         let mut of_base = encoder.encode(&data::load(&data, recipe.train.seed)?.train)?.samples;
         data::fit(&mut of_base, data.max_tokens, data.too_long)?;
+        data::check(&of_base, encoder, n_tokens)?;
         let of_tuned = match recipe.method.kind {
             Kind::Full => Vec::new(),
             Kind::Lora => {
@@ -67,6 +70,15 @@ impl PlannedFisher {
             |samples: &[Sample]| json!(samples.iter().map(|s| (&s.ids, &s.trained)).collect::<Vec<_>>());
         let key = digest(&json!([ids(&of_base), ids(&of_tuned)]));
         Ok(Self { of_base, of_tuned, key })
+    }
+
+    /// What is looked at, for the user.
+    pub fn said(&self) -> String {
+        let (n_base, n_tuned) = (self.of_base.len(), self.of_tuned.len());
+        match n_tuned {
+            0 => format!("fisher looks at {n_base} samples for the base; the optimizer knows the tuned model"),
+            _ => format!("fisher looks at {n_base} samples for the base and {n_tuned} for the tuned model"),
+        }
     }
 }
 
@@ -105,5 +117,25 @@ pub fn importance(
             Box::new(second_moments(&last)?)
         }
     };
-    Ok([of_base, of_tuned])
+    let infos = || plan.base.infos().clone();
+    Ok([of_base, of_tuned].map(|known| -> Box<dyn Weights> { Box::new(Filled { known, infos: infos() }) }))
+}
+
+/// Importance that is nowhere where it is not known: of weights that are no part of the model.
+struct Filled {
+    known: Box<dyn Weights>,
+    infos: BTreeMap<String, WeightInfo>,
+}
+
+impl Weights for Filled {
+    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+        &self.infos
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+        match (self.known.infos().contains_key(name), self.infos.get(name)) {
+            (false, Some(info)) => Ok(Weight::from_f32(info.shape.clone(), &vec![0.0; info.n_elements()])),
+            _ => self.known.weight(name),
+        }
+    }
 }

@@ -77,7 +77,7 @@ impl Folder {
 
     /// Takes away what a killed process was writing; nobody else can be writing here now.
     fn sweep(&self) {
-        for folder in [self.path.clone(), self.train(), self.path.join("merged")] {
+        for folder in [self.path.clone(), self.train(), self.path.join("merged"), self.path.join("fisher")] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();

@@ -108,6 +108,9 @@ impl Plan {
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
         let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape)?;
+        for resolved in &methods {
+            resolved.methods(base.infos().keys(), shape.n_layers)?;
+        }
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
         let template = template(&recipe, &base_folder, &tokenizer, &origin)?;
@@ -128,7 +131,8 @@ impl Plan {
         data::fit(&mut validation, max_tokens, rule)?;
         let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
         let fisher =
-            by_importance.then(|| PlannedFisher::new(&recipe, &train, &encoder, &origin)).transpose()?;
+            by_importance.then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &origin)).transpose()?;
+        said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
         prompts(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref())?;
         said.extend(overlap(&sets.train, &suites));

@@ -11,7 +11,7 @@ use super::folder::Folder;
 use super::plan::Plan;
 use super::{Failure, Stopped};
 use crate::event::Listener;
-use crate::merge::{MergeError, MergeReport, Pair, Rounded, resolve};
+use crate::merge::{MergeError, MergeReport, Pair, Rounded, Unmatched, resolve};
 use crate::model::Decoder;
 use crate::recipe::Kind;
 use crate::snapshot::Weights;
@@ -80,7 +80,8 @@ impl<'a> Sides<'a> {
             Candidate::Tuned => Ok((use_them(&Rounded::new(self.tuned(), dtype))?, None)),
             Candidate::Merge(spec) => {
                 let resolved = resolve(spec)?;
-                let mut pair = Pair::new(base, self.tuned());
+                // What a base has besides its model, such as tables that follow from its configuration, stays.
+                let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, self.tuned()) };
                 if resolved.method.compares() {
                     pair.tuned = self.stock.iter().map(AsRef::as_ref).collect();
                 }

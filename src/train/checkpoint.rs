@@ -39,12 +39,19 @@ pub struct State {
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
+    /// Steps between checkpoints; 0 where the clock decides.
+    every: usize,
 }
 
 impl Checkpoints {
     /// Checkpoints in `folder`, the last `keep` of them kept (0 keeps all).
     pub fn new(folder: &Path, keep: usize) -> Self {
-        Self { folder: folder.to_owned(), keep }
+        Self { folder: folder.to_owned(), keep, every: 0 }
+    }
+
+    /// Those of a training, which keeps what an uninterrupted one would keep.
+    pub fn of(folder: &Path, train: &Train) -> Self {
+        Self { keep: train.keep_checkpoints, every: train.checkpoint_every, ..Self::new(folder, 0) }
     }
 
     /// The folder of the checkpoint after `step` steps.
@@ -99,13 +106,19 @@ impl Checkpoints {
             write_json(&folder.join(STATE), &json!(state))?;
             Ok(())
         })?;
-        let steps = self.steps();
-        let surplus = if self.keep == 0 { 0 } else { steps.len().saturating_sub(self.keep) };
-        for step in &steps[..surplus] {
-            let path = self.path(*step);
-            std::fs::remove_dir_all(&path).map_err(|source| SnapshotError::Unwritable { path, source })?;
+        let mut steps = self.steps();
+        // A checkpoint between two steps of the schedule is of a stop, which the newest makes good.
+        let of_stop = |step: &usize| self.every > 0 && !step.is_multiple_of(self.every) && *step < state.step;
+        for step in steps.extract_if(.., |step| of_stop(step)) {
+            self.remove(step)?;
         }
-        Ok(())
+        let surplus = if self.keep == 0 { 0 } else { steps.len().saturating_sub(self.keep) };
+        steps[..surplus].iter().try_for_each(|step| self.remove(*step))
+    }
+
+    fn remove(&self, step: usize) -> Result<(), TrainError> {
+        let path = self.path(step);
+        Ok(std::fs::remove_dir_all(&path).map_err(|source| SnapshotError::Unwritable { path, source })?)
     }
 
     /// Puts the checkpoint after `step` steps back into the weights and the optimizer.

@@ -129,7 +129,7 @@ pub fn train(
     stop: &AtomicBool,
     listener: &mut Listener<'_>,
 ) -> Result<Outcome, TrainError> {
-    let checkpoints = Checkpoints::new(folder, task.train.keep_checkpoints);
+    let checkpoints = Checkpoints::of(folder, task.train);
     let mut optimizer = AdamW::new(task.train);
     let mut trainee = trainee(task, machine)?;
     let mut done = 0;

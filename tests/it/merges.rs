@@ -55,11 +55,11 @@ fn a_merge_can_be_verified_and_a_change_is_found() {
     let verified = fixture.run(&["merge", "--verify", "out", "--sample", "1000"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let said = String::from_utf8_lossy(&verified.stdout);
-    assert!(said.contains("3 files have the recorded digests"), "{said}");
+    assert!(said.contains("6 files have the recorded digests"), "{said}");
 
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(fixture.file("out/merge.json")).unwrap()).unwrap();
-    assert_eq!(manifest["inputs"].as_object().unwrap().len(), 2);
+    assert_eq!(manifest["inputs"].as_object().unwrap().len(), 5);
     assert!(!manifest["weights"].as_object().unwrap().is_empty());
     let card = std::fs::read_to_string(fixture.file("out/README.md")).unwrap();
     assert!(card.starts_with("---\nbase_model:\n- model\nbase_model_relation: merge\n"), "{card}");

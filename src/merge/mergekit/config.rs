@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::recipe::along;
+
 /// A whole merge.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,13 +148,7 @@ impl Setting {
             Self::Number(number) => Some(number_of(*number)),
             Self::Gradient(points) => match points.as_slice() {
                 [] => None,
-                [one] => Some(number_of(*one)),
-                points => {
-                    let place = t.clamp(0.0, 1.0) * (points.len() - 1) as f64;
-                    let i = (place as usize).min(points.len() - 2);
-                    let part = place - i as f64;
-                    Some(number_of((1.0 - part) * points[i] + part * points[i + 1]))
-                }
+                points => Some(number_of(along(points, t))),
             },
             Self::Filtered(rows) => {
                 let fits = |filter: &Option<String>| {

@@ -22,7 +22,7 @@ pub(super) const FISHER: Method = Method {
     from_spec: |parameters| {
         let fisher: Fisher = read(parameters)?;
         fraction("λ", fisher.lambda)?;
-        match fisher.floor > 0.0 {
+        match fisher.floor as f32 > 0.0 {
             true => Ok(Box::new(fisher)),
             false => Err(format!("floor is {}, expected a number above 0", fisher.floor)),
         }

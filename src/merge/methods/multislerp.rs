@@ -69,6 +69,10 @@ struct MultiSlerp {
 }
 
 impl Merge for MultiSlerp {
+    fn keeps_equals(&self) -> bool {
+        self.of_updates || self.weights.len() == 1 || (self.weights.iter().sum::<f64>() - 1.0).abs() < 1e-12
+    }
+
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
         let base = whole.base.filter(|_| self.of_updates);
         // mergekit gives one input back as it is.

@@ -21,7 +21,7 @@ pub(super) const NUSLERP: Method = Method {
     from_spec: |parameters| {
         let Arc { lambda, over } = read(parameters)?;
         fraction("λ", lambda)?;
-        Ok(Box::new(NuSlerp { t: lambda, over, of_updates: false }))
+        Ok(Box::new(NuSlerp { t: lambda, over, of_updates: false, idle: false }))
     },
     of_models: &["weight"],
     from_settings: |settings| {
@@ -44,7 +44,8 @@ pub(super) const NUSLERP: Method = Method {
             (false, false) => Over::Rows,
             (false, true) => Over::Columns,
         };
-        Ok(Box::new(NuSlerp { t, over, of_updates: settings.base.is_some() }))
+        let (of_updates, idle) = (settings.base.is_some(), flatten && row_wise);
+        Ok(Box::new(NuSlerp { t, over, of_updates, idle }))
     },
 };
 
@@ -79,6 +80,8 @@ struct NuSlerp {
     t: f64,
     over: Over,
     of_updates: bool,
+    /// Columns were asked for, and that has no effect on whole weights.
+    idle: bool,
 }
 
 /// A shorter vector counts as having this length.
@@ -94,6 +97,11 @@ impl Merge for NuSlerp {
             1.0 if !self.of_updates => Some(1 - base.unwrap_or(0)),
             _ => None,
         }
+    }
+
+    fn remark(&self) -> Option<String> {
+        let remark = "`nuslerp_row_wise` has no effect while `nuslerp_flatten` is true";
+        self.idle.then(|| remark.to_owned())
     }
 
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {

@@ -21,6 +21,9 @@ pub(super) const SLERP: Method = Method {
     from_spec: |parameters| {
         let Arc { lambda, collinear } = read(parameters)?;
         fraction("λ", lambda)?;
+        if !(0.0..1.0).contains(&collinear) {
+            return Err(format!("collinear is {collinear}, expected a cosine from 0 to below 1"));
+        }
         Ok(Box::new(Slerp { t: lambda, collinear }))
     },
     of_models: &[],

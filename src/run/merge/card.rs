@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::output::Manifest;
 use super::{Asked, Models, PairRequest, Request};
 use crate::merge::{MergeReport, Unmatched, WeightReport};
+use crate::snapshot::writer;
 
 /// The card as Markdown with a hub's front matter.
 pub(super) fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
@@ -41,9 +42,10 @@ fn table(report: &MergeReport, weights: &std::collections::BTreeMap<String, Weig
         "| weight | relative update | angle | change left after rounding | effective λ | unchanged |";
     let mut lines = vec![format!("\n{header}\n|---|---|---|---|---|---|")];
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let row = |name: &str, update: f64, angle: f64, survived: f64, lambda: f64, unchanged: f64| {
+    let row = |name: &str, update: f64, angle: f64, survived: f64, lambda: Option<f64>, unchanged: f64| {
+        let lambda = lambda.map_or_else(|| "—".to_owned(), |lambda| format!("{lambda:.3}"));
         let (update, unchanged) = (percent(update), percent(unchanged));
-        format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda:.3} | {unchanged} |")
+        format!("| {name} | {update} | {angle:.2}° | {survived:.3} | {lambda} | {unchanged} |")
     };
     let name = format!("all {} that differ", report.touched);
     let r = report;
@@ -69,6 +71,9 @@ fn asked_for(request: &Request) -> String {
     }
     if request.seed != 0 {
         let _ = write!(more, " --seed {}", request.seed);
+    }
+    if request.shard_bytes != writer::SHARD_BYTES {
+        let _ = write!(more, " --shard-size {}", request.shard_bytes as f64 / 1e9);
     }
     if request.lenient {
         more.push_str(" --allow-not-finite");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::tokenizer::{self, Named};
-use super::{Asked, Layout};
+use super::{Asked, Layout, files_of_model, headed};
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Respelt, Untied};
 use crate::run::Failure;
@@ -40,17 +40,19 @@ pub(super) fn with_config<T>(
     };
     let names = yaml.models();
     let opened: Vec<Opened> = names.iter().map(|name| open(root, name)).collect::<Result<_, _>>()?;
-    let untied = opened.iter().any(|model| model.weights.infos().contains_key(HEAD));
-    let headed: Vec<Box<dyn Weights + '_>> = opened
+    let used = opened.iter().map(|model| headed(model.weights.as_ref(), &model.config));
+    let used: Vec<Box<dyn Weights + '_>> = used.collect::<Result<_, _>>()?;
+    let untied = used.iter().any(|model| model.infos().contains_key(HEAD));
+    let same_heads: Vec<Box<dyn Weights + '_>> = used
         .iter()
         .map(|model| -> Box<dyn Weights + '_> {
-            if untied && !model.weights.infos().contains_key(HEAD) {
-                return Box::new(Untied::new(model.weights.as_ref()));
+            match untied && !model.infos().contains_key(HEAD) {
+                true => Box::new(Untied::new(model.as_ref())),
+                false => Box::new(model.as_ref()),
             }
-            Box::new(model.weights.as_ref())
         })
         .collect();
-    let headed: Vec<&dyn Weights> = headed.iter().map(AsRef::as_ref).collect();
+    let headed: Vec<&dyn Weights> = same_heads.iter().map(AsRef::as_ref).collect();
     let folders: Vec<PathBuf> = opened.iter().map(|model| model.folder.clone()).collect();
     let named = Named { names: &names, folders: &folders, root, yaml: name };
     let spelling = tokenizer::spelling(&yaml, named)?;
@@ -72,7 +74,7 @@ pub(super) fn with_config<T>(
         .collect::<Result<_, Failure>>()?;
     let planned = yaml.plan(&models, name, seed)?;
     let weights =
-        spelt.iter().zip(&names).map(|(weights, name)| (weights.as_ref(), format!("`{name}`"))).collect();
+        spelt.iter().zip(&names).map(|(weights, name)| (weights.as_ref(), (*name).to_owned())).collect();
     let title = format!("{} by {name}", yaml.merge_method);
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
@@ -120,8 +122,10 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
         _ => (name, None),
     };
     let Snapshot { folder, config, weights } = Snapshot::open(&root.join(folder))?;
-    let mut files: Vec<PathBuf> = weights.paths().map(Path::to_owned).collect();
-    files.extend(adapter.map(|adapter| root.join(adapter).join(adapter::WEIGHTS)));
+    let mut files = files_of_model(&folder, &weights);
+    for name in [adapter::WEIGHTS, adapter::CONFIG] {
+        files.extend(adapter.map(|adapter| root.join(adapter).join(name)));
+    }
     let weights: Box<dyn Weights> = match adapter {
         None => Box::new(weights),
         Some(adapter) => Box::new(Folded::new(weights, Cow::Owned(Adapter::read(&root.join(adapter))?))?),

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Failure;
-use crate::merge::{MergeReport, Merged, Rounding, Unmatched};
+use crate::merge::{Bare, HEAD, MergeReport, Merged, Rounding, Unmatched};
 use crate::snapshot::writer::{self, Shard};
-use crate::snapshot::{Dtype, SnapshotError, Weights, adapter};
+use crate::snapshot::tokenizer::FILE;
+use crate::snapshot::{Config, Dtype, SnapshotError, WeightFiles, Weights, adapter};
 
 mod card;
 mod config;
@@ -74,6 +75,19 @@ impl Request {
         let shard_bytes = writer::SHARD_BYTES;
         Self { models, seed: 0, stochastic: false, lenient: false, shard_bytes }
     }
+
+    /// The same with every path seen from `folder`.
+    fn seen_from(&self, folder: &Path) -> Self {
+        let mut request = self.clone();
+        match &mut request.models {
+            Models::Config { root, .. } => *root = folder.join(&root),
+            Models::Pair(pair) => {
+                let paths = pair.post.iter_mut().chain(pair.fisher.iter_mut().flatten());
+                paths.chain([&mut pair.pre]).for_each(|path| *path = folder.join(&path));
+            }
+        }
+        request
+    }
 }
 
 impl Models {
@@ -126,7 +140,7 @@ struct Asked<'a> {
     layout: Layout,
     /// The base's folder.
     base: Option<PathBuf>,
-    /// Every file of weights that is read.
+    /// Every file that decides the result.
     files: Vec<PathBuf>,
     /// The folder whose configuration the result takes.
     donor: PathBuf,
@@ -152,6 +166,21 @@ impl Asked<'_> {
             }
         }
     }
+}
+
+/// A model folder's files that decide a merge: weights, configuration, tokenizer.
+fn files_of_model(folder: &Path, weights: &WeightFiles) -> Vec<PathBuf> {
+    let beside = ["config.json", FILE].map(|name| folder.join(name));
+    let beside = beside.into_iter().filter(|path| path.is_file());
+    weights.paths().map(Path::to_owned).chain(beside).collect()
+}
+
+/// A model's weights without a head that its configuration says is not used.
+fn headed<'a>(weights: &'a dyn Weights, config: &Config) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
+    Ok(match weights.infos().contains_key(HEAD) && config.switch("tie_word_embeddings", false)? {
+        true => Box::new(Bare::new(weights)),
+        false => Box::new(weights),
+    })
 }
 
 /// What a merge would write.

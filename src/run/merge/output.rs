@@ -24,6 +24,8 @@ pub(super) struct Manifest {
     /// Of this program.
     pub version: String,
     pub request: Request,
+    /// The folder that the request's paths are seen from.
+    pub seen_from: PathBuf,
     /// BLAKE3 of each file that was read; empty without digests.
     pub inputs: BTreeMap<PathBuf, String>,
     /// BLAKE3 of each file of weights that was written; empty without digests.
@@ -50,13 +52,10 @@ pub fn write(request: &Request, out: &Path, options: Options<'_>) -> Result<Writ
             (options.say)(sentence);
         }
         let shards = asked.shards(request.shard_bytes);
-        let needed = shards.iter().map(|shard| shard.bytes).sum();
-        if let Some(free) = writer::free_bytes(out).filter(|free| *free < needed) {
-            let (path, needed, free) = (out.to_owned(), needed / 1_000_000, free / 1_000_000);
-            return Err(SnapshotError::NoSpace { path, needed, free }.into());
-        }
-        let partial = Partial::open(out, &key(request, &asked)?)?;
-        match fill(request, &asked, &shards, &partial, options) {
+        let partial = Partial::open(out, &key(request, &asked, options)?)?;
+        let filled = enough_room(out, &shards, &partial)
+            .and_then(|()| fill(request, &asked, &shards, &partial, options));
+        match filled {
             Ok(()) => partial.settle(out)?,
             Err(Failure::Snapshot(SnapshotError::Stopped)) => {
                 return Err(Stopped { folder: partial.path().display().to_string() }.into());
@@ -71,10 +70,24 @@ pub fn write(request: &Request, out: &Path, options: Options<'_>) -> Result<Writ
     })
 }
 
-/// Everything that decides the result.
-fn key(request: &Request, asked: &Asked<'_>) -> Result<String, SnapshotError> {
+/// That the disk has room for the shards that are missing.
+fn enough_room(out: &Path, shards: &[writer::Shard<'_>], partial: &Partial) -> Result<(), Failure> {
+    let missing = shards.iter().filter(|shard| !partial.path().join(&shard.file).is_file());
+    let needed = missing.map(|shard| shard.bytes).sum();
+    match writer::free_bytes(out).filter(|free| *free < needed) {
+        None => Ok(()),
+        Some(free) => {
+            let (path, needed, free) = (out.to_owned(), needed / 1_000_000, free / 1_000_000);
+            Err(SnapshotError::NoSpace { path, needed, free }.into())
+        }
+    }
+}
+
+/// Everything that decides the folder.
+fn key(request: &Request, asked: &Asked<'_>, options: Options<'_>) -> Result<String, SnapshotError> {
     let inputs = asked.files.iter().map(|path| digests::identity(path)).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!([env!("CARGO_PKG_VERSION"), request, inputs]).to_string())
+    let noted = [options.statistics, options.digests];
+    Ok(json!([env!("CARGO_PKG_VERSION"), request, inputs, noted]).to_string())
 }
 
 fn fill(
@@ -122,6 +135,7 @@ fn fill(
         schema: 1,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         request: request.clone(),
+        seen_from: std::env::current_dir().unwrap_or_default(),
         inputs,
         shards: written,
         report: (options.statistics && asked.layout == Layout::Model).then_some(report),

@@ -43,7 +43,10 @@ impl Partial {
     ///
     /// Another process fills it, or the disk refuses.
     pub fn open(out: &Path, key: &str) -> Result<Self, Failure> {
-        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        let Some(name) = out.file_name().filter(|_| !out.is_symlink()) else {
+            return Err(SnapshotError::TargetExists { path: out.to_owned() }.into());
+        };
+        let name = name.to_string_lossy();
         let path = writer::parent(out).join(format!(".{name}.partial"));
         let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
@@ -64,6 +67,8 @@ impl Partial {
             partial.sweep(|name| name != LOCK)?;
             writer::file_at_once(&partial.path.join(KEY), key.as_bytes())?;
         }
+        // What a kill cut off.
+        partial.sweep(|name| name.starts_with(".new-") || name.starts_with(".tmp"))?;
         Ok(partial)
     }
 
@@ -102,7 +107,11 @@ impl Partial {
 
     /// Puts the folder, now whole, in its place.
     pub fn settle(self, out: &Path) -> Result<(), SnapshotError> {
-        self.sweep(|name| name == LOCK || name == KEY || name.ends_with(NOTE))?;
+        writer::must_be_free(out)?;
+        writer::synchronise(&self.path)?;
+        // The key goes last: without it the next merge would begin anew.
+        self.sweep(|name| name.ends_with(NOTE))?;
+        self.sweep(|name| name == LOCK || name == KEY)?;
         writer::settle(&self.path, out)
     }
 

@@ -3,22 +3,27 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use super::{files_of_model, headed};
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
-use crate::snapshot::{Snapshot, SnapshotError, WeightFiles, Weights, files};
+use crate::snapshot::tokenizer::FILE;
+use crate::snapshot::{Config, Snapshot, SnapshotError, WeightFiles, Weights};
 use crate::train::checkpoint::{self, Checkpoints};
+use crate::train::fisher;
 
 /// A tuned model that was found.
 pub(super) struct Post {
     found: Found,
     /// Every file of weights that is read.
     pub files: Vec<PathBuf>,
-    /// Where its tokenizer and configuration are, if it has its own.
+    /// The folder, if it is one of a whole model.
     pub model: Option<PathBuf>,
+    /// Where a tokenizer of its own is, if it has one.
+    pub tokenizer: Option<PathBuf>,
 }
 
 enum Found {
-    Whole(WeightFiles),
+    Whole(WeightFiles, Option<Config>),
     Adapter(Adapter),
 }
 
@@ -31,8 +36,9 @@ impl Post {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let path = &of_run(path);
         if path.join(adapter::CONFIG).is_file() {
-            let files = vec![path.join(adapter::WEIGHTS)];
-            return Ok(Self { found: Found::Adapter(Adapter::read(path)?), files, model: None });
+            let files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
+            let tokenizer = Some(path.clone()).filter(|path| path.join(FILE).is_file());
+            return Ok(Self { found: Found::Adapter(Adapter::read(path)?), files, model: None, tokenizer });
         }
         if path.join(checkpoint::STATE).is_file() {
             let file = path.join(checkpoint::WEIGHTS);
@@ -40,13 +46,14 @@ impl Post {
             let found = match weights.infos().keys().any(|name| name.contains(".lora_A.")) {
                 // A checkpoint has the factors alone; the rest of the adapter is told beside it.
                 true => Found::Adapter(Adapter::of_checkpoint(path, &weights)?),
-                false => Found::Whole(weights),
+                false => Found::Whole(weights, None),
             };
-            return Ok(Self { found, files: vec![file], model: None });
+            return Ok(Self { found, files: vec![file], model: None, tokenizer: None });
         }
-        let Snapshot { folder, weights, .. } = Snapshot::open(path)?;
-        let files = weights.paths().map(Path::to_owned).collect();
-        Ok(Self { found: Found::Whole(weights), files, model: Some(folder) })
+        let Snapshot { folder, weights, config } = Snapshot::open(path)?;
+        let files = files_of_model(path, &weights);
+        let tokenizer = Some(folder.clone()).filter(|folder| folder.join(FILE).is_file());
+        Ok(Self { found: Found::Whole(weights, Some(config)), files, model: Some(folder), tokenizer })
     }
 
     /// Its weights on this base.
@@ -56,14 +63,15 @@ impl Post {
     /// It is an adapter on another model.
     pub fn on<'a>(&'a self, base: &'a dyn Weights) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
         Ok(match &self.found {
-            Found::Whole(weights) => Box::new(weights),
+            Found::Whole(weights, None) => Box::new(weights),
+            Found::Whole(weights, Some(config)) => headed(weights, config)?,
             Found::Adapter(adapter) => Box::new(Folded::new(base, Cow::Borrowed(adapter))?),
         })
     }
 }
 
 /// Of a run folder, what it tuned: the adapter, or the last checkpoint, which is not rounded.
-fn of_run(path: &Path) -> PathBuf {
+pub(super) fn of_run(path: &Path) -> PathBuf {
     let train = path.join("train");
     if !path.join("recipe.toml").is_file() || !train.is_dir() {
         return path.to_owned();
@@ -82,8 +90,16 @@ fn of_run(path: &Path) -> PathBuf {
 pub(super) fn importance(path: &Path) -> Result<(Box<dyn Weights>, PathBuf), SnapshotError> {
     let optimizer = path.join(checkpoint::OPTIMIZER);
     if optimizer.is_file() {
-        return Ok((Box::new(checkpoint::second_moments(path)?), optimizer));
+        let moments = checkpoint::second_moments(path)?;
+        if moments.infos().keys().any(|name| name.contains(".lora_A.")) {
+            return Err(SnapshotError::BadAdapter {
+                path: path.to_owned(),
+                why: "its optimizer knows the factors, not the weights".to_owned(),
+                help: "give a folder that a run wrote under `fisher`".to_owned(),
+            });
+        }
+        return Ok((Box::new(moments), optimizer));
     }
-    let file = if path.is_dir() { files::files_of(path)?.pop().unwrap_or_default() } else { path.to_owned() };
+    let file = if path.is_dir() { path.join(fisher::FILE) } else { path.to_owned() };
     Ok((Box::new(WeightFiles::open_file(&file)?), file))
 }

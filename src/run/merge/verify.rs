@@ -63,7 +63,7 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
             return Err(VerifyError::OtherFile { path, found, expected }.into());
         }
     }
-    let weights = with_merge(&manifest.request, |asked| {
+    let weights = with_merge(&manifest.request.seen_from(&manifest.seen_from), |asked| {
         let written = match asked.layout {
             Layout::Model => WeightFiles::open(folder)?,
             Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
