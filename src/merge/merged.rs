@@ -8,6 +8,7 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use super::report::{MergeReport, Sums, WeightReport};
+use super::whole::Room;
 use super::{Given, Merge, Rule, Whole};
 use crate::snapshot::{Dtype, Numbers, Put, SnapshotError, Weight, WeightInfo, Weights};
 use crate::{dtype, seed};
@@ -193,9 +194,10 @@ struct Ready<'a> {
     lenient: bool,
 }
 
-/// Room for a block as written, and for a piece before rounding and after.
+/// Room for a block as written, and for a piece of the inputs, before rounding and after.
 #[derive(Default)]
-struct Room {
+struct Space {
+    room: Room,
     bytes: Vec<u8>,
     exact: Vec<f32>,
     written: Vec<f32>,
@@ -223,7 +225,7 @@ impl Merged<'_> {
         let Self { rounding, lenient, .. } = *self;
         let ready = Ready { whole: &whole, dtype: info.dtype, rule, rounding, track, lenient };
         let blocks = (0..whole.n_blocks()).into_par_iter();
-        let sums = blocks.map_init(Room::default, |room, block| ready.block(block, room, put));
+        let sums = blocks.map_init(Space::default, |space, block| ready.block(block, space, put));
         let sums: Vec<Result<Sums, Failed>> = sums.collect();
         let sums: Vec<Sums> = sums.into_iter().collect::<Result<_, _>>().map_err(|failed| match failed {
             Failed::Put(error) => error,
@@ -247,13 +249,13 @@ impl Merged<'_> {
 }
 
 impl Ready<'_> {
-    fn block(&self, block: usize, room: &mut Room, put: Put<'_>) -> Result<Sums, Failed> {
+    fn block(&self, block: usize, space: &mut Space, put: Put<'_>) -> Result<Sums, Failed> {
         let (whole, size) = (self.whole, self.dtype.size());
         let from = block * whole.block_len();
-        let Room { bytes, exact, written } = room;
+        let Space { room, bytes, exact, written } = space;
         bytes.resize(whole.block_len().min(whole.len - from) * size, 0);
         let mut sums = Sums::default();
-        whole.pieces(block, |given| {
+        whole.pieces(block, room, |given| {
             exact.resize(given.len(), 0.0);
             let at = given.start - from;
             let bytes = &mut bytes[at * size..(at + given.len()) * size];

@@ -194,6 +194,7 @@ fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use super::whole::Room;
     use super::{METHODS, Merge, Whole, resolve};
     use crate::recipe::Spec;
     use crate::snapshot::{Numbers, Weight};
@@ -214,7 +215,7 @@ mod tests {
         let rule = merge.prepare(&whole);
         let mut values = Vec::new();
         for block in 0..whole.n_blocks() {
-            let _: Result<(), ()> = whole.pieces(block, |given| {
+            let _: Result<(), ()> = whole.pieces(block, &mut Room::default(), |given| {
                 let mut out = vec![0.0; given.len()];
                 rule.merge(given, &mut out);
                 values.extend(out);

@@ -13,6 +13,10 @@ const BLOCK: usize = 1 << 18;
 /// Numbers of sums that are kept until they are added up, in the order of their blocks.
 const WAITING: usize = 1 << 20;
 
+/// Room for a piece of every input, used again from one to the next.
+#[derive(Default)]
+pub struct Room(Vec<Vec<f32>>);
+
 /// One weight of every input, read piece by piece.
 pub struct Whole<'a> {
     /// The weight's name in the result; it keys random choices.
@@ -46,7 +50,7 @@ impl Whole<'_> {
         self.len.div_ceil(self.block_len())
     }
 
-    /// Shows every piece of a block in order.
+    /// Shows every piece of a block in order, read into `room`.
     ///
     /// # Errors
     ///
@@ -54,49 +58,48 @@ impl Whole<'_> {
     pub fn pieces<E>(
         &self,
         block: usize,
+        room: &mut Room,
         mut look: impl FnMut(&Given<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let (piece, from) = (self.piece_len(), block * self.block_len());
         let to = (from + self.block_len()).min(self.len);
-        let mut buffers = vec![vec![0.0; piece.min(to - from)]; self.n_read()];
         for start in (from..to).step_by(piece) {
-            self.show(start, piece.min(to - start), &mut buffers, &mut look)?;
+            self.show(start, piece.min(to - start), room, &mut look)?;
         }
         Ok(())
     }
 
-    /// Shows `n` numbers of every input, read into `buffers`.
+    /// Shows `n` numbers of every input.
     fn show<E>(
         &self,
         start: usize,
         n: usize,
-        buffers: &mut [Vec<f32>],
+        room: &mut Room,
         look: &mut impl FnMut(&Given<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut broken = None;
+        room.0.resize(self.inputs.len() + self.importance.len(), Vec::new());
         for (nth, numbers) in self.inputs.iter().chain(self.importance).enumerate() {
-            if numbers.read(start, &mut buffers[nth][..n]) > f32::MAX.to_bits() {
+            let buffer = &mut room.0[nth];
+            buffer.resize(n, 0.0);
+            if numbers.read(start, buffer) > f32::MAX.to_bits() {
                 broken = broken.or(Some(nth));
             }
         }
-        let read: Vec<&[f32]> = buffers.iter().map(|buffer| &buffer[..n]).collect();
+        let read: Vec<&[f32]> = room.0.iter().map(Vec::as_slice).collect();
         let (inputs, importance) = read.split_at(self.inputs.len());
         let Self { name, columns, base, .. } = *self;
         look(&Given { name, columns, start, inputs, importance, base, broken })
-    }
-
-    fn n_read(&self) -> usize {
-        self.inputs.len() + self.importance.len()
     }
 
     /// Looks at some runs of numbers, spread evenly: at about `n` numbers, or at all.
     pub fn sample(&self, n: usize, run: usize, mut look: impl FnMut(&Given<'_>)) {
         let (run, n_runs) = (run.min(self.len), self.len.div_ceil(run));
         let n_looked = (n / run).clamp(1, n_runs);
-        let mut buffers = vec![vec![0.0; run]; self.n_read()];
+        let mut room = Room::default();
         for nth in 0..n_looked {
             let start = nth * n_runs / n_looked * run;
-            let _: Result<(), ()> = self.show(start, run.min(self.len - start), &mut buffers, &mut |given| {
+            let _: Result<(), ()> = self.show(start, run.min(self.len - start), &mut room, &mut |given| {
                 look(given);
                 Ok(())
             });
@@ -105,15 +108,15 @@ impl Whole<'_> {
 
     /// What `look` finds in every piece, in the order of the pieces.
     pub fn map<T: Send>(&self, look: impl Fn(&Given<'_>) -> T + Sync) -> Vec<T> {
-        let block = |block: usize| {
+        let block = |room: &mut Room, block: usize| {
             let mut found = Vec::new();
-            let _: Result<(), ()> = self.pieces(block, |given| {
+            let _: Result<(), ()> = self.pieces(block, room, |given| {
                 found.push(look(given));
                 Ok(())
             });
             found
         };
-        (0..self.n_blocks()).into_par_iter().flat_map_iter(block).collect()
+        (0..self.n_blocks()).into_par_iter().map_init(Room::default, block).flatten_iter().collect()
     }
 
     /// Sums over all pieces, added up in the order of the pieces whatever the number of threads.
@@ -122,15 +125,15 @@ impl Whole<'_> {
         let blocks: Vec<usize> = (0..self.n_blocks()).collect();
         let waiting = (WAITING / n.max(1)).min(64).max(rayon::current_num_threads());
         for some in blocks.chunks(waiting) {
-            let block = |block: &usize| {
+            let block = |room: &mut Room, block: &usize| {
                 let mut sums = vec![0.0; n];
-                let _: Result<(), ()> = self.pieces(*block, |given| {
+                let _: Result<(), ()> = self.pieces(*block, room, |given| {
                     add(given, &mut sums);
                     Ok(())
                 });
                 sums
             };
-            for sums in some.par_iter().map(block).collect::<Vec<_>>() {
+            for sums in some.par_iter().map_init(Room::default, block).collect::<Vec<_>>() {
                 total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
             }
         }
@@ -142,9 +145,9 @@ impl Whole<'_> {
         let n_blocks = self.n_blocks();
         let n_lanes = rayon::current_num_threads().min(n_blocks).max(1);
         let lane = |lane: usize| {
-            let mut counts = vec![0; n];
+            let (mut counts, mut room) = (vec![0; n], Room::default());
             for block in (n_blocks * lane / n_lanes)..(n_blocks * (lane + 1) / n_lanes) {
-                let _: Result<(), ()> = self.pieces(block, |given| {
+                let _: Result<(), ()> = self.pieces(block, &mut room, |given| {
                     count(given, &mut counts);
                     Ok(())
                 });

@@ -76,7 +76,9 @@ impl PlannedFisher {
     pub fn said(&self) -> String {
         let (n_base, n_tuned) = (self.of_base.len(), self.of_tuned.len());
         match n_tuned {
-            0 => format!("fisher looks at {n_base} samples for the base; the optimizer knows the tuned model"),
+            0 => {
+                format!("fisher looks at {n_base} samples for the base; the optimizer knows the tuned model")
+            }
             _ => format!("fisher looks at {n_base} samples for the base and {n_tuned} for the tuned model"),
         }
     }

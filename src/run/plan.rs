@@ -130,8 +130,9 @@ impl Plan {
         let fitted = data::fit(&mut train, max_tokens, rule)?;
         data::fit(&mut validation, max_tokens, rule)?;
         let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
-        let fisher =
-            by_importance.then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &origin)).transpose()?;
+        let fisher = by_importance
+            .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &origin))
+            .transpose()?;
         said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
         prompts(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref())?;

@@ -253,3 +253,24 @@ impl Weights for HostWeights {
         Ok(Weight::from_f32(self.infos[name].shape.clone(), &self.values[name]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AdamW, Checkpoints, State, Train};
+
+    #[test]
+    fn a_stop_leaves_the_checkpoints_of_an_unbroken_training() {
+        for (every, keep, stops) in
+            [(10, 2, vec![17]), (5, 3, vec![3, 17]), (10, 1, vec![9, 19]), (4, 0, vec![6])]
+        {
+            let train = Train { checkpoint_every: every, keep_checkpoints: keep, ..Train::default() };
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoints = Checkpoints::of(folder.path(), &train);
+            for step in (1..=20).filter(|step| step % every == 0 || *step == 20 || stops.contains(step)) {
+                let state = State { step, key: String::new(), device: "cpu".to_owned() };
+                checkpoints.save(&state, &[], &AdamW::new(&train)).unwrap();
+            }
+            assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
+        }
+    }
+}

@@ -99,6 +99,7 @@ vectorised! {
 mod tests {
     use super::FISHER;
     use crate::merge::Whole;
+    use crate::merge::whole::Room;
     use crate::snapshot::{Numbers, Weight};
 
     #[test]
@@ -111,7 +112,7 @@ mod tests {
             Whole { name: "w", columns: 4, len: 4, inputs: &inputs, importance: &importance, base: Some(0) };
         let merge = (FISHER.from_spec)("lambda = 0.5".parse().unwrap()).unwrap();
         let mut out = [0.0; 4];
-        let _: Result<(), ()> = whole.pieces(0, |given| {
+        let _: Result<(), ()> = whole.pieces(0, &mut Room::default(), |given| {
             merge.prepare(&whole).merge(given, &mut out);
             Ok(())
         });

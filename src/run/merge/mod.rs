@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 use crate::merge::{Bare, HEAD, MergeReport, Merged, Rounding, Unmatched};
-use crate::snapshot::writer::{self, Shard};
 use crate::snapshot::tokenizer::FILE;
+use crate::snapshot::writer::{self, Shard};
 use crate::snapshot::{Config, Dtype, SnapshotError, WeightFiles, Weights, adapter};
 
 mod card;

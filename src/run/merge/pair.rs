@@ -94,11 +94,7 @@ fn refused(spec: &Resolved, why: String, help: &str) -> Failure {
 
 type Fishers = [(Box<dyn Weights>, PathBuf); 2];
 
-fn fishers(
-    asked: &PairRequest,
-    resolved: &Resolved,
-    reshaped: bool,
-) -> Result<Option<Fishers>, Failure> {
+fn fishers(asked: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result<Option<Fishers>, Failure> {
     let Some([of_pre, of_post]) = &asked.fisher else { return Ok(None) };
     if !resolved.method.by_importance {
         let why = "it does not go by importance, and `--pre-fisher` would have no effect".to_owned();
@@ -106,7 +102,11 @@ fn fishers(
     }
     if reshaped {
         let why = "importance is known of the weights as they are, and these have other tokens or heads";
-        return Err(refused(resolved, why.to_owned(), "bring both models to one vocabulary and one head first"));
+        return Err(refused(
+            resolved,
+            why.to_owned(),
+            "bring both models to one vocabulary and one head first",
+        ));
     }
     Ok(Some([importance(of_pre)?, importance(of_post)?]))
 }
