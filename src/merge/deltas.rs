@@ -213,11 +213,14 @@ impl Thinned<'_> {
     /// One update, thinned out.
     fn update(&self, nth: usize, given: &Given<'_>) -> Vec<f32> {
         let mut update = vec![0.0; given.len()];
-        given.update(nth, &mut update);
         let Share { density, epsilon, .. } = self.of.each[nth];
-        if let Some(kept) = &self.kept[nth] {
-            let keys = update.clone();
-            kept.apply(given.start / self.piece_len, &keys, &mut update);
+        match &self.kept[nth] {
+            None => given.update(nth, &mut update),
+            Some(kept) => {
+                let mut whole = vec![0.0; given.len()];
+                given.update(nth, &mut whole);
+                kept.apply(given.start / self.piece_len, &whole, &mut update);
+            }
         }
         let inverse = self.of.rescale == Rescale::Inverse;
         // One stream of draws for each model.

@@ -7,7 +7,7 @@ use crate::simd::vectorised;
 use crate::snapshot::Numbers;
 
 /// Numbers of a piece: few enough for the processor's nearest memory. A longer row is one piece.
-const PIECE: usize = 1 << 14;
+const PIECE: usize = 1 << 13;
 /// Numbers of a block, which one thread works on at a time; a sum is made block by block.
 const BLOCK: usize = 1 << 18;
 /// Numbers of sums that are kept until they are added up, in the order of their blocks.
