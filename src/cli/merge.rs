@@ -48,7 +48,7 @@ pub struct MergeArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
     /// Write the adapter with its update scaled, without reading the base's weights: for linear,
-    /// extrapolate and task_arithmetic
+    /// extrapolate and `task_arithmetic`
     #[arg(long, requires = "pre", conflicts_with_all = ["unmatched", "pre_fisher", "post_fisher"])]
     adapter_only: bool,
     /// What becomes of weights that one of the models has alone
@@ -127,7 +127,8 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let stop = super::stop_on_signals();
     let request = request(args)?;
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        return list(&outline(&request)?, args.out.as_deref());
+        list(&outline(&request)?, args.out.as_deref());
+        return Ok(());
     };
     let last = Mutex::new(Instant::now());
     let tell = |done: usize, total: usize| {
@@ -154,7 +155,7 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
 }
 
 /// Lists what would be written, and whether there is room for it.
-fn list(outline: &Outline, out: Option<&Path>) -> Result<(), Failure> {
+fn list(outline: &Outline, out: Option<&Path>) {
     outline.said.iter().for_each(|sentence| progress::say(sentence));
     for (name, shape, dtype) in &outline.weights {
         print(&format!("{name} {shape:?} {dtype}"));
@@ -165,7 +166,6 @@ fn list(outline: &Outline, out: Option<&Path>) -> Result<(), Failure> {
     let free = free.map_or_else(String::new, |free| format!(", {:.3} GB are free", gigabytes(free)));
     let bytes = gigabytes(outline.bytes);
     print(&format!("{}: {n} weights in {n_shards} files, {bytes:.3} GB on disk{free}", outline.title));
-    Ok(())
 }
 
 fn dtype(name: &str) -> Result<Dtype, &'static str> {

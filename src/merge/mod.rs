@@ -40,7 +40,7 @@ pub use pair::{Pair, Unmatched};
 pub use report::{MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
-pub use vocabulary::{Bare, Choice, EMBEDDING, HEAD, Respelt, Source, Tokens, Told, Untied, Vocabulary};
+pub use vocabulary::{Bare, Choice, EMBEDDING, HEAD, Source, Tokens, Told, Untied, Vocabulary, respelt};
 pub use whole::Whole;
 
 /// A row of the catalog.

@@ -212,7 +212,7 @@ impl Kept {
             return Self { ranks, ends: None };
         }
         let ends = find(whole, key, &[ranks.start, ranks.end - 1]).try_into().ok();
-        Self { ends, ranks }
+        Self { ranks, ends }
     }
 
     /// Those of a piece's own ranked numbers that are kept, and zeros for the others.

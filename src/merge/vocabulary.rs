@@ -187,11 +187,25 @@ fn source(known: &[Tokens], choice: &Choice, own: usize, token: Option<&String>)
 }
 
 /// One model with the rows of another vocabulary.
-pub struct Respelt<'a> {
+struct Respelt<'a> {
     models: Vec<&'a dyn Weights>,
     own: usize,
     rows: &'a [Source],
     infos: BTreeMap<String, WeightInfo>,
+}
+
+/// Models with the rows of another vocabulary, if there is one.
+pub fn respelt<'a>(
+    models: &[&'a dyn Weights],
+    vocabulary: Option<&'a Vocabulary>,
+) -> Vec<Box<dyn Weights + 'a>> {
+    let one = |own: usize| -> Box<dyn Weights + 'a> {
+        match vocabulary {
+            Some(vocabulary) => Box::new(Respelt::new(models.to_vec(), own, vocabulary)),
+            None => Box::new(models[own]),
+        }
+    };
+    (0..models.len()).map(one).collect()
 }
 
 fn by_token(name: &str) -> bool {
@@ -200,7 +214,7 @@ fn by_token(name: &str) -> bool {
 
 impl<'a> Respelt<'a> {
     /// `models[own]` with the rows of `vocabulary`.
-    pub fn new(models: Vec<&'a dyn Weights>, own: usize, vocabulary: &'a Vocabulary) -> Self {
+    fn new(models: Vec<&'a dyn Weights>, own: usize, vocabulary: &'a Vocabulary) -> Self {
         let mut infos = models[own].infos().clone();
         for (name, info) in infos.iter_mut().filter(|(name, _)| by_token(name)) {
             info.shape[0] = vocabulary.n_rows();
@@ -258,7 +272,9 @@ impl Weights for Respelt<'_> {
                     tables[*model].read(row * width + column, &mut other);
                     out.iter_mut().zip(&other).for_each(|(sum, x)| *sum += x);
                 }
-                out.iter_mut().for_each(|sum| *sum /= rows.len().max(1) as f32);
+                for sum in out {
+                    *sum /= rows.len().max(1) as f32;
+                }
             }
         };
         let padding = self.rows.contains(&Source::Padding).then(|| {

@@ -51,7 +51,7 @@ impl Merge {
             .map(drop)
             .map_err(|error| bad("merge.methods", &error, "`METHOD:λ`, such as `slerp:0.5`"))?;
         match self.fisher_samples {
-            0 => Err(bad("merge.fisher_samples", &0, "at least 1")),
+            0 => Err(bad("merge.fisher_samples", 0, "at least 1")),
             _ => Ok(()),
         }
     }

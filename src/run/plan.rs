@@ -10,19 +10,19 @@ use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::fisher::PlannedFisher;
+use super::sides::stock;
 use super::sources;
 use crate::data::{self, Encoder, Fitted, Message, Preflight, Role, Sample};
 use crate::device::{self, Opened};
 use crate::eval::{Item, Suite};
 use crate::generate::Decoding;
-use crate::merge::{self, MergeError, Resolved};
+use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
-use crate::snapshot::{Config, Dtype, Weights};
-use crate::train::checkpoint::Checkpoints;
+use crate::snapshot::{Config, Dtype, SnapshotError, Weights};
 use crate::train::init::RandomWeights;
 use crate::train::{self, Machine};
 
@@ -140,15 +140,8 @@ impl Plan {
 
         let opened = device::open(&options.device)?;
         let machine = machine(&recipe, &options, &opened);
-        let model = ["config.json", "tokenizer.json"].map(|name| base_folder.join(name)).into_iter();
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut files: Vec<(String, PathBuf)> =
-            model.chain(weight_paths).map(|path| (format!("model/{}", name(&path)), path)).collect();
-        files.push(("data".to_owned(), data_source));
-        files.extend(
-            read.validation_source.as_ref().map(|path| ("validation".to_owned(), PathBuf::from(path))),
-        );
-        let digests = crate::snapshot::files::digests(&files)?;
+        let validation_source = read.validation_source.as_ref().map(PathBuf::from);
+        let digests = digests(&base_folder, weight_paths, data_source, validation_source)?;
         let key = key(&recipe, &digests, template.as_ref(), machine.compute);
         let folder = options
             .out
@@ -225,27 +218,19 @@ impl Plan {
     }
 }
 
-/// The steps whose checkpoints there will be for merges that compare several.
-fn stock(methods: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
-    let Some(resolved) = methods.iter().find(|resolved| resolved.method.compares()) else {
-        return Ok(Vec::new());
-    };
-    let steps = Checkpoints::at_the_end(&recipe.train, last);
-    if steps.len() < *resolved.method.tuned.start() {
-        return Err(MergeError::BadParameters {
-            spec: resolved.name(),
-            why: format!(
-                "it compares tuned models, and this run will have {} checkpoints",
-                steps.len().max(1)
-            ),
-            help:
-                "set `train.checkpoint_every` to a number of steps and `train.keep_checkpoints` to how many \
-                   are compared"
-                    .to_owned(),
-        }
-        .into());
-    }
-    Ok(steps)
+/// The SHA-256 of everything that training reads.
+fn digests(
+    base_folder: &Path,
+    weights: Vec<PathBuf>,
+    data: PathBuf,
+    validation: Option<PathBuf>,
+) -> Result<BTreeMap<String, String>, SnapshotError> {
+    let model = ["config.json", "tokenizer.json"].map(|name| base_folder.join(name)).into_iter();
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let model = model.chain(weights).map(|path| (format!("model/{}", name(&path)), path));
+    let data = [("data".to_owned(), data)].into_iter();
+    let validation = validation.map(|path| ("validation".to_owned(), path));
+    crate::snapshot::files::digests(&model.chain(data).chain(validation).collect::<Vec<_>>())
 }
 
 /// Model and data; if either is a hub id, one error names the `--set` of both.

@@ -11,9 +11,9 @@ use super::folder::Folder;
 use super::plan::Plan;
 use super::{Failure, Stopped};
 use crate::event::Listener;
-use crate::merge::{MergeError, MergeReport, Pair, Rounded, Unmatched, resolve};
+use crate::merge::{MergeError, MergeReport, Pair, Resolved, Rounded, Unmatched, resolve};
 use crate::model::Decoder;
-use crate::recipe::Kind;
+use crate::recipe::{Kind, Recipe};
 use crate::snapshot::Weights;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::train::{checkpoint::Checkpoints, trained_adapter};
@@ -131,4 +131,27 @@ fn checkpoint<'a>(plan: &'a Plan, folder: &Folder, step: usize) -> Result<Box<dy
         Kind::Lora => folded(plan, trained_adapter(&task(plan), &folder.train(), step)?),
         Kind::Full => full(folder, step),
     }
+}
+
+/// The steps whose checkpoints there will be for merges that compare several.
+pub fn stock(methods: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
+    let Some(resolved) = methods.iter().find(|resolved| resolved.method.compares()) else {
+        return Ok(Vec::new());
+    };
+    let steps = Checkpoints::at_the_end(&recipe.train, last);
+    if steps.len() < *resolved.method.tuned.start() {
+        return Err(MergeError::BadParameters {
+            spec: resolved.name(),
+            why: format!(
+                "it compares tuned models, and this run will have {} checkpoints",
+                steps.len().max(1)
+            ),
+            help:
+                "set `train.checkpoint_every` to a number of steps and `train.keep_checkpoints` to how many \
+                   are compared"
+                    .to_owned(),
+        }
+        .into());
+    }
+    Ok(steps)
 }

@@ -37,8 +37,11 @@ pub enum Numbers<'a> {
     /// They lie in a file or in memory.
     Stored(Weight<'a>),
     /// They are computed: as many as the slice takes, from the given place on.
-    Made(Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>),
+    Made(Make<'a>),
 }
+
+/// Computes numbers from a place on.
+type Make<'a> = Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>;
 
 impl<'a> Numbers<'a> {
     /// Numbers of a matrix of this width that are computed within its rows: `make` is told the row,

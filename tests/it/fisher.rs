@@ -68,7 +68,7 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
             let at = |step: f32| loss(&Moved(&weights, name, at, step), i);
             (at(STEP) - at(-STEP)) / (2.0 * f64::from(STEP))
         };
-        let expected = (slope(0).powi(2) + slope(1).powi(2)) / 2.0;
+        let expected = f64::midpoint(slope(0).powi(2), slope(1).powi(2));
         let found = f64::from(found.weight(name).unwrap().to_f32()[at]);
         assert!((found - expected).abs() <= 0.02 * expected.max(1e-6), "{name}: {found} {expected}");
     }

@@ -89,7 +89,9 @@ impl Selected {
             let mut keep = kept.among(given.start / self.piece_len);
             for (i, variance) in variances.iter().enumerate() {
                 if !keep(*variance) {
-                    updates.iter_mut().for_each(|update| update[i] = 0.0);
+                    for update in &mut updates {
+                        update[i] = 0.0;
+                    }
                 }
             }
         }

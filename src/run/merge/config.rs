@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::tokenizer::{self, Named};
 use super::{Asked, Layout, files_of_model, headed};
 use crate::merge::mergekit::{Config as Yaml, Model};
-use crate::merge::{HEAD, MergeError, Merged, Respelt, Untied};
+use crate::merge::{HEAD, MergeError, Merged, Untied, respelt};
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
@@ -32,12 +32,11 @@ pub(super) fn with_config<T>(
 ) -> Result<T, Failure> {
     let yaml = Yaml::parse(text, name)?;
     let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.to_owned(), why });
-    let dtype = match yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()) {
-        Some(dtype) => {
-            Some(Dtype::from_name(dtype).ok_or_else(|| wrong(format!("`{dtype}` is no format we write")))?)
-        }
-        None => None,
-    };
+    let dtype =
+        yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()).map(|name| {
+            Dtype::from_name(name).ok_or_else(|| wrong(format!("`{name}` is no format we write")))
+        });
+    let dtype = dtype.transpose()?;
     let names = yaml.models();
     let opened: Vec<Opened> = names.iter().map(|name| open(root, name)).collect::<Result<_, _>>()?;
     let used = opened.iter().map(|model| headed(model.weights.as_ref(), &model.config));
@@ -56,14 +55,7 @@ pub(super) fn with_config<T>(
     let folders: Vec<PathBuf> = opened.iter().map(|model| model.folder.clone()).collect();
     let named = Named { names: &names, folders: &folders, root, yaml: name };
     let spelling = tokenizer::spelling(&yaml, named)?;
-    let spelt: Vec<Box<dyn Weights + '_>> = match &spelling {
-        None => headed.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(*model) }).collect(),
-        Some(s) => (0..headed.len())
-            .map(|own| -> Box<dyn Weights + '_> {
-                Box::new(Respelt::new(headed.clone(), own, &s.vocabulary))
-            })
-            .collect(),
-    };
+    let spelt = respelt(&headed, spelling.as_ref().map(|spelling| &spelling.vocabulary));
     let models: Vec<Model<'_>> = names
         .iter()
         .zip(&opened)

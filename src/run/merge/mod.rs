@@ -161,7 +161,9 @@ impl Asked<'_> {
             Layout::Model => writer::shards(&self.merged, None, most),
             Layout::Adapter => {
                 let mut shards = writer::shards(&self.merged, None, u64::MAX);
-                shards.iter_mut().for_each(|shard| adapter::WEIGHTS.clone_into(&mut shard.file));
+                for shard in &mut shards {
+                    adapter::WEIGHTS.clone_into(&mut shard.file);
+                }
                 shards
             }
         }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::post::{Post, importance, of_run};
 use super::{Asked, Layout, PairRequest, files_of_model, headed};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Respelt, Tokens, Unmatched, Untied,
-    Vocabulary, resolve, scaled_adapter,
+    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary,
+    resolve, respelt, scaled_adapter,
 };
 use crate::recipe::Spec;
 use crate::run::Failure;
@@ -39,12 +39,7 @@ pub(super) fn with_pair<T>(
     // The tuned model's tokenizer and configuration, for it may have learned new tokens.
     let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
     let vocabulary = vocabulary(pre, &posts, &models, &mut said)?;
-    let spelt: Vec<Box<dyn Weights + '_>> = match &vocabulary {
-        None => models.iter().map(|model| -> Box<dyn Weights + '_> { Box::new(*model) }).collect(),
-        Some(v) => (0..models.len())
-            .map(|own| -> Box<dyn Weights + '_> { Box::new(Respelt::new(models.clone(), own, v)) })
-            .collect(),
-    };
+    let spelt = respelt(&models, vocabulary.as_ref());
     let fishers = fishers(asked, &resolved, !said.is_empty())?;
     let pair = Pair {
         base: spelt[0].as_ref(),
@@ -157,7 +152,7 @@ fn vocabulary(
     let text = |folder: &Path| std::fs::read(folder.join(FILE)).ok();
     let base = text(pre);
     let differs = |folder: &&Path| *folder != pre && text(folder).is_some_and(|own| Some(own) != base);
-    if same_size && !folders.iter().any(|folder| differs(folder)) {
+    if same_size && !folders.iter().any(differs) {
         return Ok(None);
     }
     if same_size && base.is_none() {
