@@ -15,9 +15,11 @@ use super::{Dtype, SnapshotError, Weights, files};
 /// Shards are at most this large, as Hugging Face writes them.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
+const GENERATION: &str = "generation_config.json";
+
 /// Files that travel from the base to every model made of it.
 const SIDE_FILES: &[&str] = &[
-    "generation_config.json",
+    GENERATION,
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -262,11 +264,25 @@ pub fn set_dtype(config: &mut Map<String, Value>, dtype: Option<Dtype>) {
 ///
 /// A file cannot be read or written.
 pub fn copy_side_files(base: &Path, folder: &Path) -> Result<(), SnapshotError> {
-    for name in SIDE_FILES {
-        let (from, to) = (base.join(name), folder.join(name));
-        if from.is_file() {
-            fs::copy(&from, &to).map_err(|source| SnapshotError::Unwritable { path: to, source })?;
-        }
+    SIDE_FILES.iter().try_for_each(|name| copy_if_there(name, base, folder))
+}
+
+/// Copies the base's generation settings where a folder has none: adapters are saved without.
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn copy_generation_settings(base: &Path, folder: &Path) -> Result<(), SnapshotError> {
+    match folder.join(GENERATION).is_file() {
+        true => Ok(()),
+        false => copy_if_there(GENERATION, base, folder),
+    }
+}
+
+fn copy_if_there(name: &str, from: &Path, to: &Path) -> Result<(), SnapshotError> {
+    let (from, to) = (from.join(name), to.join(name));
+    if from.is_file() {
+        fs::copy(&from, &to).map_err(|source| SnapshotError::Unwritable { path: to, source })?;
     }
     Ok(())
 }

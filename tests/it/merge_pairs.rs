@@ -138,6 +138,19 @@ fn checkpoints_and_run_folders_are_tuned_models() {
 }
 
 #[test]
+fn an_adapter_brings_its_chat_template_and_the_base_the_rest() {
+    let fixture = Fixture::new();
+    fixture.study("run", &[]);
+    let adapter = fixture.file("run/train/adapter");
+    std::fs::remove_file(adapter.join("generation_config.json")).unwrap();
+    std::fs::write(adapter.join("chat_template.jinja"), "{{ messages[0].content }} as tuned").unwrap();
+    merge(&fixture, "--post run/train/adapter --merge slerp:0.5 --out out");
+    let read = |name: &str| std::fs::read_to_string(fixture.file(name)).unwrap();
+    assert_eq!(read("out/chat_template.jinja"), "{{ messages[0].content }} as tuned");
+    assert_eq!(read("out/generation_config.json"), read("model/generation_config.json"));
+}
+
+#[test]
 fn without_checkpoints_by_steps_model_stock_is_refused_before_the_training() {
     let fixture = Fixture::new();
     let output =

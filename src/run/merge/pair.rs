@@ -35,12 +35,13 @@ pub(super) fn with_pair<T>(
     let mut said = Vec::new();
 
     let (same_heads, untied) = heads(&models, &mut said)?;
+    let other_heads = !said.is_empty();
     let models: Vec<&dyn Weights> = same_heads.iter().map(AsRef::as_ref).collect();
     // The tuned model's tokenizer and configuration, for it may have learned new tokens.
     let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
     let vocabulary = vocabulary(pre, &posts, &models, &mut said)?;
     let spelt = respelt(&models, vocabulary.as_ref());
-    let fishers = fishers(asked, &resolved, !said.is_empty())?;
+    let fishers = fishers(asked, &resolved, vocabulary.is_some() || other_heads)?;
     let pair = Pair {
         base: spelt[0].as_ref(),
         tuned: spelt[1..].iter().map(AsRef::as_ref).collect(),
@@ -58,7 +59,10 @@ pub(super) fn with_pair<T>(
             config.insert("vocab_size".to_owned(), json!(rows));
         }
     };
-    let finish = |folder: &Path| writer::copy_side_files(spelling, folder);
+    let finish = |folder: &Path| {
+        writer::copy_side_files(spelling, folder)?;
+        writer::copy_generation_settings(pre, folder)
+    };
     let mut files = files_of_model(pre, &base.weights);
     files.extend(posts.iter().flat_map(|post| post.files.iter().cloned()));
     files.extend(fishers.iter().flatten().map(|(_, file)| file.clone()));
