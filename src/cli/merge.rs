@@ -228,7 +228,8 @@ fn say(report: &MergeReport, n_weights: usize) {
     }
     if report.touched > 0 && report.survived < MOSTLY_LOST {
         progress::say(&format!(
-            "warning: rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean",
+            "warning: rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean, \
+             and an adapter scaled by `--adapter-only` is not rounded to the model's format",
             100.0 * report.survived
         ));
     }

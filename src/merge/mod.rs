@@ -20,6 +20,7 @@ use crate::snapshot::SnapshotError;
 
 mod deltas;
 mod given;
+mod heads;
 mod merged;
 pub mod mergekit;
 mod methods;
@@ -34,13 +35,14 @@ mod vocabulary;
 mod whole;
 
 pub use given::{Given, Settings};
+pub use heads::{Bare, HEAD, Untied};
 pub use merged::{Merged, Part, Rounded, Rounding, Track};
 pub use methods::METHODS;
 pub use pair::{Pair, Unmatched};
 pub use report::{MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
-pub use vocabulary::{Bare, Choice, EMBEDDING, HEAD, Source, Tokens, Told, Untied, Vocabulary, respelt};
+pub use vocabulary::{Choice, EMBEDDING, Source, Tokens, Told, Vocabulary, respelt};
 pub use whole::Whole;
 
 /// A row of the catalog.

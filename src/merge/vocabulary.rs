@@ -1,14 +1,12 @@
-//! Models with different vocabularies or heads brought to one form: row by row, by the text of each
-//! token.
+//! Models with different vocabularies brought to one, row by row and by the text of each token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::HEAD;
 use crate::snapshot::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
 
 /// The weight with a row for each token.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The weight with a row for each token that may come next; absent where it is the embedding.
-pub const HEAD: &str = "lm_head.weight";
 
 /// A tokenizer's tokens.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,9 +34,7 @@ pub struct Vocabulary {
     tokens: Vec<Option<String>>,
     /// For each model, where each row of the result comes from.
     sources: Vec<Vec<Source>>,
-    /// The model whose tokenizer files the result takes.
-    pub files_of: usize,
-    /// Where the tokens begin that those files lack.
+    /// Where the tokens begin that the tokenizer files of the result lack.
     n_known: usize,
 }
 
@@ -122,7 +118,7 @@ impl Vocabulary {
         };
         let sources = (0..n_models).map(of).collect::<Result<_, _>>()?;
         tokens.resize(n_rows, None);
-        Ok(Self { tokens, sources, files_of: choice.files_of, n_known })
+        Ok(Self { tokens, sources, n_known })
     }
 
     /// The vocabulary of the second model, which was tuned from the first and learned new tokens; its
@@ -151,7 +147,7 @@ impl Vocabulary {
         });
         let sources = sources.collect();
         let n_known = tokens.len();
-        Self { tokens, sources, files_of: TUNED, n_known }
+        Self { tokens, sources, n_known }
     }
 
     /// Rows of the result.
@@ -291,75 +287,6 @@ impl Weights for Respelt<'_> {
             (Source::Padding, Some(mean)) => out.copy_from_slice(&mean[column..column + out.len()]),
             (source, _) => read(source, column, out),
         }))
-    }
-}
-
-/// A model that shares its head with the embedding as one that has a head of its own.
-pub struct Untied<'a> {
-    inner: &'a dyn Weights,
-    infos: BTreeMap<String, WeightInfo>,
-}
-
-impl<'a> Untied<'a> {
-    pub fn new(inner: &'a dyn Weights) -> Self {
-        let mut infos = inner.infos().clone();
-        if let Some(info) = infos.get(EMBEDDING).cloned() {
-            infos.insert(HEAD.to_owned(), info);
-        }
-        Self { inner, infos }
-    }
-}
-
-impl Weights for Untied<'_> {
-    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
-        &self.infos
-    }
-
-    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        self.inner.weight(if name == HEAD { EMBEDDING } else { name })
-    }
-
-    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
-        self.inner.numbers(if name == HEAD { EMBEDDING } else { name })
-    }
-}
-
-/// A model without the head it has.
-pub struct Bare<'a> {
-    inner: &'a dyn Weights,
-    infos: BTreeMap<String, WeightInfo>,
-}
-
-impl<'a> Bare<'a> {
-    pub fn new(inner: &'a dyn Weights) -> Self {
-        let mut infos = inner.infos().clone();
-        infos.remove(HEAD);
-        Self { inner, infos }
-    }
-
-    /// Whether a model's head is its embedding, bit for bit.
-    ///
-    /// # Errors
-    ///
-    /// A weight cannot be computed.
-    pub fn same(model: &dyn Weights) -> Result<bool, SnapshotError> {
-        let (embedding, head) = (model.numbers(EMBEDDING)?, model.numbers(HEAD)?);
-        let (of_embedding, of_head) = (&model.infos()[EMBEDDING], &model.infos()[HEAD]);
-        Ok(of_embedding.shape == of_head.shape && embedding.equal(&head, of_head.n_elements()))
-    }
-}
-
-impl Weights for Bare<'_> {
-    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
-        &self.infos
-    }
-
-    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        self.inner.weight(name)
-    }
-
-    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
-        self.inner.numbers(name)
     }
 }
 

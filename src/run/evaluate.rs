@@ -74,16 +74,10 @@ pub struct Evaluated {
 pub fn evaluate(
     plan: &Plan,
     folder: &Folder,
+    sides: &Sides<'_>,
     stop: &AtomicBool,
     sink: &mut Sink<'_>,
 ) -> Result<Evaluated, Failure> {
-    let mut logged = Ok(());
-    let sides = Sides::open(plan, folder, stop, &mut |event| {
-        if let Err(error) = sink.event(event) {
-            logged = Err(error);
-        }
-    })?;
-    logged?;
     let mut decoder = None;
     let mut evaluated = Evaluated::default();
     let mut all_scores: Vec<(String, Vec<Scores>)> = Vec::new();
@@ -92,7 +86,7 @@ pub fn evaluate(
     for candidate in &candidates {
         let mut asking = Asking::open(plan, folder, candidate)?;
         if asking.n_missing() > 0 || asking.needs_figures() {
-            decoder = Some(asking.answer(&sides, decoder.take(), &asked, stop, sink)?);
+            decoder = Some(asking.answer(sides, decoder.take(), &asked, stop, sink)?);
         } else {
             sink.event(Event::Reused { name: format!("evaluate {}", candidate.name()) })?;
         }

@@ -13,7 +13,7 @@ use crate::event::{Event, StepEvent};
 /// Why a run folder cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum FolderError {
-    #[error("cannot write in run folder `{}`", folder.display())]
+    #[error("cannot write in `{}`", folder.display())]
     #[diagnostic(
         code(run::unwritable),
         help("check its rights and the space on its disk, or name another with `--out`")
@@ -47,28 +47,7 @@ impl Folder {
     pub fn hold(path: &Path, key: &str) -> Result<Self, FolderError> {
         let unwritable = |source| FolderError::Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(unwritable)?;
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join(".lock"))
-            .map_err(unwritable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                lock.read_to_string(&mut pid).map_err(unwritable)?;
-                return Err(FolderError::Busy { folder: path.to_owned(), pid: pid.trim().to_owned() });
-            }
-            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
-        }
-        let write_pid = |lock: &mut File| {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            write!(lock, "{}", std::process::id())
-        };
-        write_pid(&mut lock).map_err(unwritable)?;
+        let lock = lock(path, path)?;
         let folder = Self { path: path.to_owned(), _lock: lock };
         folder.claim(key)?;
         folder.sweep();
@@ -127,6 +106,35 @@ impl Folder {
 /// A candidate's name as a file name every system takes.
 fn file_name(name: &str) -> String {
     name.replace([':', ',', '/', '\\'], "_")
+}
+
+/// The file in a folder that the process working there holds; it has its pid.
+pub const LOCK: &str = ".lock";
+
+/// Holds `folder`, which errors call `place`, until the file that comes back is closed.
+///
+/// # Errors
+///
+/// Another process holds it, or the disk refuses.
+pub fn lock(folder: &Path, place: &Path) -> Result<File, FolderError> {
+    let unwritable = |source| FolderError::Unwritable { folder: place.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(folder.join(LOCK));
+    let mut file = file.map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(unwritable)?;
+            return Err(FolderError::Busy { folder: place.to_owned(), pid: pid.trim().to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(unwritable)?;
+    Ok(file)
 }
 
 /// `events.jsonl` and `metrics.csv`, one line a happening.

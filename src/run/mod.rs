@@ -72,9 +72,16 @@ pub fn run<'a>(
     }
     write_inputs(plan, &folder)?;
     let validation_loss = train_stage(plan, &folder, stop, &mut sink)?;
-    let evaluated = evaluate(plan, &folder, stop, &mut sink)?;
+    let mut logged = Ok(());
+    let sides = Sides::open(plan, &folder, stop, &mut |event| {
+        if let Err(error) = sink.event(event) {
+            logged = Err(error);
+        }
+    })?;
+    logged?;
+    let evaluated = evaluate(plan, &folder, &sides, stop, &mut sink)?;
     if plan.options.keep_merged {
-        keep_merged(plan, &folder, stop, &mut sink)?;
+        keep_merged(plan, &folder, &sides, &mut sink)?;
     }
     let report = Report {
         schema: 1,
@@ -167,8 +174,7 @@ fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
     }
 }
 
-fn keep_merged(plan: &Plan, folder: &Folder, stop: &AtomicBool, sink: &mut Sink<'_>) -> Result<(), Failure> {
-    let sides = Sides::open(plan, folder, stop, &mut |_| ())?;
+fn keep_merged(plan: &Plan, folder: &Folder, sides: &Sides<'_>, sink: &mut Sink<'_>) -> Result<(), Failure> {
     for candidate in Candidate::all(plan).iter().skip(2) {
         let target = folder.merged(&candidate.name());
         if target.is_dir() {

@@ -21,6 +21,7 @@ use crate::train::{checkpoint::Checkpoints, trained_adapter};
 /// The weights of a finished training, none of them rounded, all read where they lie.
 pub struct Sides<'a> {
     plan: &'a Plan,
+    /// Before any rounding, as all here.
     tuned: Box<dyn Weights + 'a>,
     /// The checkpoints that are compared by merges of several tuned models.
     stock: Vec<Box<dyn Weights + 'a>>,
@@ -62,11 +63,6 @@ impl<'a> Sides<'a> {
         Ok(Self { plan, tuned, stock, importance, touched })
     }
 
-    /// The tuned model's weights before any rounding.
-    pub fn tuned(&self) -> &dyn Weights {
-        self.tuned.as_ref()
-    }
-
     /// Hands a candidate's weights, rounded as they would be written, to `use_them`; for a merge the
     /// figures of what it did come back.
     pub fn with<T>(
@@ -74,14 +70,14 @@ impl<'a> Sides<'a> {
         candidate: &Candidate,
         use_them: impl FnOnce(&dyn Weights) -> Result<T, Failure>,
     ) -> Result<(T, Option<MergeReport>), Failure> {
-        let (base, dtype) = (self.plan.base.as_ref(), self.plan.dtype);
+        let (base, tuned, dtype) = (self.plan.base.as_ref(), self.tuned.as_ref(), self.plan.dtype);
         match candidate {
             Candidate::Base => Ok((use_them(&Rounded::new(base, dtype))?, None)),
-            Candidate::Tuned => Ok((use_them(&Rounded::new(self.tuned(), dtype))?, None)),
+            Candidate::Tuned => Ok((use_them(&Rounded::new(tuned, dtype))?, None)),
             Candidate::Merge(spec) => {
                 let resolved = resolve(spec)?;
                 // What a base has besides its model, such as tables that follow from its configuration, stays.
-                let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, self.tuned()) };
+                let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, tuned) };
                 if resolved.method.compares() {
                     pair.tuned = self.stock.iter().map(AsRef::as_ref).collect();
                 }

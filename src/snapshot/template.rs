@@ -158,7 +158,12 @@ impl ChatTemplate {
         Self::with_tokenizer(&name, source, tokenizer, date)
     }
 
-    fn with_tokenizer(
+    /// Compiles a template that knows the tokenizer's special tokens; otherwise as [`Self::new`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_tokenizer(
         name: &str,
         source: String,
         tokenizer: &Tokenizer,

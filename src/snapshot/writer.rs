@@ -57,25 +57,14 @@ pub fn folder_at_once<E: From<SnapshotError>>(
 /// The disk refuses.
 pub fn settle(filled: &Path, target: &Path) -> Result<(), SnapshotError> {
     let unwritable = |source| SnapshotError::Unwritable { path: target.to_owned(), source };
-    synchronise(filled)?;
-    // An empty folder of that name may be there; a rename replaces it.
-    readable(filled).and_then(|()| fs::rename(filled, target)).map_err(unwritable)?;
-    File::open(parent(target)).and_then(|folder| folder.sync_all()).map_err(unwritable)
-}
-
-/// Waits until every file of a folder is on the disk.
-///
-/// # Errors
-///
-/// The disk refuses.
-pub fn synchronise(folder: &Path) -> Result<(), SnapshotError> {
-    let unwritable = |source| SnapshotError::Unwritable { path: folder.to_owned(), source };
-    for entry in fs::read_dir(folder).map_err(unwritable)?.flatten() {
+    for entry in fs::read_dir(filled).map_err(unwritable)?.flatten() {
         if let Ok(file) = File::open(entry.path()) {
             file.sync_all().map_err(unwritable)?;
         }
     }
-    Ok(())
+    // An empty folder of that name may be there; a rename replaces it.
+    readable(filled).and_then(|()| fs::rename(filled, target)).map_err(unwritable)?;
+    File::open(parent(target)).and_then(|folder| folder.sync_all()).map_err(unwritable)
 }
 
 /// The folder that `path` lies in.

@@ -221,6 +221,23 @@ fn a_head_on_one_side_is_kept_only_if_it_differs() {
 }
 
 #[test]
+fn a_head_that_the_configuration_does_not_use_plays_no_part() {
+    let fixture = Fixture::new();
+    fixture.study("run", &[]);
+    let mut base = Edited::of(&open(&fixture, "model"));
+    base.set(HEAD, &[768, 32], &vec![2.0; 768 * 32]);
+    base.write(&fixture, "stale");
+    merge(&fixture, "--post run --merge linear:0.5 --out expected");
+    let pair =
+        ["merge", "--pre", "stale", "--post", "run/train/adapter", "--merge", "linear:0.5", "--out", "out"];
+    let output = fixture.run(&pair);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = |folder: &str| std::fs::read(fixture.file(folder).join("model.safetensors")).unwrap();
+    assert!(bytes("out") == bytes("expected"), "the head that is not used changed the result");
+    assert_eq!(config(&fixture, "out")["tie_word_embeddings"], true);
+}
+
+#[test]
 fn weights_of_one_model_alone_follow_the_policy_and_are_named() {
     const ALONE: &str = "model.layers.0.self_attn.rotary_emb.inv_freq";
     let fixture = Fixture::new();

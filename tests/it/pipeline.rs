@@ -87,6 +87,26 @@ fn a_kept_merge_holds_the_merge_of_its_inputs_and_nothing_else() {
 }
 
 #[test]
+fn a_candidate_loaded_over_another_is_the_one_loaded_alone() {
+    let fixture = Fixture::new();
+    let likely = ["--set", "eval.log_likelihood=true", "--merge"];
+    // One after the other in one call, and each merge in a call of its own.
+    fixture.study("together", &[&likely[..], &["linear:0.5", "--merge", "ties:0.7,density=0.3"]].concat());
+    fixture.study("apart", &[&likely[..], &["linear:0.5"]].concat());
+    fixture.study("apart", &[&likely[..], &["ties:0.7,density=0.3"]].concat());
+    let metrics = |out: &str, name: &str| {
+        let report = json(fixture.file(out).join("report.json"));
+        let candidates = report["candidates"].as_array().unwrap();
+        candidates.iter().find(|candidate| candidate["name"] == name).unwrap()["metrics"].clone()
+    };
+    let merged = metrics("together", "ties:0.7,density=0.3");
+    assert_eq!(merged, metrics("apart", "ties:0.7,density=0.3"));
+    for other in ["base", "tuned", "linear:0.5"] {
+        assert_ne!(merged, metrics("together", other), "{other}");
+    }
+}
+
+#[test]
 fn chat_asks_every_candidate_of_a_finished_run() {
     use std::io::Write;
     let fixture = Fixture::new();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::post::{Post, importance, of_run};
 use super::{Asked, Layout, PairRequest, files_of_model, headed};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary,
+    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary, find,
     resolve, respelt, scaled_adapter,
 };
 use crate::recipe::Spec;
@@ -27,11 +27,10 @@ pub(super) fn with_pair<T>(
     let base = Snapshot::open(pre)?;
     let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
     let dtype = asked.dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
-    let mut models: Vec<Box<dyn Weights + '_>> = vec![headed(&base.weights, &base.config)?];
-    for post in &posts {
-        models.push(post.on(&base.weights)?);
-    }
-    let models: Vec<&dyn Weights> = models.iter().map(AsRef::as_ref).collect();
+    let used = headed(&base.weights, &base.config)?;
+    let tuned: Vec<Box<dyn Weights + '_>> =
+        posts.iter().map(|post| post.on(used.as_ref())).collect::<Result<_, _>>()?;
+    let models: Vec<&dyn Weights> = [&used].into_iter().chain(&tuned).map(AsRef::as_ref).collect();
     let mut said = Vec::new();
 
     let (same_heads, untied) = heads(&models, &mut said)?;
@@ -81,7 +80,7 @@ pub(super) fn with_pair<T>(
 
 /// A spec settled; what chance decides in it is drawn by `seed` unless it names its own.
 fn seeded(mut spec: Spec, seed: u64) -> Result<Resolved, MergeError> {
-    if resolve(&spec)?.method.random && !spec.parameters.contains_key("seed") && seed != 0 {
+    if find(&spec.method)?.random && !spec.parameters.contains_key("seed") && seed != 0 {
         spec.parameters.insert("seed".to_owned(), toml::Value::Integer(seed.cast_signed()));
     }
     resolve(&spec)

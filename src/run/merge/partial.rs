@@ -2,18 +2,17 @@
 //! kill: every shard that is finished stays.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::merge::WeightReport;
-use crate::run::folder::FolderError;
+use crate::run::folder::{self, LOCK};
 use crate::run::{Failure, digests};
 use crate::snapshot::{SnapshotError, files, writer};
 
-const LOCK: &str = ".lock";
 const KEY: &str = ".key";
 /// What is noted of a finished shard lies beside it under its name and this.
 const NOTE: &str = ".done.json";
@@ -50,18 +49,7 @@ impl Partial {
         let path = writer::parent(out).join(format!(".{name}.partial"));
         let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
         fs::create_dir_all(&path).map_err(unwritable)?;
-        let mut options = OpenOptions::new();
-        let lock = options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
-        let lock = lock.map_err(unwritable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(path.join(LOCK)).unwrap_or_default();
-                return Err(FolderError::Busy { folder: out.to_owned(), pid }.into());
-            }
-            Err(TryLockError::Error(source)) => return Err(unwritable(source).into()),
-        }
-        fs::write(path.join(LOCK), std::process::id().to_string()).map_err(unwritable)?;
+        let lock = folder::lock(&path, out)?;
         let partial = Self { path, _lock: lock };
         if fs::read_to_string(partial.path.join(KEY)).ok().as_deref() != Some(key) {
             partial.sweep(|name| name != LOCK)?;
@@ -108,10 +96,7 @@ impl Partial {
     /// Puts the folder, now whole, in its place.
     pub fn settle(self, out: &Path) -> Result<(), SnapshotError> {
         writer::must_be_free(out)?;
-        writer::synchronise(&self.path)?;
-        // The key goes last: without it the next merge would begin anew.
-        self.sweep(|name| name.ends_with(NOTE))?;
-        self.sweep(|name| name == LOCK || name == KEY)?;
+        self.sweep(|name| name == LOCK || name == KEY || name.ends_with(NOTE))?;
         writer::settle(&self.path, out)
     }
 

@@ -174,10 +174,7 @@ pub(super) fn template(yaml: &Yaml, named: Named<'_>, files_of: &Path) -> Result
     if asked != "auto" {
         let text = chat_template(asked).map_err(|why| named.wrong(why))?;
         // Compiled once, so that a slip is found here and not by whoever loads the folder.
-        let tokenizer = Tokenizer::load(files_of)?;
-        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let (bos, eos) = (some(tokenizer.bos_text()), some(tokenizer.eos_text()));
-        ChatTemplate::new("of the YAML", text.to_owned(), bos, eos, None)
+        ChatTemplate::with_tokenizer("of the YAML", text.to_owned(), &Tokenizer::load(files_of)?, None)
             .map_err(|error| named.wrong(error.to_string()))?;
         return Ok(Some(text.to_owned()));
     }
