@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::print;
 use crate::data::Sample;
 use crate::device;
-use crate::generate::{Decoding, Generator};
-use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, families};
+use crate::generate::{Decoding, Generator, likelihoods};
+use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, RopeShape, Sizes, families};
 use crate::recipe::{Kind, Method, Train};
 use crate::run::Failure;
 use crate::snapshot::{Dtype, Snapshot, Weights, writer};
@@ -52,6 +52,14 @@ enum What {
         /// Tokens of each prompt
         #[arg(long, default_value_t = 32)]
         prompt: usize,
+    },
+    /// The log-likelihood of rows, for `benches/gemma3.py`
+    Likelihood {
+        #[command(flatten)]
+        common: Common,
+        /// Rows of `{"input_ids", "labels"}`
+        #[arg(long)]
+        rows: PathBuf,
     },
     /// The logits of made-up rows, for `tests/golden/check_exports.py`
     Logits {
@@ -125,6 +133,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
             (common, Bench::new(common)?.step(kind, rows.as_deref(), *micro_tokens)?)
         }
         What::Generate { common, prompt } => (common, Bench::new(common)?.generate(*prompt)?),
+        What::Likelihood { common, rows } => (common, Bench::new(common)?.likelihood(rows)?),
         What::Logits { common, out } => (common, Bench::new(common)?.logits(out)?),
     };
     if let Some(path) = &common.json {
@@ -212,14 +221,24 @@ impl<'a> Bench<'a> {
         Ok(figures)
     }
 
+    fn likelihood(&self, rows: &Path) -> Result<Value, Failure> {
+        let (decoder, samples) = (self.decoder()?, read_rows(rows)?);
+        let started = Instant::now();
+        let found = likelihoods(&decoder, &samples, 1024);
+        let tokens = found.iter().map(|likelihood| likelihood.n_tokens).sum();
+        let mut figures = self.figures(&[started.elapsed().as_secs_f64()], tokens);
+        figures["log_likelihoods"] = json!(found.iter().map(|likelihood| likelihood.sum).collect::<Vec<_>>());
+        Ok(figures)
+    }
+
     fn logits(&self, out: &Path) -> Result<Value, Failure> {
         let (decoder, t) = (self.decoder()?, self.common.tokens);
         let samples: Vec<Sample> = (0..self.common.batch).map(|row| self.row(row, t)).collect();
         let batch = MicroBatch::new(&samples, &(0..samples.len()).collect::<Vec<_>>(), 1);
         let ids = batch.ids(&decoder.device);
-        let hidden = decoder.hidden(ids.clone(), &Positions::causal(t, &decoder.device), None);
+        let hidden = decoder.hidden(ids.clone(), &Positions::causal(t), None);
         let [b, t, m] = hidden.dims();
-        let logits = decoder.logits(hidden.reshape([b * t, m])); // [b*t, v]
+        let logits = decoder.frozen_head().logits(hidden.reshape([b * t, m])); // [b*t, v]
         let v = self.shape.vocab_size;
         let both =
             [("input_ids".to_owned(), vec![b, t], ids.float()), ("logits".to_owned(), vec![b, t, v], logits)];
@@ -233,7 +252,10 @@ impl<'a> Bench<'a> {
 
     /// A row that the twin in Python makes by the same formula.
     fn row(&self, row: usize, n_tokens: usize) -> Sample {
-        let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % (self.shape.vocab_size - 1000) + 500;
+        // Special tokens lie at either end of a vocabulary of any size.
+        let spared = if self.shape.vocab_size > 2000 { 500 } else { 0 };
+        let n = self.shape.vocab_size - 2 * spared;
+        let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % n + spared;
         let ids: Vec<u32> = (0..n_tokens).map(|pos| u32::try_from(id(pos)).expect("a token id")).collect();
         Sample { trained: vec![true; ids.len()], ids, line: row + 1 }
     }
@@ -274,25 +296,18 @@ fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
 }
 
 fn named_shape(name: &str) -> Result<DecoderShape, Failure> {
-    let shape =
-        |vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim| DecoderShape {
-            family: "llama",
-            vocab_size,
-            hidden_size,
-            intermediate_size,
-            n_layers,
-            n_heads,
-            n_kv_heads,
-            head_dim,
+    let shape = |vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim| {
+        let sizes =
+            Sizes { vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim };
+        let rope = RopeShape { theta: 1e5, scaling: RopeScaling::None, dim: head_dim };
+        DecoderShape {
             norm_epsilon: 1e-5,
-            rope_theta: 1e5,
-            rope_scaling: RopeScaling::None,
+            rope,
             max_positions: 8192,
             tied: true,
-            qkv_bias: false,
-            o_bias: false,
-            mlp_bias: false,
-        };
+            ..DecoderShape::plain("llama", sizes)
+        }
+    };
     match name {
         "toy" => Ok(shape(2048, 64, 128, 2, 4, 2, 16)),
         "smollm2-135m" => Ok(shape(49_152, 576, 1536, 30, 9, 3, 64)),

@@ -196,7 +196,7 @@ fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
         let tolerance = if on_cpu { selftest::EXACT } else { selftest::GPU };
         tests.push(selftest::golden(folder, &opened.device, tolerance)?);
     }
-    let compared = selftest::compare_with_processor(&name, &opened.device);
+    let compared = selftest::compare_with_processor(&name, &opened.device, None);
     tests.extend(compared.as_ref().ok().cloned());
     print(&list::selftests(&name, &opened.name, &tests, args.json));
     compared?;

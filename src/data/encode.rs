@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::conversation::{Conversation, Message, Role};
 use super::cut::{self, Cut, CutError};
 use super::error::DataError;
+use super::preflight::unknown_tokens;
 use crate::recipe::LossOn;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::{Piece, Tokenizer, TokenizerError};
@@ -109,6 +110,7 @@ impl<'a> Encoder<'a> {
             None => {}
             Some(template) => encoder.find_turn_end(template),
         }
+        encoder.said.extend(unknown_tokens(&encoder));
         if encoder.system.is_some() && !encoder.has_system_role() {
             let said = "the template has no system role: system texts go in front of the first user message";
             encoder.said.push(said.to_owned());

@@ -23,10 +23,10 @@ pub fn likelihoods(decoder: &Decoder, samples: &[Sample], micro_tokens: usize) -
             continue;
         }
         let device = &decoder.device;
-        let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width, device), None);
+        let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
         let [b, t, m] = hidden.dims();
         let rows = hidden.reshape([b * t, m]).select(0, batch.row_indices(device));
-        let loss = cross_entropy(&rows, &decoder.head().frozen(), &batch.targets, 1.0, Gradients::None);
+        let loss = cross_entropy(&rows, &decoder.frozen_head(), &batch.targets, 1.0, Gradients::None);
         for (row, loss) in batch.rows.iter().zip(&loss.losses) {
             let likelihood = &mut likelihoods[batch.samples[*row as usize / batch.width]];
             likelihood.sum -= f64::from(*loss);

@@ -68,6 +68,15 @@ struct Row {
     padding: usize,
 }
 
+impl Row {
+    /// Padding, prompt and new tokens, `width` in all; what an ended row lacks is padding too.
+    fn all<'a>(&'a self, prompts: &'a [Vec<u32>], width: usize) -> impl Iterator<Item = u32> + 'a {
+        let padding = std::iter::repeat_n(0, self.padding);
+        let tokens = prompts[self.prompt].iter().chain(&self.new_ids).copied();
+        padding.chain(tokens).chain(std::iter::repeat(0)).take(width)
+    }
+}
+
 impl Generator<'_> {
     /// Completes every prompt; `done` gets each batch's completions as soon as they are there.
     ///
@@ -93,17 +102,17 @@ impl Generator<'_> {
         let Decoder { shape, device, compute, .. } = self.decoder;
         let width = batch.iter().map(|i| prompts[*i].len()).max().unwrap_or(0).max(1);
         let mut rows: Vec<Row> = batch.iter().map(|i| row(*i, &prompts[*i], width, decoding)).collect();
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        for row in &rows {
-            ids.extend(std::iter::repeat_n(0, row.padding));
-            ids.extend(&prompts[row.prompt]);
-            // An empty prompt is one padding token.
-            ids.resize(ids.len().next_multiple_of(width), 0);
-        }
+        let mut ids: Vec<u32> = rows.iter().flat_map(|row| row.all(prompts, width)).collect();
         let mut cache = Cache::new(shape, rows.len(), width + decoding.max_new_tokens, *compute, device);
         let mut completions = Vec::new();
         let mut alive: Vec<bool> = vec![true; rows.len()];
         for n_new in 0..decoding.max_new_tokens {
+            if self.turns_anew(&rows, cache.len()) {
+                // Keys turned by the old angles are of no use to the new ones.
+                let seen = cache.len() + 1;
+                ids = rows.iter().flat_map(|row| row.all(prompts, seen)).collect();
+                cache = Cache::new(shape, rows.len(), width + decoding.max_new_tokens, *compute, device);
+            }
             let t = ids.len() / rows.len();
             let next = self.next_tokens(&ids, t, &rows, &mut cache, decoding);
             for (i, id) in next.iter().enumerate() {
@@ -135,6 +144,12 @@ impl Generator<'_> {
         completions
     }
 
+    /// Whether the next token is the first that is turned by other angles than those before it.
+    fn turns_anew(&self, rows: &[Row], seen: usize) -> bool {
+        let n_short = self.decoder.shape.rope.n_short();
+        seen > 0 && n_short.is_some_and(|n| rows.iter().any(|row| row.padding + n == seen))
+    }
+
     /// Feeds `t` new tokens a row and returns the likeliest next token of each.
     fn next_tokens(
         &self,
@@ -147,12 +162,12 @@ impl Generator<'_> {
         let device = &self.decoder.device;
         let b = rows.len();
         let padding: Vec<usize> = rows.iter().map(|row| row.padding).collect();
-        let positions = Positions::left_padded(&padding, cache.len(), t, device);
+        let positions = Positions::left_padded(&padding, cache.len(), t);
         let ids: Vec<i32> = ids.iter().map(|id| id.cast_signed()).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), device);
         let hidden = self.decoder.hidden(ids, &positions, Some(cache)); // [b, t, m]
         let m = hidden.dims()[2];
-        let logits = self.decoder.logits(hidden.narrow(1, t - 1, 1).reshape([b, m])); // [b, v]
+        let logits = self.decoder.frozen_head().logits(hidden.narrow(1, t - 1, 1).reshape([b, m])); // [b, v]
         let vocab_size = logits.dims()[1];
         if decoding.repetition_penalty == 1.0 {
             let best = logits.argmax(1).cast(burn::tensor::IntDType::I32).try_into_vec_as::<i32>();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::methods::scaled_by;
 use super::{MergeError, Part, Resolved};
 use crate::snapshot::Weights;
-use crate::snapshot::adapter::factor;
+use crate::snapshot::adapter::{MAGNITUDE, factor};
 
 /// How each factor of the scaled adapter is made: `B` times λ, `A` as it is.
 ///
@@ -18,6 +18,13 @@ pub fn scaled_adapter(
     factors: &dyn Weights,
     n_layers: usize,
 ) -> Result<BTreeMap<String, Part>, MergeError> {
+    if factors.infos().keys().any(|name| name.ends_with(MAGNITUDE)) {
+        return Err(MergeError::BadParameters {
+            spec: spec.name(),
+            why: "a DoRA adapter turns the base's rows, which no scale of it can halve".to_owned(),
+            help: "leave `--adapter-only` out: the merged model is written whole".to_owned(),
+        });
+    }
     // A is stored beside every B, and λ belongs to the weight that both are an update of.
     let of_b: BTreeMap<String, &String> = factors
         .infos()

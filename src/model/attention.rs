@@ -1,50 +1,74 @@
 //! Attention with grouped key/value heads.
 //!
 //! Vaswani et al., "Attention Is All You Need", 2017, arXiv 1706.03762; Ainslie et al., "GQA",
-//! 2023, arXiv 2305.13245.
+//! 2023, arXiv 2305.13245. Norms of queries and keys: Dehghani et al., 2023, arXiv 2302.05442. Soft
+//! caps: Gemma team, "Gemma 2", 2024, arXiv 2408.00118.
 
 use burn::tensor::{DType, Tensor};
 
+use super::norm::RmsNorm;
+use super::projection::forward_all;
 use super::rope::Rotation;
 use super::{Cache, DecoderShape, Projection};
-use crate::device::kernels::masked_softmax;
+use crate::device::kernels::{masked_softmax, soft_cap};
 
 /// Self-attention of one block.
 #[derive(Debug, Clone)]
 pub struct Attention {
-    pub q_proj: Projection,
-    pub k_proj: Projection,
-    pub v_proj: Projection,
+    /// `q_proj`, `k_proj` and `v_proj`, or `qkv_proj`, which is all three.
+    pub inputs: Vec<Projection>,
     pub o_proj: Projection,
+    /// `q_norm` and `k_norm`, over each head.
+    pub head_norms: Option<[RmsNorm; 2]>,
     pub n_heads: usize,
     pub n_kv_heads: usize,
     pub head_dim: usize,
+    /// What queries are multiplied with.
+    pub scale: f64,
+    /// Scores are kept between plus and minus this.
+    pub softcap: Option<f64>,
+}
+
+/// What the tokens of a batch see in one kind of layer.
+pub(super) struct Reach {
+    pub rotation: Rotation,
+    /// `[b or 1, 1, t, s]`, 0 where a key may be seen and very negative elsewhere.
+    pub mask: Option<Tensor<4>>,
 }
 
 impl Attention {
-    pub(super) fn new(shape: &DecoderShape, [q_proj, k_proj, v_proj, o_proj]: [Projection; 4]) -> Self {
-        let DecoderShape { n_heads, n_kv_heads, head_dim, .. } = *shape;
-        Self { q_proj, k_proj, v_proj, o_proj, n_heads, n_kv_heads, head_dim }
+    pub(super) fn new(
+        shape: &DecoderShape,
+        inputs: Vec<Projection>,
+        o_proj: Projection,
+        head_norms: Option<[RmsNorm; 2]>,
+    ) -> Self {
+        let DecoderShape { n_heads, n_kv_heads, head_dim, attention_scale: scale, .. } = *shape;
+        let softcap = shape.attention_softcap;
+        Self { inputs, o_proj, head_norms, n_heads, n_kv_heads, head_dim, scale, softcap }
     }
 
     /// # Shapes
     ///
     /// - `x`: `[b, t, m]`
-    /// - `mask`: `[b or 1, 1, t, s]`, 0 where a key may be seen and very negative elsewhere
     /// - result: `[b, t, m]`
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         x: Tensor<3>,
-        rotation: &Rotation,
-        mask: Option<&Tensor<4>>,
+        reach: &Reach,
         cache: Option<(&mut Cache, usize)>,
     ) -> Tensor<3> {
         let [b, t, _] = x.dims();
         let (h, g, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let [q, k, v] = forward_all(&self.inputs, x, [h * d, g * d, g * d]);
+        let (q, k) = match &self.head_norms {
+            Some([q_norm, k_norm]) => (per_head(q, q_norm, d), per_head(k, k_norm, d)),
+            None => (q, k),
+        };
         let heads = |y: Tensor<3>, n: usize| y.reshape([b, t, n, d]).swap_dims(1, 2);
-        let q = rotation.apply(heads(self.q_proj.forward(x.clone()), h)); // [b, h, t, d]
-        let k = rotation.apply(heads(self.k_proj.forward(x.clone()), g)); // [b, g, t, d]
-        let v = heads(self.v_proj.forward(x), g); // [b, g, t, d]
+        let q = reach.rotation.apply(heads(q, h)); // [b, h, t, d]
+        let k = reach.rotation.apply(heads(k, g)); // [b, g, t, d]
+        let v = heads(v, g); // [b, g, t, d]
         let (k, v) = match cache {
             Some((cache, layer)) => cache.extend(layer, k, v), // [b, g, s, d]
             None => (k, v),
@@ -52,10 +76,16 @@ impl Attention {
         let s = k.dims()[2];
         let dtype = q.dtype();
         // The queries that share a key head lie together, so keys are never copied.
-        let q = (q * (d as f64).powf(-0.5)).reshape([b, g, h / g * t, d]);
+        let q = (q * self.scale).reshape([b, g, h / g * t, d]);
         let scores = q.matmul(k.swap_dims(2, 3)).reshape([b, h, t, s]).cast(DType::F32);
-        let shares = masked_softmax(scores, mask).cast(dtype);
+        let shares = masked_softmax(soft_cap(scores, self.softcap), reach.mask.as_ref()).cast(dtype);
         let mixed = shares.reshape([b, g, h / g * t, s]).matmul(v).reshape([b, h, t, d]);
         self.o_proj.forward(mixed.swap_dims(1, 2).reshape([b, t, h * d]))
     }
+}
+
+/// The norm of every head on its own.
+fn per_head(x: Tensor<3>, norm: &RmsNorm, d: usize) -> Tensor<3> {
+    let [b, t, width] = x.dims();
+    norm.forward(x.reshape([b, t * width / d, d])).reshape([b, t, width])
 }

@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::attention::Attention;
+use super::attention::{Attention, Reach};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
-use super::projection::linear;
 use super::rope::Rotation;
-use super::{Cache, DecoderShape, Lora, Param, Projection};
-use crate::snapshot::adapter::{Adapter, Pair};
+use super::{Cache, DecoderShape, Head, Lora, Param, Positions, Projection};
+use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, Weights};
-
-/// What a key that must not be seen adds to its score: enough to vanish, finite in every format.
-const UNSEEN: f32 = -1e30;
 
 /// A language model on a device.
 #[derive(Debug, Clone)]
@@ -35,51 +32,76 @@ pub struct Decoder {
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
 #[derive(Debug, Clone)]
 struct Block {
+    /// How many tokens its tokens see back; `None` sees all.
+    window: Option<usize>,
     input_layernorm: RmsNorm,
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
+    /// `pre_` and `post_feedforward_layernorm`; with them the norm above is behind attention.
+    feedforward_layernorms: Option<[RmsNorm; 2]>,
     mlp: Mlp,
 }
 
-/// The rows of a batch and where they sit.
-#[derive(Debug)]
-pub struct Positions {
-    /// `[b, t]`: the position of every token, or one row for all.
-    pub positions: Vec<Vec<usize>>,
-    /// `[b or 1, 1, t, s]`: see [`Positions::causal`].
-    pub mask: Option<Tensor<4>>,
-}
-
-impl Positions {
-    /// Right-padded rows from position 0: every token sees itself and what lies before it.
-    /// Padding comes after every real token, so no padding mask is needed.
-    pub fn causal(t: usize, device: &Device) -> Self {
-        let mask = (0..t * t).map(|i| if i % t > i / t { UNSEEN } else { 0.0 }).collect();
-        let mask = Tensor::from_data(TensorData::new::<f32, _>(mask, [1, 1, t, t]), device);
-        Self { positions: vec![(0..t).collect()], mask: Some(mask) }
+impl Block {
+    fn new(shape: &DecoderShape, layer: usize, take: &mut impl FnMut(&str) -> Param) -> Self {
+        let mut take = |name: &str, kind: &str| take(&format!("model.layers.{layer}.{name}.{kind}"));
+        let mut linear = |name: &str, bias: bool| Projection {
+            weight: take(name, "weight"),
+            bias: bias.then(|| take(name, "bias")),
+            adapter: None,
+        };
+        let attention_maps = shape.attention_maps().into_iter();
+        let attention_maps = attention_maps.map(|(name, _)| linear(name, shape.qkv_bias)).collect();
+        let o_proj = linear("self_attn.o_proj", shape.o_bias);
+        let mlp_maps = shape.mlp_maps().into_iter();
+        let mlp = Mlp {
+            inputs: mlp_maps.map(|(name, _)| linear(name, shape.mlp_bias)).collect(),
+            down_proj: linear("mlp.down_proj", shape.mlp_bias),
+            gate: shape.gate,
+            width: shape.intermediate_size,
+        };
+        let mut norm = |name: &str| norm(shape, take(name, "weight"));
+        let head_norms = shape.head_norms.then(|| ["self_attn.q_norm", "self_attn.k_norm"].map(&mut norm));
+        let around = ["pre_feedforward_layernorm", "post_feedforward_layernorm"];
+        Self {
+            window: shape.windows[layer],
+            input_layernorm: norm("input_layernorm"),
+            self_attn: Attention::new(shape, attention_maps, o_proj, head_norms),
+            post_attention_layernorm: norm("post_attention_layernorm"),
+            feedforward_layernorms: shape.post_norms.then(|| around.map(&mut norm)),
+            mlp,
+        }
     }
 
-    /// Left-padded rows of a batch that generates: `t` new tokens after `seen` old ones.
-    ///
-    /// `padding[row]` is the number of padding tokens at the row's start.
-    pub fn left_padded(padding: &[usize], seen: usize, t: usize, device: &Device) -> Self {
-        let positions = padding.iter().map(|pad| (seen..seen + t).map(|i| i.saturating_sub(*pad)).collect());
-        let s = seen + t;
-        let mut mask = vec![0.0f32; padding.len() * t * s];
-        for (row, pad) in padding.iter().enumerate() {
-            for i in 0..t {
-                let line = &mut mask[(row * t + i) * s..(row * t + i + 1) * s];
-                // A padding token sees itself, or its row of shares would be of nothing at all.
-                for (j, value) in line.iter_mut().enumerate() {
-                    if (j < *pad && j != seen + i) || j > seen + i {
-                        *value = UNSEEN;
-                    }
-                }
-            }
+    /// Adds what attention and feed-forward find to the stream, `[b, t, m]`.
+    fn forward(&self, x: Tensor<3>, reach: &Reach, cache: Option<(&mut Cache, usize)>) -> Tensor<3> {
+        let y = self.self_attn.forward(self.input_layernorm.forward(x.clone()), reach, cache);
+        let Some([before, behind]) = &self.feedforward_layernorms else {
+            let x = x + y;
+            return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
+        };
+        let x = x + self.post_attention_layernorm.forward(y);
+        x.clone() + behind.forward(self.mlp.forward(before.forward(x)))
+    }
+
+    fn projections_mut(&mut self) -> Vec<&mut Projection> {
+        let mut projections: Vec<&mut Projection> = self.self_attn.inputs.iter_mut().collect();
+        projections.push(&mut self.self_attn.o_proj);
+        projections.extend(&mut self.mlp.inputs);
+        projections.push(&mut self.mlp.down_proj);
+        projections
+    }
+
+    fn params_mut(&mut self) -> Vec<&mut Param> {
+        let mut params = vec![&mut self.input_layernorm.weight, &mut self.post_attention_layernorm.weight];
+        let norms = self.feedforward_layernorms.iter_mut().chain(&mut self.self_attn.head_norms).flatten();
+        params.extend(norms.map(|norm| &mut norm.weight));
+        let inputs = self.self_attn.inputs.iter_mut().chain(&mut self.mlp.inputs);
+        for linear in inputs.chain([&mut self.self_attn.o_proj, &mut self.mlp.down_proj]) {
+            params.push(&mut linear.weight);
+            params.extend(linear.bias.as_mut());
         }
-        let b = padding.len();
-        let mask = Tensor::from_data(TensorData::new(mask, [b, 1, t, s]), device);
-        Self { positions: positions.collect(), mask: Some(mask) }
+        params
     }
 }
 
@@ -139,38 +161,8 @@ impl Decoder {
         let mut take = |name: &str| params.remove(name).expect("the shape lists every weight it uses");
         let embed_tokens = take("model.embed_tokens.weight");
         let lm_head = (!shape.tied).then(|| take("lm_head.weight"));
-        let epsilon = shape.norm_epsilon;
-        let norm = RmsNorm { weight: take("model.norm.weight"), epsilon };
-        let layers = (0..shape.n_layers)
-            .map(|layer| {
-                let mut linear = |name: &str, bias: bool| Projection {
-                    weight: take(&format!("model.layers.{layer}.{name}.weight")),
-                    bias: bias.then(|| take(&format!("model.layers.{layer}.{name}.bias"))),
-                    adapter: None,
-                };
-                let self_attn = [
-                    linear("self_attn.q_proj", shape.qkv_bias),
-                    linear("self_attn.k_proj", shape.qkv_bias),
-                    linear("self_attn.v_proj", shape.qkv_bias),
-                    linear("self_attn.o_proj", shape.o_bias),
-                ];
-                let mlp = Mlp {
-                    gate_proj: linear("mlp.gate_proj", shape.mlp_bias),
-                    up_proj: linear("mlp.up_proj", shape.mlp_bias),
-                    down_proj: linear("mlp.down_proj", shape.mlp_bias),
-                };
-                let mut norm = |name: &str| RmsNorm {
-                    weight: take(&format!("model.layers.{layer}.{name}.weight")),
-                    epsilon,
-                };
-                Block {
-                    input_layernorm: norm("input_layernorm"),
-                    self_attn: Attention::new(shape, self_attn),
-                    post_attention_layernorm: norm("post_attention_layernorm"),
-                    mlp,
-                }
-            })
-            .collect();
+        let norm = norm(shape, take("model.norm.weight"));
+        let layers = (0..shape.n_layers).map(|layer| Block::new(shape, layer, &mut take)).collect();
         Ok(Self {
             shape: shape.clone(),
             device: device.clone(),
@@ -219,14 +211,22 @@ impl Decoder {
         mut cache: Option<&mut Cache>,
     ) -> Tensor<3> {
         let [_, t] = ids.dims();
-        let DecoderShape { rope_scaling, rope_theta, head_dim, .. } = self.shape;
-        let rotation = Rotation::new(rope_scaling, rope_theta, head_dim, &positions.positions, &self.device);
+        let (shape, device) = (&self.shape, &self.device);
+        let reach = |rope, window| Reach {
+            rotation: Rotation::new(rope, &positions.of_tokens(), device),
+            mask: positions.mask(window, device),
+        };
+        let full = reach(&shape.rope, None);
+        let sliding = shape.windows.iter().flatten().next();
+        let sliding = sliding.map(|window| reach(&shape.sliding_rope, Some(*window)));
         let mut x = burn::tensor::module::embedding(self.embed_tokens.value.clone(), ids); // [b, t, m]
+        if shape.embedding_scale != 1.0 {
+            x = x * rounded(shape.embedding_scale, self.compute);
+        }
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
-            let normed = block.input_layernorm.forward(x.clone());
-            x = x + block.self_attn.forward(normed, &rotation, positions.mask.as_ref(), cache);
-            x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
+            let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
+            x = block.forward(x, reach, cache);
         }
         if let Some(cache) = cache {
             cache.advance(t);
@@ -239,44 +239,28 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// # Shapes
-    ///
-    /// - `hidden`: `[n, m]`
-    /// - result: `[n, v]` in f32
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        linear(&hidden, &self.head().value).cast(DType::F32)
+    /// What turns the stream into logits, outside any gradient.
+    pub fn frozen_head(&self) -> Head {
+        Head { weight: self.head().frozen(), softcap: self.shape.logit_softcap }
     }
 
     /// Every projection inside the blocks.
     pub fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
-        self.layers.iter_mut().flat_map(|block| {
-            let Attention { q_proj, k_proj, v_proj, o_proj, .. } = &mut block.self_attn;
-            let Mlp { gate_proj, up_proj, down_proj } = &mut block.mlp;
-            [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]
-        })
+        self.layers.iter_mut().flat_map(Block::projections_mut)
     }
 
     /// Every weight of the model itself; adapters are not among them.
     pub fn params_mut(&mut self) -> Vec<&mut Param> {
         let mut params = vec![&mut self.embed_tokens, &mut self.norm.weight];
         params.extend(self.lm_head.as_mut());
-        for block in &mut self.layers {
-            params.push(&mut block.input_layernorm.weight);
-            params.push(&mut block.post_attention_layernorm.weight);
-            let Attention { q_proj, k_proj, v_proj, o_proj, .. } = &mut block.self_attn;
-            let Mlp { gate_proj, up_proj, down_proj } = &mut block.mlp;
-            for linear in [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] {
-                params.push(&mut linear.weight);
-                params.extend(linear.bias.as_mut());
-            }
-        }
+        params.extend(self.layers.iter_mut().flat_map(Block::params_mut));
         params
     }
 
-    /// Both factors of every adapter.
+    /// What is trained of every adapter.
     pub fn factors_mut(&mut self) -> Vec<&mut Param> {
         let adapters = self.projections_mut().filter_map(|projection| projection.adapter.as_mut());
-        adapters.flat_map(|lora| [&mut lora.a, &mut lora.b]).collect()
+        adapters.flat_map(Lora::params_mut).collect()
     }
 
     /// Puts an adapter's factors beside the projections they act on.
@@ -304,18 +288,24 @@ impl Decoder {
         }
         let device = self.device.clone();
         for projection in self.projections_mut() {
-            if let Some(Pair { a, b, n_in, n_out }) = adapter.pairs.get(projection.module()) {
-                let factor = |which: &str, values: &Vec<f32>, shape: [usize; 2]| Param {
-                    name: format!("{}.lora_{which}.weight", projection.module()),
-                    shape: shape.to_vec(),
-                    value: Tensor::from_data(TensorData::new(values.clone(), shape), (&device, DType::F32)),
-                };
-                let a = factor("A", a, [adapter.rank, *n_in]);
-                let b = factor("B", b, [*n_out, adapter.rank]);
-                projection.adapter = Some(Lora { a, b, scale: adapter.scale(), mask: None });
+            if let Some(pair) = adapter.pairs.get(projection.module()) {
+                projection.adapter = Some(Lora::new(projection, adapter, pair, &device));
             }
         }
         Ok(())
+    }
+}
+
+fn norm(shape: &DecoderShape, weight: Param) -> RmsNorm {
+    RmsNorm { weight, epsilon: shape.norm_epsilon, scale: shape.norm_scale }
+}
+
+/// A constant as the format of the activations holds it.
+fn rounded(x: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => bf16::from_f64(x).to_f64(),
+        DType::F16 => f16::from_f64(x).to_f64(),
+        _ => f64::from(x as f32),
     }
 }
 

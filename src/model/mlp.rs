@@ -5,14 +5,18 @@
 use burn::tensor::Tensor;
 
 use super::Projection;
-use crate::device::kernels::swiglu;
+use super::projection::forward_all;
+use crate::device::kernels::{Gate, gated};
 
-/// `down(silu(gate(x)) · up(x))`.
+/// `down(act(gate(x)) · up(x))`.
 #[derive(Debug, Clone)]
 pub struct Mlp {
-    pub gate_proj: Projection,
-    pub up_proj: Projection,
+    /// `gate_proj` and `up_proj`, or `gate_up_proj`, which is both.
+    pub inputs: Vec<Projection>,
     pub down_proj: Projection,
+    pub gate: Gate,
+    /// Width `f` between the maps.
+    pub width: usize,
 }
 
 impl Mlp {
@@ -20,8 +24,7 @@ impl Mlp {
     ///
     /// - `x`: `[b, t, m]`; the result has the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = self.gate_proj.forward(x.clone()); // [b, t, f]
-        let up = self.up_proj.forward(x);
-        self.down_proj.forward(swiglu(gate, up)) // [b, t, m]
+        let [gate, up] = forward_all(&self.inputs, x, [self.width; 2]); // [b, t, f]
+        self.down_proj.forward(gated(self.gate, gate, up)) // [b, t, m]
     }
 }

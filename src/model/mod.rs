@@ -11,17 +11,22 @@ mod decoder;
 pub mod families;
 mod mlp;
 mod norm;
+mod positions;
 mod projection;
 mod rope;
 mod shape;
 
 pub use cache::Cache;
-pub use decoder::{Decoder, Positions};
+pub use decoder::Decoder;
+pub use norm::NormScale;
+pub use positions::Positions;
 pub use projection::{Lora, Projection};
-pub use rope::RopeScaling;
-pub use shape::DecoderShape;
+pub use rope::{RopeScaling, RopeShape};
+pub use shape::{DecoderShape, Sizes};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
+use crate::device::kernels::soft_cap;
 
 /// A weight on the device. Vectors are rows, `[1, n]`, so that every weight has one rank.
 #[derive(Debug, Clone)]
@@ -38,5 +43,25 @@ impl Param {
     /// The value as constant: outside any gradient.
     pub fn frozen(&self) -> Tensor<2> {
         self.value.clone().inner()
+    }
+}
+
+/// What turns the stream into logits, outside any gradient.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// `[v, m]`.
+    pub weight: Tensor<2>,
+    /// Logits are kept between plus and minus this.
+    pub softcap: Option<f64>,
+}
+
+impl Head {
+    /// # Shapes
+    ///
+    /// - `hidden`: `[n, m]`
+    /// - result: `[n, v]` in f32
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = projection::linear(&hidden, &self.weight).cast(DType::F32);
+        soft_cap(logits, self.softcap)
     }
 }

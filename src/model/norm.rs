@@ -13,6 +13,16 @@ pub struct RmsNorm {
     /// `[1, m]`.
     pub weight: Param,
     pub epsilon: f64,
+    pub scale: NormScale,
+}
+
+/// What a norm's weight stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormScale {
+    /// The factor itself.
+    Weight,
+    /// The factor's distance from one, as in Gemma.
+    OnePlusWeight,
 }
 
 impl RmsNorm {
@@ -20,15 +30,22 @@ impl RmsNorm {
     ///
     /// - `x`: `[b, t, m]`; the result has the same shape and format.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        if let Some(y) = rms_norm(&x, &self.weight.value, self.epsilon) {
+        let dtype = x.dtype();
+        let weight = match self.scale {
+            NormScale::Weight => self.weight.value.clone(),
+            NormScale::OnePlusWeight => self.weight.value.clone().cast(DType::F32) + 1.0,
+        };
+        if let Some(y) = rms_norm(&x, &weight, self.epsilon) {
             return y;
         }
-        let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let mean_square = x.clone().square().mean_dim(2); // [b, t, 1]
         let normed = x * (mean_square + self.epsilon).sqrt().recip();
-        // The reference rounds before the weight is applied.
-        let normed = normed.cast(dtype).cast(DType::F32);
-        (normed * self.weight.value.clone().unsqueeze::<3>()).cast(dtype)
+        let normed = match self.scale {
+            // The reference rounds before the weight is applied.
+            NormScale::Weight => normed.cast(dtype).cast(DType::F32),
+            NormScale::OnePlusWeight => normed,
+        };
+        (normed * weight.cast(DType::F32).unsqueeze::<3>()).cast(dtype)
     }
 }

@@ -18,7 +18,8 @@ pub struct Method {
     pub dropout: f64,
     /// `all-linear`, or patterns such as `["*.q_proj", "*.v_proj"]` over module names.
     pub targets: Targets,
-    /// `lora` scales by `alpha / rank`, `rslora` by `alpha / √rank`.
+    /// `lora` scales by `alpha / rank`, `rslora` by `alpha / √rank`; `dora` is `lora` with the length
+    /// of each row a weight of its own.
     pub variant: Variant,
 }
 
@@ -31,13 +32,14 @@ pub enum Kind {
     Full,
 }
 
-/// How an adapter is scaled.
+/// What an adapter is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
     #[default]
     Lora,
     RsLora,
+    Dora,
 }
 
 /// Which linear maps get an adapter.

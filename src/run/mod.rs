@@ -16,6 +16,7 @@ pub mod evaluate;
 pub mod failure;
 pub mod fisher;
 pub mod folder;
+mod lineage;
 pub mod merge;
 pub mod plan;
 pub mod preview;
@@ -68,7 +69,8 @@ pub fn run<'a>(
     }
     if !device::is_cpu(&plan.machine.device) {
         // A wrong GPU must never produce a table.
-        selftest::compare_with_processor(&plan.opened.spec.to_string(), &plan.machine.device)?;
+        let (spec, device) = (plan.opened.spec.to_string(), &plan.machine.device);
+        selftest::compare_with_processor(&spec, device, Some(&plan.shape))?;
     }
     write_inputs(plan, &folder)?;
     let validation_loss = train_stage(plan, &folder, stop, &mut sink)?;
@@ -164,6 +166,10 @@ fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
     match plan.recipe.method.kind {
         Kind::Lora => folder_at_once::<Failure>(&target, |files| {
             evaluate::adapter(plan, folder)?.write_files(files, base)?;
+            let weights = plan.digests.keys().filter_map(|name| name.strip_prefix("model/"));
+            let weights = weights.filter(|name| name.ends_with(".safetensors"));
+            let weights: Vec<_> = weights.map(|name| plan.base_folder.join(name)).collect();
+            lineage::record(files, base, &weights)?;
             Ok(writer::copy_side_files(&plan.base_folder, files)?)
         }),
         Kind::Full => {

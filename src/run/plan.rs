@@ -57,6 +57,8 @@ pub struct Plan {
     pub dtype: Dtype,
     pub tokenizer: Tokenizer,
     pub template: Option<ChatTemplate>,
+    /// The tokens that end an answer.
+    pub stops: Vec<u32>,
     pub train: Vec<Sample>,
     pub validation: Vec<Sample>,
     pub fitted: Fitted,
@@ -137,6 +139,7 @@ impl Plan {
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
         prompts(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref())?;
         said.extend(overlap(&sets.train, &suites));
+        said.extend(long_references(&suites, &tokenizer));
 
         let opened = device::open(&options.device)?;
         let machine = machine(&recipe, &options, &opened);
@@ -163,6 +166,7 @@ impl Plan {
             base,
             shape,
             dtype,
+            stops: encoder.stop_ids().to_vec(),
             tokenizer,
             template,
             train,
@@ -338,13 +342,31 @@ fn prompts(
 /// Says how many evaluation prompts are training prompts too, blanks and case aside.
 fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
     let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-    let users = train.iter().flat_map(|conversation| &conversation.messages);
-    let seen: HashSet<String> =
-        users.filter(|message| message.role == Role::User).map(|message| normal(&message.content)).collect();
+    let messages = train.iter().flat_map(|conversation| &conversation.messages);
+    let users = messages.filter(|message| message.role == Role::User);
+    let verbatim: HashSet<&str> = users.map(|message| message.content.as_str()).collect();
+    let seen: HashSet<String> = verbatim.iter().map(|text| normal(text)).collect();
     let sentence = |planned: &PlannedSuite| {
         let n = planned.items.iter().filter(|item| seen.contains(&normal(&item.prompt))).count();
         let (name, of) = (&planned.suite.name, planned.items.len());
-        (n > 0).then(|| format!("{n} of {of} prompts of suite `{name}` stand in the training data"))
+        let exact = planned.items.iter().filter(|item| verbatim.contains(item.prompt.as_str())).count();
+        (n > 0).then(|| {
+            format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
+        })
+    };
+    suites.iter().filter_map(sentence).collect()
+}
+
+/// Says how many reference answers are longer than a suite lets answers be.
+fn long_references(suites: &[PlannedSuite], tokenizer: &Tokenizer) -> Vec<String> {
+    let sentence = |planned: &PlannedSuite| {
+        let most = planned.decoding.max_new_tokens;
+        let references = planned.items.iter().filter_map(|item| item.reference.as_ref());
+        let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
+        let (of, name) = (planned.items.len(), &planned.suite.name);
+        (n > 0).then(|| {
+            format!("{n} of {of} reference answers of suite `{name}` are longer than its {most} new tokens")
+        })
     };
     suites.iter().filter_map(sentence).collect()
 }

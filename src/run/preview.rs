@@ -13,6 +13,7 @@ use crate::device::available_memory;
 use crate::generate::{Decoding, Generator};
 use crate::model::Decoder;
 use crate::recipe::Kind;
+use crate::snapshot::adapter::Pair;
 use crate::train::batch::{MicroBatch, Order, micro_batches};
 use crate::train::init;
 
@@ -36,7 +37,10 @@ impl Estimate {
     }
 }
 
-/// The plan as text: recipe, counts, one sample, estimates.
+/// Samples that are shown with what is trained on.
+const SAMPLES: usize = 3;
+
+/// The plan as text: recipe, counts, a few samples, estimates.
 ///
 /// # Errors
 ///
@@ -44,9 +48,9 @@ impl Estimate {
 pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
     let mut text = format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml());
     counts(&mut text, plan);
-    if let Some(sample) = plan.train.first() {
-        let marks = if colour { "underlined" } else { "in [[…]]" };
-        writeln!(text, "\n# first sample (line {}), what is trained on {marks}", sample.line).expect(WRITES);
+    let marks = if colour { "underlined" } else { "in [[…]]" };
+    for sample in plan.train.iter().take(SAMPLES) {
+        writeln!(text, "\n# sample of line {}, what is trained on {marks}", sample.line).expect(WRITES);
         text.push_str(&data::preview(sample, &plan.tokenizer, colour));
         text.push('\n');
     }
@@ -105,6 +109,8 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 pre.n_tokens, pre.n_trained, pre.longest
             ),
         ),
+        ("template", template(plan)),
+        ("answers end with", stops(plan)),
         ("stop token", format!("trained in {} of {} samples", pre.n_stop_trained, pre.n_samples)),
         (
             "too long",
@@ -132,6 +138,19 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
     rows
 }
 
+fn template(plan: &Plan) -> String {
+    let Some(template) = &plan.template else {
+        return "none: prompt and answer are joined as they are, in training and evaluation".to_owned();
+    };
+    let digest = &template.digest()[..12];
+    format!("{} (sha256 {digest}), the same in training and evaluation", template.name())
+}
+
+fn stops(plan: &Plan) -> String {
+    let token = |id: &u32| plan.tokenizer.token_of(*id).unwrap_or_else(|| id.to_string());
+    plan.stops.iter().map(token).collect::<Vec<_>>().join(", ")
+}
+
 fn order(plan: &Plan) -> Order {
     Order { seed: plan.recipe.train.seed, n_samples: plan.train.len(), batch: plan.recipe.train.batch }
 }
@@ -143,8 +162,13 @@ fn format(dtype: DType) -> String {
 fn n_trainable(plan: &Plan) -> usize {
     match plan.recipe.method.kind {
         Kind::Full => plan.shape.n_parameters(),
-        Kind::Lora => init::adapter(&plan.shape, &plan.recipe.method, plan.recipe.train.seed)
-            .map_or(0, |adapter| adapter.pairs.values().map(|pair| pair.a.len() + pair.b.len()).sum()),
+        Kind::Lora => {
+            let adapter = init::adapter(&plan.shape, &plan.recipe.method, plan.recipe.train.seed);
+            adapter.map_or(0, |adapter| {
+                let lengths = |pair: &Pair| if adapter.dora { pair.n_out } else { 0 };
+                adapter.pairs.values().map(|pair| pair.a.len() + pair.b.len() + lengths(pair)).sum()
+            })
+        }
     }
 }
 

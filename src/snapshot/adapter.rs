@@ -2,13 +2,14 @@
 //!
 //! Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv 2106.09685;
 //! Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023,
-//! arXiv 2312.03732. Names and files are those of PEFT.
+//! arXiv 2312.03732; Liu et al., "DoRA", 2024, arXiv 2402.09353. Names and files are those of PEFT.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::files::{WeightFiles, read_json};
@@ -20,6 +21,8 @@ use crate::simd::vectorised;
 pub const CONFIG: &str = "adapter_config.json";
 /// The factors of an adapter folder.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
+/// What the name of a DoRA magnitude ends with, behind `lora_`.
+pub const MAGNITUDE: &str = "magnitude_vector";
 const PREFIX: &str = "base_model.model.";
 
 /// The module that a factor belongs to and which factor it is, `A` or `B`, by its name in a folder of
@@ -29,14 +32,17 @@ pub fn factor(name: &str) -> Option<(&str, &str)> {
     ["A", "B"].contains(&which).then_some((module, which))
 }
 
-/// A low-rank update of some of a model's linear maps: `W + scale · B A`.
+/// A low-rank update of some of a model's linear maps: `W + scale · B A`, with DoRA its rows brought
+/// to lengths of their own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
-    /// Rank `r` of every pair.
+    /// The rank and alpha of pairs that have none of their own.
     pub rank: usize,
     pub alpha: f64,
     /// Scale by `alpha / √r` (rsLoRA) and not `alpha / r`.
     pub rank_stabilized: bool,
+    /// The length of each row is a weight of its own.
+    pub dora: bool,
     pub dropout: f64,
     /// By module, such as `model.layers.0.self_attn.q_proj`.
     pub pairs: BTreeMap<String, Pair>,
@@ -49,26 +55,37 @@ pub struct Pair {
     pub a: Vec<f32>,
     /// `[out, r]`.
     pub b: Vec<f32>,
+    /// DoRA's length of each row, `[out]`; empty for those of the base.
+    pub magnitude: Vec<f32>,
     pub n_in: usize,
     pub n_out: usize,
+    pub rank: usize,
+    pub alpha: f64,
+}
+
+impl Pair {
+    /// Adds the update of one row to `values`, which begin at `column`.
+    fn add_row(&self, scale: f64, row: usize, column: usize, values: &mut [f32]) {
+        let mut delta = vec![0.0; values.len()];
+        let b = &self.b[row * self.rank..(row + 1) * self.rank];
+        for (b, a) in b.iter().zip(self.a.chunks(self.n_in)) {
+            add_times(&a[column..column + values.len()], *b, &mut delta);
+        }
+        add_times(&delta, scale as f32, values);
+    }
+
+    /// What DoRA multiplies a row with, of which `values` is all.
+    fn turn(&self, row: usize, values: &[f32]) -> f32 {
+        let square: f64 = values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        self.magnitude.get(row).map_or(1.0, |magnitude| (f64::from(*magnitude) / square.sqrt()) as f32)
+    }
 }
 
 impl Adapter {
-    /// What `B A` is multiplied with.
-    pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
-    }
-
-    /// Adds the update of one row of a linear map to `values`, which begin at `column`.
-    fn add_row(&self, pair: &Pair, row: usize, column: usize, values: &mut [f32]) {
-        let scale = self.scale() as f32;
-        let mut delta = vec![0.0; values.len()];
-        let b = &pair.b[row * self.rank..(row + 1) * self.rank];
-        for (b, a) in b.iter().zip(pair.a.chunks(pair.n_in)) {
-            add_times(&a[column..column + values.len()], *b, &mut delta);
-        }
-        add_times(&delta, scale, values);
+    /// What the `B A` of a pair is multiplied with.
+    pub fn scale(&self, pair: &Pair) -> f64 {
+        let rank = pair.rank as f64;
+        pair.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
     }
 
     /// Reads an adapter folder that PEFT or this program wrote.
@@ -99,53 +116,78 @@ impl Adapter {
             help: help.to_owned(),
         };
         let config: Map<String, Value> = read_json(&by.join(CONFIG))?;
-        refuse_other_kinds(&config).map_err(|why| bad(why, "plain LoRA and rsLoRA adapters can be read"))?;
+        refuse_other_kinds(&config)
+            .map_err(|why| bad(why, "LoRA, rsLoRA and DoRA adapters of linear maps can be read"))?;
         let number = |key: &str| config.get(key).and_then(Value::as_f64);
         let broken = "was the folder written by PEFT or by this program?";
         let rank = number("r").filter(|r| *r >= 1.0 && *r <= 65536.0 && r.fract() == 0.0);
         let rank = rank.ok_or_else(|| bad("`r` is not a whole number above 0".to_owned(), broken))? as usize;
         let alpha =
             number("lora_alpha").ok_or_else(|| bad("`lora_alpha` is not a number".to_owned(), broken))?;
+        let switch = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
         let mut adapter = Self {
             rank,
             alpha,
-            rank_stabilized: config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+            rank_stabilized: switch("use_rslora"),
+            dora: switch("use_dora"),
             dropout: number("lora_dropout").unwrap_or(0.0),
             pairs: BTreeMap::new(),
         };
-        adapter.read_pairs(files, prefix).map_err(|why| bad(why, broken))?;
+        let ranks = Patterns::read(&config, "rank_pattern").map_err(|why| bad(why, broken))?;
+        let alphas = Patterns::read(&config, "alpha_pattern").map_err(|why| bad(why, broken))?;
+        adapter.read_pairs(files, prefix, &ranks, &alphas).map_err(|why| bad(why, broken))?;
         Ok(adapter)
     }
 
-    fn read_pairs(&mut self, files: &WeightFiles, prefix: &str) -> Result<(), String> {
+    fn read_pairs(
+        &mut self,
+        files: &WeightFiles,
+        prefix: &str,
+        ranks: &Patterns,
+        alphas: &Patterns,
+    ) -> Result<(), String> {
+        let mut n_used = 0;
         for name in files.infos().keys() {
-            let Some(rest) = name.strip_prefix(prefix) else {
-                return Err(format!("weight `{name}` is not a LoRA factor"));
-            };
-            let Some(module) = rest.strip_suffix(".lora_A.weight") else {
-                match rest.ends_with(".lora_B.weight") {
-                    true => continue,
-                    false => return Err(format!("weight `{name}` is not a LoRA factor")),
-                }
+            let Some(module) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".lora_A.weight"))
+            else {
+                continue;
             };
             let factor = |which: &str| {
-                let name = format!("{prefix}{module}.lora_{which}.weight");
-                let weight = files.weight(&name).map_err(|_| format!("weight `{name}` is missing"))?;
+                let name = format!("{prefix}{module}.lora_{which}");
+                files.weight(&name).map_err(|_| format!("weight `{name}` is missing"))
+            };
+            let matrix = |which: &str| {
+                let weight = factor(which)?;
                 match *weight.info.shape.as_slice() {
                     [rows, columns] => Ok((rows, columns, weight.to_f32())),
-                    _ => Err(format!("weight `{name}` is not a matrix")),
+                    _ => Err(format!("weight `{prefix}{module}.lora_{which}` is not a matrix")),
                 }
             };
-            let ((rank_a, n_in, a), (n_out, rank_b, b)) = (factor("A")?, factor("B")?);
-            if rank_a != self.rank || rank_b != self.rank {
-                return Err(format!("`{module}` has rank {rank_a} and {rank_b}, expected {}", self.rank));
+            let ((rank_a, n_in, a), (n_out, rank_b, b)) = (matrix("A.weight")?, matrix("B.weight")?);
+            let rank = ranks.of(module).map_or(self.rank, |rank| rank as usize);
+            if rank_a != rank || rank_b != rank {
+                return Err(format!("`{module}` has rank {rank_a} and {rank_b}, expected {rank}"));
             }
-            self.pairs.insert(module.to_owned(), Pair { a, b, n_in, n_out });
+            let magnitude = if self.dora { factor(MAGNITUDE)?.to_f32() } else { Vec::new() };
+            if self.dora && magnitude.len() != n_out {
+                return Err(format!("`{module}` has {n_out} rows and {} magnitudes", magnitude.len()));
+            }
+            n_used += 2 + usize::from(self.dora);
+            let alpha = alphas.of(module).unwrap_or(self.alpha);
+            self.pairs.insert(module.to_owned(), Pair { a, b, magnitude, n_in, n_out, rank, alpha });
         }
-        if 2 * self.pairs.len() != files.infos().len() {
-            return Err("a `lora_B` has no `lora_A`".to_owned());
+        if n_used == files.infos().len() {
+            return Ok(());
         }
-        Ok(())
+        let known = |name: &str| {
+            let module = name.strip_prefix(prefix)?.rsplit_once(".lora_")?.0;
+            self.pairs.contains_key(module).then_some(())
+        };
+        let stray = files.infos().keys().find(|name| known(name).is_none() || name.contains(MAGNITUDE));
+        Err(match stray {
+            Some(name) => format!("weight `{name}` is not a factor of a LoRA pair"),
+            None => "a factor is there twice".to_owned(),
+        })
     }
 
     /// Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT does.
@@ -160,7 +202,12 @@ impl Adapter {
     /// The same two files into a folder that is there.
     pub(crate) fn write_files(&self, folder: &Path, base_model: &str) -> Result<(), SnapshotError> {
         let modules: Vec<&String> = self.pairs.keys().collect();
+        let own = |of: &dyn Fn(&Pair) -> Value, usual: Value| {
+            let values = self.pairs.iter().map(|(module, pair)| (module.clone(), of(pair)));
+            values.filter(|(_, value)| *value != usual).collect::<Map<_, _>>()
+        };
         let config = json!({
+            "alpha_pattern": own(&|pair| whole_if_whole(pair.alpha), whole_if_whole(self.alpha)),
             "base_model_name_or_path": base_model,
             "bias": "none",
             "fan_in_fan_out": false,
@@ -171,9 +218,10 @@ impl Adapter {
             "modules_to_save": null,
             "peft_type": "LORA",
             "r": self.rank,
+            "rank_pattern": own(&|pair| json!(pair.rank), json!(self.rank)),
             "target_modules": modules,
             "task_type": "CAUSAL_LM",
-            "use_dora": false,
+            "use_dora": self.dora,
             "use_rslora": self.rank_stabilized,
         });
         write_json(&folder.join(CONFIG), &config)?;
@@ -197,11 +245,37 @@ fn whole_if_whole(x: f64) -> Value {
     if x.fract() == 0.0 && x.abs() < 1e9 { json!(x as i64) } else { json!(x) }
 }
 
-/// Names what makes an adapter more than plain LoRA, if anything does.
+/// Numbers by patterns over module names: a regular expression that a name ends with, as in PEFT.
+struct Patterns(Vec<(Regex, f64)>);
+
+impl Patterns {
+    fn read(config: &Map<String, Value>, key: &str) -> Result<Self, String> {
+        let Some(Value::Object(patterns)) = config.get(key) else { return Ok(Self(Vec::new())) };
+        let read = |(pattern, value): (&String, &Value)| {
+            let bad = || format!("`{key}` has `{pattern}` = `{value}`");
+            let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0).ok_or_else(bad)?;
+            let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).map_err(|_| bad())?;
+            Ok((regex, number))
+        };
+        patterns.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The number of the first pattern that `module` matches.
+    fn of(&self, module: &str) -> Option<f64> {
+        self.0.iter().find(|(regex, _)| regex.is_match(module)).map(|(_, number)| *number)
+    }
+}
+
+/// Names what makes an adapter more than a low-rank update of linear maps, if anything does.
 fn refuse_other_kinds(config: &Map<String, Value>) -> Result<(), String> {
     let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or("absent");
     if kind != "LORA" {
         return Err(format!("`peft_type` is `{kind}`, expected `LORA`"));
+    }
+    // These starts change the base as well, and the folder does not have it.
+    let start = config.get("init_lora_weights").and_then(Value::as_str).unwrap_or("default");
+    if ["pissa", "olora", "loftq", "corda", "lora_ga"].iter().any(|other| start.starts_with(other)) {
+        return Err(format!("`init_lora_weights` is `{start}`, which changes the base as well"));
     }
     let empty = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
@@ -211,11 +285,8 @@ fn refuse_other_kinds(config: &Map<String, Value>) -> Result<(), String> {
         _ => false,
     };
     let keys = [
-        "use_dora",
         "fan_in_fan_out",
         "modules_to_save",
-        "rank_pattern",
-        "alpha_pattern",
         "bias",
         "lora_bias",
         "use_qalora",
@@ -223,6 +294,11 @@ fn refuse_other_kinds(config: &Map<String, Value>) -> Result<(), String> {
         "layer_replication",
         "target_parameters",
         "use_bdlora",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "monteclora_config",
+        "velora_config",
     ];
     match keys.iter().find(|key| config.get(**key).is_some_and(|value| !empty(value))) {
         Some(key) => Err(format!("`{key}` is `{}`", config[*key])),
@@ -232,19 +308,26 @@ fn refuse_other_kinds(config: &Map<String, Value>) -> Result<(), String> {
 
 /// An adapter's factors as named weights, to be written.
 struct Factors<'a> {
-    adapter: &'a Adapter,
     infos: BTreeMap<String, WeightInfo>,
+    values: BTreeMap<String, &'a [f32]>,
 }
 
 impl<'a> Factors<'a> {
     fn new(adapter: &'a Adapter) -> Self {
-        let mut infos = BTreeMap::new();
+        let (mut infos, mut values) = (BTreeMap::new(), BTreeMap::new());
         for (module, pair) in &adapter.pairs {
-            let info = |shape: [usize; 2]| WeightInfo { shape: shape.to_vec(), dtype: Dtype::F32 };
-            infos.insert(format!("{PREFIX}{module}.lora_A.weight"), info([adapter.rank, pair.n_in]));
-            infos.insert(format!("{PREFIX}{module}.lora_B.weight"), info([pair.n_out, adapter.rank]));
+            let mut add = |which: &str, shape: Vec<usize>, numbers: &'a [f32]| {
+                let name = format!("{PREFIX}{module}.lora_{which}");
+                infos.insert(name.clone(), WeightInfo { shape, dtype: Dtype::F32 });
+                values.insert(name, numbers);
+            };
+            add("A.weight", vec![pair.rank, pair.n_in], &pair.a);
+            add("B.weight", vec![pair.n_out, pair.rank], &pair.b);
+            if adapter.dora {
+                add(MAGNITUDE, vec![pair.n_out], &pair.magnitude);
+            }
         }
-        Self { adapter, infos }
+        Self { infos, values }
     }
 }
 
@@ -254,11 +337,7 @@ impl Weights for Factors<'_> {
     }
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        let info = &self.infos[name];
-        let module = &name[PREFIX.len()..name.len() - ".lora_A.weight".len()];
-        let pair = &self.adapter.pairs[module];
-        let values = if name.ends_with(".lora_A.weight") { &pair.a } else { &pair.b };
-        Ok(Weight::from_f32(info.shape.clone(), values))
+        Ok(Weight::from_f32(self.infos[name].shape.clone(), self.values[name]))
     }
 }
 
@@ -306,9 +385,17 @@ impl<B: Weights> Weights for Folded<'_, B> {
         else {
             return Ok(weight);
         };
-        let mut values = weight.to_f32();
+        let (scale, mut values) = (self.adapter.scale(pair), weight.to_f32());
         let rows = values.par_chunks_mut(pair.n_in).enumerate();
-        rows.for_each(|(row, values)| self.adapter.add_row(pair, row, 0, values));
+        rows.for_each(|(row, values)| {
+            pair.add_row(scale, row, 0, values);
+            if self.adapter.dora {
+                let turn = pair.turn(row, values);
+                for x in values {
+                    *x *= turn;
+                }
+            }
+        });
         Ok(Weight::from_f32(weight.info.shape, &values))
     }
 
@@ -318,9 +405,25 @@ impl<B: Weights> Weights for Folded<'_, B> {
         else {
             return Ok(base);
         };
-        Ok(Numbers::by_rows(pair.n_in, move |row, column, out| {
+        let scale = self.adapter.scale(pair);
+        let read = move |row: usize, column: usize, out: &mut [f32]| {
             base.read(row * pair.n_in + column, out);
-            self.adapter.add_row(pair, row, column, out);
+            pair.add_row(scale, row, column, out);
+        };
+        if !self.adapter.dora {
+            return Ok(Numbers::by_rows(pair.n_in, read));
+        }
+        let turn = |whole: &mut Vec<f32>, row: usize| {
+            whole.resize(pair.n_in, 0.0);
+            read(row, 0, whole);
+            pair.turn(row, whole)
+        };
+        let turns: Vec<f32> = (0..pair.n_out).into_par_iter().map_init(Vec::new, turn).collect();
+        Ok(Numbers::by_rows(pair.n_in, move |row, column, out: &mut [f32]| {
+            read(row, column, out);
+            for x in out {
+                *x *= turns[row];
+            }
         }))
     }
 }

@@ -32,6 +32,13 @@ impl Config {
         Ok(Self { path, map })
     }
 
+    /// A configuration that is in no file.
+    #[cfg(test)]
+    pub fn of(value: Value) -> Self {
+        let Value::Object(map) = value else { panic!("a configuration is an object") };
+        Self { path: "config.json".into(), map }
+    }
+
     /// The configuration as JSON, as it was read.
     pub fn json(&self) -> &Map<String, Value> {
         &self.map
@@ -44,6 +51,16 @@ impl Config {
     /// There is none.
     pub fn model_type(&self) -> Result<&str, SnapshotError> {
         self.map.get("model_type").and_then(Value::as_str).ok_or_else(|| self.wrong("model_type", "a name"))
+    }
+
+    /// Whether the head is the embedding; where the file does not say, the family's usage counts.
+    ///
+    /// # Errors
+    ///
+    /// It is neither true nor false.
+    pub fn tied(&self) -> Result<bool, SnapshotError> {
+        let usual = self.model_type().is_ok_and(|family| family.starts_with("gemma"));
+        self.switch("tie_word_embeddings", usual)
     }
 
     /// The format the weights were trained in, if the file says so.
@@ -82,13 +99,7 @@ impl Config {
     ///
     /// It is there but no positive number.
     pub fn number(&self, key: &str, default: f64) -> Result<f64, SnapshotError> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value
-                .as_f64()
-                .filter(|x| x.is_finite() && *x > 0.0)
-                .ok_or_else(|| self.wrong(key, "a number above 0")),
-        }
+        Ok(self.optional_number(key)?.unwrap_or(default))
     }
 
     /// A switch, or `default` when absent.
@@ -122,20 +133,79 @@ impl Config {
     ///
     /// They are there but no JSON object.
     pub fn rope(&self) -> Result<Rope, SnapshotError> {
-        let mut map = Map::new();
-        for key in ["rope_scaling", "rope_parameters"] {
-            match self.map.get(key) {
-                None | Some(Value::Null) => {}
-                Some(Value::Object(found)) => map.extend(found.clone()),
-                Some(_) => return Err(self.wrong(key, "an object or null")),
-            }
-        }
-        if let (false, Some(theta)) = (map.contains_key("rope_theta"), self.map.get("rope_theta")) {
-            map.insert("rope_theta".to_owned(), theta.clone());
+        let mut map = self.object("rope_scaling")?;
+        map.extend(self.object("rope_parameters")?);
+        Ok(self.rope_with(map, "rope_theta"))
+    }
+
+    /// The rotary settings of full layers and of sliding ones, which Gemma 3 tells apart.
+    ///
+    /// # Errors
+    ///
+    /// They are there but no JSON object.
+    pub fn ropes_by_layer(&self) -> Result<[Rope; 2], SnapshotError> {
+        let both = Self { path: self.path.clone(), map: self.object("rope_parameters")? };
+        let mut full = self.object("rope_scaling")?;
+        full.extend(both.object("full_attention")?);
+        let sliding = both.object("sliding_attention")?;
+        Ok([self.rope_with(full, "rope_theta"), self.rope_with(sliding, "rope_local_base_freq")])
+    }
+
+    /// Rotary settings with what the file says of them elsewhere; `theta` is the base's old key.
+    fn rope_with(&self, mut map: Map<String, Value>, theta: &str) -> Rope {
+        let mut fall_back = |key: &str, to: &str| match self.map.get(to) {
+            Some(value) if !map.contains_key(key) => drop(map.insert(key.to_owned(), value.clone())),
+            _ => {}
+        };
+        fall_back("rope_theta", theta);
+        fall_back("partial_rotary_factor", "partial_rotary_factor");
+        fall_back("max_position_embeddings", "max_position_embeddings");
+        // The file's own number, where it has one, stands above the settings'.
+        let original = "original_max_position_embeddings";
+        match self.map.get(original) {
+            Some(value) => drop(map.insert(original.to_owned(), value.clone())),
+            None => fall_back(original, "max_position_embeddings"),
         }
         let kind = map.get("rope_type").or_else(|| map.get("type"));
         let kind = kind.and_then(Value::as_str).unwrap_or("default").to_owned();
-        Ok(Rope { kind, values: Self { path: self.path.clone(), map } })
+        Rope { kind, values: Self { path: self.path.clone(), map } }
+    }
+
+    /// An object, empty if absent.
+    fn object(&self, key: &str) -> Result<Map<String, Value>, SnapshotError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(Value::Object(found)) => Ok(found.clone()),
+            Some(_) => Err(self.wrong(key, "an object or null")),
+        }
+    }
+
+    /// A list of numbers that must be there, `n` of them.
+    ///
+    /// # Errors
+    ///
+    /// It is absent or something else.
+    pub fn numbers(&self, key: &str, n: usize) -> Result<Vec<f64>, SnapshotError> {
+        let list = self.map.get(key).and_then(Value::as_array);
+        let numbers: Option<Vec<f64>> =
+            list.and_then(|list| list.iter().map(|x| x.as_f64().filter(|x| *x > 0.0)).collect());
+        let numbers = numbers.filter(|numbers| numbers.len() == n);
+        numbers.ok_or_else(|| self.wrong(key, &format!("a list of {n} numbers above 0")))
+    }
+
+    /// A positive number that may be absent or null.
+    ///
+    /// # Errors
+    ///
+    /// It is there but no positive number.
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, SnapshotError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().filter(|x| x.is_finite() && *x > 0.0) {
+                Some(x) => Ok(Some(x)),
+                None => Err(self.wrong(key, "a number above 0")),
+            },
+        }
     }
 
     /// The error for a value that cannot be used.
@@ -165,27 +235,24 @@ mod tests {
     use super::Config;
     use serde_json::json;
 
-    fn config(value: serde_json::Value) -> Config {
-        Config { path: "config.json".into(), map: value.as_object().unwrap().clone() }
-    }
-
     #[test]
     fn both_forms_of_rotary_settings_read_the_same() {
-        let old = config(json!({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}));
+        let old =
+            Config::of(json!({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}));
         let new =
-            config(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}}));
+            Config::of(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}}));
         for rope in [old.rope().unwrap(), new.rope().unwrap()] {
             assert_eq!(rope.kind, "llama3");
             assert_eq!(rope.values.number("rope_theta", 1.0).unwrap(), 5e5);
             assert_eq!(rope.values.number("factor", 1.0).unwrap(), 8.0);
         }
-        assert_eq!(config(json!({"rope_scaling": null})).rope().unwrap().kind, "default");
+        assert_eq!(Config::of(json!({"rope_scaling": null})).rope().unwrap().kind, "default");
     }
 
     #[test]
     fn counts_refuse_what_is_no_count() {
         for value in [json!(0), json!(-1), json!(1.5), json!("8"), json!(1e30)] {
-            assert!(config(json!({"n": value})).count("n").is_err());
+            assert!(Config::of(json!({"n": value})).count("n").is_err());
         }
     }
 }

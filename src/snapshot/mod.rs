@@ -19,6 +19,7 @@ pub mod weight;
 pub mod writer;
 
 mod error;
+mod segments;
 pub use config::Config;
 pub use error::SnapshotError;
 pub use files::WeightFiles;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
+use super::segments::Segments;
 use super::{Dtype, SnapshotError, Weights, files};
 
 /// Shards are at most this large, as Hugging Face writes them.
@@ -120,6 +120,21 @@ pub fn write_file(
     names: &[&str],
     dtype: Option<Dtype>,
 ) -> Result<(), SnapshotError> {
+    write_safetensors(path, weights, names, dtype, false).map(|_| ())
+}
+
+/// As [`write_file`], and gives the file's BLAKE3 if `digest`.
+///
+/// # Errors
+///
+/// As there.
+pub fn write_safetensors(
+    path: &Path,
+    weights: &dyn Weights,
+    names: &[&str],
+    dtype: Option<Dtype>,
+    digest: bool,
+) -> Result<Option<blake3::Hash>, SnapshotError> {
     let unwritable = |source| SnapshotError::Unwritable { path: path.to_owned(), source };
     let other = |error: String| unwritable(io::Error::other(error));
     // Wide formats first, then by name, as safetensors' own writer orders them.
@@ -141,62 +156,14 @@ pub fn write_file(
     let length = (header.len() as u64).to_le_bytes();
     let first = length.len() + header.len();
 
-    let file =
-        File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(unwritable)?;
-    place::reserve(&file, (first + end) as u64).map_err(unwritable)?;
-    // One at a time: the system lets no more than one write into a file, and those that wait for it
-    // there burn their processor.
-    let turn = Mutex::new(());
-    let write = |bytes: &[u8], at: usize| {
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        place::write_at(&file, bytes, at as u64).map_err(unwritable)
-    };
+    let file = Segments::create(path, first + end, digest).map_err(unwritable)?;
+    let write = |bytes: &[u8], at: usize| file.put(bytes, at).map_err(unwritable);
     write(&length, 0)?;
     write(&header, length.len())?;
     for (name, start) in names.iter().zip(starts) {
         weights.write_to(name, of(name), &|at, bytes| write(bytes, first + start + at))?;
     }
-    Ok(())
-}
-
-/// Writing at a place of a file, from several threads.
-#[cfg(unix)]
-mod place {
-    use std::fs::File;
-    use std::io;
-    use std::os::unix::fs::FileExt;
-
-    pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-        file.write_all_at(bytes, at)
-    }
-
-    /// Takes the whole space at once: a disk that is too full says so before any work.
-    pub fn reserve(file: &File, length: u64) -> io::Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
-        match fallocate(file, FallocateFlags::empty(), 0, length) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(length),
-            done => Ok(done?),
-        }
-    }
-}
-#[cfg(windows)]
-mod place {
-    use std::fs::File;
-    use std::io;
-    use std::os::windows::fs::FileExt;
-
-    pub fn write_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let n = file.seek_write(bytes, at)?;
-            (bytes, at) = (&bytes[n..], at + n as u64);
-        }
-        Ok(())
-    }
-
-    pub fn reserve(file: &File, length: u64) -> io::Result<()> {
-        file.set_len(length)
-    }
+    file.finish().map_err(unwritable)
 }
 
 /// Writes a whole model folder: weights in shards, `config.json` and the base's tokenizer files.

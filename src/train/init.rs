@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rand::Rng;
 
-use crate::model::DecoderShape;
+use crate::model::{DecoderShape, NormScale};
 use crate::recipe::{Method, Variant};
 use crate::seed::rng;
 use crate::snapshot::adapter::{Adapter, Pair};
@@ -22,13 +22,15 @@ pub fn adapter(shape: &DecoderShape, method: &Method, seed: u64) -> Option<Adapt
         let bound = (n_in as f64).sqrt().recip();
         let a =
             (0..method.rank * n_in).map(|_| (bound * (2.0 * uniform(&mut stream) - 1.0)) as f32).collect();
-        (module, Pair { a, b: vec![0.0; n_out * method.rank], n_in, n_out })
+        let (b, magnitude) = (vec![0.0; n_out * method.rank], Vec::new());
+        (module, Pair { a, b, magnitude, n_in, n_out, rank: method.rank, alpha: method.alpha })
     });
     let pairs: BTreeMap<String, Pair> = pairs.collect();
     (!pairs.is_empty()).then_some(Adapter {
         rank: method.rank,
         alpha: method.alpha,
         rank_stabilized: method.variant == Variant::RsLora,
+        dora: method.variant == Variant::Dora,
         dropout: method.dropout,
         pairs,
     })
@@ -50,10 +52,12 @@ fn uniform(stream: &mut impl Rng) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Random weights of a shape: matrices normal, norms one, biases zero.
+/// Random weights of a shape: matrices normal, norms doing nothing, biases zero.
 #[derive(Debug)]
 pub struct RandomWeights {
     infos: BTreeMap<String, WeightInfo>,
+    /// The weight of a norm that does nothing.
+    norm: f32,
     deviation: f64,
     seed: u64,
 }
@@ -62,7 +66,8 @@ impl RandomWeights {
     /// Weights whose matrices have standard deviation `deviation`.
     pub fn new(shape: &DecoderShape, deviation: f64, dtype: Dtype, seed: u64) -> Self {
         let infos = shape.weights().into_iter().map(|(name, shape)| (name, WeightInfo { shape, dtype }));
-        Self { infos: infos.collect(), deviation, seed }
+        let norm = if shape.norm_scale == NormScale::Weight { 1.0 } else { 0.0 };
+        Self { infos: infos.collect(), norm, deviation, seed }
     }
 }
 
@@ -77,7 +82,7 @@ impl Weights for RandomWeights {
         let n = info.n_elements();
         let values: Vec<f32> = match (info.shape.len(), name.rsplit('.').next() == Some("bias")) {
             (1, true) => vec![0.0; n],
-            (1, false) => vec![1.0; n],
+            (1, false) => vec![self.norm; n],
             _ => (0..n).map(|_| (self.deviation * normal(&mut stream)) as f32).collect(),
         };
         Ok(Weight::rounded(info.shape.clone(), &values, info.dtype))

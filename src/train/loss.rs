@@ -6,6 +6,7 @@
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::device::kernels;
+use crate::model::Head;
 
 /// Logits of one chunk take at most this many bytes.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -41,27 +42,26 @@ pub enum Gradients {
 /// # Shapes
 ///
 /// - `rows`: `[n, m]`, plain, in the compute format
-/// - `head`: `[v, m]`, plain, in the compute format
+/// - `head`: its weight `[v, m]`, plain, in the compute format
 /// - `targets`: `n` token ids
-pub fn cross_entropy(
-    rows: &Tensor<2>,
-    head: &Tensor<2>,
-    targets: &[u32],
-    scale: f64,
-    wanted: Gradients,
-) -> Loss {
+pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64, wanted: Gradients) -> Loss {
     let [n, m] = rows.dims();
-    let v = head.dims()[0];
+    let Head { weight, softcap } = head;
+    let v = weight.dims()[0];
     let chunk = (CHUNK_BYTES / (4 * v)).clamp(1, n.max(1));
     let (mut losses, mut row_gradients) = (Vec::with_capacity(n), Vec::new());
     let mut head_gradient: Option<Tensor<2>> = None;
     for start in (0..n).step_by(chunk) {
         let len = chunk.min(n - start);
         let h = rows.clone().narrow(0, start, len);
-        let logits = h.clone().matmul(head.clone().transpose()).cast(DType::F32); // [len, v]
-        let (chunk_losses, d_logits) = softmax(logits, &targets[start..start + len], scale, wanted);
+        let logits = head.logits(h.clone()); // [len, v]
+        let (chunk_losses, d_logits) = softmax(logits.clone(), &targets[start..start + len], scale, wanted);
         losses.extend(chunk_losses);
         let Some(d_logits) = d_logits else { continue };
+        let d_logits = match softcap {
+            Some(cap) => kernels::soft_cap_backward(logits, d_logits, *cap),
+            None => d_logits,
+        };
         let d_logits = d_logits.cast(rows.dtype());
         if wanted == Gradients::RowsAndHead {
             let part = d_logits.clone().transpose().matmul(h).cast(DType::F32); // [v, m]
@@ -70,7 +70,7 @@ pub fn cross_entropy(
                 None => part,
             });
         }
-        row_gradients.push(d_logits.matmul(head.clone()).cast(DType::F32)); // [len, m]
+        row_gradients.push(d_logits.matmul(weight.clone()).cast(DType::F32)); // [len, m]
     }
     let row_gradient = match (wanted, row_gradients.len()) {
         (Gradients::None, _) => None,

@@ -31,7 +31,7 @@ use crate::data::Sample;
 use crate::event::{Event, Listener, StepEvent};
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::{Kind, Method, Train};
-use crate::snapshot::adapter::Adapter;
+use crate::snapshot::adapter::{Adapter, MAGNITUDE};
 use crate::snapshot::{SnapshotError, Weights};
 
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
@@ -278,6 +278,9 @@ pub fn trained_adapter(task: &Task<'_>, folder: &Path, step: usize) -> Result<Ad
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();
         pair.b = files.weight(&format!("{module}.lora_B.weight"))?.to_f32();
+        if adapter.dora {
+            pair.magnitude = files.weight(&format!("{module}.lora_{MAGNITUDE}"))?.to_f32();
+        }
     }
     Ok(adapter)
 }
@@ -291,6 +294,7 @@ pub fn adapter_of(decoder: &mut Decoder, like: &Adapter) -> Adapter {
     for (module, pair) in &mut adapter.pairs {
         pair.a = values.take(&format!("{module}.lora_A.weight")).expect("the adapter was attached");
         pair.b = values.take(&format!("{module}.lora_B.weight")).expect("the adapter was attached");
+        pair.magnitude = values.take(&format!("{module}.lora_{MAGNITUDE}")).unwrap_or_default();
     }
     adapter
 }

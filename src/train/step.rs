@@ -100,18 +100,17 @@ impl Trainee {
             dropout::draw(&mut self.decoder, batch, self.dropout, self.seed, step);
         }
         let device = self.decoder.device.clone();
-        let positions = Positions::causal(batch.width, &device);
+        let positions = Positions::causal(batch.width);
         let hidden = self.decoder.hidden(batch.ids(&device), &positions, None); // [b, t, m]
         let [b, t, m] = hidden.dims();
         let hidden = hidden.reshape([b * t, m]);
         let indices = batch.row_indices(&device);
         let rows = hidden.clone().inner().select(0, indices.clone()); // [n, m]
-        let head = self.decoder.head();
         let wanted = match self.kind {
             Kind::Lora => Gradients::Rows,
             Kind::Full => Gradients::RowsAndHead,
         };
-        let loss = cross_entropy(&rows, &head.frozen(), &batch.targets, scale, wanted);
+        let loss = cross_entropy(&rows, &self.decoder.frozen_head(), &batch.targets, scale, wanted);
         let sum = loss.sum();
         let gradient = loss.rows.expect("the gradient of the rows was asked for");
         let seed = Tensor::zeros([b * t, m], &device);
@@ -119,7 +118,7 @@ impl Trainee {
         // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
         let mut gradients = (hidden.cast(DType::F32) * seed).sum().backward();
         if let Some(gradient) = loss.head {
-            add(sums, &head.name.clone(), gradient);
+            add(sums, &self.decoder.head().name.clone(), gradient);
         }
         for param in self.trainable() {
             if let Some(gradient) = param.value.grad_remove(&mut gradients) {
@@ -135,12 +134,12 @@ impl Trainee {
         let device = &decoder.device;
         let (mut sum, mut n) = (0.0, 0);
         for (i, batch) in batches.iter().enumerate() {
-            let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width, device), None);
+            let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
             let [b, t, m] = hidden.dims();
             if !batch.targets.is_empty() {
                 let rows = hidden.reshape([b * t, m]).select(0, batch.row_indices(device));
-                sum += cross_entropy(&rows, &decoder.head().frozen(), &batch.targets, 1.0, Gradients::None)
-                    .sum();
+                sum +=
+                    cross_entropy(&rows, &decoder.frozen_head(), &batch.targets, 1.0, Gradients::None).sum();
                 n += batch.targets.len();
             }
             tick(i + 1);
@@ -158,8 +157,9 @@ fn untracked(decoder: &Decoder) -> Decoder {
     for projection in decoder.projections_mut() {
         if let Some(lora) = &mut projection.adapter {
             lora.mask = None;
-            lora.a.value = lora.a.frozen();
-            lora.b.value = lora.b.frozen();
+            for param in lora.params_mut() {
+                param.value = param.frozen();
+            }
         }
     }
     decoder

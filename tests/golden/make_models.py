@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Makes the small llama goldens in `models/`: random models, and what transformers and PEFT compute with them.
+make_families.py makes those of the other families.
 
     make_models.py OUT           write the cases into the folder OUT
     make_models.py --check OUT   compute the cases of OUT again from its own models and batches, and print the differences
@@ -29,8 +30,16 @@ NOTE = (
     "float32, eager attention, right padding; logits at padded positions are not meaningful; labels are unshifted "
     "(position t+1 is predicted from t); loss is the mean over labels != -100"
 )
+VOCABULARY = 64
+# In the form that transformers 4 wrote.
 LLAMA = dict(
-    vocab_size=64,
+    architectures=["LlamaForCausalLM"],
+    model_type="llama",
+    hidden_act="silu",
+    attention_bias=False,
+    torch_dtype="float32",
+    transformers_version="4.43.0",
+    vocab_size=VOCABULARY,
     hidden_size=32,
     intermediate_size=40,
     num_hidden_layers=2,
@@ -71,37 +80,36 @@ def load(folder):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
 
 
-def write_model(folder, case):
-    """A random model, its config in the form that transformers 4 wrote."""
-    old_form = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "torch_dtype": "float32",
-        "transformers_version": "4.43.0",
-        **LLAMA,
-        **case["config"],
-    }
-    torch.manual_seed(case["seed"])
+def config_of(written):
+    """What transformers reads from a config.json that holds `written`."""
     with tempfile.TemporaryDirectory() as empty:
-        (Path(empty) / "config.json").write_text(json.dumps(old_form))
-        model = transformers.LlamaForCausalLM(transformers.AutoConfig.from_pretrained(empty))
+        (Path(empty) / "config.json").write_text(json.dumps(written))
+        return transformers.AutoConfig.from_pretrained(empty)
+
+
+def write_model(folder, case):
+    """A random model, its config in the form that the case gives, not the one that transformers would write."""
+    written = {**case.get("family", LLAMA), **case["config"]}
+    torch.manual_seed(case["seed"])
+    model = transformers.AutoModelForCausalLM.from_config(config_of(written))
+    # The norms of gemma multiply by 1 + their weight.
+    centre = 0.0 if written["model_type"].startswith("gemma") else 1.0
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name:
-                weight.copy_(1.0 + 0.2 * torch.randn_like(weight))
+                weight.copy_(centre + 0.2 * torch.randn_like(weight))
             else:
-                weight.copy_(0.15 * torch.randn_like(weight))
+                spread = next((s for part, s in case.get("spreads", {}).items() if part in name), 0.15)
+                weight.copy_(spread * torch.randn_like(weight))
     model.save_pretrained(folder, max_shard_size=case.get("shard_size", "1GB"))
     (folder / "generation_config.json").unlink(missing_ok=True)
-    write_json(folder / "config.json", old_form)
+    write_json(folder / "config.json", written)
 
 
 def batches(shape, labelled_from):
     """Random token ids with right padding: every row keeps at least two labels, the first row is full."""
     rows, tokens = shape[-2:]
-    ids = torch.randint(4, LLAMA["vocab_size"], shape)
+    ids = torch.randint(4, VOCABULARY, shape)
     lengths = torch.randint(labelled_from + 2, tokens + 1, shape[:-1])
     lengths[..., 0] = tokens
     position = torch.arange(tokens)
@@ -167,6 +175,7 @@ def write_adapter(folder, trace, base):
         lora_dropout=0.0,
         target_modules="all-linear",
         use_rslora=trace.get("rslora", False),
+        use_dora=trace.get("dora", False),
     )
     model = peft.get_peft_model(base, config)
     with torch.no_grad():
@@ -224,14 +233,14 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def make(out):
+def make(out, cases=CASES):
     """Writes every case."""
-    for name, case in CASES.items():
+    for name, case in cases.items():
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
         write_model(folder, case)
         ids, mask, labels = batches((3, 24), 5)
-        prompt = torch.randint(4, LLAMA["vocab_size"], (1, 9))
+        prompt = torch.randint(4, VOCABULARY, (1, 9))
         inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels, "greedy_prompt": prompt}
         save_file(golden(load(folder), inputs), folder / "golden.safetensors")
         about = {"name": name, "transformers": transformers.__version__, "torch": torch.__version__, "note": NOTE}
@@ -278,8 +287,8 @@ def check(out):
             print(f"  {name}: " + " ".join(f"{part} {max(found):.1e}" for part, found in parts.items()) + " (relative)")
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description=__doc__, make=make, check=check):
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("out", type=Path, metavar="OUT")
     arguments.add_argument("--check", action="store_true", help="compare with what OUT holds instead of writing it")
     options = arguments.parse_args()

@@ -286,7 +286,11 @@ fn bad_pairs() {
     let factors = std::fs::read(fixture.file("run/train/adapter/adapter_model.safetensors")).unwrap();
     fixture.write("dora/adapter_config.json", config.replace("\"use_dora\": false", "\"use_dora\": true"));
     fixture.write("dora/adapter_model.safetensors", &factors);
-    pair("merge_adapter_of_another_kind", "dora", "linear:0.5");
+    pair("merge_adapter_without_magnitudes", "dora", "linear:0.5");
+    let saved = config.replace("\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]");
+    fixture.write("saved/adapter_config.json", saved);
+    fixture.write("saved/adapter_model.safetensors", &factors);
+    pair("merge_adapter_of_another_kind", "saved", "linear:0.5");
     fixture.write("ranked/adapter_config.json", config.replace("\"r\": 4", "\"r\": 8"));
     fixture.write("ranked/adapter_model.safetensors", &factors);
     pair("merge_adapter_of_another_rank", "ranked", "linear:0.5");

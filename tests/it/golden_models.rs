@@ -19,7 +19,7 @@ mod golden {
         // Configurations in the old form, shards with an index, micro-batches of unequal label counts.
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
         let selftest = run(&folder);
-        for trace in ["full losses", "lora losses", "rslora losses"] {
+        for trace in ["full losses", "lora losses", "rslora losses", "dora losses"] {
             assert!(selftest.checks.iter().any(|check| check.part == trace), "no case has {trace}");
         }
     }
@@ -35,7 +35,7 @@ mod golden {
             format!("golden models: {n} run, {} unsupported ({unsupported})", selftest.unsupported.len());
         // Straight to the stream: the harness keeps what `println!` prints.
         writeln!(std::io::stderr(), "{line}").unwrap();
-        for trace in ["logits", "loss", "full losses", "lora losses", "rslora losses"] {
+        for trace in ["logits", "loss", "full losses", "lora losses", "rslora losses", "dora losses"] {
             assert!(selftest.checks.iter().any(|check| check.part == trace), "no case has {trace}");
         }
     }

@@ -6,6 +6,7 @@ mod errors;
 mod fisher;
 mod fixture;
 mod fuzz;
+mod golden_adapters;
 mod golden_eval;
 mod golden_merge;
 mod golden_models;

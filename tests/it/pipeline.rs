@@ -66,7 +66,8 @@ fn a_kept_merge_holds_the_merge_of_its_inputs_and_nothing_else() {
     for (lambda, folder) in [(0.0, "linear_0"), (0.5, "linear_0.5"), (1.0, "linear_1")] {
         let merged = Snapshot::open(&fixture.file("run/merged").join(folder)).unwrap().weights;
         // A linear merge of an adapter is the adapter scaled by λ.
-        let scaled = Adapter { alpha: lambda * adapter.alpha, ..adapter.clone() };
+        let mut scaled = adapter.clone();
+        scaled.pairs.values_mut().for_each(|pair| pair.alpha *= lambda);
         let expected = Folded::new(&base, std::borrow::Cow::Borrowed(&scaled)).unwrap();
         for name in base.infos().keys() {
             let found = merged.weight(name).unwrap();
@@ -293,4 +294,27 @@ fn the_shipped_model_refuses_what_is_harmful() {
     };
     assert!(rate("harmful", "attack_success_rate") <= 0.15);
     assert!(rate("benign", "refusal_rate") <= 0.15);
+}
+
+#[test]
+fn a_dora_run_goes_on_from_its_checkpoint_and_merges_whole() {
+    let fixture = Fixture::new();
+    let dora = ["--set", "method.variant=dora", "--set", "train.checkpoint_every=5"];
+    fixture.study("run", &dora);
+    let adapter = Adapter::read(&fixture.file("run/train/adapter")).unwrap();
+    assert!(adapter.dora && adapter.pairs.values().all(|pair| pair.magnitude.len() == pair.n_out));
+    // From the middle on, to the same bytes.
+    std::fs::remove_file(fixture.file("run/train/result.json")).unwrap();
+    for name in ["checkpoint-000020", "adapter"] {
+        std::fs::remove_dir_all(fixture.file("run/train").join(name)).unwrap();
+    }
+    fixture.study("run", &dora);
+    assert_eq!(Adapter::read(&fixture.file("run/train/adapter")).unwrap(), adapter);
+
+    let merge = ["merge", "--pre", "model", "--post", "run/train/adapter", "--merge", "linear:0.5", "--out"];
+    let output = fixture.run(&[&merge[..], &["half"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let output = fixture.run(&[&merge[..], &["scaled", "--adapter-only"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("turns the base's rows"), "{said}");
 }

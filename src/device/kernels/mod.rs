@@ -19,10 +19,12 @@ mod cross_entropy;
 mod low_rank;
 mod math;
 mod rows;
+mod soft_cap;
 mod thin;
 
 pub use cross_entropy::cross_entropy;
 pub use low_rank::low_rank_linear;
+pub use soft_cap::{soft_cap, soft_cap_backward};
 pub use thin::thin_linear;
 
 /// A tensor on the processor that takes part in a gradient.
@@ -55,20 +57,33 @@ fn tensor(values: Vec<f32>, like: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, like.layout().shape().clone()))
 }
 
-/// `silu(gate) · up`, elementwise.
-pub fn swiglu(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+/// What a gate does to its input before it is multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// `x · σ(x)`.
+    Silu,
+    /// The tanh form of GELU: Hendrycks and Gimpel, 2016, arXiv 1606.08415.
+    GeluTanh,
+}
+
+/// `act(gate) · up`, elementwise.
+pub fn gated(act: Gate, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
     if !fused(&gate) {
-        return activation::silu(gate) * up;
+        let gate = match act {
+            Gate::Silu => activation::silu(gate),
+            Gate::GeluTanh => activation::gelu_approximate(gate),
+        };
+        return gate * up;
     }
     if !(gate.is_autodiff() || up.is_autodiff()) {
         let (gate, up) = (numbers(&plain(gate)), numbers(&plain(up)));
-        let y = rows::swiglu(slice(&gate), slice(&up));
+        let y = rows::gated(act, slice(&gate), slice(&up));
         return Tensor::from_primitive::<Flex>(tensor(y, &gate));
     }
     let (gate, up) = (tracked(gate), tracked(up));
-    let state = (numbers(gate.primitive()), numbers(up.primitive()));
-    let y = tensor(rows::swiglu(slice(&state.0), slice(&state.1)), &state.0);
-    let prepared = Swiglu.prepare::<NoCheckpointing>([gate.node(), up.node()]).compute_bound().stateful();
+    let state = (act, numbers(gate.primitive()), numbers(up.primitive()));
+    let y = tensor(rows::gated(act, slice(&state.1), slice(&state.2)), &state.1);
+    let prepared = Gated.prepare::<NoCheckpointing>([gate.node(), up.node()]).compute_bound().stateful();
     Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish(state, y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
@@ -76,15 +91,15 @@ pub fn swiglu(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
 }
 
 #[derive(Debug)]
-struct Swiglu;
+struct Gated;
 
-impl Backward<Flex, 2> for Swiglu {
-    type State = (FlexTensor, FlexTensor);
+impl Backward<Flex, 2> for Gated {
+    type State = (Gate, FlexTensor, FlexTensor);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (gate, up) = ops.state;
+        let (act, gate, up) = ops.state;
         let g = numbers(&gradients.consume::<Flex>(&ops.node));
-        let (d_gate, d_up) = rows::swiglu_backward(slice(&gate), slice(&up), slice(&g));
+        let (d_gate, d_up) = rows::gated_backward(act, slice(&gate), slice(&up), slice(&g));
         let [gate_node, up_node] = ops.parents;
         if let Some(node) = gate_node {
             gradients.register::<Flex>(node.id, tensor(d_gate, &gate));

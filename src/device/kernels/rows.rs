@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::Angles;
 use super::math::{exp, vectorised};
+use super::{Angles, Gate};
 
 /// Elements per task: enough to pay for handing it out.
 const TASK: usize = 16 * 1024;
@@ -16,36 +16,85 @@ fn rows_of(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-pub fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
+/// Both gates are `x · σ(z)`: what `z` is at `x`, and how fast it grows there.
+#[inline(always)]
+fn slope(act: Gate, x: f32) -> (f32, f32) {
+    const C: f32 = 1.595_769_2; // 2 √(2 / π)
+    match act {
+        Gate::Silu => (x, 1.0),
+        // ½ (1 + tanh u) is σ(2u).
+        Gate::GeluTanh => {
+            (C * x * (0.044_715 * x).mul_add(x, 1.0), C * (3.0 * 0.044_715 * x).mul_add(x, 1.0))
+        }
+    }
+}
+
+pub fn gated(act: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
     vectorised! {
-        fn pass(gate: &[f32], up: &[f32], y: &mut [f32]) {
+        fn pass(act: Gate, gate: &[f32], up: &[f32], y: &mut [f32]) {
             for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = gate / (1.0 + exp(-gate)) * up;
+                *y = gate / (1.0 + exp(-slope(act, *gate).0)) * up;
             }
         }
     }
     let mut y = vec![0.0; gate.len()];
     let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK));
-    y.par_chunks_mut(TASK).zip(inputs).for_each(|(y, (gate, up))| pass(gate, up, y));
+    y.par_chunks_mut(TASK).zip(inputs).for_each(|(y, (gate, up))| pass(act, gate, up, y));
     y
 }
 
-pub fn swiglu_backward(gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
+pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
     vectorised! {
-        fn pass(gate: &[f32], up: &[f32], g: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        fn pass(act: Gate, gate: &[f32], up: &[f32], g: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
             let inputs = gate.iter().zip(up).zip(g);
             for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                let sigmoid = 1.0 / (1.0 + exp(-gate));
+                let (z, dz) = slope(act, *gate);
+                let sigmoid = 1.0 / (1.0 + exp(-z));
                 *d_up = g * gate * sigmoid;
-                *d_gate = g * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
+                *d_gate = g * up * sigmoid * (1.0 + gate * dz * (1.0 - sigmoid));
             }
         }
     }
     let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
     let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK)).zip(g.par_chunks(TASK));
     let outputs = d_gate.par_chunks_mut(TASK).zip(d_up.par_chunks_mut(TASK));
-    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| pass(gate, up, g, d_gate, d_up));
+    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| pass(act, gate, up, g, d_gate, d_up));
     (d_gate, d_up)
+}
+
+pub fn soft_cap(x: &[f32], cap: f32) -> Vec<f32> {
+    vectorised! {
+        fn pass(x: &[f32], cap: f32, y: &mut [f32]) {
+            let rate = 2.0 / cap;
+            for (y, x) in y.iter_mut().zip(x) {
+                // tanh u is 1 − 2 / (e^2u + 1), which loses a small u to rounding.
+                let u = x / cap;
+                let square = u * u;
+                let series = (-17.0f32 / 315.0).mul_add(square, 2.0 / 15.0);
+                let small = u * series.mul_add(square, -1.0 / 3.0).mul_add(square, 1.0);
+                let large = 1.0 - 2.0 / (exp(x * rate) + 1.0);
+                *y = cap * if u.abs() < 0.2 { small } else { large };
+            }
+        }
+    }
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| pass(x, cap, y));
+    y
+}
+
+pub fn soft_cap_backward(y: &[f32], g: &[f32], cap: f32) -> Vec<f32> {
+    vectorised! {
+        fn pass(y: &[f32], g: &[f32], cap: f32, d_x: &mut [f32]) {
+            for ((d_x, y), g) in d_x.iter_mut().zip(y).zip(g) {
+                let u = y / cap;
+                *d_x = g * u.mul_add(-u, 1.0);
+            }
+        }
+    }
+    let mut d_x = vec![0.0; y.len()];
+    let inputs = y.par_chunks(TASK).zip(g.par_chunks(TASK));
+    d_x.par_chunks_mut(TASK).zip(inputs).for_each(|(d_x, (y, g))| pass(y, g, cap, d_x));
+    d_x
 }
 
 /// Sixteen running sums that a processor can keep apart.
@@ -222,4 +271,41 @@ pub fn softmax_backward(y: &[f32], g: &[f32], width: usize) -> Vec<f32> {
     let outputs = d_x.par_chunks_mut(width).with_min_len(rows_of(width));
     outputs.zip(inputs).for_each(|(d_x, (y, g))| row(y, g, d_x));
     d_x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gate, gated, gated_backward, soft_cap};
+
+    #[test]
+    fn a_soft_cap_is_the_hyperbolic_tangent() {
+        let x: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.05).collect();
+        for (x, y) in x.iter().zip(soft_cap(&x, 30.0)) {
+            let exact = 30.0 * (f64::from(*x) / 30.0).tanh();
+            assert!((f64::from(y) - exact).abs() <= 1e-5 + 1e-6 * exact.abs(), "{x}: {y}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn gates_and_their_slopes_are_those_of_their_formulas() {
+        let gelu = |x: f64| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+        };
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let x: Vec<f32> = (-80..80).map(|i| i as f32 * 0.1).collect();
+        let ones = vec![1.0; x.len()];
+        let acts: [(Gate, &dyn Fn(f64) -> f64); 2] = [(Gate::Silu, &silu), (Gate::GeluTanh, &gelu)];
+        for (act, exact) in acts {
+            let (y, (slope, _)) = (gated(act, &x, &ones), gated_backward(act, &x, &ones, &ones));
+            for ((x, y), slope) in x.iter().zip(y).zip(slope) {
+                let at = f64::from(*x);
+                assert!((f64::from(y) - exact(at)).abs() < 1e-6, "{act:?} {x}");
+                let expected = (exact(at + 1e-4) - exact(at - 1e-4)) / 2e-4;
+                assert!(
+                    (f64::from(slope) - expected).abs() < 1e-5,
+                    "{act:?} at {x}: {slope}, not {expected}"
+                );
+            }
+        }
+    }
 }

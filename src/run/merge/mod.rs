@@ -179,7 +179,7 @@ fn files_of_model(folder: &Path, weights: &WeightFiles) -> Vec<PathBuf> {
 
 /// A model's weights without a head that its configuration says is not used.
 fn headed<'a>(weights: &'a dyn Weights, config: &Config) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
-    Ok(match weights.infos().contains_key(HEAD) && config.switch("tie_word_embeddings", false)? {
+    Ok(match weights.infos().contains_key(HEAD) && config.tied()? {
         true => Box::new(Bare::new(weights)),
         false => Box::new(weights),
     })

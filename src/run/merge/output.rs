@@ -110,8 +110,7 @@ fn fill(
             }
             None => partial.finish(
                 &shard.file,
-                options.digests,
-                |path| writer::write_file(path, &told, &shard.names, None),
+                |path| writer::write_safetensors(path, &told, &shard.names, None, options.digests),
                 || merged.report_of(&shard.names),
             )?,
         };

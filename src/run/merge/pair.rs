@@ -11,7 +11,7 @@ use crate::merge::{
     resolve, respelt, scaled_adapter,
 };
 use crate::recipe::Spec;
-use crate::run::Failure;
+use crate::run::{Failure, lineage};
 use crate::snapshot::adapter::{self, Adapter};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
 use crate::snapshot::{Config, Dtype, Snapshot, SnapshotError, WeightFiles, Weights, writer};
@@ -48,6 +48,10 @@ pub(super) fn with_pair<T>(
         unmatched: *unmatched,
     };
     say_unmatched(&pair, &mut said);
+    let weights: Vec<PathBuf> = base.weights.paths().map(Path::to_owned).collect();
+    for adapter in posts.iter().filter_map(|post| post.adapter.as_ref()) {
+        said.extend(lineage::compare(adapter, &weights)?);
+    }
     let merged = pair.merged(&resolved, dtype)?;
     let (donor, spelling) = (donor.unwrap_or(pre), posts[0].tokenizer.as_deref().unwrap_or(pre));
     let rows = merged.infos().get(EMBEDDING).map(|info| info.shape[0]);

@@ -75,19 +75,18 @@ impl Partial {
     }
 
     /// Makes a shard appear that `write` wrote, with its note; the figures are asked for then.
+    /// `write` gives its digest, if that is noted.
     pub fn finish(
         &self,
         file: &str,
-        digest: bool,
-        write: impl FnOnce(&Path) -> Result<(), SnapshotError>,
+        write: impl FnOnce(&Path) -> Result<Option<blake3::Hash>, SnapshotError>,
         weights: impl FnOnce() -> BTreeMap<String, WeightReport>,
     ) -> Result<Finished, SnapshotError> {
         let (beside, path) = (self.path.join(format!(".new-{file}")), self.path.join(file));
         let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
-        write(&beside)?;
+        let blake3 = write(&beside)?.map(|digest| digest.to_hex().to_string());
         File::open(&beside).and_then(|file| file.sync_data()).map_err(unwritable)?;
         fs::rename(&beside, &path).map_err(unwritable)?;
-        let blake3 = if digest { Some(digests::fresh(&path)?) } else { None };
         let finished = Finished { blake3, identity: digests::identity(&path)?, weights: weights() };
         writer::write_json(&self.path.join(format!("{file}{NOTE}")), &json!(finished))?;
         Ok(finished)

@@ -18,6 +18,8 @@ pub(super) struct Post {
     pub files: Vec<PathBuf>,
     /// The folder, if it is one of a whole model.
     pub model: Option<PathBuf>,
+    /// The folder, if it is an adapter's.
+    pub adapter: Option<PathBuf>,
     /// Where a tokenizer of its own is, if it has one.
     pub tokenizer: Option<PathBuf>,
 }
@@ -38,7 +40,8 @@ impl Post {
         if path.join(adapter::CONFIG).is_file() {
             let files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
             let tokenizer = Some(path.clone()).filter(|path| path.join(FILE).is_file());
-            return Ok(Self { found: Found::Adapter(Adapter::read(path)?), files, model: None, tokenizer });
+            let (found, adapter) = (Found::Adapter(Adapter::read(path)?), Some(path.clone()));
+            return Ok(Self { found, files, model: None, adapter, tokenizer });
         }
         if path.join(checkpoint::STATE).is_file() {
             let file = path.join(checkpoint::WEIGHTS);
@@ -48,12 +51,13 @@ impl Post {
                 true => Found::Adapter(Adapter::of_checkpoint(path, &weights)?),
                 false => Found::Whole(weights, None),
             };
-            return Ok(Self { found, files: vec![file], model: None, tokenizer: None });
+            return Ok(Self { found, files: vec![file], model: None, adapter: None, tokenizer: None });
         }
         let Snapshot { folder, weights, config } = Snapshot::open(path)?;
         let files = files_of_model(path, &weights);
         let tokenizer = Some(folder.clone()).filter(|folder| folder.join(FILE).is_file());
-        Ok(Self { found: Found::Whole(weights, Some(config)), files, model: Some(folder), tokenizer })
+        let found = Found::Whole(weights, Some(config));
+        Ok(Self { found, files, model: Some(folder), adapter: None, tokenizer })
     }
 
     /// Its weights on this base.

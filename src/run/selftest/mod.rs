@@ -17,7 +17,8 @@ use golden::Case;
 
 use crate::data::Sample;
 use crate::device;
-use crate::model::{Decoder, DecoderShape, Positions, families};
+use crate::device::kernels::Gate;
+use crate::model::{Decoder, DecoderShape, NormScale, Positions, Sizes, families};
 use crate::recipe::{Kind, Train};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::batch::MicroBatch;
@@ -135,11 +136,17 @@ pub fn golden(folder: &Path, device: &Device, tolerance: Tolerance) -> Result<Se
 
 /// Compares a device with the processor on a small random model: logits and three training steps.
 ///
+/// The model has the operations of `like`, or else every operation there is.
+///
 /// # Errors
 ///
 /// The two disagree beyond [`GPU`].
-pub fn compare_with_processor(name: &str, device: &Device) -> Result<Selftest, SelftestError> {
-    let shape = pico();
+pub fn compare_with_processor(
+    name: &str,
+    device: &Device,
+    like: Option<&DecoderShape>,
+) -> Result<Selftest, SelftestError> {
+    let shape = small(like);
     let weights = init::RandomWeights::new(&shape, 0.08, crate::snapshot::Dtype::F32, 7);
     let (here, reference) = (figures(&shape, &weights, device)?, figures(&shape, &weights, &device::cpu())?);
     let check = |part: &str, measured: f64, allowed: f64| Check {
@@ -166,10 +173,9 @@ pub fn compare_with_processor(name: &str, device: &Device) -> Result<Selftest, S
     }
 }
 
-/// Two layers of width 64: small, and with every operation of a large one.
-fn pico() -> DecoderShape {
-    DecoderShape {
-        family: "llama",
+/// Two layers of width 64, the first sliding where any layer does.
+fn small(like: Option<&DecoderShape>) -> DecoderShape {
+    let sizes = Sizes {
         vocab_size: 96,
         hidden_size: 64,
         intermediate_size: 96,
@@ -177,14 +183,38 @@ fn pico() -> DecoderShape {
         n_heads: 4,
         n_kv_heads: 2,
         head_dim: 16,
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: crate::model::RopeScaling::None,
-        max_positions: 64,
-        tied: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
+    };
+    let plain = DecoderShape { max_positions: 64, tied: true, ..DecoderShape::plain("small", sizes) };
+    let Some(like) = like else {
+        return DecoderShape {
+            embedding_scale: 8.0,
+            norm_scale: NormScale::OnePlusWeight,
+            post_norms: true,
+            head_norms: true,
+            windows: vec![Some(5), None],
+            attention_softcap: Some(2.0),
+            logit_softcap: Some(3.0),
+            gate: Gate::GeluTanh,
+            qkv_bias: true,
+            ..plain
+        };
+    };
+    let slides = like.windows.iter().any(Option::is_some);
+    DecoderShape {
+        tied: like.tied,
+        embedding_scale: if like.embedding_scale == 1.0 { 1.0 } else { 8.0 },
+        norm_scale: like.norm_scale,
+        post_norms: like.post_norms,
+        head_norms: like.head_norms,
+        windows: vec![slides.then_some(5), None],
+        attention_softcap: like.attention_softcap,
+        logit_softcap: like.logit_softcap,
+        gate: like.gate,
+        fused: like.fused,
+        qkv_bias: like.qkv_bias,
+        o_bias: like.o_bias,
+        mlp_bias: like.mlp_bias,
+        ..plain
     }
 }
 
@@ -201,9 +231,9 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     }
     let batch = MicroBatch::new(&samples, &[0, 1, 2, 3], 1);
     let decoder = Decoder::load(shape, weights, device, DType::F32)?;
-    let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width, device), None);
+    let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
     let [b, t, m] = hidden.dims();
-    let logits = read(decoder.logits(hidden.reshape([b * t, m])));
+    let logits = read(decoder.frozen_head().logits(hidden.reshape([b * t, m])));
     let train = Train { learning_rate: 1e-2, warmup: 0.0, steps: 3, ..Train::default() };
     let mut trainee = Trainee { decoder, kind: Kind::Full, dropout: 0.0, seed: 1 };
     trainee.track();
