@@ -273,7 +273,7 @@ fn refuse_other_kinds(config: &Map<String, Value>) -> Result<(), String> {
         return Err(format!("`peft_type` is `{kind}`, expected `LORA`"));
     }
     // These starts change the base as well, and the folder does not have it.
-    let start = config.get("init_lora_weights").and_then(Value::as_str).unwrap_or("default");
+    let start = config.get("init_lora_weights").and_then(Value::as_str).unwrap_or("default").to_lowercase();
     if ["pissa", "olora", "loftq", "corda", "lora_ga"].iter().any(|other| start.starts_with(other)) {
         return Err(format!("`init_lora_weights` is `{start}`, which changes the base as well"));
     }

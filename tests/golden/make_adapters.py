@@ -30,8 +30,9 @@ from safetensors.torch import load_file, save_file
 
 MODELS = Path(__file__).parent / "models"
 NOTE = "float32, eager attention, eval mode, all 24 tokens real; the adapter was loaded from this folder"
-ATTENTION = ["q_proj", "k_proj", "v_proj"]
 LORA = dict(r=2, lora_alpha=6, target_modules="all-linear")
+TWO = dict(LORA, target_modules=["q_proj", "v_proj"])
+ONE = dict(r=1, target_modules=["q_proj"])
 # The keys that a file of PEFT 0.4 has, and one of 0.2, as alpaca-lora wrote them.
 KEYS_0_4 = [
     "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights", "lora_alpha",
@@ -82,7 +83,12 @@ CASES = {
     ),
     "dora-patterns": dict(
         base="pico-qwen3",
-        config=dict(LORA, use_dora=True, rank_pattern={"o_proj": 4, "up_proj": 1}, alpha_pattern={"up_proj": 3, "q_proj": 16}),
+        config=dict(
+            LORA,
+            use_dora=True,
+            rank_pattern={"o_proj": 4, "up_proj": 1},
+            alpha_pattern={"up_proj": 3, "q_proj": 16},
+        ),
         matters=[dict(use_dora=False), dict(alpha_pattern={})],
     ),
     "dora-rslora": dict(
@@ -93,10 +99,16 @@ CASES = {
     # Dropout is for training, and the start was another: neither shows in what is computed.
     "few-modules": dict(
         base="pico-tied-llama3",
-        config=dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], lora_dropout=0.1, init_lora_weights="gaussian"),
+        config=dict(TWO, r=4, lora_dropout=0.1, init_lora_weights="gaussian"),
     ),
-    "target-regex": dict(base="pico-gemma", config=dict(LORA, target_modules=r".*\.1\.(self_attn\.(q|o)_proj|mlp\.down_proj)")),
-    "excluded": dict(base="pico-untied", config=dict(LORA, exclude_modules=["down_proj", "model.layers.0.self_attn.o_proj"])),
+    "target-regex": dict(
+        base="pico-gemma",
+        config=dict(LORA, target_modules=r".*\.1\.(self_attn\.(q|o)_proj|mlp\.down_proj)"),
+    ),
+    "excluded": dict(
+        base="pico-untied",
+        config=dict(LORA, exclude_modules=["down_proj", "model.layers.0.self_attn.o_proj"]),
+    ),
     "layers": dict(
         base="pico-gemma3",
         config=dict(
@@ -116,32 +128,33 @@ CASES = {
     # DoRA brings the map's rows to their lengths, its bias stays.
     "qwen2-dora": dict(base="pico-qwen2", config=dict(LORA, use_dora=True), matters=[dict(use_dora=False)]),
     "bf16": dict(base="pico-mistral", config=LORA, dtype=torch.bfloat16),
-    "f16-dora": dict(base="pico-qwen3", config=dict(LORA, use_dora=True, target_modules=ATTENTION), dtype=torch.float16),
-    "form-0.4": dict(base="pico-untied", config=dict(LORA, target_modules=["q_proj", "v_proj"]), keys=KEYS_0_4),
+    "f16-dora": dict(base="pico-qwen3", config=dict(TWO, use_dora=True), dtype=torch.float16),
+    "form-0.4": dict(base="pico-untied", config=TWO, keys=KEYS_0_4),
     "form-0.2": dict(
         base="pico-untied",
-        config=dict(LORA, target_modules=["q_proj", "v_proj"], lora_dropout=0.05),
+        config=dict(TWO, lora_dropout=0.05),
         keys=KEYS_0_2,
         written=dict(enable_lora=None, merge_weights=False),
     ),
 }
-ONE = dict(r=1, target_modules=["q_proj"])
+# On pico-untied unless they name another base.
 REFUSED = {
-    "alora": dict(base="pico-untied", config=dict(ONE, alora_invocation_tokens=[7, 8]), expect="alora_invocation_tokens"),
-    "bias": dict(base="pico-qwen2", config=dict(ONE, bias="lora_only"), expect="`bias`"),
-    "bias-of-factor": dict(base="pico-qwen2", config=dict(ONE, lora_bias=True), expect="lora_bias"),
-    "embedding": dict(base="pico-untied", config=dict(ONE, target_modules=["q_proj", "embed_tokens"]), expect="embed_tokens"),
-    "head": dict(base="pico-untied", config=dict(ONE, target_modules=["q_proj", "lm_head"]), expect="lm_head"),
-    "head-saved": dict(base="pico-untied", config=dict(ONE, modules_to_save=["lm_head"]), expect="modules_to_save"),
-    "ia3": dict(base="pico-untied", kind=peft.IA3Config, config=dict(target_modules=["k_proj"], feedforward_modules=[]), expect="IA3"),
-    "loha": dict(base="pico-untied", kind=peft.LoHaConfig, config=ONE, expect="LOHA"),
-    "olora": dict(base="pico-untied", config=dict(ONE, init_lora_weights="olora"), expect="olora"),
-    "parameter": dict(base="pico-untied", config=dict(r=1, target_parameters=["mlp.down_proj.weight"]), expect="target_parameters"),
-    "pissa": dict(base="pico-untied", config=dict(ONE, init_lora_weights="pissa"), expect="pissa"),
-    "pissa-fast": dict(base="pico-untied", config=dict(ONE, init_lora_weights="pissa_niter_4"), expect="pissa_niter_4"),
-    "replicated": dict(base="pico-untied", config=dict(ONE, layer_replication=[[0, 2], [1, 2]]), expect="layer_replication"),
-    "tokens": dict(base="pico-untied", config=dict(ONE, trainable_token_indices=[5, 6]), expect="trainable_token_indices"),
+    "alora": dict(config=dict(ONE, alora_invocation_tokens=[7, 8]), expect="alora_invocation_tokens"),
+    "bias": dict(config=dict(ONE, bias="lora_only"), expect="`bias`", base="pico-qwen2"),
+    "bias-of-factor": dict(config=dict(ONE, lora_bias=True), expect="lora_bias", base="pico-qwen2"),
+    "embedding": dict(config=dict(ONE, target_modules=["q_proj", "embed_tokens"]), expect="embed_tokens"),
+    "head": dict(config=dict(ONE, target_modules=["q_proj", "lm_head"]), expect="lm_head"),
+    "head-saved": dict(config=dict(ONE, modules_to_save=["lm_head"]), expect="modules_to_save"),
+    "ia3": dict(config=dict(target_modules=["k_proj"], feedforward_modules=[]), expect="IA3", kind=peft.IA3Config),
+    "loha": dict(config=ONE, expect="LOHA", kind=peft.LoHaConfig),
+    "olora": dict(config=dict(ONE, init_lora_weights="olora"), expect="olora"),
+    "parameter": dict(config=dict(r=1, target_parameters=["mlp.down_proj.weight"]), expect="target_parameters"),
+    "pissa": dict(config=dict(ONE, init_lora_weights="pissa"), expect="pissa"),
+    "pissa-fast": dict(config=dict(ONE, init_lora_weights="pissa_niter_4"), expect="pissa_niter_4"),
+    "replicated": dict(config=dict(ONE, layer_replication=[[0, 2], [1, 2]]), expect="layer_replication"),
+    "tokens": dict(config=dict(ONE, trainable_token_indices=[5, 6]), expect="trainable_token_indices"),
 }
+REFUSED = {name: {"base": "pico-untied", **case} for name, case in REFUSED.items()}
 
 
 def write_adapter(folder, case):
