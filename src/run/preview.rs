@@ -46,7 +46,8 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
     counts(&mut text, plan);
     if let Some(sample) = plan.train.first() {
         let marks = if colour { "underlined" } else { "in [[…]]" };
-        writeln!(text, "\n# first sample (line {}), what is trained on {marks}", sample.line).expect(WRITES);
+        writeln!(text, "\n# first sample (line or record {}), what is trained on {marks}", sample.line)
+            .expect(WRITES);
         text.push_str(&data::preview(sample, &plan.tokenizer, colour));
         text.push('\n');
     }
