@@ -437,8 +437,12 @@ mod tests {
 
     #[test]
     fn plain_text_is_learned_whole_and_ended() {
-        let text = shown(None, "</s>", "", LossOn::Completion, &["assistant: hello bob"]);
-        assert_eq!(text, "[[hello bob</s>]]");
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "</s>");
+        let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
+        let sample = encoder.sample(&tiny::conversation(&["assistant: hello bob"])).unwrap();
+        // Nothing comes before the first token from which it could be predicted.
+        assert_eq!(sample.n_trained(), sample.ids.len() - 1);
+        assert_eq!(tokenizer.decode(&sample.ids, false), "hello bob</s>");
     }
 
     #[test]

@@ -337,7 +337,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, gzip_ratio: 200 };
+    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
 
     fn read_bytes(bytes: &[u8], format: &Format) -> Result<Loaded, DataError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn auto(text: &str) -> Result<Loaded, DataError> {
-        read_bytes(text.as_bytes(), &Format::Auto)
+        read_bytes(text.as_bytes(), &Format::default())
     }
 
     #[test]
@@ -378,13 +378,13 @@ mod tests {
             for bytes in
                 [text.into(), marked.clone().into_bytes(), gzip(text.as_bytes()), gzip(marked.as_bytes())]
             {
-                let loaded: Loaded = read_bytes(&bytes, &Format::Auto).unwrap();
+                let loaded: Loaded = read_bytes(&bytes, &Format::default()).unwrap();
                 assert_eq!(shown(&loaded), expected);
-                assert_eq!(loaded.format, Format::pair("question", "answer"));
+                assert_eq!(loaded.format.form, Form::PromptCompletion);
             }
         }
         let halves = [gzip(lines.as_bytes()), gzip(b"\n{\"question\": \"d\", \"answer\": \"e\"}")].concat();
-        assert_eq!(read_bytes(&halves, &Format::Auto).unwrap().conversations.len(), 3);
+        assert_eq!(read_bytes(&halves, &Format::default()).unwrap().conversations.len(), 3);
     }
 
     #[test]
@@ -396,17 +396,27 @@ mod tests {
                 "messages, because the first record has `messages`",
             ),
             (
-                r#"{"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                r#"{"system": "s", "conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                "1:system=s|user=u|assistant=a",
+                "sharegpt, because the first record has `conversations` with `from` and `value`; 1 have a system message in `system`",
+            ),
+            (
+                r#"{"conversations": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}"#,
                 "1:user=u|assistant=a",
                 "messages, because the first record has `conversations`",
             ),
             (
-                r#"{"instruction": "i", "input": "x", "output": "o"}"#,
+                r#"{"instruction": "i", "input": "x", "output": "o", "system": ""}"#,
                 "1:user=i\n\nx|assistant=o",
-                "alpaca, because the first record has `instruction` and `output`",
+                "alpaca, because the first record has `instruction`, `input` and `output`",
             ),
             (
-                r#"{"instruction": "i", "input": "", "output": "o"}"#,
+                r#"{"instruction": "i", "context": null, "response": "o"}"#,
+                "1:user=i|assistant=o",
+                "alpaca, because the first record has `instruction`, `context` and `response`",
+            ),
+            (
+                r#"{"instruction": "i", "output": "o"}"#,
                 "1:user=i|assistant=o",
                 "alpaca, because the first record has `instruction` and `output`",
             ),
@@ -415,18 +425,73 @@ mod tests {
                 "1:user=p|assistant=c",
                 "prompt-completion, because the first record has `prompt` (prompt) and `completion` (completion)",
             ),
+            (
+                r#"{"text": "all of it", "label": 3}"#,
+                "1:assistant=all of it",
+                "text, because the first record has `text`; every token is learned",
+            ),
         ];
         for (text, expected, said) in cases {
             let loaded = auto(text).unwrap();
             assert_eq!(shown(&loaded), expected);
-            assert_eq!(loaded.said, said);
+            assert_eq!(loaded.said, format!("json: {said}"));
         }
-        let named = Format::named("prompt-completion", "q", "a").unwrap();
-        assert_eq!(shown(&read_bytes(br#"{"q": "x", "a": "y"}"#, &named).unwrap()), "1:user=x|assistant=y");
-        assert!(matches!(
-            Format::named("csv", "q", "a"),
-            Err(DataError::UnknownChoice { key: "format", .. })
-        ));
+    }
+
+    #[test]
+    fn fields_name_a_form_and_are_used() {
+        let cases: [(Form, &[(Field, &str)], &str, &str, &str); 6] = [
+            (
+                Form::Auto,
+                &[(Field::Prompt, "q"), (Field::Completion, "a")],
+                r#"{"q": "x", "a": "y"}"#,
+                "1:user=x|assistant=y",
+                "prompt-completion with `q` (prompt), `a` (completion), because the recipe says so",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Instruction, "task"), (Field::Output, "done"), (Field::System, "s")],
+                r#"{"task": "t", "input": "i", "done": "d", "s": "b"}"#,
+                "1:system=b|user=t\n\ni|assistant=d",
+                "alpaca with `task` (instruction), `done` (output), `s` (system), because the recipe says so; 1 have a system message in `s`",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Messages, "chat"), (Field::Role, "who"), (Field::Content, "what")],
+                r#"{"chat": [{"who": "user", "what": "u"}, {"who": "assistant", "what": "a"}]}"#,
+                "1:user=u|assistant=a",
+                "messages with `chat` (messages), `who` (role), `what` (content), because the recipe says so",
+            ),
+            // Names that say nothing leave the form to be recognised.
+            (
+                Form::Auto,
+                &[(Field::Prompt, "prompt"), (Field::Completion, "completion")],
+                r#"{"question": "x", "answer": "y"}"#,
+                "1:user=x|assistant=y",
+                "prompt-completion, because the first record has `question` (prompt) and `answer` (completion)",
+            ),
+            // `messages` has always meant both kinds of lists.
+            (
+                Form::Messages,
+                &[],
+                r#"{"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                "1:user=u|assistant=a",
+                "sharegpt, because the first record has `conversations` with `from` and `value`",
+            ),
+            (
+                Form::Text,
+                &[(Field::Text, "body")],
+                r#"{"body": "b", "prompt": "p", "completion": "c"}"#,
+                "1:assistant=b",
+                "text with `body` (text), because the recipe says so; every token is learned",
+            ),
+        ];
+        for (form, fields, text, expected, said) in cases {
+            let fields = fields.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
+            let loaded = read_bytes(text.as_bytes(), &Format::new(form, &fields)).unwrap();
+            assert_eq!(shown(&loaded), expected);
+            assert_eq!(loaded.said, format!("json: {said}"));
+        }
     }
 
     #[test]
@@ -453,7 +518,7 @@ mod tests {
                 "GOOD\n{\"prompt\": \"p\", \"completion\": \" \"}",
                 "field `completion` in line 2 of `FILE` is empty",
             ),
-            ("{\"text\": \"p\"}", "line 1 of `FILE` has none of the known forms; its fields are `text`"),
+            ("{\"txet\": \"p\"}", "line 1 of `FILE` has none of the known forms; its fields are `txet`"),
             ("{}", "line 1 of `FILE` has none of the known forms; its fields are no fields"),
             ("{\"messages\": []}", "field `messages` in line 1 of `FILE` is empty"),
             (
@@ -480,12 +545,12 @@ mod tests {
         for (text, expected) in cases {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.replace("GOOD", good).as_bytes()).unwrap();
-            let error = read(file.path(), &Format::Auto, SMALL).unwrap_err().to_string();
+            let error = read(file.path(), &Format::default(), SMALL).unwrap_err().to_string();
             assert_eq!(error.replace(&file.path().display().to_string(), "FILE"), expected, "{text}");
         }
-        let missing = read(Path::new("/nowhere/x.jsonl"), &Format::Auto, SMALL);
+        let missing = read(Path::new("/nowhere/x.jsonl"), &Format::default(), SMALL);
         assert!(matches!(missing, Err(DataError::Unreadable { .. })));
-        assert!(matches!(read(Path::new("/"), &Format::Auto, SMALL), Err(DataError::Unreadable { .. })));
+        assert!(matches!(read(Path::new("/"), &Format::default(), SMALL), Err(DataError::Unreadable { .. })));
     }
 
     #[test]
@@ -493,11 +558,11 @@ mod tests {
         let mut text = br#"{"prompt": "p", "completion": "c"}"#.to_vec();
         text.extend(b"\n{\"prompt\": \"\xff\"}");
         for bytes in [text.clone(), gzip(&text)] {
-            let error = read_bytes(&bytes, &Format::Auto).unwrap_err();
+            let error = read_bytes(&bytes, &Format::default()).unwrap_err();
             assert!(matches!(error, DataError::NotUtf8 { offset: 47, line: 2, .. }), "{error:?}");
         }
         // A character that is cut off by the end of the file, and one across two chunks.
-        let error = read_bytes("é".as_bytes().split_at(1).0, &Format::Auto).unwrap_err();
+        let error = read_bytes("é".as_bytes().split_at(1).0, &Format::default()).unwrap_err();
         assert!(matches!(error, DataError::NotUtf8 { offset: 0, line: 1, .. }), "{error:?}");
         for shift in 0..4 {
             let text = format!(
@@ -529,7 +594,10 @@ mod tests {
         let limits = Limits { file_bytes: 1 << 40, record_bytes: 1 << 40, ..SMALL };
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bomb).unwrap();
-        assert!(matches!(read(file.path(), &Format::Auto, limits), Err(DataError::Bomb { ratio: 200, .. })));
+        assert!(matches!(
+            read(file.path(), &Format::default(), limits),
+            Err(DataError::Bomb { ratio: 200, .. })
+        ));
         let long = format!("{{\"prompt\": \"{}\"}}", "x".repeat(200 << 10));
         for (text, unit) in [(long.clone(), "line"), (format!("[{long}]"), "record")] {
             let error = auto(&text).unwrap_err();
@@ -543,7 +611,7 @@ mod tests {
         let deep = "[".repeat(100_000);
         assert!(matches!(auto(&deep), Err(DataError::BadJson { .. })));
         let cut = gzip(many.as_bytes());
-        let error = read_bytes(&cut[..cut.len() / 2], &Format::Auto).unwrap_err();
+        let error = read_bytes(&cut[..cut.len() / 2], &Format::default()).unwrap_err();
         assert!(matches!(error, DataError::Unreadable { .. } | DataError::TooLarge { .. }), "{error:?}");
     }
 
@@ -568,7 +636,7 @@ mod tests {
                     _ => {}
                 }
             }
-            let _ = read_bytes(&bytes, &Format::Auto);
+            let _ = read_bytes(&bytes, &Format::default());
         }
     }
 }

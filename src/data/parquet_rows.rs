@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::errors::ParquetError;
@@ -27,14 +28,18 @@ pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<(), Da
     let file = File::open(path).map_err(|error| DataError::unreadable(path, error))?;
     let packed_bytes = file.metadata().map_err(|error| DataError::unreadable(path, error))?.len();
     let broken = |error| bad(error, format!("`{}`", path.display()));
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    let reader = caught(|| SerializedFileReader::new(file)).map_err(broken)?;
+    let mut rows = caught(|| reader.get_row_iter(None)).map_err(broken)?;
     let mut total = 0;
-    for (row, number) in reader.get_row_iter(None).map_err(broken)?.zip(1..) {
+    for number in 1.. {
         let place = Place { path: path.to_owned(), unit: "row", number };
-        let row = row.map_err(|error| match error.to_string().contains("BYTE_ARRAY as String") {
-            true => DataError::RowNotUtf8 { place: place.clone() },
-            false => bad(error, place.to_string()),
+        let row = caught(|| rows.next().transpose()).map_err(|error| {
+            match error.to_string().contains("BYTE_ARRAY as String") {
+                true => DataError::RowNotUtf8 { place: place.clone() },
+                false => bad(error, place.to_string()),
+            }
         })?;
+        let Some(row) = row else { break };
         let mut bytes = 0;
         let record = object(row.into_columns(), &mut bytes);
         total += bytes;
@@ -48,6 +53,12 @@ pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<(), Da
         each(record, place)?;
     }
     Ok(())
+}
+
+/// The crate asserts some of what a damaged file breaks.
+fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let broken = |_| Err(ParquetError::General("the file contradicts itself".to_owned()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken)
 }
 
 fn bad(error: ParquetError, what: String) -> DataError {

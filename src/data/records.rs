@@ -189,7 +189,8 @@ impl Source<'_> {
             let mut fields: Vec<&str> = row.iter().collect();
             let last = fields.last_mut().expect("a row has a field");
             if last.contains(end) {
-                return Err(DataError::OpenQuote { place: self.place("line", line) });
+                // No line end closed this row.
+                return Err(DataError::OpenQuote { place: self.place("line", line + 1) });
             }
             *last = last.strip_suffix('\r').unwrap_or(last);
             match &header {
@@ -233,4 +234,187 @@ fn cells(header: &[String], fields: &[&str], place: &Place) -> Result<Record, Da
     }
     let value = |field: &&str| Value::String((*field).to_owned());
     Ok(header.iter().cloned().zip(fields.iter().map(value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::super::formats::{Format, Loaded, read};
+    use super::*;
+
+    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
+    const PAIRS: [(&str, &str); 2] =
+        [("What is 2 and 3?", "It is 5."), ("Sag \"Grüße\",\nbitte.", "Grüße 😀")];
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 3).unwrap()
+    }
+
+    /// Reads `bytes` from a file called `name`; errors call it `FILE`.
+    fn load(name: &str, bytes: &[u8]) -> Result<Loaded, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        read(&path, &Format::default(), SMALL)
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+    }
+
+    fn stored(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    }
+
+    fn turns(loaded: &Loaded) -> Vec<(&str, &str)> {
+        let messages = loaded.conversations.iter().map(|conversation| &conversation.messages);
+        messages.map(|two| (two[0].content.as_str(), two[1].content.as_str())).collect()
+    }
+
+    /// The two pairs in every text format.
+    fn texts() -> Vec<(&'static str, String)> {
+        let json = |(q, a): (&str, &str)| serde_json::json!({"question": q, "answer": a}).to_string();
+        let lines: Vec<String> = PAIRS.map(json).into();
+        let messages = PAIRS.map(|(q, a)| {
+            serde_json::json!([{"role": "user", "content": q}, {"role": "assistant", "content": a}])
+                .to_string()
+        });
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let table = |by: &str, end: &str| {
+            let rows = PAIRS.map(|(q, a)| format!("{}{by}{}{end}", quoted(q), quoted(a)));
+            format!("question{by}answer{end}{}", rows.concat())
+        };
+        let cells = messages.map(|list| format!("{}\n", quoted(&list)));
+        vec![
+            ("x.jsonl", lines.join("\n")),
+            ("x.json", format!("[{}]", lines.join(",\n"))),
+            ("x.csv", table(",", "\n")),
+            ("windows.csv", table(",", "\r\n")),
+            ("marked.csv", format!("\u{feff}{}", table(",", "\n"))),
+            ("x.tsv", table("\t", "\n")),
+            ("lists.csv", format!("messages\n{}", cells.concat())),
+            ("x", lines.join("\n")),
+        ]
+    }
+
+    #[test]
+    fn every_format_and_compression_gives_the_same_conversations() {
+        for (name, text) in texts() {
+            let bytes = text.as_bytes();
+            for (packed, bytes) in [("", bytes.to_vec()), (".gz", gzip(bytes)), (".zst", zstd(bytes))] {
+                let loaded = load(&format!("{name}{packed}"), &bytes).unwrap();
+                assert_eq!(turns(&loaded), PAIRS, "{name}{packed}");
+                let packing = [("", ""), (".gz", " in gzip"), (".zst", " in zstd")];
+                let packing = packing.iter().find(|(end, _)| *end == packed).unwrap().1;
+                assert!(loaded.said.contains(&format!("{packing}: ")), "{}", loaded.said);
+            }
+        }
+        for name in
+            ["pairs-none", "pairs-snappy", "pairs-gzip", "pairs-zstd", "messages-pandas", "messages-zstd"]
+        {
+            let loaded = read(&stored(&format!("{name}.parquet")), &Format::default(), SMALL).unwrap();
+            assert_eq!(turns(&loaded), PAIRS, "{name}");
+            assert!(loaded.said.starts_with("parquet: "), "{}", loaded.said);
+        }
+    }
+
+    #[test]
+    fn a_line_of_text_is_a_record() {
+        let loaded = load("x.txt", b"[1] one\n\n  two\r\n").unwrap();
+        let texts: Vec<_> =
+            loaded.conversations.iter().map(|one| (one.line.number, &one.messages[0].content[..])).collect();
+        assert_eq!(texts, [(1, "[1] one"), (3, "  two")]);
+        assert_eq!(
+            loaded.said,
+            "text, a record a line: text, because the first record has `text`; every token is learned"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_table_is_named_with_its_place() {
+        let cases = [
+            (
+                "prompt,completion\na,b\nc\n",
+                "line 3 of `FILE` has 1 fields where the header has 2: column 2, `completion`, is missing",
+            ),
+            (
+                "prompt,completion\r\n\"a\nb\",c\r\n\r\nd,e,f\r\n",
+                "line 5 of `FILE` has 3 fields where the header has 2: column 3 has no name",
+            ),
+            ("prompt,completion\na,b\nc,\"d\ne,f\n", "line 3 of `FILE` opens a quote that is never closed"),
+            ("prompt,prompt\na,b\n", "the header of `FILE` names column 2, `prompt`, as it does one before"),
+            ("prompt,completion\n", "`FILE` has no records"),
+            ("prompt,completion\na,\n", "field `completion` in line 2 of `FILE` is empty"),
+            ("ask,tell\na,b\n", "line 2 of `FILE` has none of the known forms; its fields are `ask`, `tell`"),
+            (
+                "messages\nhello\n",
+                "field `messages` in line 2 of `FILE` is a string, expected a list of messages",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(load("x.csv", text.as_bytes()).unwrap_err(), expected, "{text}");
+        }
+        let long = format!("prompt,completion\na,{}\n", "x".repeat(300 << 10));
+        assert_eq!(
+            load("x.csv", long.as_bytes()).unwrap_err(),
+            "line 2 of `FILE` is longer than 102400 bytes"
+        );
+        assert_eq!(
+            load("x.csv", b"prompt,completion\na,\xff\n").unwrap_err(),
+            "`FILE` is not UTF-8 at byte 20, line 2"
+        );
+    }
+
+    #[test]
+    fn packed_files_that_are_cut_off_or_grow_without_end_are_refused() {
+        let many = "{\"prompt\": \"p\", \"completion\": \"c\"}\n".repeat(4000);
+        let packed = zstd(many.as_bytes());
+        assert_eq!(load("x.zst", &packed[..packed.len() - 4]).unwrap_err(), "cannot read `FILE`");
+        assert_eq!(load("x.zst", &[packed.clone(), packed].concat()).unwrap().conversations.len(), 8000);
+        let bomb = zstd(&vec![b' '; 300 << 20]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb");
+        std::fs::write(&path, bomb).unwrap();
+        let limits = Limits { file_bytes: 1 << 40, record_bytes: 1 << 40, ..SMALL };
+        let error = read(&path, &Format::default(), limits).unwrap_err();
+        assert!(matches!(error, DataError::Bomb { ratio: 200, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_parquet_file_is_named_with_its_row() {
+        let bytes = std::fs::read(stored("numbers.parquet")).unwrap();
+        assert_eq!(
+            load("x", &bytes).unwrap_err(),
+            "field `answer` in row 1 of `FILE` is a number, expected a string"
+        );
+        let bytes = std::fs::read(stored("pairs-zstd.parquet")).unwrap();
+        assert_eq!(load("x", &bytes[..bytes.len() / 2]).unwrap_err(), "cannot read `FILE` as parquet");
+        let limits = Limits { record_bytes: 8, ..SMALL };
+        let error = read(&stored("pairs-zstd.parquet"), &Format::default(), limits).unwrap_err();
+        assert!(matches!(&error, DataError::RecordTooLarge { place, .. } if place.number == 1), "{error:?}");
+        let mut bytes = std::fs::read(stored("pairs-none.parquet")).unwrap();
+        let at = bytes.windows(2).position(|two| two == "ß".as_bytes()).unwrap();
+        bytes[at] = 0xff;
+        assert_eq!(load("x", &bytes).unwrap_err(), "row 2 of `FILE` holds a text that is not UTF-8");
+    }
+
+    #[test]
+    fn a_damaged_parquet_file_is_read_or_refused() {
+        for name in ["pairs-snappy", "messages-pandas", "messages-zstd"] {
+            let original = std::fs::read(stored(&format!("{name}.parquet"))).unwrap();
+            for i in (4..original.len()).step_by(3) {
+                let mut bytes = original.clone();
+                bytes[i] ^= [0x01, 0x80, 0xff][i / 3 % 3];
+                let _ = load("x", &bytes);
+            }
+        }
+    }
 }

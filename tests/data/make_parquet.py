@@ -21,5 +21,5 @@ pandas.DataFrame({"messages": turns, "score": [0.5, None]}).to_parquet("messages
 kind = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 table = pyarrow.table({"messages": pyarrow.array(turns, kind)})
 pyarrow.parquet.write_table(table, "messages-zstd.parquet", compression="zstd", row_group_size=1)
-table = pyarrow.table({"prompt": ["a", "b"], "completion": [1, 2]})
+table = pyarrow.table({"question": ["a", "b"], "answer": [1, 2]})
 pyarrow.parquet.write_table(table, "numbers.parquet")
