@@ -110,29 +110,25 @@ const RECORDS_PER_EMPTY: usize = 100;
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
     let mut reading = Reading { format: format.clone(), ..Reading::default() };
     let kind = records::read(path, limits, &mut |record, place| reading.push(record, place))?;
-    let Reading { format, mut said, out, empty, first_empty, n_system } = reading;
+    let Reading { format, said, out, empty, first_empty, n_system } = reading;
+    let mut said = vec![format!("{kind}: {said}")];
     if let Some(error) = first_empty {
         if empty.len() * RECORDS_PER_EMPTY > out.len() {
             return Err(error);
         }
         let lines: Vec<_> = empty.iter().map(|&line| line.into()).collect();
-        said.push_str(&format!(
-            "; {} left out because a text in it is empty: {}",
-            empty.len(),
-            places(&lines)
-        ));
+        said.push(format!("{} left out because a text in it is empty: {}", empty.len(), places(&lines)));
     }
     if out.is_empty() {
         return Err(DataError::Empty { path: path.to_owned() });
     }
     if n_system > 0 {
-        let name = format.name(Field::System);
-        said.push_str(&format!("; {n_system} have a system message in `{name}`"));
+        said.push(format!("{n_system} have a system message in `{}`", format.name(Field::System)));
     }
     if format.form == Form::Text {
-        said.push_str("; every token is learned");
+        said.push("every token is learned".to_owned());
     }
-    Ok(Loaded { conversations: out, format, said: format!("{kind}: {said}") })
+    Ok(Loaded { conversations: out, format, said: said.join("; ") })
 }
 
 #[derive(Default)]
@@ -440,7 +436,8 @@ mod tests {
 
     #[test]
     fn fields_name_a_form_and_are_used() {
-        let cases: [(Form, &[(Field, &str)], &str, &str, &str); 6] = [
+        type Case = (Form, &'static [(Field, &'static str)], &'static str, &'static str, &'static str);
+        let cases: [Case; 6] = [
             (
                 Form::Auto,
                 &[(Field::Prompt, "q"), (Field::Completion, "a")],

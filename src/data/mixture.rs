@@ -86,7 +86,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{load, tiny};
+    use super::super::{Line, load, tiny};
     use super::*;
     use crate::recipe::Recipe;
 
@@ -106,7 +106,7 @@ mod tests {
     fn pools(sizes: &[usize]) -> Vec<Conversation> {
         let of = |(size, source): (&usize, usize)| {
             (1..=*size).map(move |number| {
-                let line = super::super::Line { source, number };
+                let line = Line { source, number };
                 Conversation { line, ..tiny::conversation(&["user: a", "assistant: b"]) }
             })
         };
@@ -115,7 +115,9 @@ mod tests {
 
     fn counts(conversations: &[Conversation]) -> Vec<usize> {
         let mut counts = BTreeMap::new();
-        conversations.iter().for_each(|one| *counts.entry(one.line.source).or_default() += 1);
+        for one in conversations {
+            *counts.entry(one.line.source).or_default() += 1;
+        }
         counts.into_values().collect()
     }
 
@@ -184,7 +186,9 @@ mod tests {
             prop_assert_eq!(&train, &mix(&all, &data, seed, &mut Vec::new()).unwrap().0);
             let n = train.len() + validation.len();
             let mut times = BTreeMap::<_, usize>::new();
-            train.iter().chain(&validation).for_each(|one| *times.entry((one.line.source, one.line.number)).or_default() += 1);
+            for Line { source, number } in train.iter().chain(&validation).map(|one| one.line) {
+                *times.entry((source, number)).or_default() += 1;
+            }
             for (i, (share, repeat)) in parts.iter().enumerate() {
                 let count: usize = times.iter().filter(|((source, _), _)| *source == i + 1).map(|(_, n)| n).sum();
                 prop_assert!((count as f64 - share * n as f64).abs() < 1.0 + 1e-6, "{} of {}", count, n);

@@ -68,8 +68,10 @@ pub fn load(data: &Data, seed: u64) -> Result<Sets, DataError> {
             let format = Format::new(part.format, &part.fields);
             let mut own = read_source(&part.source, &format, data, &mut said)?;
             said.extend(transforms::apply(&part.transforms, &mut own, seed)?);
-            own.iter_mut().for_each(|conversation| conversation.line.source = source);
-            all.append(&mut own);
+            all.extend(own.into_iter().map(|mut conversation| {
+                conversation.line.source = source;
+                conversation
+            }));
         }
         said.extend(transforms::apply(&data.transforms, &mut all, seed)?);
         mixture::mix(&all, data, seed, &mut said)?

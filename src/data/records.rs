@@ -18,6 +18,9 @@ pub(super) type Record = Map<String, Value>;
 /// What is done with each record; the first error ends the reading.
 pub(super) type Each<'a> = &'a mut dyn FnMut(Record, Place) -> Result<(), DataError>;
 
+/// What is done with each line and its number.
+type EachLine<'a> = &'a mut dyn FnMut(&[u8], usize) -> Result<(), DataError>;
+
 /// Hands on every record of a file and returns what the file is, in words.
 pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<String, DataError> {
     if parquet_rows::is_parquet(path) {
@@ -99,11 +102,7 @@ impl Source<'_> {
     }
 
     /// Hands on each line that is not blank, without its end, and its number.
-    fn lines(
-        self,
-        mut stream: Stream,
-        each: &mut dyn FnMut(&[u8], usize) -> Result<(), DataError>,
-    ) -> Result<(), DataError> {
+    fn lines(self, mut stream: Stream, each: EachLine<'_>) -> Result<(), DataError> {
         let mut buffer = Vec::new();
         for line in 1.. {
             buffer.clear();
