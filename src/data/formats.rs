@@ -45,8 +45,11 @@ impl Format {
 
     /// The form in words.
     fn said(&self) -> String {
-        let renamed: Vec<String> =
-            self.fields.iter().map(|(field, name)| format!("`{name}` ({})", field.name())).collect();
+        let named = |(field, name): (&Field, &String)| match name.as_str() {
+            "" => format!("no {}", field.name()),
+            name => format!("`{name}` ({})", field.name()),
+        };
+        let renamed: Vec<String> = self.fields.iter().map(named).collect();
         let with = if renamed.is_empty() { String::new() } else { format!(" with {}", renamed.join(", ")) };
         format!("{}{with}, because the recipe says so", self.form.name())
     }
@@ -194,7 +197,9 @@ impl Fielded {
             }
             Form::PromptCompletion => {
                 let user = self.text(&name(Field::Prompt))?;
-                pair(user, self.text(&name(Field::Completion))?)
+                // A file of requests has no answers: a transform gives them, or there is nothing to learn.
+                let completion = Some(name(Field::Completion)).filter(|name| !name.is_empty());
+                pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?)
             }
             Form::Alpaca => {
                 let mut user = self.text(&name(Field::Instruction))?;
@@ -437,7 +442,7 @@ mod tests {
     #[test]
     fn fields_name_a_form_and_are_used() {
         type Case = (Form, &'static [(Field, &'static str)], &'static str, &'static str, &'static str);
-        let cases: [Case; 6] = [
+        let cases: [Case; 7] = [
             (
                 Form::Auto,
                 &[(Field::Prompt, "q"), (Field::Completion, "a")],
@@ -458,6 +463,13 @@ mod tests {
                 r#"{"chat": [{"who": "user", "what": "u"}, {"who": "assistant", "what": "a"}]}"#,
                 "1:user=u|assistant=a",
                 "messages with `chat` (messages), `who` (role), `what` (content), because the recipe says so",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Prompt, "goal"), (Field::Completion, "")],
+                r#"{"goal": "x"}"#,
+                "1:user=x|assistant=",
+                "prompt-completion with `goal` (prompt), no completion, because the recipe says so",
             ),
             // Names that say nothing leave the form to be recognised.
             (

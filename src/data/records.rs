@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<String
     }
     let name = match kind {
         Kind::Array | Kind::Lines => "json",
-        Kind::Text => "text, a record a line",
+        Kind::Text => "lines of text",
         Kind::Table(b'\t') => "tsv",
         Kind::Table(_) => "csv",
     };
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(texts, [(1, "[1] one"), (3, "  two")]);
         assert_eq!(
             loaded.said,
-            "text, a record a line: text, because the first record has `text`; every token is learned"
+            "lines of text: text, because the first record has `text`; every token is learned"
         );
     }
 
