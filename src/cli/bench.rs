@@ -257,7 +257,7 @@ impl<'a> Bench<'a> {
         let n = self.shape.vocab_size - 2 * spared;
         let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % n + spared;
         let ids: Vec<u32> = (0..n_tokens).map(|pos| u32::try_from(id(pos)).expect("a token id")).collect();
-        Sample { trained: vec![true; ids.len()], ids, line: row + 1 }
+        Sample { trained: vec![true; ids.len()], ids, line: (row + 1).into() }
     }
 
     fn figures(&self, times: &[f64], tokens: usize) -> Value {
@@ -287,7 +287,7 @@ fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
         let ids = value["input_ids"].as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok());
         let trained = value["labels"].as_array()?.iter().map(|label| label.as_i64().map(|label| label >= 0));
         let (ids, trained) = (ids.collect::<Option<Vec<_>>>()?, trained.collect::<Option<Vec<_>>>()?);
-        (ids.len() == trained.len()).then_some(Sample { ids, trained, line: i + 1 })
+        (ids.len() == trained.len()).then_some(Sample { ids, trained, line: (i + 1).into() })
     };
     let rows = text.lines().enumerate().map(row).collect::<Option<Vec<_>>>();
     rows.ok_or_else(|| {

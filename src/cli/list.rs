@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, presets};
 use serde_json::{Value, json};
 
 use super::{print, progress};
+use crate::data::transforms::TRANSFORMS;
 use crate::device;
 use crate::eval::{judges::JUDGES, tasks::TASKS};
 use crate::merge::METHODS;
@@ -19,6 +20,7 @@ pub enum What {
     Tasks,
     Judges,
     Families,
+    Transforms,
     Recipes,
     Devices,
 }
@@ -50,6 +52,11 @@ fn rows(what: What) -> Rows {
         }
         What::Families => {
             (vec!["family", "models"], FAMILIES.iter().map(|f| text(&[f.name, f.summary])).collect())
+        }
+        What::Transforms => {
+            let row =
+                |t: &crate::data::transforms::Transform| text(&[t.name, t.summary, t.example, t.source]);
+            (vec!["transform", "summary", "example", "source"], TRANSFORMS.iter().map(row).collect())
         }
         What::Recipes => {
             (vec!["recipe", "summary"], shipped().iter().map(|r| text(&[r.name, r.summary()])).collect())

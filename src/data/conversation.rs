@@ -40,6 +40,30 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     pub messages: Vec<Message>,
-    /// The line of the file, or the record of a JSON array, counted from 1.
-    pub line: usize,
+    pub line: Line,
+}
+
+/// Where a conversation was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Which file of a mixture, counted from 1; 0 if there is one file.
+    pub source: usize,
+    /// The line of the file, or the record of a JSON array or a table, counted from 1.
+    pub number: usize,
+}
+
+impl From<usize> for Line {
+    fn from(number: usize) -> Self {
+        Self { source: 0, number }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)?;
+        if self.source > 0 {
+            write!(f, " of source {}", self.source)?;
+        }
+        Ok(())
+    }
 }

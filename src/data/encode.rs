@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::conversation::{Conversation, Message, Role};
+use super::conversation::{Conversation, Line, Message, Role};
 use super::cut::{self, Cut, CutError};
 use super::error::DataError;
 use super::preflight::unknown_tokens;
@@ -22,8 +22,8 @@ pub struct Sample {
     pub ids: Vec<u32>,
     /// For each id, whether predicting it is part of the loss; never true for the first.
     pub trained: Vec<bool>,
-    /// The line or record it was read from.
-    pub line: usize,
+    /// Where it was read.
+    pub line: Line,
 }
 
 impl Sample {
@@ -174,7 +174,7 @@ impl<'a> Encoder<'a> {
     ///
     /// The template refuses the messages, or the tokenizer has no way to write them.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
-        self.prompt_ids(messages).map_err(|failure| self.at(failure, 1))
+        self.prompt_ids(messages).map_err(|failure| self.at(failure, 1.into()))
     }
 
     fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
@@ -310,9 +310,12 @@ impl<'a> Encoder<'a> {
         Ok(Layout { text, answers })
     }
 
-    /// Without a template: the prompt and the completion as they are.
+    /// Without a template: the prompt and the completion as they are, or plain text.
     fn join(messages: &[Message]) -> Result<Layout, Failure> {
         match messages {
+            [text] if text.role == Role::Assistant => {
+                Ok(Layout { text: text.content.clone(), answers: vec![(0, text.content.len())] })
+            }
             [user, answer] if user.role == Role::User && answer.role == Role::Assistant => {
                 let text = format!("{}{}", user.content, answer.content);
                 let answers = vec![(user.content.len(), text.len())];
@@ -339,7 +342,7 @@ impl<'a> Encoder<'a> {
         end
     }
 
-    fn at(&self, failure: Failure, line: usize) -> DataError {
+    fn at(&self, failure: Failure, line: Line) -> DataError {
         match failure {
             Failure::Template(source) => DataError::Template { line, source },
             Failure::Tokenizer(source) => DataError::Tokenizer { line, source },
@@ -386,7 +389,7 @@ mod tests {
         let encoder = Encoder::new(&tokenizer, template.as_ref(), system, loss_on).unwrap();
         let conversation = tiny::conversation(turns);
         let sample = encoder.sample(&conversation).unwrap();
-        assert_eq!((sample.trained.len(), sample.line), (sample.ids.len(), 7));
+        assert_eq!((sample.trained.len(), sample.line), (sample.ids.len(), 7.into()));
         // What is generated from is what was trained on.
         let (_, before) = conversation.messages.split_last().unwrap();
         let prompt = encoder.prompt(before).unwrap();
@@ -435,6 +438,16 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_is_learned_whole_and_ended() {
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "</s>");
+        let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
+        let sample = encoder.sample(&tiny::conversation(&["assistant: hello bob"])).unwrap();
+        // Nothing comes before the first token from which it could be predicted.
+        assert_eq!(sample.n_trained(), sample.ids.len() - 1);
+        assert_eq!(tokenizer.decode(&sample.ids, false), "hello bob</s>");
+    }
+
+    #[test]
     fn a_prompt_keeps_its_ids_when_a_token_would_cross_the_border() {
         for json in [tiny::byte_level(), tiny::metaspace()] {
             let tokenizer = tiny::tokenizer(&json, "</s>");
@@ -442,7 +455,8 @@ mod tests {
             for (prompt, answer) in [("x a", "b"), ("x ", "b"), ("x", "ab"), ("x\n", "\nab"), ("a", " b b")] {
                 let messages = [Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
                 let before = encoder.prompt(&messages[..1]).unwrap();
-                let sample = encoder.sample(&Conversation { messages: messages.into(), line: 1 }).unwrap();
+                let sample =
+                    encoder.sample(&Conversation { messages: messages.into(), line: 1.into() }).unwrap();
                 assert_eq!(sample.ids[..before.len()], before, "{prompt:?} {answer:?}");
                 assert_eq!(tokenizer.decode(&sample.ids, true), format!("{prompt}{answer}"));
                 assert_eq!(sample.n_trained(), sample.ids.len() - before.len());
@@ -489,7 +503,8 @@ mod tests {
         let template = tiny::template(source, "</s>");
         let encoder = Encoder::new(&tokenizer, Some(&template), "", LossOn::Completion).unwrap();
         let error = encoder.sample(&tiny::conversation(&TURNS[..2])).unwrap_err();
-        let DataError::NotPrefixStable { template, line: 7, expected, found } = error else {
+        let DataError::NotPrefixStable { template, line: Line { number: 7, .. }, expected, found } = error
+        else {
             panic!("{error:?}")
         };
         assert_eq!((template.as_str(), expected.as_str(), &found[..4]), ("tiny", "1hello bob", "2hel"));
@@ -501,9 +516,12 @@ mod tests {
         let template = tiny::template("{{ raise_exception('never') }}", "</s>");
         let encoder = Encoder::new(&tokenizer, Some(&template), "", LossOn::Completion).unwrap();
         let error = encoder.encode(&[tiny::conversation(&TURNS)]).unwrap_err();
-        assert!(matches!(error, DataError::Template { line: 7, .. }), "{error:?}");
+        assert!(matches!(error, DataError::Template { line: Line { number: 7, .. }, .. }), "{error:?}");
         let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
         let error = encoder.sample(&tiny::conversation(&TURNS)).unwrap_err();
-        assert!(matches!(error, DataError::NeedsTemplate { line: 7, found: 4 }), "{error:?}");
+        assert!(
+            matches!(error, DataError::NeedsTemplate { line: Line { number: 7, .. }, found: 4 }),
+            "{error:?}"
+        );
     }
 }

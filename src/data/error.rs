@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::conversation::Line;
 use crate::snapshot::template::TemplateError;
 use crate::snapshot::tokenizer::TokenizerError;
 
@@ -13,7 +14,7 @@ use crate::snapshot::tokenizer::TokenizerError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub path: PathBuf,
-    /// `line`, or `record` in a JSON array.
+    /// `line`, `record` in a JSON array, or `row` in a parquet file.
     pub unit: &'static str,
     pub number: usize,
 }
@@ -24,10 +25,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// What a JSON parser said, without the place it thinks it was at.
+/// What a parser said, without the place it thinks it was at.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct JsonCause(pub String);
+pub struct Cause(pub String);
 
 /// Why a data set cannot be trained on.
 #[derive(Debug, Error, Diagnostic)]
@@ -39,23 +40,55 @@ pub enum DataError {
     )]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("`{}` has no records", path.display())]
-    #[diagnostic(code(data::empty), help("expected one JSON object a line, or one JSON array of objects"))]
+    #[diagnostic(
+        code(data::empty),
+        help("expected a record a line, one JSON array of objects, or a table with a header")
+    )]
     Empty { path: PathBuf },
     #[error("`{}` unpacks to more than {limit} bytes", path.display())]
     #[diagnostic(code(data::too_large), help("split the file; a data set is held in memory"))]
     TooLarge { path: PathBuf, limit: u64 },
     #[error("`{}` unpacks to more than {ratio} times its size", path.display())]
-    #[diagnostic(code(data::bomb), help("is it really text? If so, unpack it first with `gunzip`"))]
+    #[diagnostic(
+        code(data::bomb),
+        help("is it really text? If so, unpack it first with `gunzip` or `unzstd`")
+    )]
     Bomb { path: PathBuf, ratio: u64 },
     #[error("{place} is longer than {limit} bytes")]
-    #[diagnostic(code(data::record_too_large), help("is it one JSON object a line?"))]
+    #[diagnostic(
+        code(data::record_too_large),
+        help("is it one JSON object a line, and is every quoted text of a table closed?")
+    )]
     RecordTooLarge { place: Place, limit: u64 },
     #[error("`{}` is not UTF-8 at byte {offset}, line {line}", path.display())]
     #[diagnostic(code(data::not_utf8), help("save the file as UTF-8, for example with `iconv -t UTF-8`"))]
     NotUtf8 { path: PathBuf, offset: u64, line: u64 },
     #[error("`{}` is not valid JSON at line {line}, column {column}", path.display())]
     #[diagnostic(code(data::bad_json), help("expected one JSON object a line, or one JSON array of objects"))]
-    BadJson { path: PathBuf, line: usize, column: usize, source: JsonCause },
+    BadJson { path: PathBuf, line: usize, column: usize, source: Cause },
+    #[error("{place} has {found} fields where the header has {expected}: {detail}")]
+    #[diagnostic(
+        code(data::uneven_row),
+        help("put a text with commas, quotes or line ends between double quotes, and double those within")
+    )]
+    UnevenRow { place: Place, found: usize, expected: usize, detail: String },
+    #[error("{place} opens a quote that is never closed")]
+    #[diagnostic(code(data::open_quote), help("close it, or double it if it is part of the text"))]
+    OpenQuote { place: Place },
+    #[error("the header of `{}` names column {column}, `{name}`, as it does one before", path.display())]
+    #[diagnostic(code(data::same_column), help("give each column a name of its own"))]
+    SameColumn { path: PathBuf, column: usize, name: String },
+    #[error("cannot read {what} as parquet")]
+    #[diagnostic(
+        code(data::bad_parquet),
+        help(
+            "was the file cut off? Read are texts, numbers, lists and structs, plain or in snappy, gzip or zstd"
+        )
+    )]
+    BadParquet { what: String, source: Cause },
+    #[error("{place} holds a text that is not UTF-8")]
+    #[diagnostic(code(data::row_not_utf8), help("write the table again with its texts as UTF-8"))]
+    RowNotUtf8 { place: Place },
     #[error("{place} is {found}, expected an object")]
     #[diagnostic(
         code(data::not_an_object),
@@ -66,7 +99,7 @@ pub enum DataError {
     #[diagnostic(
         code(data::missing_field),
         help(
-            "name the file's own fields under `[data]`: `fields = {{ prompt = \"…\", completion = \"…\" }}` with `format = \"prompt-completion\"`"
+            "name the file's own fields under `[data]`, such as `fields = {{ prompt = \"…\", completion = \"…\" }}`"
         )
     )]
     MissingField { place: Place, field: String, found: String },
@@ -77,7 +110,7 @@ pub enum DataError {
     #[diagnostic(
         code(data::unknown_form),
         help(
-            "name them under `[data]`: `fields = {{ prompt = \"…\", completion = \"…\" }}` with `format = \"prompt-completion\"`"
+            "name them under `[data]`: `fields = {{ prompt = \"…\", completion = \"…\" }}`, or those of another form; `recipes/reference.toml` lists them"
         )
     )]
     UnknownForm { place: Place, found: String },
@@ -105,7 +138,7 @@ pub enum DataError {
         help("see the cause; the model's chat template has the last word on what a conversation is")
     )]
     Template {
-        line: usize,
+        line: Line,
         #[source]
         #[diagnostic_source]
         source: TemplateError,
@@ -113,7 +146,7 @@ pub enum DataError {
     #[error("cannot encode the conversation of line or record {line}")]
     #[diagnostic(code(data::tokenizer))]
     Tokenizer {
-        line: usize,
+        line: Line,
         #[source]
         #[diagnostic_source]
         source: TokenizerError,
@@ -127,10 +160,10 @@ pub enum DataError {
             "what is learned cannot be told from what is given; use `loss_on = \"completion\"` or a template that only appends"
         )
     )]
-    NotPrefixStable { template: String, line: usize, expected: String, found: String },
+    NotPrefixStable { template: String, line: Line, expected: String, found: String },
     #[error("the tokenizer writes line or record {line} differently when the answer is cut off")]
     #[diagnostic(code(data::not_splittable), help("end the prompt with a line end or a special token"))]
-    NotSplittable { line: usize },
+    NotSplittable { line: Line },
     #[error(
         "line or record {line} has {found} messages; without a chat template a prompt and an answer are expected"
     )]
@@ -138,7 +171,7 @@ pub enum DataError {
         code(data::needs_template),
         help("bring a template for conversations: `template = \"FILE.jinja\"` under `[data]`")
     )]
-    NeedsTemplate { line: usize, found: usize },
+    NeedsTemplate { line: Line, found: usize },
     #[error(
         "the tokenizer has no end-of-text token, so that a model tuned without a chat template would never stop"
     )]
@@ -162,9 +195,28 @@ pub enum DataError {
         help("choose a share between 0 and 1 that leaves some on both sides, or 0 for none")
     )]
     BadSplit { share: f64, n: usize, train: usize, validation: usize },
-    #[error("`{key}` is `{found}`, expected one of {expected}")]
-    #[diagnostic(code(data::unknown_choice), help("correct `{key}` under `[data]`"))]
-    UnknownChoice { key: &'static str, found: String, expected: &'static str },
+    #[error("`{}` holds plain text, and `{key}` is for conversations", path.display())]
+    #[diagnostic(code(data::plain_text), help("{help}"))]
+    PlainText { path: PathBuf, key: &'static str, help: &'static str },
+    #[error("there is no transform `{name}`")]
+    #[diagnostic(code(data::unknown_transform), help("{help}"))]
+    UnknownTransform { name: String, help: String },
+    #[error("transform `{written}` needs {expected}")]
+    #[diagnostic(code(data::bad_transform), help("write it as `{example}`"))]
+    BadTransform { written: String, expected: &'static str, example: &'static str },
+    #[error(
+        "source {number} of the mixture, `{name}`, has {n} conversations, and its share of {share} needs {needed}"
+    )]
+    #[diagnostic(
+        code(data::share_too_large),
+        help("lower `limit`, change the shares, or let its records come several times: `repeat = true`")
+    )]
+    ShareTooLarge { number: usize, name: String, n: usize, share: f64, needed: usize },
+    #[error(
+        "source {number} of the mixture, `{name}`, gives {train} of {n} conversations to training: its share is {share}"
+    )]
+    #[diagnostic(code(data::share_too_small), help("raise its share or `limit`, or take it out"))]
+    ShareTooSmall { number: usize, name: String, n: usize, share: f64, train: usize },
 
     #[error("{found} of {n} samples have nothing to learn: {places}")]
     #[diagnostic(
@@ -205,13 +257,25 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Whether the recipe asks for what cannot be, whatever the files hold.
+    pub fn is_recipe(&self) -> bool {
+        matches!(
+            self,
+            Self::PlainText { .. }
+                | Self::UnknownTransform { .. }
+                | Self::BadTransform { .. }
+                | Self::ShareTooLarge { .. }
+                | Self::ShareTooSmall { .. }
+        )
+    }
+
     pub(super) fn unreadable(path: &Path, source: std::io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }
 }
 
 /// The first places of many, for a message: `line or record 3, 17, 20 and 4 more`.
-pub(super) fn places(lines: &[usize]) -> String {
+pub(super) fn places(lines: &[Line]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = lines.iter().take(SHOWN).map(ToString::to_string).collect();
     let more = lines.len().saturating_sub(SHOWN);

@@ -1,90 +1,92 @@
-//! Files to conversations: JSON lines or one JSON array, plain or gzip, in three forms.
+//! Records to conversations: the forms of records, how each is recognised, and what is wrong with one.
 
-use std::fmt;
-use std::io::{self, BufRead};
 use std::path::Path;
 
-use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
 use super::conversation::{Conversation, Message, Role};
-use super::error::{DataError, JsonCause, Place, places};
-use super::reader::{self, Elements, Limits, Stop, Stream};
+use super::error::{DataError, Place, places};
+use super::reader::Limits;
+use super::records::{self, Record};
+use crate::recipe::{Field, Fields, Form};
 
-/// Where in a record the turns are.
+/// Where in a record the turns are: the form, and the file's names for its fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Format {
-    /// Recognised from the first record.
-    #[default]
-    Auto,
-    /// `messages` or `conversations`: a list of `{"role", "content"}` or `{"from", "value"}`.
-    Messages,
-    /// Two fields, the prompt and its completion.
-    PromptCompletion { prompt: String, completion: String },
-    /// `instruction`, `input` (may be empty) and `output`.
-    Alpaca,
+pub struct Format {
+    pub form: Form,
+    pub fields: Fields,
 }
 
-/// Pairs of fields that [`Format::Auto`] takes for prompt and completion.
-const PAIRS: [(&str, &str); 4] =
-    [("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("instruction", "response")];
+/// Pairs of fields that [`Form::Auto`] takes for prompt and completion.
+const PAIRS: [(&str, &str); 6] = [
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("problem", "solution"),
+    ("input", "output"),
+];
 
 impl Format {
-    /// The form that a recipe asks for, by its name and the names of the two fields.
-    ///
-    /// # Errors
-    ///
-    /// There is no such form.
-    pub fn named(name: &str, prompt: &str, completion: &str) -> Result<Self, DataError> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "messages" => Ok(Self::Messages),
-            "alpaca" => Ok(Self::Alpaca),
-            "prompt-completion" => Ok(Self::pair(prompt, completion)),
-            _ => Err(DataError::UnknownChoice {
-                key: "format",
-                found: name.to_owned(),
-                expected: "`auto`, `messages`, `prompt-completion` or `alpaca`",
-            }),
-        }
+    /// The form of a recipe, if it names one by its name or by its fields.
+    pub fn new(form: Form, fields: &Fields) -> Self {
+        Self { form: form.asked(fields).unwrap_or(form), fields: fields.clone() }
     }
 
-    pub fn pair(prompt: impl Into<String>, completion: impl Into<String>) -> Self {
-        Self::PromptCompletion { prompt: prompt.into(), completion: completion.into() }
+    fn of<const N: usize>(form: Form, fields: [(Field, &str); N]) -> Self {
+        let fields = fields.map(|(field, name)| (field, name.to_owned()));
+        Self { form, fields: Fields::from(fields) }
     }
 
-    /// The form of a record, and why.
-    fn recognise(record: &Map<String, Value>, place: &Place) -> Result<(Self, String), DataError> {
+    /// The file's name for a field.
+    fn name(&self, field: Field) -> String {
+        self.fields.get(&field).cloned().unwrap_or_else(|| field.name())
+    }
+
+    /// The form in words.
+    fn said(&self) -> String {
+        let named = |(field, name): (&Field, &String)| match name.as_str() {
+            "" => format!("no {}", field.name()),
+            name => format!("`{name}` ({})", field.name()),
+        };
+        let renamed: Vec<String> = self.fields.iter().map(named).collect();
+        let with = if renamed.is_empty() { String::new() } else { format!(" with {}", renamed.join(", ")) };
+        format!("{}{with}, because the recipe says so", self.form.name())
+    }
+
+    /// The form of a record, and why. A system message's own name is the recipe's.
+    fn recognise(&self, record: &Record, place: &Place) -> Result<(Self, String), DataError> {
         let has = |name: &str| record.contains_key(name);
-        if let Some(key) = ["messages", "conversations"].into_iter().find(|key| has(key)) {
-            return Ok((Self::Messages, format!("messages, because the first record has `{key}`")));
-        }
-        if has("instruction") && has("output") {
-            let why = "alpaca, because the first record has `instruction` and `output`";
-            return Ok((Self::Alpaca, why.to_owned()));
-        }
-        for (prompt, completion) in PAIRS {
-            if has(prompt) && has(completion) {
-                let why = format!(
-                    "prompt-completion, because the first record has `{prompt}` (prompt) and `{completion}` (completion)"
-                );
-                return Ok((Self::pair(prompt, completion), why));
+        let first = |names: &[&'static str]| names.iter().copied().find(|name| has(name));
+        let (mut found, why) = if let Some(list) = first(&["messages", "conversations"]) {
+            let turn = record[list].get(0);
+            if turn.is_some_and(|turn| turn.get("from").is_some() && turn.get("role").is_none()) {
+                let why = format!("`{list}` with `from` and `value`");
+                (Self::of(Form::Sharegpt, [(Field::Conversations, list)]), why)
+            } else {
+                (Self::of(Form::Messages, [(Field::Messages, list)]), format!("`{list}`"))
             }
-        }
-        Err(DataError::UnknownForm { place: place.clone(), found: fields(record) })
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Messages => f.write_str("messages"),
-            Self::PromptCompletion { prompt, completion } => {
-                write!(f, "prompt-completion (`{prompt}`, `{completion}`)")
-            }
-            Self::Alpaca => f.write_str("alpaca"),
-        }
+        } else if let (true, Some(output)) = (has("instruction"), first(&["output", "response"])) {
+            let input = first(&["input", "context"]).unwrap_or("input");
+            let given = if has(input) { format!(", `{input}`") } else { String::new() };
+            let why = format!("`instruction`{given} and `{output}`");
+            (Self::of(Form::Alpaca, [(Field::Input, input), (Field::Output, output)]), why)
+        } else if let Some((prompt, completion)) = PAIRS.into_iter().find(|(a, b)| has(a) && has(b)) {
+            let why = format!("`{prompt}` (prompt) and `{completion}` (completion)");
+            (
+                Self::of(Form::PromptCompletion, [(Field::Prompt, prompt), (Field::Completion, completion)]),
+                why,
+            )
+        } else if has("text") {
+            (Self::of(Form::Text, []), "`text`".to_owned())
+        } else {
+            return Err(DataError::UnknownForm { place: place.clone(), found: names(record) });
+        };
+        found
+            .fields
+            .extend(self.fields.get_key_value(&Field::System).map(|(field, name)| (*field, name.clone())));
+        let said = format!("{}, because the first record has {why}", found.form.name());
+        Ok((found, said))
     }
 }
 
@@ -92,9 +94,9 @@ impl fmt::Display for Format {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub conversations: Vec<Conversation>,
-    /// The form they were in; never [`Format::Auto`].
+    /// The form they were in; never [`Form::Auto`].
     pub format: Format,
-    /// The form in words, with the reason if it was recognised, and what was left out.
+    /// What the file is and the form in words, with the reason, and what was left out.
     pub said: String,
 }
 
@@ -105,134 +107,64 @@ const RECORDS_PER_EMPTY: usize = 100;
 ///
 /// # Errors
 ///
-/// The file cannot be read, is too large, not UTF-8, not JSON, or has a record from which no
-/// conversation that ends with an answer can be made: the first one is named. A few records with an
+/// The file cannot be read, is too large, not UTF-8, not what it begins as, or has a record from which
+/// no conversation that ends with an answer can be made: the first one is named. A few records with an
 /// empty text, as published files have them, are left out and counted in [`Loaded::said`].
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
-    let mut stream = reader::open(path, limits)?;
-    let is_array = starts_with_bracket(&mut stream).map_err(|e| reader::stopped(path, e, limits))?;
-    let mut records = Records {
-        path,
-        limits,
-        format: format.clone(),
-        said: format.to_string(),
-        out: Vec::new(),
-        empty: Vec::new(),
-        first_empty: None,
-    };
-    if is_array {
-        records.read_array(stream)?;
-    } else {
-        records.read_lines(stream)?;
-    }
-    if let Some(error) = records.first_empty {
-        if records.empty.len() * RECORDS_PER_EMPTY > records.out.len() {
+    let mut reading = Reading { format: format.clone(), ..Reading::default() };
+    let kind = records::read(path, limits, &mut |record, place| reading.push(record, place))?;
+    let Reading { format, said, out, empty, first_empty, n_system } = reading;
+    let mut said = vec![format!("{kind}: {said}")];
+    if let Some(error) = first_empty {
+        if empty.len() * RECORDS_PER_EMPTY > out.len() {
             return Err(error);
         }
-        let n = records.empty.len();
-        let said = format!("; {n} left out because a text in it is empty: {}", places(&records.empty));
-        records.said.push_str(&said);
+        let lines: Vec<_> = empty.iter().map(|&line| line.into()).collect();
+        said.push(format!("{} left out because a text in it is empty: {}", empty.len(), places(&lines)));
     }
-    if records.out.is_empty() {
+    if out.is_empty() {
         return Err(DataError::Empty { path: path.to_owned() });
     }
-    Ok(Loaded { conversations: records.out, format: records.format, said: records.said })
+    if n_system > 0 {
+        said.push(format!("{n_system} have a system message in `{}`", format.name(Field::System)));
+    }
+    if format.form == Form::Text {
+        said.push("every token is learned".to_owned());
+    }
+    Ok(Loaded { conversations: out, format, said: said.join("; ") })
 }
 
-/// Whether the first character that is not white space opens an array.
-///
-/// Nothing is consumed: white space before lines counts lines.
-fn starts_with_bracket(stream: &mut Stream) -> io::Result<bool> {
-    // The first buffer decides: 64 KB of leading white space is no data set.
-    let buffer = stream.reader.fill_buf()?;
-    Ok(buffer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
-}
-
-struct Records<'a> {
-    path: &'a Path,
-    limits: Limits,
+#[derive(Default)]
+struct Reading {
     format: Format,
     said: String,
     out: Vec<Conversation>,
     /// The numbers of records with an empty text, and the complaint about the first.
     empty: Vec<usize>,
     first_empty: Option<DataError>,
+    /// How many have a system message beside their turns.
+    n_system: usize,
 }
 
-impl Records<'_> {
-    fn place(&self, unit: &'static str, number: usize) -> Place {
-        Place { path: self.path.to_owned(), unit, number }
-    }
-
-    fn stopped(&self, error: io::Error, place: Place) -> DataError {
-        if let Some(Stop::Record) = Stop::of(&error) {
-            return DataError::RecordTooLarge { place, limit: self.limits.record_bytes };
+impl Reading {
+    fn push(&mut self, record: Record, place: Place) -> Result<(), DataError> {
+        if self.said.is_empty() {
+            // `messages` has always meant both kinds of lists.
+            let is_any_list = self.format.form == Form::Messages && self.format.fields.is_empty();
+            (self.format, self.said) = match self.format.recognise(&record, &place) {
+                Ok((found, said)) if self.format.form == Form::Auto => (found, said),
+                Ok((found, said)) if is_any_list && found.form == Form::Sharegpt => (found, said),
+                Ok((found, _)) if is_any_list && found.form == Form::Messages => (found, self.format.said()),
+                Err(error) if self.format.form == Form::Auto => return Err(error),
+                _ => (self.format.clone(), self.format.said()),
+            };
         }
-        reader::stopped(self.path, error, self.limits)
-    }
-
-    fn read_lines(&mut self, mut stream: Stream) -> Result<(), DataError> {
-        let mut buffer = Vec::new();
-        for line in 1.. {
-            buffer.clear();
-            stream.record_bytes.set(0);
-            let n = stream.reader.read_until(b'\n', &mut buffer);
-            if n.map_err(|error| self.stopped(error, self.place("line", line)))? == 0 {
-                break;
+        let number = place.number;
+        match (Fielded { record, place }).messages(&self.format) {
+            Ok((messages, has_system)) => {
+                self.n_system += usize::from(has_system);
+                self.out.push(Conversation { messages, line: number.into() });
             }
-            if buffer.len() as u64 > self.limits.record_bytes {
-                return Err(self.stopped(io::Error::other(Stop::Record), self.place("line", line)));
-            }
-            if buffer.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let value = serde_json::from_slice(buffer.trim_ascii_end());
-            let value = value.map_err(|error| self.bad_json(&error, line))?;
-            self.push(value, "line", line)?;
-        }
-        Ok(())
-    }
-
-    fn read_array(&mut self, stream: Stream) -> Result<(), DataError> {
-        let mut failure = None;
-        let record_bytes = stream.record_bytes;
-        let mut json = serde_json::Deserializer::from_reader(stream.reader);
-        let mut number = 0;
-        let each = |value| {
-            record_bytes.set(0);
-            number += 1;
-            self.push(value, "record", number).map_err(|error| failure = Some(error)).is_ok()
-        };
-        let result = Elements(each).deserialize(&mut json).and_then(|()| json.end());
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        result.map_err(|error| {
-            if error.is_io() {
-                self.stopped(error.into(), self.place("record", number + 1))
-            } else {
-                self.bad_json(&error, error.line())
-            }
-        })
-    }
-
-    fn bad_json(&self, error: &serde_json::Error, line: usize) -> DataError {
-        let text = error.to_string();
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
-        let column = error.column();
-        DataError::BadJson { path: self.path.to_owned(), line, column, source: JsonCause(cause.to_owned()) }
-    }
-
-    fn push(&mut self, value: Value, unit: &'static str, number: usize) -> Result<(), DataError> {
-        let place = self.place(unit, number);
-        let Value::Object(record) = value else {
-            return Err(DataError::NotAnObject { place, found: kind(&value) });
-        };
-        if self.format == Format::Auto {
-            (self.format, self.said) = Format::recognise(&record, &place)?;
-        }
-        match (Record { fields: record, place }).messages(&self.format) {
-            Ok(messages) => self.out.push(Conversation { messages, line: number }),
             Err(error @ DataError::EmptyText { .. }) => {
                 self.empty.push(number);
                 self.first_empty.get_or_insert(error);
@@ -244,42 +176,57 @@ impl Records<'_> {
 }
 
 /// One record on its way to a conversation.
-struct Record {
-    fields: Map<String, Value>,
+struct Fielded {
+    record: Record,
     place: Place,
 }
 
-impl Record {
-    fn messages(mut self, format: &Format) -> Result<Vec<Message>, DataError> {
-        match format {
-            Format::Auto => unreachable!("the form was recognised before the first record was read"),
-            Format::Messages => self.turns(),
-            Format::PromptCompletion { prompt, completion } => {
-                let user = self.text(prompt)?;
-                let assistant = self.text(completion)?;
-                Ok(vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)])
+impl Fielded {
+    /// The turns, and whether a system message stood beside them.
+    fn messages(mut self, format: &Format) -> Result<(Vec<Message>, bool), DataError> {
+        let name = |field| format.name(field);
+        let pair =
+            |user, assistant| vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)];
+        let mut messages = match format.form {
+            Form::Auto => unreachable!("the form was recognised before the first record was read"),
+            Form::Messages => {
+                self.turns(&name(Field::Messages), &name(Field::Role), &name(Field::Content))?
             }
-            Format::Alpaca => {
-                let mut user = self.text("instruction")?;
-                let input = match self.fields.get("input") {
-                    None | Some(Value::Null) => "",
-                    Some(Value::String(input)) => input.as_str(),
-                    Some(other) => return Err(self.wrong_type("input", other, "a string")),
-                };
-                if !input.trim().is_empty() {
+            Form::Sharegpt => {
+                self.turns(&name(Field::Conversations), &name(Field::From), &name(Field::Value))?
+            }
+            Form::PromptCompletion => {
+                let user = self.text(&name(Field::Prompt))?;
+                // A file of requests has no answers: a transform gives them, or there is nothing to learn.
+                let completion = Some(name(Field::Completion)).filter(|name| !name.is_empty());
+                pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?)
+            }
+            Form::Alpaca => {
+                let mut user = self.text(&name(Field::Instruction))?;
+                if let Some(input) = self.optional(&name(Field::Input))? {
                     user = format!("{user}\n\n{input}");
                 }
-                let assistant = self.text("output")?;
-                Ok(vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)])
+                pair(user, self.text(&name(Field::Output))?)
             }
+            Form::Text => {
+                return Ok((vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)], false));
+            }
+        };
+        let system = self.optional(&name(Field::System))?;
+        if let Some(system) = &system {
+            if messages.first().is_some_and(|first| first.role == Role::System) {
+                return Err(DataError::LateSystem { place: self.place });
+            }
+            messages.insert(0, Message::new(Role::System, system.as_str()));
         }
+        Ok((messages, system.is_some()))
     }
 
     /// A field that must hold a text with something in it.
     fn text(&mut self, field: &str) -> Result<String, DataError> {
-        match self.fields.get_mut(field).map(Value::take) {
+        match self.record.get_mut(field).map(Value::take) {
             None => {
-                let (field, found) = (field.to_owned(), fields(&self.fields));
+                let (field, found) = (field.to_owned(), names(&self.record));
                 Err(DataError::MissingField { place: self.place.clone(), field, found })
             }
             Some(Value::String(text)) if text.trim().is_empty() => {
@@ -290,44 +237,52 @@ impl Record {
         }
     }
 
+    /// A field that may be empty or missing.
+    fn optional(&self, field: &str) -> Result<Option<String>, DataError> {
+        match self.record.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.trim().is_empty())),
+            Some(other) => Err(self.wrong_type(field, other, "a string")),
+        }
+    }
+
     fn wrong_type(&self, field: &str, value: &Value, expected: &'static str) -> DataError {
         let (place, field) = (self.place.clone(), field.to_owned());
         DataError::WrongType { place, field, found: kind(value).to_owned(), expected }
     }
 
-    fn turns(mut self) -> Result<Vec<Message>, DataError> {
-        let key = if self.fields.contains_key("messages") { "messages" } else { "conversations" };
-        let turns = match self.fields.get_mut(key).map(Value::take) {
+    fn turns(&mut self, list: &str, role: &str, content: &str) -> Result<Vec<Message>, DataError> {
+        let turns = match self.record.get_mut(list).map(Value::take) {
             Some(Value::Array(turns)) => turns,
-            Some(other) => return Err(self.wrong_type(key, &other, "a list of messages")),
+            // A cell of a table can only hold the list as text.
+            Some(Value::String(text)) if text.trim_start().starts_with('[') => serde_json::from_str(&text)
+                .map_err(|_| self.wrong_type(list, &Value::String(text), "a list of messages in JSON"))?,
+            Some(other) => return Err(self.wrong_type(list, &other, "a list of messages")),
             None => {
-                let (field, found) = ("messages".to_owned(), fields(&self.fields));
-                return Err(DataError::MissingField { place: self.place, field, found });
+                let (field, found) = (list.to_owned(), names(&self.record));
+                return Err(DataError::MissingField { place: self.place.clone(), field, found });
             }
         };
         let mut messages = Vec::with_capacity(turns.len());
         for (i, turn) in turns.into_iter().enumerate() {
-            let message = self.turn(&format!("{key}[{i}]"), turn)?;
+            let message = self.turn(&format!("{list}[{i}]"), turn, role, content)?;
             if message.role == Role::System && i > 0 {
-                return Err(DataError::LateSystem { place: self.place });
+                return Err(DataError::LateSystem { place: self.place.clone() });
             }
             messages.push(message);
         }
         match messages.last().map(|message| message.role) {
             Some(Role::Assistant) => Ok(messages),
-            Some(role) => Err(DataError::NoAnswer { place: self.place, found: role.to_string() }),
-            None => Err(DataError::EmptyText { place: self.place, field: key.to_owned() }),
+            Some(role) => Err(DataError::NoAnswer { place: self.place.clone(), found: role.to_string() }),
+            None => Err(DataError::EmptyText { place: self.place.clone(), field: list.to_owned() }),
         }
     }
 
-    fn turn(&self, name: &str, turn: Value) -> Result<Message, DataError> {
-        let Value::Object(fields) = turn else {
-            return Err(self.wrong_type(name, &turn, "an object with `role` and `content`"));
+    fn turn(&self, name: &str, turn: Value, role: &str, content: &str) -> Result<Message, DataError> {
+        let Value::Object(record) = turn else {
+            return Err(self.wrong_type(name, &turn, "an object such as `{\"role\": …, \"content\": …}`"));
         };
-        // ShareGPT's names for the same two things.
-        let is_sharegpt = fields.contains_key("from") && !fields.contains_key("role");
-        let (role_key, text_key) = if is_sharegpt { ("from", "value") } else { ("role", "content") };
-        let mut turn = Self { fields, place: self.place.clone() };
+        let mut turn = Self { record, place: self.place.clone() };
         let named = |error| match error {
             DataError::MissingField { place, field, found } => {
                 DataError::MissingField { place, field: format!("{name}.{field}"), found }
@@ -340,21 +295,19 @@ impl Record {
             }
             other => other,
         };
-        let role = match turn.text(role_key).map_err(named)?.as_str() {
+        let role = match turn.text(role).map_err(named)?.as_str() {
             "system" => Role::System,
-            "user" => Role::User,
-            "human" if is_sharegpt => Role::User,
-            "assistant" => Role::Assistant,
-            "gpt" if is_sharegpt => Role::Assistant,
+            "user" | "human" => Role::User,
+            "assistant" | "gpt" => Role::Assistant,
             role => {
                 return Err(DataError::UnknownRole { place: self.place.clone(), role: role.to_owned() });
             }
         };
-        Ok(Message { role, content: turn.text(text_key).map_err(named)? })
+        Ok(Message { role, content: turn.text(content).map_err(named)? })
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -366,7 +319,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// The names of a record's fields, for a message.
-fn fields(record: &Map<String, Value>) -> String {
+fn names(record: &Map<String, Value>) -> String {
     if record.is_empty() {
         return "no fields".to_owned();
     }
@@ -385,7 +338,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, gzip_ratio: 200 };
+    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
 
     fn read_bytes(bytes: &[u8], format: &Format) -> Result<Loaded, DataError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -410,7 +363,7 @@ mod tests {
     }
 
     fn auto(text: &str) -> Result<Loaded, DataError> {
-        read_bytes(text.as_bytes(), &Format::Auto)
+        read_bytes(text.as_bytes(), &Format::default())
     }
 
     #[test]
@@ -426,13 +379,13 @@ mod tests {
             for bytes in
                 [text.into(), marked.clone().into_bytes(), gzip(text.as_bytes()), gzip(marked.as_bytes())]
             {
-                let loaded: Loaded = read_bytes(&bytes, &Format::Auto).unwrap();
+                let loaded: Loaded = read_bytes(&bytes, &Format::default()).unwrap();
                 assert_eq!(shown(&loaded), expected);
-                assert_eq!(loaded.format, Format::pair("question", "answer"));
+                assert_eq!(loaded.format.form, Form::PromptCompletion);
             }
         }
         let halves = [gzip(lines.as_bytes()), gzip(b"\n{\"question\": \"d\", \"answer\": \"e\"}")].concat();
-        assert_eq!(read_bytes(&halves, &Format::Auto).unwrap().conversations.len(), 3);
+        assert_eq!(read_bytes(&halves, &Format::default()).unwrap().conversations.len(), 3);
     }
 
     #[test]
@@ -444,17 +397,27 @@ mod tests {
                 "messages, because the first record has `messages`",
             ),
             (
-                r#"{"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                r#"{"system": "s", "conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                "1:system=s|user=u|assistant=a",
+                "sharegpt, because the first record has `conversations` with `from` and `value`; 1 have a system message in `system`",
+            ),
+            (
+                r#"{"conversations": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}"#,
                 "1:user=u|assistant=a",
                 "messages, because the first record has `conversations`",
             ),
             (
-                r#"{"instruction": "i", "input": "x", "output": "o"}"#,
+                r#"{"instruction": "i", "input": "x", "output": "o", "system": ""}"#,
                 "1:user=i\n\nx|assistant=o",
-                "alpaca, because the first record has `instruction` and `output`",
+                "alpaca, because the first record has `instruction`, `input` and `output`",
             ),
             (
-                r#"{"instruction": "i", "input": "", "output": "o"}"#,
+                r#"{"instruction": "i", "context": null, "response": "o"}"#,
+                "1:user=i|assistant=o",
+                "alpaca, because the first record has `instruction`, `context` and `response`",
+            ),
+            (
+                r#"{"instruction": "i", "output": "o"}"#,
                 "1:user=i|assistant=o",
                 "alpaca, because the first record has `instruction` and `output`",
             ),
@@ -463,18 +426,81 @@ mod tests {
                 "1:user=p|assistant=c",
                 "prompt-completion, because the first record has `prompt` (prompt) and `completion` (completion)",
             ),
+            (
+                r#"{"text": "all of it", "label": 3}"#,
+                "1:assistant=all of it",
+                "text, because the first record has `text`; every token is learned",
+            ),
         ];
         for (text, expected, said) in cases {
             let loaded = auto(text).unwrap();
             assert_eq!(shown(&loaded), expected);
-            assert_eq!(loaded.said, said);
+            assert_eq!(loaded.said, format!("json: {said}"));
         }
-        let named = Format::named("prompt-completion", "q", "a").unwrap();
-        assert_eq!(shown(&read_bytes(br#"{"q": "x", "a": "y"}"#, &named).unwrap()), "1:user=x|assistant=y");
-        assert!(matches!(
-            Format::named("csv", "q", "a"),
-            Err(DataError::UnknownChoice { key: "format", .. })
-        ));
+    }
+
+    #[test]
+    fn fields_name_a_form_and_are_used() {
+        type Case = (Form, &'static [(Field, &'static str)], &'static str, &'static str, &'static str);
+        let cases: [Case; 7] = [
+            (
+                Form::Auto,
+                &[(Field::Prompt, "q"), (Field::Completion, "a")],
+                r#"{"q": "x", "a": "y"}"#,
+                "1:user=x|assistant=y",
+                "prompt-completion with `q` (prompt), `a` (completion), because the recipe says so",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Instruction, "task"), (Field::Output, "done"), (Field::System, "s")],
+                r#"{"task": "t", "input": "i", "done": "d", "s": "b"}"#,
+                "1:system=b|user=t\n\ni|assistant=d",
+                "alpaca with `task` (instruction), `done` (output), `s` (system), because the recipe says so; 1 have a system message in `s`",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Messages, "chat"), (Field::Role, "who"), (Field::Content, "what")],
+                r#"{"chat": [{"who": "user", "what": "u"}, {"who": "assistant", "what": "a"}]}"#,
+                "1:user=u|assistant=a",
+                "messages with `chat` (messages), `who` (role), `what` (content), because the recipe says so",
+            ),
+            (
+                Form::Auto,
+                &[(Field::Prompt, "goal"), (Field::Completion, "")],
+                r#"{"goal": "x"}"#,
+                "1:user=x|assistant=",
+                "prompt-completion with `goal` (prompt), no completion, because the recipe says so",
+            ),
+            // Names that say nothing leave the form to be recognised.
+            (
+                Form::Auto,
+                &[(Field::Prompt, "prompt"), (Field::Completion, "completion")],
+                r#"{"question": "x", "answer": "y"}"#,
+                "1:user=x|assistant=y",
+                "prompt-completion, because the first record has `question` (prompt) and `answer` (completion)",
+            ),
+            // `messages` has always meant both kinds of lists.
+            (
+                Form::Messages,
+                &[],
+                r#"{"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}"#,
+                "1:user=u|assistant=a",
+                "sharegpt, because the first record has `conversations` with `from` and `value`",
+            ),
+            (
+                Form::Text,
+                &[(Field::Text, "body")],
+                r#"{"body": "b", "prompt": "p", "completion": "c"}"#,
+                "1:assistant=b",
+                "text with `body` (text), because the recipe says so; every token is learned",
+            ),
+        ];
+        for (form, fields, text, expected, said) in cases {
+            let fields = fields.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
+            let loaded = read_bytes(text.as_bytes(), &Format::new(form, &fields)).unwrap();
+            assert_eq!(shown(&loaded), expected);
+            assert_eq!(loaded.said, format!("json: {said}"));
+        }
     }
 
     #[test]
@@ -501,7 +527,7 @@ mod tests {
                 "GOOD\n{\"prompt\": \"p\", \"completion\": \" \"}",
                 "field `completion` in line 2 of `FILE` is empty",
             ),
-            ("{\"text\": \"p\"}", "line 1 of `FILE` has none of the known forms; its fields are `text`"),
+            ("{\"txet\": \"p\"}", "line 1 of `FILE` has none of the known forms; its fields are `txet`"),
             ("{}", "line 1 of `FILE` has none of the known forms; its fields are no fields"),
             ("{\"messages\": []}", "field `messages` in line 1 of `FILE` is empty"),
             (
@@ -528,12 +554,12 @@ mod tests {
         for (text, expected) in cases {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.replace("GOOD", good).as_bytes()).unwrap();
-            let error = read(file.path(), &Format::Auto, SMALL).unwrap_err().to_string();
+            let error = read(file.path(), &Format::default(), SMALL).unwrap_err().to_string();
             assert_eq!(error.replace(&file.path().display().to_string(), "FILE"), expected, "{text}");
         }
-        let missing = read(Path::new("/nowhere/x.jsonl"), &Format::Auto, SMALL);
+        let missing = read(Path::new("/nowhere/x.jsonl"), &Format::default(), SMALL);
         assert!(matches!(missing, Err(DataError::Unreadable { .. })));
-        assert!(matches!(read(Path::new("/"), &Format::Auto, SMALL), Err(DataError::Unreadable { .. })));
+        assert!(matches!(read(Path::new("/"), &Format::default(), SMALL), Err(DataError::Unreadable { .. })));
     }
 
     #[test]
@@ -541,11 +567,11 @@ mod tests {
         let mut text = br#"{"prompt": "p", "completion": "c"}"#.to_vec();
         text.extend(b"\n{\"prompt\": \"\xff\"}");
         for bytes in [text.clone(), gzip(&text)] {
-            let error = read_bytes(&bytes, &Format::Auto).unwrap_err();
+            let error = read_bytes(&bytes, &Format::default()).unwrap_err();
             assert!(matches!(error, DataError::NotUtf8 { offset: 47, line: 2, .. }), "{error:?}");
         }
         // A character that is cut off by the end of the file, and one across two chunks.
-        let error = read_bytes("é".as_bytes().split_at(1).0, &Format::Auto).unwrap_err();
+        let error = read_bytes("é".as_bytes().split_at(1).0, &Format::default()).unwrap_err();
         assert!(matches!(error, DataError::NotUtf8 { offset: 0, line: 1, .. }), "{error:?}");
         for shift in 0..4 {
             let text = format!(
@@ -577,7 +603,10 @@ mod tests {
         let limits = Limits { file_bytes: 1 << 40, record_bytes: 1 << 40, ..SMALL };
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bomb).unwrap();
-        assert!(matches!(read(file.path(), &Format::Auto, limits), Err(DataError::Bomb { ratio: 200, .. })));
+        assert!(matches!(
+            read(file.path(), &Format::default(), limits),
+            Err(DataError::Bomb { ratio: 200, .. })
+        ));
         let long = format!("{{\"prompt\": \"{}\"}}", "x".repeat(200 << 10));
         for (text, unit) in [(long.clone(), "line"), (format!("[{long}]"), "record")] {
             let error = auto(&text).unwrap_err();
@@ -591,7 +620,7 @@ mod tests {
         let deep = "[".repeat(100_000);
         assert!(matches!(auto(&deep), Err(DataError::BadJson { .. })));
         let cut = gzip(many.as_bytes());
-        let error = read_bytes(&cut[..cut.len() / 2], &Format::Auto).unwrap_err();
+        let error = read_bytes(&cut[..cut.len() / 2], &Format::default()).unwrap_err();
         assert!(matches!(error, DataError::Unreadable { .. } | DataError::TooLarge { .. }), "{error:?}");
     }
 
@@ -616,7 +645,7 @@ mod tests {
                     _ => {}
                 }
             }
-            let _ = read_bytes(&bytes, &Format::Auto);
+            let _ = read_bytes(&bytes, &Format::default());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is learned: files to conversations to tokens, of which some are trained on.
 //!
-//! [`load`] reads the files that a recipe names and splits them, an [`Encoder`] makes [`Sample`]s of
+//! [`load`] reads the files that a recipe names, transforms, mixes and splits them, an [`Encoder`] makes [`Sample`]s of
 //! conversations, [`fit`] applies the rule for long ones, [`check`] refuses what would train to no
 //! purpose, and [`order`] says in which order an epoch goes through them.
 
@@ -13,19 +13,23 @@ mod cut;
 mod encode;
 mod error;
 mod formats;
+mod mixture;
+mod parquet_rows;
 mod preflight;
 mod reader;
+mod records;
 #[cfg(test)]
 mod tiny;
+pub mod transforms;
 
-pub use conversation::{Conversation, Message, Role};
+pub use conversation::{Conversation, Line, Message, Role};
 pub use encode::{Encoded, Encoder, Sample};
 pub use error::{DataError, Place};
 pub use formats::{Format, Loaded, read};
 pub use preflight::{Preflight, check, preview};
 pub use reader::Limits;
 
-use crate::recipe::{Data, TooLong};
+use crate::recipe::{Data, Form, TooLong};
 use crate::seed;
 use error::places;
 
@@ -39,33 +43,90 @@ pub struct Sets {
     pub said: Vec<String>,
 }
 
-/// Reads the files of `[data]`, draws `limit` records and holds some out, all by the seed.
+/// Reads the files of `[data]`, transforms their conversations, mixes them or draws `limit` of them, and
+/// holds some out, all by the seed.
 ///
 /// # Errors
 ///
-/// A file is wrong, or the split leaves one side empty.
+/// A file is wrong, a transform is unknown, a share cannot be met, or the split leaves one side empty.
 pub fn load(data: &Data, seed: u64) -> Result<Sets, DataError> {
-    let format = Format::named(&data.format, &data.fields.prompt, &data.fields.completion)?;
-    let loaded = read(Path::new(&data.source), &format, Limits::default())?;
-    let mut said = vec![format!("`{}` is {}", data.source, loaded.said)];
-    let mut train = loaded.conversations;
+    // A slip here must not wait for the files.
+    data.mixture
+        .iter()
+        .map(|part| &part.transforms)
+        .chain([&data.transforms])
+        .try_for_each(|t| transforms::check(t))?;
+    let mut said = Vec::new();
+    let format = Format::new(data.format, &data.fields);
+    let (train, mut validation) = if data.mixture.is_empty() {
+        let mut all = read_source(&data.source, &format, data, &mut said)?;
+        said.extend(transforms::apply(&data.transforms, &mut all, seed)?);
+        split(all, data, seed, &mut said)?
+    } else {
+        let mut all = Vec::new();
+        for (part, source) in data.mixture.iter().zip(1..) {
+            let format = Format::new(part.format, &part.fields);
+            let mut own = read_source(&part.source, &format, data, &mut said)?;
+            said.extend(transforms::apply(&part.transforms, &mut own, seed)?);
+            all.extend(own.into_iter().map(|mut conversation| {
+                conversation.line.source = source;
+                conversation
+            }));
+        }
+        said.extend(transforms::apply(&data.transforms, &mut all, seed)?);
+        mixture::mix(&all, data, seed, &mut said)?
+    };
+    if let Some(source) = &data.validation_source {
+        validation = read_source(source, &format, data, &mut said)?;
+    }
+    Ok(Sets { train, validation, said })
+}
+
+/// Reads one file and says what it is.
+fn read_source(
+    source: &str,
+    format: &Format,
+    data: &Data,
+    said: &mut Vec<String>,
+) -> Result<Vec<Conversation>, DataError> {
+    let path = Path::new(source);
+    let loaded = read(path, format, Limits::default())?;
+    said.push(format!("`{source}` is {}", loaded.said));
+    let plain = |key, help| Err(DataError::PlainText { path: path.to_owned(), key, help });
+    match loaded.format.form {
+        Form::Text if data.template != "none" => plain(
+            "data.template",
+            "set `template = \"none\"` under `[data]`: every token is learned as it stands",
+        ),
+        Form::Text if !data.system.is_empty() => plain("data.system", "remove `system` under `[data]`"),
+        _ => Ok(loaded.conversations),
+    }
+}
+
+/// Draws `limit` conversations of one file and holds a share of them out.
+fn split(
+    mut train: Vec<Conversation>,
+    data: &Data,
+    seed: u64,
+    said: &mut Vec<String>,
+) -> Result<(Vec<Conversation>, Vec<Conversation>), DataError> {
     if data.limit > 0 && data.limit < train.len() {
         let n = train.len();
         train = draw(train, data.limit, seed, "limit").0;
         said.push(format!("{} of {n} conversations are used", train.len()));
     }
-    let mut validation = Vec::new();
-    if let Some(source) = &data.validation_source {
-        let loaded = read(Path::new(source), &format, Limits::default())?;
-        said.push(format!("`{source}` is {}", loaded.said));
-        validation = loaded.conversations;
-    } else if data.validation != 0.0 {
-        let n = train.len();
-        let n_validation = share(data.validation, n)?;
-        (validation, train) = draw(train, n_validation, seed, "split");
-        said.push(format!("{n_validation} of {n} conversations are held out to watch the loss"));
+    if data.validation == 0.0 || data.validation_source.is_some() {
+        return Ok((train, Vec::new()));
     }
-    Ok(Sets { train, validation, said })
+    let n = train.len();
+    let n_validation = share(data.validation, n)?;
+    said.push(held_out(n_validation, n));
+    let (validation, train) = draw(train, n_validation, seed, "split");
+    Ok((train, validation))
+}
+
+fn held_out(n_validation: usize, n: usize) -> String {
+    format!("{n_validation} of {n} conversations are held out to watch the loss")
 }
 
 /// How many of `n` a share is: at least one, and not all.
@@ -83,6 +144,21 @@ fn share(share: f64, n: usize) -> Result<usize, DataError> {
         return Err(DataError::BadSplit { share, n, train, validation });
     }
     Ok(validation)
+}
+
+/// Shares of `n` in whole numbers: each is its share rounded up or down, and together they are `n`.
+///
+/// The largest remainders are rounded up (Hamilton's method), the first of equals before the others.
+fn apportioned(n: usize, shares: &[f64]) -> Vec<usize> {
+    let sum: f64 = shares.iter().sum();
+    // A share of 0.3 of 10 is 3, whatever the last bit says.
+    let exact: Vec<f64> = shares.iter().map(|share| (share / sum * n as f64 * 1e9).round() / 1e9).collect();
+    let mut counts: Vec<usize> = exact.iter().map(|exact| exact.floor() as usize).collect();
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
+    let missing = n.saturating_sub(counts.iter().sum());
+    order.into_iter().take(missing).for_each(|i| counts[i] += 1);
+    counts
 }
 
 /// Takes `n` items by the seed; both they and the rest keep their order.
@@ -134,8 +210,7 @@ pub fn fit(samples: &mut Vec<Sample>, max_tokens: usize, rule: TooLong) -> Resul
     let length = |sample: &Sample| sample.ids.len();
     let n = samples.len();
     let is_over = |sample: &Sample| sample.ids.len() > max_tokens;
-    let over: Vec<usize> =
-        samples.iter().filter(|sample| is_over(sample)).map(|sample| sample.line).collect();
+    let over: Vec<Line> = samples.iter().filter(|sample| is_over(sample)).map(|sample| sample.line).collect();
     let longest = samples.iter().map(length).max().unwrap_or(0);
     let mut fitted = Fitted { n_over: over.len(), longest, ..Fitted::default() };
     if over.is_empty() {
@@ -173,7 +248,7 @@ mod tests {
 
     fn sample(n: usize, n_trained: usize, line: usize) -> Sample {
         let trained = (0..n).map(|i| i >= n - n_trained).collect();
-        Sample { ids: vec![5; n], trained, line }
+        Sample { ids: vec![5; n], trained, line: line.into() }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use regex::Regex;
 
-use super::conversation::{Message, Role};
+use super::conversation::{Line, Message, Role};
 use super::encode::{Encoder, Sample};
 use super::error::{DataError, places};
 use crate::snapshot::tokenizer::Tokenizer;
@@ -32,7 +32,7 @@ pub struct Preflight {
 /// samples do not train the stop token.
 pub fn check(samples: &[Sample], encoder: &Encoder, vocab_size: usize) -> Result<Preflight, DataError> {
     let n = samples.len();
-    let lines = |wrong: &dyn Fn(&Sample) -> bool| -> Vec<usize> {
+    let lines = |wrong: &dyn Fn(&Sample) -> bool| -> Vec<Line> {
         samples.iter().filter(|sample| wrong(sample)).map(|sample| sample.line).collect()
     };
     check_vocabulary(samples, encoder, vocab_size)?;
@@ -62,7 +62,7 @@ pub fn check(samples: &[Sample], encoder: &Encoder, vocab_size: usize) -> Result
 
 fn check_vocabulary(samples: &[Sample], encoder: &Encoder, vocab_size: usize) -> Result<(), DataError> {
     let outside = |&&id: &&u32| id as usize >= vocab_size;
-    let wrong: Vec<usize> = samples
+    let wrong: Vec<Line> = samples
         .iter()
         .filter(|sample| sample.ids.iter().any(|id| outside(&id)))
         .map(|sample| sample.line)
@@ -99,7 +99,7 @@ fn trains_stop(sample: &Sample, encoder: &Encoder) -> bool {
     false
 }
 
-fn stop_not_trained(endless: &[usize], n: usize, encoder: &Encoder) -> DataError {
+fn stop_not_trained(endless: &[Line], n: usize, encoder: &Encoder) -> DataError {
     let stops: Vec<String> =
         encoder.stop_ids().iter().map(|&id| format!("`{}`", encoder.token(id))).collect();
     let stops = if stops.is_empty() { "the model's files name none".to_owned() } else { stops.join(", ") };
@@ -185,7 +185,7 @@ mod tests {
         let template = tiny::template(source, "<|im_end|>");
         let encoder = Encoder::new(&tokenizer, Some(&template), "", LossOn::Completion)?;
         let conversations: Vec<_> =
-            (1..=8).map(|line| Conversation { line, ..tiny::conversation(&TURNS) }).collect();
+            (1..=8).map(|line| Conversation { line: line.into(), ..tiny::conversation(&TURNS) }).collect();
         let mut samples = encoder.encode(&conversations)?.samples;
         samples.iter_mut().for_each(edit);
         check(&samples, &encoder, tokenizer.vocab_size())
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_sample_with_nothing_to_learn_is_refused() {
         let error = outcome(CHATML, |sample| {
-            if sample.line > 2 {
+            if sample.line.number > 2 {
                 sample.trained.fill(false);
             }
         });
@@ -223,7 +223,7 @@ mod tests {
         );
         let cut = |limit: usize| {
             move |sample: &mut Sample| {
-                if sample.line <= limit {
+                if sample.line.number <= limit {
                     let end = sample.ids.len() - 2;
                     sample.ids.truncate(end);
                     sample.trained.truncate(end);
@@ -266,7 +266,7 @@ mod tests {
         let mut trained = vec![false; ids.len()];
         *trained.last_mut().unwrap() = true;
         trained[1..6].fill(true);
-        let sample = Sample { ids, trained, line: 1 };
+        let sample = Sample { ids, trained, line: 1.into() };
         let text = preview(&sample, &tokenizer, false);
         assert!(text.starts_with("a[[\\u{1b}[2Jb]]"), "{text}");
         assert!(preview(&sample, &tokenizer, true).contains("\x1b[1;4m"));

@@ -22,13 +22,20 @@ pub struct Limits {
     /// Bytes of one record.
     pub record_bytes: u64,
     /// Unpacked bytes for each packed one, once there are more than a few megabytes. JSON text
-    /// packs to a fifth, very repetitive text to a fiftieth; DEFLATE can reach 1,032.
-    pub gzip_ratio: u64,
+    /// packs to a fifth, very repetitive text to a fiftieth; DEFLATE can reach 1,032, zstd more.
+    pub pack_ratio: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 4 << 30, record_bytes: 16 << 20, gzip_ratio: 200 }
+        Self { file_bytes: 4 << 30, record_bytes: 16 << 20, pack_ratio: 200 }
+    }
+}
+
+impl Limits {
+    /// Whether `total` bytes that came out of `packed` ones are more than text can be.
+    pub(super) fn is_bomb(self, total: u64, packed: u64) -> bool {
+        total > RATIO_FROM_BYTES && total / self.pack_ratio > packed
     }
 }
 
@@ -60,9 +67,11 @@ impl Stop {
 pub(super) struct Stream {
     pub reader: BufReader<Guard>,
     pub record_bytes: Rc<Cell<u64>>,
+    /// What the file is packed with.
+    pub packing: Option<&'static str>,
 }
 
-/// Opens a file, unpacks it if its first bytes say gzip, and skips a byte order mark.
+/// Opens a file, unpacks it if its first bytes say gzip or zstd, and skips a byte order mark.
 pub(super) fn open(path: &Path, limits: Limits) -> Result<Stream, DataError> {
     let failed = |source| DataError::unreadable(path, source);
     let file = File::open(path).map_err(failed)?;
@@ -72,13 +81,18 @@ pub(super) fn open(path: &Path, limits: Limits) -> Result<Stream, DataError> {
     let packed_bytes = Rc::new(Cell::new(0));
     let counted = Counted { inner: file, bytes: Rc::clone(&packed_bytes) };
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);
-    let is_gzip = raw.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-    let inner: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+    let (packing, inner): (_, Box<dyn Read>) = match raw.fill_buf().map_err(failed)? {
+        [0x1f, 0x8b, ..] => (Some("gzip"), Box::new(MultiGzDecoder::new(raw))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            (Some("zstd"), Box::new(zstd::Decoder::with_buffer(raw).map_err(failed)?))
+        }
+        _ => (None, Box::new(raw)),
+    };
     let record_bytes = Rc::new(Cell::new(0));
     let guard = Guard {
         inner,
         limits,
-        packed_bytes: is_gzip.then_some(packed_bytes),
+        packed_bytes: packing.map(|_| packed_bytes),
         record_bytes: Rc::clone(&record_bytes),
         total: 0,
         n_lines: 0,
@@ -89,7 +103,7 @@ pub(super) fn open(path: &Path, limits: Limits) -> Result<Stream, DataError> {
     if reader.fill_buf().map_err(|error| stopped(path, error, limits))?.starts_with("\u{feff}".as_bytes()) {
         reader.consume(3);
     }
-    Ok(Stream { reader, record_bytes })
+    Ok(Stream { reader, record_bytes, packing })
 }
 
 /// What a stopped or broken stream means for the file. A record's place is for the caller to say.
@@ -97,7 +111,7 @@ pub(super) fn stopped(path: &Path, error: io::Error, limits: Limits) -> DataErro
     let path_buf = path.to_owned();
     match Stop::of(&error) {
         Some(Stop::TooLarge) => DataError::TooLarge { path: path_buf, limit: limits.file_bytes },
-        Some(Stop::Bomb) => DataError::Bomb { path: path_buf, ratio: limits.gzip_ratio },
+        Some(Stop::Bomb) => DataError::Bomb { path: path_buf, ratio: limits.pack_ratio },
         Some(Stop::NotUtf8 { offset, line }) => DataError::NotUtf8 { path: path_buf, offset, line },
         Some(Stop::Record) | None => DataError::unreadable(path, error),
     }
@@ -139,10 +153,9 @@ impl Guard {
 
     fn limit(&self) -> Option<Stop> {
         let packed = self.packed_bytes.as_ref().map(|bytes| bytes.get());
-        let is_bomb = packed.is_some_and(|packed| self.total / self.limits.gzip_ratio > packed);
         if self.total > self.limits.file_bytes {
             Some(Stop::TooLarge)
-        } else if self.total > RATIO_FROM_BYTES && is_bomb {
+        } else if packed.is_some_and(|packed| self.limits.is_bomb(self.total, packed)) {
             Some(Stop::Bomb)
         } else if self.record_bytes.get() > self.limits.record_bytes + BUFFER_BYTES as u64 {
             Some(Stop::Record)

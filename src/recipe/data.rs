@@ -1,5 +1,7 @@
 //! `[data]`: what is learnt, and which of its tokens.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{RecipeError, bad};
@@ -8,14 +10,21 @@ use super::{RecipeError, bad};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A json, jsonl or gzipped file.
+    /// A json, jsonl, csv, tsv, parquet or txt file; all but parquet also in gzip or zstd.
+    #[serde(default)]
     pub source: String,
-    /// `auto`, `messages`, `prompt-completion` or `alpaca`.
-    #[serde(default = "auto")]
-    pub format: String,
-    /// The names of the two fields of a `prompt-completion` file.
+    /// Several files instead of one, each with its share.
+    #[serde(default)]
+    pub mixture: Vec<Part>,
+    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca` or `text`.
+    #[serde(default)]
+    pub format: Form,
+    /// The names that the file has for the fields of its form.
     #[serde(default)]
     pub fields: Fields,
+    /// What is done to the conversations before some are drawn, such as `dedupe` or `refuse:0.03`, in order.
+    #[serde(default)]
+    pub transforms: Vec<String>,
     /// Use only this many records, drawn by the seed; 0 is all.
     #[serde(default)]
     pub limit: usize,
@@ -45,17 +54,121 @@ pub struct Data {
     pub max_tokens: usize,
 }
 
-/// The fields of a record that hold the two halves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One file of a mixture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fields {
-    pub prompt: String,
-    pub completion: String,
+pub struct Part {
+    pub source: String,
+    /// The share of an epoch's records that comes from this file; all shares are 1 together.
+    pub share: f64,
+    /// Whether its records may come several times an epoch, if there are too few for the share.
+    #[serde(default)]
+    pub repeat: bool,
+    /// As in `[data]`.
+    #[serde(default)]
+    pub format: Form,
+    /// As in `[data]`.
+    #[serde(default)]
+    pub fields: Fields,
+    /// As in `[data]`, for this file alone; those of `[data]` come after.
+    #[serde(default)]
+    pub transforms: Vec<String>,
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Self { prompt: "prompt".to_owned(), completion: "completion".to_owned() }
+/// Where in a record the turns are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Recognised from the first record.
+    #[default]
+    Auto,
+    /// A list of `{"role", "content"}`.
+    Messages,
+    /// A list of `{"from", "value"}`.
+    Sharegpt,
+    /// A question and its answer.
+    PromptCompletion,
+    /// An instruction, an input that may be empty, and an output.
+    Alpaca,
+    /// Plain text, to be continued by nobody.
+    Text,
+}
+
+/// A field of a form, by the name it has unless `fields` gives it another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Field {
+    Messages,
+    Role,
+    Content,
+    Conversations,
+    From,
+    Value,
+    Prompt,
+    Completion,
+    Instruction,
+    Input,
+    Output,
+    Text,
+    /// A system message beside the turns; used where a record has it.
+    System,
+}
+
+/// The file's names for fields.
+pub type Fields = BTreeMap<Field, String>;
+
+impl Form {
+    /// The fields that a record of this form has.
+    pub fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Auto => &[],
+            Self::Messages => &[Field::Messages, Field::Role, Field::Content, Field::System],
+            Self::Sharegpt => &[Field::Conversations, Field::From, Field::Value, Field::System],
+            Self::PromptCompletion => &[Field::Prompt, Field::Completion, Field::System],
+            Self::Alpaca => &[Field::Instruction, Field::Input, Field::Output, Field::System],
+            Self::Text => &[Field::Text],
+        }
+    }
+
+    /// The form that has these fields; `Auto` if none are given.
+    ///
+    /// A field that keeps its own name says nothing, nor does one that all have.
+    fn with(fields: &Fields) -> Option<Self> {
+        let is_telling =
+            |(field, name): &(&Field, &String)| **field != Field::System && field.name() != **name;
+        let named = || fields.iter().filter(is_telling).map(|(field, _)| field);
+        let forms =
+            [Self::Auto, Self::Messages, Self::Sharegpt, Self::PromptCompletion, Self::Alpaca, Self::Text];
+        forms.into_iter().find(|form| named().all(|field| form.fields().contains(field)))
+    }
+
+    /// The form that a recipe asks for by its name or by its fields.
+    ///
+    /// `None` if the fields are not of one form.
+    pub fn asked(self, fields: &Fields) -> Option<Self> {
+        match self {
+            Self::Auto => Self::with(fields),
+            form => fields.keys().all(|field| form.fields().contains(field)).then_some(form),
+        }
+    }
+
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Messages => "messages",
+            Self::Sharegpt => "sharegpt",
+            Self::PromptCompletion => "prompt-completion",
+            Self::Alpaca => "alpaca",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl Field {
+    /// The name it has in recipes, and in files unless `fields` says otherwise.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 
@@ -79,9 +192,6 @@ pub enum TooLong {
     Truncate,
 }
 
-fn auto() -> String {
-    "auto".to_owned()
-}
 fn tenth() -> f64 {
     0.1 // The paper holds out a tenth.
 }
@@ -92,7 +202,18 @@ fn thousand() -> usize {
     1024 // The paper's cut-off.
 }
 
+/// How far the shares of a mixture may be from 1 together: three times 0.33 is meant as a third each.
+const SHARES_OFF: f64 = 0.0101;
+
 impl Data {
+    /// The files to train on, each with its key in the recipe.
+    pub fn sources(&mut self) -> impl Iterator<Item = (String, &mut String)> {
+        let parts = self.mixture.iter_mut().enumerate();
+        let parts = parts.map(|(i, part)| (format!("data.mixture.{i}.source"), &mut part.source));
+        let one = ("data.source".to_owned(), &mut self.source);
+        std::iter::once(one).filter(|(_, source)| !source.is_empty()).chain(parts)
+    }
+
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         if !(0.0..1.0).contains(&self.validation) {
             return Err(bad("data.validation", self.validation, "a share of at least 0 and below 1"));
@@ -100,14 +221,8 @@ impl Data {
         if self.max_tokens < 2 {
             return Err(bad("data.max_tokens", self.max_tokens, "at least 2"));
         }
-        let formats = ["auto", "messages", "prompt-completion", "alpaca"];
-        if !formats.contains(&self.format.as_str()) {
-            return Err(bad(
-                "data.format",
-                format!("`{}`", self.format),
-                &format!("one of {}", formats.join(", ")),
-            ));
-        }
+        check_form("data", self.format, &self.fields)?;
+        self.check_mixture()?;
         match &self.date {
             Some(date) if chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_err() => {
                 Err(bad("data.date", format!("`{date}`"), "a date such as `2026-01-31`"))
@@ -115,4 +230,51 @@ impl Data {
             _ => Ok(()),
         }
     }
+
+    fn check_mixture(&self) -> Result<(), RecipeError> {
+        match (self.source.is_empty(), self.mixture.is_empty()) {
+            (true, true) => {
+                return Err(bad("data.source", "missing", "a file, or `[[data.mixture]]` tables"));
+            }
+            (false, false) => {
+                let expected = "either this or `[[data.mixture]]` tables, not both";
+                return Err(bad("data.source", format!("`{}`", self.source), expected));
+            }
+            (false, true) => return Ok(()),
+            (true, false) => {}
+        }
+        let is_idle = self.validation_source.is_none();
+        if is_idle && (self.format, &self.fields) != (Form::Auto, &Fields::new()) {
+            let expected = "to stand in the `[[data.mixture]]` tables, each of which has its own";
+            return Err(bad("data.format", "set together with `data.fields`", expected));
+        }
+        for (i, part) in self.mixture.iter().enumerate() {
+            let key = format!("data.mixture.{i}");
+            if !(part.share > 0.0 && part.share <= 1.0) {
+                return Err(bad(&format!("{key}.share"), part.share, "a share above 0 and at most 1"));
+            }
+            check_form(&key, part.format, &part.fields)?;
+        }
+        let sum: f64 = self.mixture.iter().map(|part| part.share).sum();
+        if (sum - 1.0).abs() > SHARES_OFF {
+            let expected = format!("{} shares that are 1 together", self.mixture.len());
+            return Err(bad("data.mixture", format!("{sum:.3} in sum of its shares"), &expected));
+        }
+        Ok(())
+    }
+}
+
+fn check_form(key: &str, form: Form, fields: &Fields) -> Result<(), RecipeError> {
+    if form.asked(fields).is_some() {
+        return Ok(());
+    }
+    let names: Vec<String> = fields.keys().map(|field| field.name()).collect();
+    let expected = match form.fields() {
+        [] => "the fields of one form".to_owned(),
+        own => {
+            let own: Vec<String> = own.iter().map(|field| field.name()).collect();
+            format!("those of `{}`: {}", form.name(), own.join(", "))
+        }
+    };
+    Err(bad(&format!("{key}.fields"), format!("a map of {}", names.join(", ")), &expected))
 }

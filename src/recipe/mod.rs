@@ -18,7 +18,7 @@ mod model;
 mod shipped;
 mod train;
 
-pub use data::{Data, Fields, LossOn, TooLong};
+pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{Eval, Suite};
 pub use merge::{Lambda, Merge, Place, Spec, SpecError, along};
 pub use method::{Kind, Method, Targets, Variant};

@@ -67,6 +67,7 @@ impl Failure {
             Self::Recipe(_) | Self::Spec(_) | Self::Merge(_) | Self::Device(DeviceError::Unknown { .. }) => {
                 RECIPE
             }
+            Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. }) => DIVERGED,
             Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,

@@ -51,6 +51,8 @@ impl PlannedFisher {
         let n = recipe.merge.fisher_samples;
         let data = Data {
             source: sources::find("merge.fisher_source", source, origin)?.display().to_string(),
+            mixture: Vec::new(),
+            transforms: Vec::new(),
             limit: n,
             validation: 0.0,
             validation_source: None,

@@ -18,7 +18,7 @@ use crate::eval::{Item, Suite};
 use crate::generate::Decoding;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
-use crate::recipe::{Compute, Init, Kind, Recipe, Spec};
+use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
@@ -105,7 +105,7 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let merges = recipe.merge.specs()?;
         let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
-        let (base_folder, data_source) = find_sources(&recipe, &origin)?;
+        let (base_folder, mut read) = find_sources(&recipe, &origin)?;
         let mut suites = suites(&recipe, &origin)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
@@ -116,8 +116,6 @@ impl Plan {
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
         let template = template(&recipe, &base_folder, &tokenizer, &origin)?;
-        let mut read = recipe.data.clone();
-        read.source = data_source.display().to_string();
         if let Some(source) = &read.validation_source {
             read.validation_source =
                 Some(sources::find("data.validation_source", source, &origin)?.display().to_string());
@@ -143,8 +141,7 @@ impl Plan {
 
         let opened = device::open(&options.device)?;
         let machine = machine(&recipe, &options, &opened);
-        let validation_source = read.validation_source.as_ref().map(PathBuf::from);
-        let digests = digests(&base_folder, weight_paths, data_source, validation_source)?;
+        let digests = digests(&base_folder, weight_paths, read)?;
         let key = key(&recipe, &digests, template.as_ref(), machine.compute);
         let folder = options
             .out
@@ -226,25 +223,34 @@ impl Plan {
 fn digests(
     base_folder: &Path,
     weights: Vec<PathBuf>,
-    data: PathBuf,
-    validation: Option<PathBuf>,
+    mut data: Data,
 ) -> Result<BTreeMap<String, String>, SnapshotError> {
     let model = ["config.json", "tokenizer.json"].map(|name| base_folder.join(name)).into_iter();
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let model = model.chain(weights).map(|path| (format!("model/{}", name(&path)), path));
-    let data = [("data".to_owned(), data)].into_iter();
-    let validation = validation.map(|path| ("validation".to_owned(), path));
-    crate::snapshot::files::digests(&model.chain(data).chain(validation).collect::<Vec<_>>())
+    let mut files: Vec<_> = model.collect();
+    let is_mixture = !data.mixture.is_empty();
+    for ((_, source), number) in data.sources().zip(1..) {
+        let name = if is_mixture { format!("data/{number}") } else { "data".to_owned() };
+        files.push((name, PathBuf::from(&*source)));
+    }
+    files.extend(data.validation_source.map(|source| ("validation".to_owned(), source.into())));
+    crate::snapshot::files::digests(&files)
 }
 
-/// Model and data; if either is a hub id, one error names the `--set` of both.
-fn find_sources(recipe: &Recipe, origin: &str) -> Result<(PathBuf, PathBuf), Failure> {
+/// The model, and `[data]` with the paths of its files; if either is a hub id, one error names the
+/// `--set` of both.
+fn find_sources(recipe: &Recipe, origin: &str) -> Result<(PathBuf, Data), Failure> {
     let model = sources::find("model.source", &recipe.model.source, origin);
-    let data = sources::find("data.source", &recipe.data.source, origin);
-    match (model, data) {
-        (Ok(model), Ok(data)) => Ok((model, data)),
-        (Err(sources::SourceError::Hub { key, name, .. }), data) => {
-            let also = if data.is_err() { " --set data.source=FILE.jsonl" } else { "" };
+    let mut data = recipe.data.clone();
+    let found = data.sources().try_for_each(|(key, source)| {
+        *source = sources::find(&key, source, origin)?.display().to_string();
+        Ok(())
+    });
+    match (model, found) {
+        (Ok(model), Ok(())) => Ok((model, data)),
+        (Err(sources::SourceError::Hub { key, name, .. }), found) => {
+            let also = if found.is_err() { " --set data.source=FILE.jsonl" } else { "" };
             let help = format!("fetch it by other means and add `--set model.source=FOLDER{also}`");
             Err(sources::SourceError::Hub { key, name, help }.into())
         }
@@ -331,7 +337,7 @@ fn prompts(
             let conversations = planned.items.iter().enumerate().map(|(i, item)| {
                 let reference = item.reference.clone().unwrap_or_default();
                 let messages = vec![user(item), Message::new(Role::Assistant, reference)];
-                data::Conversation { messages, line: i + 1 }
+                data::Conversation { messages, line: (i + 1).into() }
             });
             planned.references = encoder.encode(&conversations.collect::<Vec<_>>())?.samples;
         }
@@ -407,6 +413,9 @@ fn key(
         // Files count by their contents, wherever they lie.
         for key in ["source", "validation_source", "template"] {
             map.remove(key);
+        }
+        for part in map["mixture"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            part.remove("source");
         }
     }
     let all = json!({

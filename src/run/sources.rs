@@ -64,8 +64,8 @@ pub fn find(key: &str, name: &str, recipe: &str) -> Result<PathBuf, SourceError>
         return shipped(name);
     }
     let (key, name) = (key.to_owned(), name.to_owned());
-    let looks_like_hub =
-        name.split('/').count() == 2 && !name.starts_with(['.', '/']) && !name.contains(".json");
+    let is_data = [".json", ".csv", ".tsv", ".parquet", ".txt"].iter().any(|end| name.contains(end));
+    let looks_like_hub = name.split('/').count() == 2 && !name.starts_with(['.', '/']) && !is_data;
     if looks_like_hub {
         let help = format!("fetch it by other means and add `--set {key}=PATH`");
         return Err(SourceError::Hub { key, name, help });

@@ -111,7 +111,7 @@ mod tests {
 
     fn sample(len: usize) -> Sample {
         let trained = (0..len).map(|i| i >= len / 2).collect();
-        Sample { ids: (0..len as u32).collect(), trained, line: 1 }
+        Sample { ids: (0..len as u32).collect(), trained, line: 1.into() }
     }
 
     #[test]

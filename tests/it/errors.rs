@@ -1,5 +1,7 @@
 //! Bad inputs, each with its message, its place, its cure and its exit code: the texts are in `tests/cmd`.
 
+use std::path::Path;
+
 use crate::fixture::{CONFIG, Fixture, RECIPE};
 
 /// Runs the program in the fixture's folder and compares what a user sees with `tests/cmd/<name>`.
@@ -33,7 +35,11 @@ fn run_with(more: &[&'static str]) -> Vec<&'static str> {
 
 #[test]
 fn bad_recipes() {
+    // What `[data]` says in the fixture.
+    const SOURCE: &str =
+        "source = \"train.jsonl\"\nfields = { prompt = \"question\", completion = \"answer\" }";
     let fixture = Fixture::new();
+    fixture.write("text.txt", "It was a dark and stormy night.\n");
     let cases: &[(&str, &str, &str)] = &[
         ("recipe_syntax", "steps = 20", "steps = = 20"),
         ("recipe_unknown_key", "learning_rate", "learning_rat"),
@@ -45,6 +51,22 @@ fn bad_recipes() {
         ("recipe_new_schema", "schema = 1", "schema = 2"),
         ("recipe_bad_name", "name = \"pico\"", "name = \"../pico\""),
         ("recipe_bad_merge", "\"slerp:0.5\"", "\"slerp:0..1\""),
+        ("data_unknown_field", "prompt = \"question\"", "promt = \"question\""),
+        ("data_fields_of_two_forms", "completion = \"answer\"", "output = \"answer\""),
+        ("mixture_shares", SOURCE, "[[data.mixture]]\nsource = \"train.jsonl\"\nshare = 0.9\n"),
+        (
+            "mixture_and_source",
+            "fields = { prompt = \"question\", completion = \"answer\" }",
+            "[[data.mixture]]\nsource = \"train.jsonl\"\nshare = 1.0\n",
+        ),
+        (
+            "mixture_too_small",
+            SOURCE,
+            "limit = 60\n[[data.mixture]]\nsource = \"train.jsonl\"\nshare = 1.0\n",
+        ),
+        ("transform_unknown", SOURCE, "source = \"train.jsonl\"\ntransforms = [\"dedup\"]"),
+        ("transform_number", SOURCE, "source = \"train.jsonl\"\ntransforms = [\"refuse\"]"),
+        ("data_text_with_template", SOURCE, "source = \"text.txt\""),
         ("suite_unknown_task", "task = \"gsm8k\"", "task = \"gsm9k\""),
         ("suite_unknown_field", "field = \"goal\"", "field = \"gaol\""),
         ("suite_twice", "task = \"gsm8k\"", "name = \"harmful\"\ntask = \"gsm8k\""),
@@ -164,6 +186,19 @@ fn bad_data() {
     }
     fixture.write("bad.jsonl", b"{\"question\": \"a\", \"answer\": \"\xff\"}\n");
     check(&fixture, "data_not_utf8", &run_with(&["--set", "data.source=bad.jsonl"]));
+    let file = |test: &str, name: &str, bytes: &[u8]| {
+        fixture.write(name, bytes);
+        check(&fixture, test, &[RUN, &["--set", &format!("data.source={name}")]].concat());
+    };
+    file("data_csv_row", "bad.csv", b"question,answer\na,b\n\"c\nd\",e,f\n");
+    file("data_csv_quote", "bad.csv", b"question,answer\na,\"b\nc,d\n");
+    let stored = |name: &str| {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
+    };
+    file("data_parquet_cut_off", "bad.parquet", &stored("pairs-zstd.parquet")[..600]);
+    file("data_parquet_not_text", "bad.parquet", &stored("numbers.parquet"));
+    let packed = zstd::encode_all(&b"{\"question\": \"a\", \"answer\": \"b\"}\n".repeat(9)[..], 3).unwrap();
+    file("data_zstd_cut_off", "bad.jsonl.zst", &packed[..packed.len() - 5]);
     check(&fixture, "data_not_there", &run_with(&["--set", "data.source=nowhere.jsonl"]));
     check(&fixture, "data_too_long", &run_with(&["--set", "data.max_tokens=12"]));
 }

@@ -43,8 +43,11 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
         micro_tokens: 64,
         multiple: 1,
     };
-    let sample =
-        |ids: [u32; 5]| Sample { ids: ids.to_vec(), trained: vec![false, false, false, true, true], line: 1 };
+    let sample = |ids: [u32; 5]| Sample {
+        ids: ids.to_vec(),
+        trained: vec![false, false, false, true, true],
+        line: 1.into(),
+    };
     let samples = [sample([1, 5, 9, 2, 7]), sample([3, 3, 8, 4, 1])];
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("fisher");

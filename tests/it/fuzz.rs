@@ -104,7 +104,7 @@ fn mutated_data() {
     let lines = b"{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"c\", \"answer\": \"d\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"e\"}, {\"role\": \"assistant\", \"content\": \"f\"}]}\n";
     let list = b"[{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\"}, {\"instruction\": \"d\", \"input\": \"\", \"output\": \"e\"}]";
     let path = fixture.file("mutated.json");
-    let format = Format::named("auto", "question", "answer").unwrap();
+    let format = Format::default();
     for (name, original) in [("lines", &lines[..]), ("list", &list[..])] {
         for i in 0..tries(2) {
             std::fs::write(&path, mutate(original, name, i)).unwrap();

@@ -235,7 +235,7 @@ fn golden_batches(golden: &Tensors) -> Result<Vec<MicroBatch>, SelftestError> {
                 let len = mask[at.clone()].iter().filter(|mask| **mask != 0).count();
                 let at = at.start..at.start + len;
                 let trained = labels[at.clone()].iter().map(|label| *label >= 0).collect();
-                Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), trained, line: 1 }
+                Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), trained, line: 1.into() }
             })
             .collect();
         MicroBatch::new(&rows, &(0..b).collect::<Vec<_>>(), 1)

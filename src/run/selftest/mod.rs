@@ -227,7 +227,7 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     let mut samples = Vec::new();
     for row in 0..4u32 {
         let ids: Vec<u32> = (0..24).map(|i| (row * 31 + i * 17 + i * i) % 96).collect();
-        samples.push(Sample { trained: vec![true; ids.len()], ids, line: row as usize + 1 });
+        samples.push(Sample { trained: vec![true; ids.len()], ids, line: (row as usize + 1).into() });
     }
     let batch = MicroBatch::new(&samples, &[0, 1, 2, 3], 1);
     let decoder = Decoder::load(shape, weights, device, DType::F32)?;
