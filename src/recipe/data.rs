@@ -8,7 +8,7 @@ use super::{RecipeError, bad};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A json, jsonl or gzipped file.
+    /// A json, jsonl or gzipped file, here or a hub's: `datasets/org/name/FILE`.
     pub source: String,
     /// `auto`, `messages`, `prompt-completion` or `alpaca`.
     #[serde(default = "auto")]

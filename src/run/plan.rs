@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 use super::Failure;
 use super::fisher::PlannedFisher;
 use super::sides::stock;
-use super::sources;
+use super::sources::Sources;
 use crate::data::{self, Encoder, Fitted, Message, Preflight, Role, Sample};
 use crate::device::{self, Opened};
 use crate::eval::{Item, Suite};
 use crate::generate::Decoding;
+use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Init, Kind, Recipe, Spec};
@@ -71,6 +72,8 @@ pub struct Plan {
     pub said: Vec<String>,
     /// SHA-256 of every file that was read.
     pub digests: BTreeMap<String, String>,
+    /// The commits of what came from a hub.
+    pub commits: BTreeMap<String, String>,
     /// The digest of everything that decides the training.
     pub key: String,
     pub folder: PathBuf,
@@ -100,25 +103,24 @@ impl Plan {
         recipe_text: String,
         origin: String,
         options: Options,
+        tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
         let merges = recipe.merge.specs()?;
         let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
-        let (base_folder, data_source) = find_sources(&recipe, &origin)?;
-        let mut suites = suites(&recipe, &origin)?;
+        let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
+        let base_folder = sources.model(&recipe.model.source)?;
+        let data_source = sources.find("data.source", &recipe.data.source)?;
+        let mut suites = suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
-        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape)?;
-        for resolved in &methods {
-            resolved.methods(base.infos().keys(), shape.n_layers)?;
-        }
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
-        let template = template(&recipe, &base_folder, &tokenizer, &origin)?;
+        let template = template(&recipe, &base_folder, &tokenizer, &mut sources)?;
         let mut read = recipe.data.clone();
         read.source = data_source.display().to_string();
         if let Some(source) = &read.validation_source {
             read.validation_source =
-                Some(sources::find("data.validation_source", source, &origin)?.display().to_string());
+                Some(sources.find("data.validation_source", source)?.display().to_string());
         }
         let sets = data::load(&read, recipe.train.seed)?;
         let mut said = sets.said;
@@ -131,7 +133,7 @@ impl Plan {
         data::fit(&mut validation, max_tokens, rule)?;
         let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
         let fisher = by_importance
-            .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &origin))
+            .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &mut sources))
             .transpose()?;
         said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
@@ -139,6 +141,15 @@ impl Plan {
         said.extend(overlap(&sets.train, &suites));
 
         let opened = device::open(&options.device)?;
+        // Last, for it may be a download of gigabytes.
+        if recipe.model.init == Init::Checkpoint {
+            sources.weights(&recipe.model.source)?;
+        }
+        let commits = sources.commits;
+        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape)?;
+        for resolved in &methods {
+            resolved.methods(base.infos().keys(), shape.n_layers)?;
+        }
         let machine = machine(&recipe, &options, &opened);
         let validation_source = read.validation_source.as_ref().map(PathBuf::from);
         let digests = digests(&base_folder, weight_paths, data_source, validation_source)?;
@@ -175,6 +186,7 @@ impl Plan {
             suites,
             said,
             digests,
+            commits,
             key,
             folder,
             total_steps,
@@ -202,6 +214,7 @@ impl Plan {
             "compute": format!("{:?}", self.machine.compute).to_lowercase(),
             "dtype": self.dtype,
             "sha256": self.digests,
+            "commits": self.commits,
             "template_sha256": self.template.as_ref().map(ChatTemplate::digest),
             "counts": {
                 "train": self.train.len(),
@@ -233,21 +246,6 @@ fn digests(
     crate::snapshot::files::digests(&model.chain(data).chain(validation).collect::<Vec<_>>())
 }
 
-/// Model and data; if either is a hub id, one error names the `--set` of both.
-fn find_sources(recipe: &Recipe, origin: &str) -> Result<(PathBuf, PathBuf), Failure> {
-    let model = sources::find("model.source", &recipe.model.source, origin);
-    let data = sources::find("data.source", &recipe.data.source, origin);
-    match (model, data) {
-        (Ok(model), Ok(data)) => Ok((model, data)),
-        (Err(sources::SourceError::Hub { key, name, .. }), data) => {
-            let also = if data.is_err() { " --set data.source=FILE.jsonl" } else { "" };
-            let help = format!("fetch it by other means and add `--set model.source=FOLDER{also}`");
-            Err(sources::SourceError::Hub { key, name, help }.into())
-        }
-        (Err(error), _) | (_, Err(error)) => Err(error.into()),
-    }
-}
-
 fn base(
     recipe: &Recipe,
     folder: &Path,
@@ -273,24 +271,24 @@ fn template(
     recipe: &Recipe,
     folder: &Path,
     tokenizer: &Tokenizer,
-    origin: &str,
+    sources: &mut Sources<'_>,
 ) -> Result<Option<ChatTemplate>, Failure> {
     let date = recipe.data.date.as_deref();
     match recipe.data.template.as_str() {
         "none" => Ok(None),
         "model" => Ok(Some(ChatTemplate::load(folder, tokenizer, date)?)),
         file => {
-            let path = sources::find("data.template", file, origin)?;
+            let path = sources.find("data.template", file)?;
             Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
         }
     }
 }
 
 /// Every suite's items, its prompts still missing.
-fn suites(recipe: &Recipe, origin: &str) -> Result<Vec<PlannedSuite>, Failure> {
+fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<PlannedSuite>, Failure> {
     let eval = &recipe.eval;
     let planned = eval.suites.iter().enumerate().map(|(i, asked)| {
-        let path = sources::find(&format!("eval.suites.{i}.source"), &asked.source, origin)?;
+        let path = sources.find(&format!("eval.suites.{i}.source"), &asked.source)?;
         let task = crate::eval::tasks::find(&asked.task)?;
         // The recipe's judges are judges of refusals; a skill keeps its own.
         let judges = if task.kind == crate::eval::Kind::Task { &[] } else { eval.judges.as_slice() };
