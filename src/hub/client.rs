@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::Agent;
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::HubError;
 use super::name::{Name, is_commit, plain};
@@ -69,7 +69,6 @@ impl Client {
         };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
             // A compressed answer would hide the size and cannot be resumed.
@@ -103,36 +102,47 @@ impl Client {
     pub fn head(&self, name: &Name, commit: &str, file: &str) -> Result<Head, HubError> {
         let place = format!("{}/{}/resolve/{commit}", self.endpoint, name.repository());
         let url = format!("{place}/{}", encode(file, "/"));
-        let (mut at, own) = (url.clone(), origin(&self.endpoint));
-        // A redirect within the hub is another name of the file; one that leads away, to the store of
-        // large files, comes with what the hub says of the file.
-        for _ in 0..5 {
-            let request = self.agent.head(&at).config().max_redirects(0).build();
-            let answer = self.settle(self.with_token(request).call(), &at, name)?;
-            let text = |key: &str| answer.headers().get(key).and_then(|value| value.to_str().ok());
-            let location = text("location").unwrap_or_default();
-            let path = location.strip_prefix(own).unwrap_or(location);
-            if path.starts_with('/') && !path.starts_with("//") {
-                at = format!("{own}{path}");
-                continue;
-            }
-            let etag = text("x-linked-etag").or(text("etag")).unwrap_or_default();
-            let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
-            let length = text("content-length").filter(|_| answer.status().is_success());
-            return match text("x-linked-size").or(length).map(str::parse) {
-                Some(Ok(size)) if plain(&etag) => Ok(Head { url, etag, size }),
-                _ => Err(HubError::BadAnswer { url, why: "it lacks the file's ETag or size".to_owned() }),
-            };
+        let (url, answer) = self.ask(&url, name, |url| self.agent.head(url))?;
+        let text = |key: &str| text(answer.headers(), key);
+        let etag = text("x-linked-etag").or(text("etag")).unwrap_or_default();
+        let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
+        let length = text("content-length").filter(|_| answer.status().is_success());
+        match text("x-linked-size").or(length).map(str::parse) {
+            Some(Ok(size)) if plain(&etag) => Ok(Head { url, etag, size }),
+            _ => Err(HubError::BadAnswer { url, why: "it lacks the file's ETag or size".to_owned() }),
         }
-        Err(HubError::BadAnswer { url, why: "it redirects in a circle".to_owned() })
     }
 
     /// The bytes of a file from `start` on; they begin at 0 if the answer says 200.
+    ///
+    /// The token stays with the hub: ureq drops it where a redirect leads away.
     pub fn get(&self, head: &Head, name: &Name, start: u64) -> Result<(StatusCode, impl Read), HubError> {
         let request = self.with_token(self.agent.get(&head.url));
         let request = if start > 0 { request.header("range", format!("bytes={start}-")) } else { request };
         let answer = self.settle(request.call(), &head.url, name)?;
         Ok((answer.status(), answer.into_body().into_reader()))
+    }
+
+    /// Asks and follows redirects within the hub, where the token may go too: renamed repositories, other
+    /// addresses of a file. One that leads away is the answer.
+    fn ask(
+        &self,
+        url: &str,
+        name: &Name,
+        request: impl Fn(&str) -> RequestBuilder<WithoutBody>,
+    ) -> Result<(String, Response<Body>), HubError> {
+        let (mut url, own) = (url.to_owned(), origin(&self.endpoint));
+        for _ in 0..5 {
+            let request = request(&url).config().max_redirects(0).build();
+            let answer = self.settle(self.with_token(request).call(), &url, name)?;
+            let location = text(answer.headers(), "location").unwrap_or_default();
+            let path = location.strip_prefix(own).unwrap_or(location);
+            if !path.starts_with('/') || path.starts_with("//") {
+                return Ok((url, answer));
+            }
+            url = format!("{own}{path}");
+        }
+        Err(HubError::BadAnswer { url, why: "it redirects in a circle".to_owned() })
     }
 
     fn api(&self, name: &Name) -> String {
@@ -141,38 +151,34 @@ impl Client {
 
     fn json<T: DeserializeOwned>(&self, url: &str, name: &Name) -> Result<T, HubError> {
         super::patiently(|_| {
-            let answer = self.settle(self.with_token(self.agent.get(url)).call(), url, name)?;
+            let (url, answer) = self.ask(url, name, |url| self.agent.get(url))?;
             let bytes = answer.into_body().into_with_config().limit(MOST_JSON).read_to_vec();
-            let bytes = bytes.map_err(|error| self.unreachable(url, name, error))?;
+            let bytes = bytes.map_err(|error| unreachable(&url, name, error))?;
             serde_json::from_slice(&bytes)
-                .map_err(|error| HubError::BadAnswer { url: url.to_owned(), why: error.to_string() })
+                .map_err(|error| HubError::BadAnswer { url, why: error.to_string() })
         })
     }
 
-    fn with_token<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    fn with_token(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
         match &self.token {
             Some(token) => request.header("authorization", format!("Bearer {}", token.text)),
             None => request,
         }
     }
 
-    fn unreachable(&self, url: &str, name: &Name, error: ureq::Error) -> HubError {
-        HubError::Unreachable { url: url.to_owned(), help: super::elsewhere(name), source: error.into_io() }
-    }
-
     /// An answer, or what its refusal means.
     fn settle(
         &self,
-        answer: Result<Response<ureq::Body>, ureq::Error>,
+        answer: Result<Response<Body>, ureq::Error>,
         url: &str,
         name: &Name,
-    ) -> Result<Response<ureq::Body>, HubError> {
-        let answer = answer.map_err(|error| self.unreachable(url, name, error))?;
+    ) -> Result<Response<Body>, HubError> {
+        let answer = answer.map_err(|error| unreachable(url, name, error))?;
         let status = answer.status().as_u16();
         if status < 400 {
             return Ok(answer);
         }
-        let text = |key: &str| answer.headers().get(key).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let text = |key: &str| text(answer.headers(), key).unwrap_or_default();
         let (endpoint, place) = (self.endpoint.clone(), self.token.as_ref().map(|token| token.place.clone()));
         let repository = name.repository();
         Err(match (status, text("x-error-code"), place) {
@@ -235,7 +241,7 @@ impl Client {
                 let url = format!("{endpoint}/api/{}?author={org}&limit=1000", name.kind.plural());
                 let found: Vec<Listed> = self.json(&url, name).unwrap_or_default();
                 let near = crate::catalog::nearest(&name.id, found.iter().map(|found| found.id.as_str()));
-                let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+                let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? If not, "));
                 let token = match &self.token {
                     None => "a private one needs a token in `HF_TOKEN` or from `hf auth login`".to_owned(),
                     Some(token) => {
@@ -263,6 +269,15 @@ struct Ref {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
+}
+
+fn text<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
+    headers.get(key).and_then(|value| value.to_str().ok())
+}
+
+fn unreachable(url: &str, name: &Name, error: ureq::Error) -> HubError {
+    let help = super::elsewhere(name);
+    HubError::Unreachable { url: url.to_owned(), help, source: error.into_io() }
 }
 
 /// Scheme and host of an address.

@@ -273,10 +273,13 @@ fn select<'a>(name: &Name, wanted: Wanted, all: &[&'a str]) -> Result<Vec<&'a st
         return Ok(selected);
     }
     let word = name.file.as_deref().unwrap_or_default();
-    let help = match did_you_mean(word, all.iter().copied().take(20)) {
-        list if all.len() > 20 => format!("{list}, …"),
-        list => list,
-    };
+    let mut help = did_you_mean(word, all.iter().copied().take(20));
+    if all.len() > 20 {
+        help += ", …";
+    }
+    if wanted == Wanted::Model {
+        help += "; only safetensors weights are read, and some repositories have them on another revision";
+    }
     Err(HubError::NoFile { name: name.repository(), wanted: what, help })
 }
 
@@ -302,7 +305,7 @@ fn patiently<T>(mut attempt: impl FnMut(&mut bool) -> Result<T, HubError>) -> Re
 /// How to come by a repository without a network.
 fn elsewhere(name: &Name) -> String {
     format!(
-        "run `finetune fetch {name}` where there is a network, copy what it prints here (`cp -rL`) and add `--set {}=PATH`",
+        "run `finetune fetch {name}` where there is a network, copy the folder that it prints to this machine (`cp -rL`) and add `--set {}=PATH`",
         name.kind.key()
     )
 }

@@ -187,7 +187,7 @@ fn every_refusal_says_what_to_do() {
     let mut output = fixture.run(FETCH);
     let said = String::from_utf8_lossy(&output.stderr);
     let error: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("hub::")).collect();
-    output.stderr = error.join("\n").into_bytes();
+    output.stderr = format!("{}\n", error.join("\n")).into_bytes();
     check_output(&fixture, "hub_interrupted", FETCH, &output);
     server.gate("tiny/aligned");
     check("hub_gated", FETCH, None);
