@@ -9,8 +9,8 @@ use crate::run::Failure;
 /// What is fetched.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The cache is Python's: HF_HOME, or ~/.cache/huggingface. HF_ENDPOINT names another hub. A token is read \
-    from HF_TOKEN\nor from the file that `hf auth login` writes. HF_HUB_OFFLINE=1 forbids the network."
+    after_help = "The cache is Python's: HF_HOME, or ~/.cache/huggingface. HF_ENDPOINT names another hub. HF_TOKEN has a token,\n\
+    or the file that `hf auth login` writes. HF_HUB_OFFLINE=1 forbids the network."
 )]
 pub struct FetchArgs {
     /// org/model, org/model@revision, datasets/org/name, or a file or pattern of it:

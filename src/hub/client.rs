@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// Asks and follows redirects within the hub, where the token may go too: renamed repositories, other
-    /// addresses of a file. One that leads away is the answer.
+    /// addresses of a file. One that leads away, or says all of the file that it leads to, is the answer.
     fn ask(
         &self,
         url: &str,
@@ -137,7 +137,8 @@ impl Client {
             let answer = self.settle(self.with_token(request).call(), &url, name)?;
             let location = text(answer.headers(), "location").unwrap_or_default();
             let path = location.strip_prefix(own).unwrap_or(location);
-            if !path.starts_with('/') || path.starts_with("//") {
+            let told = text(answer.headers(), "x-linked-etag").is_some();
+            if told || !path.starts_with('/') || path.starts_with("//") {
                 return Ok((url, answer));
             }
             url = format!("{own}{path}");

@@ -22,7 +22,7 @@ pub enum HubError {
     #[error("cannot reach `{url}`")]
     #[diagnostic(code(hub::unreachable), help("{help}"))]
     Unreachable { url: String, help: String, source: std::io::Error },
-    #[error("the hub does not know the token of {place} that came with the wish for `{name}`")]
+    #[error("the hub does not know the token of {place}, and answers nothing about `{name}`")]
     #[diagnostic(
         code(hub::bad_token),
         help(
