@@ -18,7 +18,7 @@ use crate::catalog::did_you_mean;
 /// Long enough for a slow network, short enough for a person at a terminal.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A connection that is silent for so long is dead.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// A list of files beyond this is not read.
 const MOST_JSON: u64 = 1 << 28;
 
@@ -277,7 +277,10 @@ fn text<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
 }
 
 fn unreachable(url: &str, name: &Name, error: ureq::Error) -> HubError {
-    let help = super::elsewhere(name);
+    let help = format!(
+        "`HTTPS_PROXY` names a proxy and `SSL_CERT_FILE` its certificates; without a network, {}",
+        super::elsewhere(name)
+    );
     HubError::Unreachable { url: url.to_owned(), help, source: error.into_io() }
 }
 

@@ -69,10 +69,11 @@ impl Failure {
             Self::Recipe(_) | Self::Spec(_) | Self::Merge(_) | Self::Device(DeviceError::Unknown { .. }) => {
                 RECIPE
             }
-            Self::Source(SourceError::WholeRepository { .. }) | Self::Hub(HubError::BadName { .. }) => RECIPE,
+            Self::Source(SourceError::WholeRepository { .. })
+            | Self::Hub(HubError::BadName { .. })
+            | Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. }) => DIVERGED,
-            Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Stopped(_) => STOPPED,
             _ => WORLD,
         }

@@ -19,7 +19,7 @@ use crate::generate::Decoding;
 use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
-use crate::recipe::{Compute, Init, Kind, Recipe, Spec};
+use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
@@ -109,19 +109,13 @@ impl Plan {
         let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let base_folder = sources.model(&recipe.model.source)?;
-        let data_source = sources.find("data.source", &recipe.data.source)?;
+        let read = find_data(&recipe, &mut sources)?;
         let mut suites = suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
         let template = template(&recipe, &base_folder, &tokenizer, &mut sources)?;
-        let mut read = recipe.data.clone();
-        read.source = data_source.display().to_string();
-        if let Some(source) = &read.validation_source {
-            read.validation_source =
-                Some(sources.find("data.validation_source", source)?.display().to_string());
-        }
         let sets = data::load(&read, recipe.train.seed)?;
         let mut said = sets.said;
         let encoder = Encoder::new(&tokenizer, template.as_ref(), &recipe.data.system, recipe.data.loss_on)?;
@@ -142,17 +136,13 @@ impl Plan {
 
         let opened = device::open(&options.device)?;
         // Last, for it may be a download of gigabytes.
-        if recipe.model.init == Init::Checkpoint {
-            sources.weights(&recipe.model.source)?;
-        }
-        let commits = sources.commits;
-        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape)?;
+        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape, &mut sources)?;
         for resolved in &methods {
             resolved.methods(base.infos().keys(), shape.n_layers)?;
         }
+        let commits = sources.commits;
         let machine = machine(&recipe, &options, &opened);
-        let validation_source = read.validation_source.as_ref().map(PathBuf::from);
-        let digests = digests(&base_folder, weight_paths, data_source, validation_source)?;
+        let digests = digests(&base_folder, weight_paths, read)?;
         let key = key(&recipe, &digests, template.as_ref(), machine.compute);
         let folder = options
             .out
@@ -235,15 +225,24 @@ impl Plan {
 fn digests(
     base_folder: &Path,
     weights: Vec<PathBuf>,
-    data: PathBuf,
-    validation: Option<PathBuf>,
+    data: Data,
 ) -> Result<BTreeMap<String, String>, SnapshotError> {
     let model = ["config.json", "tokenizer.json"].map(|name| base_folder.join(name)).into_iter();
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let model = model.chain(weights).map(|path| (format!("model/{}", name(&path)), path));
-    let data = [("data".to_owned(), data)].into_iter();
-    let validation = validation.map(|path| ("validation".to_owned(), path));
+    let validation = data.validation_source.map(|path| ("validation".to_owned(), path.into()));
+    let data = [("data".to_owned(), data.source.into())].into_iter();
     crate::snapshot::files::digests(&model.chain(data).chain(validation).collect::<Vec<_>>())
+}
+
+/// `[data]` with the paths of its files.
+fn find_data(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Data, Failure> {
+    let mut data = recipe.data.clone();
+    data.source = sources.find("data.source", &data.source)?.display().to_string();
+    if let Some(source) = &mut data.validation_source {
+        *source = sources.find("data.validation_source", source)?.display().to_string();
+    }
+    Ok(data)
 }
 
 fn base(
@@ -251,9 +250,11 @@ fn base(
     folder: &Path,
     config: &Config,
     shape: &DecoderShape,
+    sources: &mut Sources<'_>,
 ) -> Result<(Box<dyn Weights>, Vec<PathBuf>), Failure> {
     match recipe.model.init {
         Init::Checkpoint => {
+            sources.weights(&recipe.model.source)?;
             let files = WeightFiles::open(folder)?;
             Decoder::check(shape, &files, &folder.display().to_string())?;
             let paths = files.paths().map(Path::to_owned).collect();

@@ -69,8 +69,8 @@ impl<'a> Sources<'a> {
     /// Looks for a lock in the run folder, if that was named, and then beside the recipe.
     pub fn new(recipe: &'a str, out: Option<&Path>, tell: &'a mut hub::Tell<'a>) -> Self {
         let beside = Path::new(recipe).with_extension("lock");
-        let locks = out.map(|out| out.join(LOCK)).into_iter().chain([beside]);
-        let text = locks.filter_map(|lock| std::fs::read_to_string(lock).ok()).next().unwrap_or_default();
+        let mut locks = out.map(|out| out.join(LOCK)).into_iter().chain([beside]);
+        let text = locks.find_map(|lock| std::fs::read_to_string(lock).ok()).unwrap_or_default();
         let commit = |line: &str| {
             let (commit, name) = line.split_once("  ").filter(|(_, name)| name.starts_with("hf://"))?;
             Some((name.to_owned(), commit.to_owned()))

@@ -80,7 +80,7 @@ impl Server {
     pub fn push(&self, id: &str, branch: &str, files: &[(&str, &[u8])]) -> String {
         let files: Files =
             files.iter().map(|(name, contents)| ((*name).to_owned(), contents.to_vec())).collect();
-        let commit = digest(format!("{:?}", files).as_bytes())[..40].to_owned();
+        let commit = digest(format!("{files:?}").as_bytes())[..40].to_owned();
         let mut state = self.state.lock().unwrap();
         let repository = state.repositories.entry(id.to_owned()).or_default();
         for revision in [branch, &commit] {
@@ -129,7 +129,7 @@ fn read(state: &Mutex<State>, stream: &TcpStream) -> Option<(Request, Option<Fau
         match key.to_lowercase().as_str() {
             "authorization" => request.token = Some(value.trim_start_matches("Bearer ").to_owned()),
             "range" => {
-                request.start = value.trim_start_matches("bytes=").trim_end_matches('-').parse().ok()?
+                request.start = value.trim_start_matches("bytes=").trim_end_matches('-').parse().ok()?;
             }
             _ => {}
         }
@@ -249,7 +249,7 @@ fn send(
         Some(Fault::Cut(n)) => stream.write_all(&body[..n.min(body.len())]),
         Some(Fault::Stall(n)) => {
             stream.write_all(&body[..n])?;
-            std::thread::sleep(Duration::from_secs(600));
+            std::thread::sleep(Duration::from_mins(10));
             Ok(())
         }
         Some(Fault::Corrupt) => {
