@@ -102,7 +102,8 @@ impl Client {
     pub fn head(&self, name: &Name, commit: &str, file: &str) -> Result<Head, HubError> {
         let place = format!("{}/{}/resolve/{commit}", self.endpoint, name.repository());
         let url = format!("{place}/{}", encode(file, "/"));
-        let (url, answer) = self.ask(&url, name, |url| self.agent.head(url))?;
+        let answer = self.ask(&url, name, |url| self.agent.head(url));
+        let (url, answer) = answer.map_err(|error| self.explain(error, name))?;
         let text = |key: &str| text(answer.headers(), key);
         let etag = text("x-linked-etag").or(text("etag")).unwrap_or_default();
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();

@@ -94,13 +94,13 @@ impl Hub {
         let commit = self.cache.commit(name)?;
         let folder = self.cache.snapshot(name, &commit);
         let has = |file: &str| folder.join(file).is_file();
-        let whole = match (wanted, &name.file) {
+        let whole = match (wanted, name.one_file()) {
             (Wanted::Settings, _) => has("config.json") && has("tokenizer.json"),
             (Wanted::Model, _) => {
                 has("config.json") && has("tokenizer.json") && files::WeightFiles::open(&folder).is_ok()
             }
-            (Wanted::Data, Some(file)) if !file.contains(['*', '?', '[', '{']) => has(file),
-            (Wanted::Data, _) => folder.is_dir(),
+            (Wanted::Data, Some(file)) => has(file),
+            (Wanted::Data, None) => folder.is_dir(),
         };
         whole.then_some(Fetched { folder, commit })
     }
@@ -195,7 +195,9 @@ impl Hub {
             |done, source| HubError::Interrupted { file: file.to_owned(), done, total: head.size, source };
         let mut out = File::options().create(true).append(true).open(part).map_err(unwritable)?;
         let had = out.metadata().map_err(unwritable)?.len();
-        let mut done = had;
+        // A file that is too long is another program's.
+        let mut done = if had > head.size { 0 } else { had };
+        out.set_len(done).map_err(unwritable)?;
         if done < head.size {
             let (status, body) = self.client.get(head, name, done).map_err(|error| match error {
                 HubError::Unreachable { source, .. } => broken(done, source),
@@ -203,8 +205,8 @@ impl Hub {
             })?;
             if status != StatusCode::PARTIAL_CONTENT {
                 done = 0;
+                out.set_len(done).map_err(unwritable)?;
             }
-            out.set_len(done).map_err(unwritable)?;
             let mut body = body.take(head.size - done);
             let mut buffer = vec![0; 1 << 20];
             while done < head.size {
@@ -218,7 +220,6 @@ impl Hub {
                 tell(Transfer { file, done, total: head.size });
             }
         }
-        // Too long a file is another program's: its digest will be wrong.
         out.sync_all().map_err(unwritable)
     }
 }

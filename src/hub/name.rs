@@ -64,6 +64,11 @@ impl Name {
         Self { revision: revision.to_owned(), ..self.clone() }
     }
 
+    /// The file, if it is no pattern.
+    pub fn one_file(&self) -> Option<&str> {
+        self.file.as_deref().filter(|file| !file.contains(['*', '?', '[', '{']))
+    }
+
     /// Repository and revision without the file: what a lock pins.
     pub fn pin(&self) -> String {
         format!("hf://{}@{}", self.repository(), self.revision)

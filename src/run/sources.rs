@@ -91,8 +91,7 @@ impl<'a> Sources<'a> {
         let Some(asked) = Name::parse(name).filter(|asked| asked.kind == Kind::Dataset) else {
             return Err(not_found(key, name).into());
         };
-        let file = asked.file.as_ref().filter(|file| !file.contains(['*', '?', '[', '{']));
-        let Some(file) = file else {
+        let Some(file) = asked.one_file() else {
             return Err(SourceError::WholeRepository { key: key.to_owned(), name: name.to_owned() }.into());
         };
         Ok(self.fetch(&asked, Wanted::Data)?.join(file))

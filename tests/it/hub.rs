@@ -89,6 +89,12 @@ fn a_model_is_fetched_into_the_layout_of_python() {
     assert!(log.iter().filter(|line| line.contains("/api/models/")).all(|line| line.ends_with("+token")));
     well(&fixture.run(FETCH));
     assert_eq!(server.log(), ["GET /api/models/tiny/aligned/revision/main"]);
+    well(&fixture.run(&["fetch", "tiny/aligned", "--revision", &commit]));
+    assert_eq!(server.log(), [format!("GET /api/models/tiny/aligned/revision/{commit}")]);
+    let data = PathBuf::from(well(&fixture.run(&["fetch", "datasets/tiny/sums"])));
+    assert!(data.starts_with("hf/hub/datasets--tiny--sums/snapshots"));
+    let data = fixture.file(data.to_str().unwrap());
+    assert!(data.join("data/train.jsonl").is_file() && !data.join("README.md").exists());
 }
 
 #[test]

@@ -171,15 +171,17 @@ fn hub(state: &Arc<Mutex<State>>, stream: TcpStream) -> std::io::Result<()> {
         // Who has no token is not told whether there is such a repository.
         return refuse(stream, if request.token.is_some() { 404 } else { 401 }, "RepoNotFound");
     };
+    let parts: Vec<&str> = path[id.len() + 1..].splitn(3, '/').collect();
+    let gated = repository.gated && parts[0] == "resolve";
     match request.token.as_deref() {
         Some(token) if token != TOKEN && token != UNLISTED => {
             return send(stream, &request, 401, &[], b"", None);
         }
-        None if repository.gated => return refuse(stream, 401, "GatedRepo"),
-        Some(UNLISTED) if repository.gated => return refuse(stream, 403, "GatedRepo"),
+        // What a gated repository has, anyone may know.
+        None if gated => return refuse(stream, 401, "GatedRepo"),
+        Some(UNLISTED) if gated => return refuse(stream, 403, "GatedRepo"),
         _ => {}
     }
-    let parts: Vec<&str> = path[id.len() + 1..].splitn(3, '/').collect();
     if parts[0] == "refs" {
         let named = repository.revisions.keys().filter(|name| name.len() < 40);
         let names: Vec<String> = named.map(|name| format!(r#"{{"name": "{name}"}}"#)).collect();
