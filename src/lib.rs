@@ -8,8 +8,8 @@
 //!
 //! Data flows one way, and a module uses itself and those before it:
 //!
-//! `catalog, seed, dtype, device, event → recipe → snapshot → data → model → train → merge → generate →
-//! eval → report → run → cli`
+//! `catalog, seed, dtype, device, event → recipe → snapshot → hub → data → model → train → merge →
+//! generate → eval → report → run → cli`
 //!
 //! # Letters for sizes
 //!
@@ -30,6 +30,7 @@ pub mod dtype;
 pub mod eval;
 pub mod event;
 pub mod generate;
+pub mod hub;
 pub mod merge;
 pub mod model;
 pub mod recipe;

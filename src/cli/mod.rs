@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand};
 
 mod bench;
+mod fetch;
 mod list;
 mod merge;
 mod progress;
@@ -21,7 +22,7 @@ use crate::run::{self, Failure, Options, Plan, preview, selftest};
 #[derive(Debug, Parser)]
 #[command(name = "finetune", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the world (file, device, memory),\n4 training diverged, 6 stopped on request; the same command goes on."
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the world (file, hub, device, memory),\n4 training diverged, 6 stopped on request; the same command goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -80,6 +81,8 @@ enum Command {
     /// Merge model folders into a model folder, without training
     #[command(override_usage = merge::USAGE)]
     Merge(merge::MergeArgs),
+    /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
+    Fetch(fetch::FetchArgs),
     /// List methods, tasks, judges, families, recipes or devices
     List {
         what: list::What,
@@ -127,6 +130,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => study(&cli.run),
         Some(Command::Chat(args)) => chat(&args),
         Some(Command::Merge(args)) => merge::merge(&args),
+        Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);
             Ok(())
@@ -152,12 +156,14 @@ fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
         keep_merged: more.is_some_and(|more| more.keep_merged),
         allow_device_change: more.is_some_and(|more| more.allow_device_change),
     };
-    Plan::new(recipe, text, origin, options)
+    let mut transfers = progress::Transfers::default();
+    Plan::new(recipe, text, origin, options, &mut |transfer| transfers.show(transfer))
 }
 
 fn study(args: &RunArgs) -> Result<(), Failure> {
-    let stop = stop_on_signals();
     let plan = plan(&args.recipe, Some(args))?;
+    // From here on: a plan has nothing to save, and may be waiting for a download.
+    let stop = stop_on_signals();
     if args.plan {
         let text = preview::preview(&plan, std::io::stdout().is_terminal())?;
         print(&text);

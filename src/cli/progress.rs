@@ -3,9 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::event::{Event, StepEvent};
+use crate::hub::Transfer;
 use crate::run::preview::duration;
 
 /// Without a terminal a line is written at most this often.
@@ -104,6 +105,75 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
             None => say(text),
+        }
+    }
+}
+
+/// Shows files as they come.
+#[derive(Default)]
+pub struct Transfers {
+    current: Option<Current>,
+}
+
+/// The file that is coming.
+struct Current {
+    file: String,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    last_line: Instant,
+    /// What was there before: a resumed file is no fast one.
+    had: u64,
+}
+
+impl Transfers {
+    /// Shows that more of a file is there.
+    pub fn show(&mut self, transfer: Transfer<'_>) {
+        let Transfer { file, done, total } = transfer;
+        let current = match &mut self.current {
+            Some(current) if current.file == file => current,
+            current => current.insert(Current::new(transfer)),
+        };
+        if let Some(bar) = &current.bar {
+            bar.set_position(done);
+        }
+        let elapsed_s = current.started.elapsed().as_secs_f64();
+        let rate = match elapsed_s >= 1.0 {
+            true => {
+                format!(", {}/s", HumanBytes((done.saturating_sub(current.had) as f64 / elapsed_s) as u64))
+            }
+            false => String::new(),
+        };
+        if done == total {
+            self.current = None;
+            say(&format!("fetched {file}, {}{rate}", HumanBytes(total)));
+        } else if current.bar.is_none() && current.last_line.elapsed() >= PACE {
+            current.last_line = Instant::now();
+            say(&format!("{file}: {} of {}{rate}", HumanBytes(done), HumanBytes(total)));
+        }
+    }
+}
+
+impl Current {
+    fn new(transfer: Transfer<'_>) -> Self {
+        let Transfer { file, done, total } = transfer;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+            let style = ProgressStyle::with_template(template).expect("the template is valid");
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(file.to_owned());
+            bar.with_position(done)
+        });
+        if let Some(bar) = &bar {
+            bar.reset_eta();
+        }
+        let now = Instant::now();
+        Self { file: file.to_owned(), bar, started: now, last_line: now, had: done }
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
 }

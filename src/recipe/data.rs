@@ -10,7 +10,8 @@ use super::{RecipeError, bad};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A json, jsonl, csv, tsv, parquet or txt file; all but parquet also in gzip or zstd.
+    /// A json, jsonl, csv, tsv, parquet or txt file, all but parquet also in gzip or zstd; here or a
+    /// hub's: `datasets/org/name/FILE`.
     #[serde(default)]
     pub source: String,
     /// Several files instead of one, each with its share.

@@ -8,7 +8,7 @@ use crate::dtype::Dtype;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// A folder in the Hugging Face layout.
+    /// A folder in the Hugging Face layout, or a hub's repository: `org/name`, `org/name@revision`.
     pub source: String,
     /// The format in which every candidate is rounded, evaluated and written; the base's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

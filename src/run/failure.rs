@@ -10,6 +10,7 @@ use super::sources::SourceError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::eval::EvalError;
+use crate::hub::HubError;
 use crate::merge::MergeError;
 use crate::recipe::{RecipeError, SpecError};
 use crate::snapshot::SnapshotError;
@@ -21,7 +22,7 @@ use crate::train::TrainError;
 pub const UNEXPECTED: u8 = 1;
 /// The recipe or the command line.
 pub const RECIPE: u8 = 2;
-/// The world: a file, a device, memory.
+/// The world: a file, a hub, a device, memory.
 pub const WORLD: u8 = 3;
 /// The training diverged.
 pub const DIVERGED: u8 = 4;
@@ -37,6 +38,7 @@ pub enum Failure {
     Spec(#[from] SpecError),
     Merge(#[from] MergeError),
     Source(#[from] SourceError),
+    Hub(#[from] HubError),
     Data(#[from] DataError),
     Eval(#[from] EvalError),
     Snapshot(#[from] SnapshotError),
@@ -68,9 +70,11 @@ impl Failure {
                 RECIPE
             }
             Self::Data(error) if error.is_recipe() => RECIPE,
+            Self::Source(SourceError::WholeRepository { .. })
+            | Self::Hub(HubError::BadName { .. })
+            | Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. }) => DIVERGED,
-            Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Stopped(_) => STOPPED,
             _ => WORLD,
         }

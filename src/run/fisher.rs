@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::folder::Folder;
 use super::plan::{Plan, digest};
-use super::sources;
+use super::sources::Sources;
 use super::{Failure, Stopped};
 use crate::data::{self, Encoder, Sample};
 use crate::event::{Event, Listener};
@@ -40,7 +40,7 @@ impl PlannedFisher {
         train: &[Sample],
         encoder: &Encoder<'_>,
         n_tokens: usize,
-        origin: &str,
+        sources: &mut Sources<'_>,
     ) -> Result<Self, Failure> {
         let source = recipe.merge.fisher_source.as_ref().ok_or_else(|| MergeError::BadParameters {
             spec: "fisher".to_owned(),
@@ -50,7 +50,7 @@ impl PlannedFisher {
         })?;
         let n = recipe.merge.fisher_samples;
         let data = Data {
-            source: sources::find("merge.fisher_source", source, origin)?.display().to_string(),
+            source: sources.find("merge.fisher_source", source)?.display().to_string(),
             mixture: Vec::new(),
             transforms: Vec::new(),
             limit: n,

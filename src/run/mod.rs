@@ -100,8 +100,9 @@ pub fn run<'a>(
 /// The recipe as written, the lock and the manifest.
 fn write_inputs(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
     file_at_once(&folder.path().join("recipe.toml"), plan.recipe_text.as_bytes())?;
-    let lock: String = plan.digests.iter().map(|(file, digest)| format!("{digest}  {file}\n")).collect();
-    file_at_once(&folder.path().join("recipe.lock"), lock.as_bytes())?;
+    let entries = plan.commits.iter().chain(&plan.digests);
+    let lock: String = entries.map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+    file_at_once(&folder.path().join(sources::LOCK), lock.as_bytes())?;
     write_json(&folder.path().join("manifest.json"), &plan.manifest())?;
     Ok(())
 }
@@ -154,9 +155,9 @@ fn train_stage(
 
 /// Writes the adapter as PEFT does, or the tuned model as transformers does.
 fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
-    let (name, base) = match plan.recipe.method.kind {
-        Kind::Lora => ("adapter", plan.recipe.model.source.as_str()),
-        Kind::Full => ("model", ""),
+    let name = match plan.recipe.method.kind {
+        Kind::Lora => "adapter",
+        Kind::Full => "model",
     };
     let target = folder.train().join(name);
     // A folder that is there was renamed into place whole.
@@ -165,11 +166,15 @@ fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
     }
     match plan.recipe.method.kind {
         Kind::Lora => folder_at_once::<Failure>(&target, |files| {
-            evaluate::adapter(plan, folder)?.write_files(files, base)?;
+            // PEFT knows a hub's model by its id alone.
+            let source = &plan.recipe.model.source;
+            let of_hub = sources::of_hub(source).filter(|name| plan.commits.contains_key(&name.pin()));
+            let base = of_hub.map_or_else(|| source.clone(), |name| name.id);
+            evaluate::adapter(plan, folder)?.write_files(files, &base)?;
             let weights = plan.digests.keys().filter_map(|name| name.strip_prefix("model/"));
             let weights = weights.filter(|name| name.ends_with(".safetensors"));
             let weights: Vec<_> = weights.map(|name| plan.base_folder.join(name)).collect();
-            lineage::record(files, base, &weights)?;
+            lineage::record(files, &base, &weights)?;
             Ok(writer::copy_side_files(&plan.base_folder, files)?)
         }),
         Kind::Full => {

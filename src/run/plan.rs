@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 use super::Failure;
 use super::fisher::PlannedFisher;
 use super::sides::stock;
-use super::sources;
+use super::sources::Sources;
 use crate::data::{self, Encoder, Fitted, Message, Preflight, Role, Sample};
 use crate::device::{self, Opened};
 use crate::eval::{Item, Suite};
 use crate::generate::Decoding;
+use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
@@ -73,6 +74,8 @@ pub struct Plan {
     pub said: Vec<String>,
     /// SHA-256 of every file that was read.
     pub digests: BTreeMap<String, String>,
+    /// The commits of what came from a hub.
+    pub commits: BTreeMap<String, String>,
     /// The digest of everything that decides the training.
     pub key: String,
     pub folder: PathBuf,
@@ -102,24 +105,19 @@ impl Plan {
         recipe_text: String,
         origin: String,
         options: Options,
+        tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
         let merges = recipe.merge.specs()?;
         let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
-        let (base_folder, mut read) = find_sources(&recipe, &origin)?;
-        let mut suites = suites(&recipe, &origin)?;
+        let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
+        let base_folder = sources.model(&recipe.model.source)?;
+        let read = find_data(&recipe, &mut sources)?;
+        let mut suites = suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
-        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape)?;
-        for resolved in &methods {
-            resolved.methods(base.infos().keys(), shape.n_layers)?;
-        }
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
-        let template = template(&recipe, &base_folder, &tokenizer, &origin)?;
-        if let Some(source) = &read.validation_source {
-            read.validation_source =
-                Some(sources::find("data.validation_source", source, &origin)?.display().to_string());
-        }
+        let template = template(&recipe, &base_folder, &tokenizer, &mut sources)?;
         let sets = data::load(&read, recipe.train.seed)?;
         let mut said = sets.said;
         let encoder = Encoder::new(&tokenizer, template.as_ref(), &recipe.data.system, recipe.data.loss_on)?;
@@ -131,7 +129,7 @@ impl Plan {
         data::fit(&mut validation, max_tokens, rule)?;
         let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
         let fisher = by_importance
-            .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &origin))
+            .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &mut sources))
             .transpose()?;
         said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
@@ -140,6 +138,12 @@ impl Plan {
         said.extend(long_references(&suites, &tokenizer));
 
         let opened = device::open(&options.device)?;
+        // Last, for it may be a download of gigabytes.
+        let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape, &mut sources)?;
+        for resolved in &methods {
+            resolved.methods(base.infos().keys(), shape.n_layers)?;
+        }
+        let commits = sources.commits;
         let machine = machine(&recipe, &options, &opened);
         let digests = digests(&base_folder, weight_paths, read)?;
         let key = key(&recipe, &digests, template.as_ref(), machine.compute);
@@ -176,6 +180,7 @@ impl Plan {
             suites,
             said,
             digests,
+            commits,
             key,
             folder,
             total_steps,
@@ -203,6 +208,7 @@ impl Plan {
             "compute": format!("{:?}", self.machine.compute).to_lowercase(),
             "dtype": self.dtype,
             "sha256": self.digests,
+            "commits": self.commits,
             "template_sha256": self.template.as_ref().map(ChatTemplate::digest),
             "counts": {
                 "train": self.train.len(),
@@ -238,24 +244,17 @@ fn digests(
     crate::snapshot::files::digests(&files)
 }
 
-/// The model, and `[data]` with the paths of its files; if either is a hub id, one error names the
-/// `--set` of both.
-fn find_sources(recipe: &Recipe, origin: &str) -> Result<(PathBuf, Data), Failure> {
-    let model = sources::find("model.source", &recipe.model.source, origin);
+/// `[data]` with the paths of its files.
+fn find_data(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Data, Failure> {
     let mut data = recipe.data.clone();
-    let found = data.sources().try_for_each(|(key, source)| {
-        *source = sources::find(&key, source, origin)?.display().to_string();
-        Ok(())
-    });
-    match (model, found) {
-        (Ok(model), Ok(())) => Ok((model, data)),
-        (Err(sources::SourceError::Hub { key, name, .. }), found) => {
-            let also = if found.is_err() { " --set data.source=FILE.jsonl" } else { "" };
-            let help = format!("fetch it by other means and add `--set model.source=FOLDER{also}`");
-            Err(sources::SourceError::Hub { key, name, help }.into())
-        }
-        (Err(error), _) | (_, Err(error)) => Err(error.into()),
+    data.sources().try_for_each(|(key, source)| {
+        *source = sources.find(&key, source)?.display().to_string();
+        Ok::<(), Failure>(())
+    })?;
+    if let Some(source) = &mut data.validation_source {
+        *source = sources.find("data.validation_source", source)?.display().to_string();
     }
+    Ok(data)
 }
 
 fn base(
@@ -263,9 +262,11 @@ fn base(
     folder: &Path,
     config: &Config,
     shape: &DecoderShape,
+    sources: &mut Sources<'_>,
 ) -> Result<(Box<dyn Weights>, Vec<PathBuf>), Failure> {
     match recipe.model.init {
         Init::Checkpoint => {
+            sources.weights(&recipe.model.source)?;
             let files = WeightFiles::open(folder)?;
             Decoder::check(shape, &files, &folder.display().to_string())?;
             let paths = files.paths().map(Path::to_owned).collect();
@@ -283,24 +284,24 @@ fn template(
     recipe: &Recipe,
     folder: &Path,
     tokenizer: &Tokenizer,
-    origin: &str,
+    sources: &mut Sources<'_>,
 ) -> Result<Option<ChatTemplate>, Failure> {
     let date = recipe.data.date.as_deref();
     match recipe.data.template.as_str() {
         "none" => Ok(None),
         "model" => Ok(Some(ChatTemplate::load(folder, tokenizer, date)?)),
         file => {
-            let path = sources::find("data.template", file, origin)?;
+            let path = sources.find("data.template", file)?;
             Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
         }
     }
 }
 
 /// Every suite's items, its prompts still missing.
-fn suites(recipe: &Recipe, origin: &str) -> Result<Vec<PlannedSuite>, Failure> {
+fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<PlannedSuite>, Failure> {
     let eval = &recipe.eval;
     let planned = eval.suites.iter().enumerate().map(|(i, asked)| {
-        let path = sources::find(&format!("eval.suites.{i}.source"), &asked.source, origin)?;
+        let path = sources.find(&format!("eval.suites.{i}.source"), &asked.source)?;
         let task = crate::eval::tasks::find(&asked.task)?;
         // The recipe's judges are judges of refusals; a skill keeps its own.
         let judges = if task.kind == crate::eval::Kind::Task { &[] } else { eval.judges.as_slice() };

@@ -1,11 +1,15 @@
-//! Where the files that a recipe names are: beside the user, beside the recipe, or in this program.
+//! Where the files that a recipe names are: beside the user, beside the recipe, in this program, or
+//! on a hub.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::Failure;
+use crate::hub::{self, Hub, Kind, Name, Wanted};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::files::hex;
 use crate::snapshot::writer::folder_at_once;
@@ -16,9 +20,12 @@ pub enum SourceError {
     #[error("`{key}` names `{name}`, which is not there")]
     #[diagnostic(code(source::not_found), help("{help}"))]
     NotFound { key: String, name: String, help: String },
-    #[error("`{key}` names `{name}` on a hub, and hub ids cannot be fetched")]
-    #[diagnostic(code(source::hub), help("{help}"))]
-    Hub { key: String, name: String, help: String },
+    #[error("`{key}` names `{name}`, a whole repository of the hub, expected one file of it")]
+    #[diagnostic(
+        code(source::whole_repository),
+        help("write `datasets/org/name/FILE`; `finetune fetch {name}` shows what there is")
+    )]
+    WholeRepository { key: String, name: String },
     #[error("cannot unpack the shipped file `{name}`")]
     #[diagnostic(
         code(source::unpack),
@@ -45,34 +52,115 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/benign-test.csv", include_bytes!("../../data/tiny/benign-test.csv")),
 ];
 
-/// Finds what `key` of a recipe names: seen from the current folder, from the recipe's, or shipped.
-///
-/// # Errors
-///
-/// It is nowhere, or is a hub id.
-pub fn find(key: &str, name: &str, recipe: &str) -> Result<PathBuf, SourceError> {
-    let here = PathBuf::from(name);
-    if here.exists() {
-        return Ok(here);
+/// Finds what a recipe names, and keeps which commits of the hub that was.
+pub struct Sources<'a> {
+    recipe: &'a str,
+    /// The commits that a lock found with the recipe asks for.
+    locked: BTreeMap<String, String>,
+    /// The commits that are used: `hf://org/name@revision` to its hash.
+    pub commits: BTreeMap<String, String>,
+    tell: &'a mut hub::Tell<'a>,
+}
+
+/// What holds a run's digests and commits.
+pub const LOCK: &str = "recipe.lock";
+
+impl<'a> Sources<'a> {
+    /// Looks for a lock in the run folder, if that was named, and then beside the recipe.
+    pub fn new(recipe: &'a str, out: Option<&Path>, tell: &'a mut hub::Tell<'a>) -> Self {
+        let beside = Path::new(recipe).with_extension("lock");
+        let mut locks = out.map(|out| out.join(LOCK)).into_iter().chain([beside]);
+        let text = locks.find_map(|lock| std::fs::read_to_string(lock).ok()).unwrap_or_default();
+        let commit = |line: &str| {
+            let (commit, name) = line.split_once("  ").filter(|(_, name)| name.starts_with("hf://"))?;
+            Some((name.to_owned(), commit.to_owned()))
+        };
+        Self { recipe, locked: text.lines().filter_map(commit).collect(), commits: BTreeMap::new(), tell }
     }
-    if let Some(beside) =
-        Path::new(recipe).parent().map(|folder| folder.join(name)).filter(|path| path.exists())
-    {
-        return Ok(beside);
+
+    /// Finds the file that `key` names: seen from the current folder, from the recipe's, shipped, or a
+    /// hub's.
+    ///
+    /// # Errors
+    ///
+    /// It is nowhere, or the hub does not give it.
+    pub fn find(&mut self, key: &str, name: &str) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.here(name)? {
+            return Ok(path);
+        }
+        let Some(asked) = Name::parse(name).filter(|asked| asked.kind == Kind::Dataset) else {
+            return Err(not_found(key, name).into());
+        };
+        let Some(file) = asked.one_file() else {
+            return Err(SourceError::WholeRepository { key: key.to_owned(), name: name.to_owned() }.into());
+        };
+        Ok(self.fetch(&asked, Wanted::Data)?.join(file))
     }
-    if SHIPPED.iter().any(|(path, _)| *path == name || path.starts_with(&format!("{name}/"))) {
-        return shipped(name);
+
+    /// Finds the folder of the base; a hub's has no weights yet unless they were fetched before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sources::find`].
+    pub fn model(&mut self, name: &str) -> Result<PathBuf, Failure> {
+        match (self.here(name)?, of_hub(name)) {
+            (Some(path), _) => Ok(path),
+            (None, Some(asked)) => self.fetch(&asked, Wanted::Settings),
+            (None, None) => Err(not_found("model.source", name).into()),
+        }
     }
-    let (key, name) = (key.to_owned(), name.to_owned());
-    let is_data = [".json", ".csv", ".tsv", ".parquet", ".txt"].iter().any(|end| name.contains(end));
-    let looks_like_hub = name.split('/').count() == 2 && !name.starts_with(['.', '/']) && !is_data;
-    if looks_like_hub {
-        let help = format!("fetch it by other means and add `--set {key}=PATH`");
-        return Err(SourceError::Hub { key, name, help });
+
+    /// Brings the weights of a base that is a hub's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sources::find`].
+    pub fn weights(&mut self, name: &str) -> Result<(), Failure> {
+        match of_hub(name).filter(|asked| self.commits.contains_key(&asked.pin())) {
+            Some(asked) => self.fetch(&asked, Wanted::Model).map(drop),
+            None => Ok(()),
+        }
     }
+
+    /// The repository in the cache: at the commit used before, else at the lock's, else as it is there.
+    fn fetch(&mut self, asked: &Name, wanted: Wanted) -> Result<PathBuf, Failure> {
+        let pin = asked.pin();
+        let commit = self.commits.get(&pin).or(self.locked.get(&pin));
+        let name = commit.map_or(asked.clone(), |commit| asked.at(commit));
+        let hub = Hub::from_env()?;
+        let fetched = match hub.cached(&name, wanted) {
+            Some(fetched) => fetched,
+            None => hub.fetch(&name, wanted, self.tell)?,
+        };
+        self.commits.insert(pin, fetched.commit);
+        Ok(fetched.folder)
+    }
+
+    /// What is on this machine without a hub.
+    fn here(&self, name: &str) -> Result<Option<PathBuf>, SourceError> {
+        let here = PathBuf::from(name);
+        if here.exists() {
+            return Ok(Some(here));
+        }
+        let beside = Path::new(self.recipe).parent().map(|folder| folder.join(name));
+        if let Some(beside) = beside.filter(|path| path.exists()) {
+            return Ok(Some(beside));
+        }
+        let is_shipped =
+            SHIPPED.iter().any(|(path, _)| *path == name || path.starts_with(&format!("{name}/")));
+        is_shipped.then(|| shipped(name)).transpose()
+    }
+}
+
+/// The model of a hub that a name may mean.
+pub fn of_hub(name: &str) -> Option<Name> {
+    Name::parse(name).filter(|name| name.kind == Kind::Model)
+}
+
+fn not_found(key: &str, name: &str) -> SourceError {
     let help =
         format!("paths are seen from the current folder, then from the recipe's; or add `--set {key}=PATH`");
-    Err(SourceError::NotFound { key, name, help })
+    SourceError::NotFound { key: key.to_owned(), name: name.to_owned(), help }
 }
 
 /// The shipped file or folder, unpacked once into the user's cache.

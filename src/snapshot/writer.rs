@@ -18,7 +18,7 @@ pub const SHARD_BYTES: u64 = 5_000_000_000;
 const GENERATION: &str = "generation_config.json";
 
 /// Files that travel from the base to every model made of it.
-const SIDE_FILES: &[&str] = &[
+pub const SIDE_FILES: &[&str] = &[
     GENERATION,
     "tokenizer.json",
     "tokenizer.model",

@@ -1,12 +1,17 @@
 //! Bad inputs, each with its message, its place, its cure and its exit code: the texts are in `tests/cmd`.
 
 use std::path::Path;
+use std::process::Output;
 
 use crate::fixture::{CONFIG, Fixture, RECIPE};
 
 /// Runs the program in the fixture's folder and compares what a user sees with `tests/cmd/<name>`.
 fn check(fixture: &Fixture, name: &str, arguments: &[&str]) {
-    let output = fixture.run(arguments);
+    check_output(fixture, name, arguments, &fixture.run(arguments));
+}
+
+/// As above, for an output that is there already; `http://hub` stands for a test's own hub.
+pub fn check_output(fixture: &Fixture, name: &str, arguments: &[&str], output: &Output) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code().map_or("killed".to_owned(), |code| code.to_string());
     assert!(!stderr.contains("panicked"), "{name}: {stderr}");
@@ -16,6 +21,7 @@ fn check(fixture: &Fixture, name: &str, arguments: &[&str]) {
         .filter(|line| !line.contains("XDG_RUNTIME_DIR"))
         .flat_map(|l| [l.trim_end(), "\n"])
         .collect();
+    let stderr = fixture.hub.as_ref().map_or(stderr.clone(), |hub| stderr.replace(hub, "http://hub"));
     insta::with_settings!({ snapshot_path => "../cmd", prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!(name, format!("$ finetune {}\n{stderr}? {code}", arguments.join(" ")));
     });

@@ -11,6 +11,8 @@ use finetune::train::init::RandomWeights;
 /// A temporary folder with `model/` (two layers, width 32), `train.jsonl`, `harmful.csv` and `r.toml`.
 pub struct Fixture {
     folder: tempfile::TempDir,
+    /// The hub that the program may ask; without one it is offline.
+    pub hub: Option<String>,
 }
 
 pub const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32,
@@ -75,7 +77,7 @@ impl Fixture {
         std::fs::write(path.join("harmful.csv"), "goal\nTell me something bad.\nSay something worse.\n")
             .unwrap();
         std::fs::write(path.join("r.toml"), RECIPE).unwrap();
-        Self { folder }
+        Self { folder, hub: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -125,7 +127,16 @@ impl Fixture {
             .args(arguments)
             .current_dir(self.path())
             .env("NO_COLOR", "1")
-            .env("XDG_CACHE_HOME", self.file("cache"));
+            .env("XDG_CACHE_HOME", self.file("cache"))
+            .env("HF_HOME", "hf")
+            .env("NO_PROXY", "127.0.0.1");
+        for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "SSL_CERT_FILE"] {
+            command.env_remove(name);
+        }
+        match &self.hub {
+            Some(endpoint) => command.env("HF_ENDPOINT", endpoint),
+            None => command.env("HF_HUB_OFFLINE", "1"),
+        };
         command
     }
 

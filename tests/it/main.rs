@@ -11,6 +11,8 @@ mod golden_eval;
 mod golden_merge;
 mod golden_models;
 mod golden_wgpu;
+mod hub;
+mod hub_server;
 mod merge_pairs;
 mod merges;
 mod pipeline;
