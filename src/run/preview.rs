@@ -50,7 +50,8 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
     counts(&mut text, plan);
     let marks = if colour { "underlined" } else { "in [[…]]" };
     for sample in plan.train.iter().take(SAMPLES) {
-        writeln!(text, "\n# sample of line or record {}, what is trained on {marks}", sample.line).expect(WRITES);
+        writeln!(text, "\n# sample of line or record {}, what is trained on {marks}", sample.line)
+            .expect(WRITES);
         text.push_str(&data::preview(sample, &plan.tokenizer, colour));
         text.push('\n');
     }

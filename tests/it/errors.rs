@@ -179,16 +179,23 @@ fn bad_data() {
             "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"a\", \"anwser\": \"b\"}\n",
         ),
         ("data_not_text", "{\"question\": \"a\", \"answer\": 7}\n{\"question\": \"a\", \"answer\": \"b\"}\n"),
-        ("data_unknown_form", "{\"ask\": \"a\", \"tell\": \"b\"}\n"),
-        (
-            "data_ends_with_user",
-            "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b\"}]}\n",
-        ),
         ("data_empty", ""),
     ];
     for (name, text) in cases {
         fixture.write("bad.jsonl", text);
         check(&fixture, name, &run_with(&["--set", "data.source=bad.jsonl"]));
+    }
+    // Recognised by themselves, not by the recipe's field names.
+    let cases = [
+        ("data_unknown_form", "{\"ask\": \"a\", \"tell\": \"b\"}\n"),
+        (
+            "data_ends_with_user",
+            "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b\"}]}\n",
+        ),
+    ];
+    for (name, text) in cases {
+        fixture.write("bad.jsonl", text);
+        check(&fixture, name, &run_with(&["--set", "data.source=bad.jsonl", "--set", "data.fields={}"]));
     }
     fixture.write("bad.jsonl", b"{\"question\": \"a\", \"answer\": \"\xff\"}\n");
     check(&fixture, "data_not_utf8", &run_with(&["--set", "data.source=bad.jsonl"]));
