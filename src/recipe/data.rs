@@ -257,8 +257,8 @@ impl Data {
         }
         let sum: f64 = self.mixture.iter().map(|part| part.share).sum();
         if (sum - 1.0).abs() > SHARES_OFF {
-            let expected = format!("{} shares that are 1 together", self.mixture.len());
-            return Err(bad("data.mixture", format!("{sum:.3} in sum of its shares"), &expected));
+            let expected = "shares that are 1 together";
+            return Err(bad("data.mixture", format!("{sum:.3} in sum of its shares"), expected));
         }
         Ok(())
     }
