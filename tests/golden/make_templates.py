@@ -1,17 +1,23 @@
 """Makes templates.json: our own chat templates rendered by transformers.
 
     pip install transformers==5.23.0 jinja2==3.1.6
-    python tests/golden/make_templates.py
+    python tests/golden/make_templates.py            write templates.json
+    python tests/golden/make_templates.py --check    say whether it would be another
 
-Each template is written for this test and uses what published ones use. `raise_exception` is
-recorded as {"raises": message}; the date is pinned to 2024-07-26.
+Each template is written for this test and uses what published ones use: those below, those in the
+manner of a family (template_families.py) and small ones for a feature each (template_features.py).
+`raise_exception` is recorded as {"raises": message}; the date is pinned to 2024-07-26. Templates
+that fail otherwise, be it when parsed, stand as {"fails": message} in `errors` instead of `cases`.
 """
 
 import datetime
 import json
 import pathlib
+import sys
 
 import jinja2
+import template_families
+import template_features
 import transformers
 from transformers.utils import chat_template_utils
 
@@ -241,6 +247,9 @@ CONVERSATIONS = {
 }
 
 
+CONVERSATIONS |= template_families.CONVERSATIONS
+
+
 def render(template, messages, prompt):
     try:
         rendered, _ = chat_template_utils.render_jinja_template(
@@ -250,27 +259,51 @@ def render(template, messages, prompt):
             bos_token="<s>",
             eos_token="</s>",
         )
-    except jinja2.exceptions.TemplateError as error:
-        return {"raises": str(error)}
-    except (TypeError, ValueError) as error:
-        return {"fails": str(error)}
+    except Exception as error:
+        # Only `raise_exception` raises the class itself.
+        return {"raises" if type(error) is jinja2.exceptions.TemplateError else "fails": str(error)}
     return {"text": rendered[0]}
 
 
+def plan():
+    """Names, templates, conversations, and whether an answer is to follow."""
+    for name, template in TEMPLATES.items():
+        for conversation in ("one", "pair", "system", "long", "odd"):
+            yield from ((name, template, conversation, prompt) for prompt in (False, True))
+    for name, (template, conversations) in template_families.FAMILIES.items():
+        for conversation in conversations:
+            yield from ((name, template, conversation, prompt) for prompt in (False, True))
+    for group in (template_features.FEATURES, template_features.ERRORS):
+        for name, feature in group.items():
+            template, conversation = (feature, "system") if isinstance(feature, str) else feature
+            yield name, template, conversation, False
+
+
 def main():
-    cases = []
-    for name in TEMPLATES:
-        for conversation in CONVERSATIONS:
-            for prompt in (False, True):
-                messages = json.loads(json.dumps(CONVERSATIONS[conversation]))
-                outcome = render(TEMPLATES[name], messages, prompt)
-                cases.append({"template": name, "conversation": conversation, "prompt": prompt, **outcome})
-    made_by = f"transformers {transformers.__version__}, jinja2 {jinja2.__version__}"
-    golden = {"made_by": made_by, "date": DATE, "templates": TEMPLATES, "conversations": CONVERSATIONS, "cases": cases}
+    templates, cases, errors = {}, [], []
+    for name, template, conversation, prompt in plan():
+        assert templates.setdefault(name, template) == template, name
+        messages = json.loads(json.dumps(CONVERSATIONS[conversation]))
+        outcome = render(template, messages, prompt)
+        assert ("fails" in outcome) == (name in template_features.ERRORS), (name, conversation, outcome)
+        case = {"template": name, "conversation": conversation, "prompt": prompt, **outcome}
+        (errors if "fails" in outcome else cases).append(case)
+    golden = {
+        "made_by": f"transformers {transformers.__version__}, jinja2 {jinja2.__version__}",
+        "date": DATE,
+        "templates": templates,
+        "conversations": CONVERSATIONS,
+        "cases": cases,
+        "errors": errors,
+    }
+    text = json.dumps(golden, ensure_ascii=False, indent=1) + "\n"
     path = pathlib.Path(__file__).parent / "templates.json"
-    path.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    counts = {key: sum(key in case for case in cases) for key in ("text", "raises", "fails")}
-    print(f"{path}: {len(cases)} cases, {counts}")
+    counts = {key: sum(key in case for case in cases + errors) for key in ("text", "raises", "fails")}
+    print(f"{path}: {len(templates)} templates, {counts}, {len(text.encode())} bytes")
+    if "--check" not in sys.argv:
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        sys.exit("it differs")
 
 
 if __name__ == "__main__":

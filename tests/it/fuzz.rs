@@ -103,10 +103,14 @@ fn mutated_data() {
     let fixture = Fixture::new();
     let lines = b"{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"c\", \"answer\": \"d\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"e\"}, {\"role\": \"assistant\", \"content\": \"f\"}]}\n";
     let list = b"[{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\"}, {\"instruction\": \"d\", \"input\": \"\", \"output\": \"e\"}]";
-    let path = fixture.file("mutated.json");
+    let table = b"question,answer\na,b\n\"c, \"\"d\"\"\",e\n";
+    let parquet = include_bytes!("../data/messages-zstd.parquet");
     let format = Format::default();
-    for (name, original) in [("lines", &lines[..]), ("list", &list[..])] {
-        for i in 0..tries(2) {
+    let files =
+        [("lines.jsonl", &lines[..]), ("list.json", list), ("table.csv", table), ("table.parquet", parquet)];
+    for (name, original) in files {
+        let path = fixture.file(name);
+        for i in 0..tries(4) {
             std::fs::write(&path, mutate(original, name, i)).unwrap();
             let _ = read(&path, &format, Limits::default());
         }
