@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 mod answers;
 mod asking;
+mod card;
 pub mod chat;
 mod digests;
 pub mod evaluate;
@@ -31,9 +32,11 @@ use crate::device;
 use crate::event::{Event, Listener};
 use crate::recipe::Kind;
 use crate::report::{self, Report};
+use crate::snapshot::Weights;
 use crate::snapshot::writer::{self, file_at_once, folder_at_once, write_json};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome};
+use card::Exported;
 use evaluate::{Candidate, evaluate, task};
 use folder::{Folder, FolderError, Logs};
 use sides::Sides;
@@ -166,23 +169,27 @@ fn export(plan: &Plan, folder: &Folder) -> Result<(), Failure> {
     }
     match plan.recipe.method.kind {
         Kind::Lora => folder_at_once::<Failure>(&target, |files| {
-            // PEFT knows a hub's model by its id alone.
-            let source = &plan.recipe.model.source;
-            let of_hub = sources::of_hub(source).filter(|name| plan.commits.contains_key(&name.pin()));
-            let base = of_hub.map_or_else(|| source.clone(), |name| name.id);
+            let base = card::base(plan);
             evaluate::adapter(plan, folder)?.write_files(files, &base)?;
             let weights = plan.digests.keys().filter_map(|name| name.strip_prefix("model/"));
             let weights = weights.filter(|name| name.ends_with(".safetensors"));
             let weights: Vec<_> = weights.map(|name| plan.base_folder.join(name)).collect();
             lineage::record(files, &base, &weights)?;
+            card::write(files, plan, Exported::Adapter)?;
             Ok(writer::copy_side_files(&plan.base_folder, files)?)
         }),
         Kind::Full => {
             // The export is rounded; the last checkpoint is not.
             let tuned = Checkpoints::new(&folder.train(), 0).weights(plan.last_step)?;
-            Ok(writer::write_model(&target, &tuned, &plan.base_folder, Some(plan.dtype))?)
+            write_model(plan, &target, &tuned, Exported::Tuned)
         }
     }
+}
+
+/// Writes a model with its card.
+fn write_model(plan: &Plan, target: &Path, weights: &dyn Weights, what: Exported<'_>) -> Result<(), Failure> {
+    let finish = |folder: &Path| card::write(folder, plan, what);
+    Ok(writer::write_model(target, weights, &plan.base_folder, Some(plan.dtype), finish)?)
 }
 
 fn keep_merged(plan: &Plan, folder: &Folder, sides: &Sides<'_>, sink: &mut Sink<'_>) -> Result<(), Failure> {
@@ -192,7 +199,7 @@ fn keep_merged(plan: &Plan, folder: &Folder, sides: &Sides<'_>, sink: &mut Sink<
             continue;
         }
         sides.with(candidate, |weights| {
-            Ok(writer::write_model(&target, weights, &plan.base_folder, Some(plan.dtype))?)
+            write_model(plan, &target, weights, Exported::Merged(&candidate.name()))
         })?;
         sink.event(Event::Note { text: format!("wrote `{}`", target.display()) })?;
     }

@@ -168,7 +168,8 @@ pub fn write_safetensors(
 
 /// Writes a whole model folder: weights in shards, `config.json` and the base's tokenizer files.
 ///
-/// `dtype` is the format of every weight; `None` keeps each one's own. Heads that share the
+/// `dtype` is the format of every weight; `None` keeps each one's own. `finish` adds what else belongs
+/// into the folder. Heads that share the
 /// embedding in `weights` stay shared, for the configuration is the base's.
 ///
 /// # Errors
@@ -179,6 +180,7 @@ pub fn write_model(
     weights: &dyn Weights,
     base: &Path,
     dtype: Option<Dtype>,
+    finish: impl FnOnce(&Path) -> Result<(), SnapshotError>,
 ) -> Result<(), SnapshotError> {
     folder_at_once(target, |folder| {
         let shards = shards(weights, dtype, SHARD_BYTES);
@@ -187,7 +189,8 @@ pub fn write_model(
         }
         write_index(folder, &shards)?;
         write_config(folder, base, |config| set_dtype(config, dtype))?;
-        copy_side_files(base, folder)
+        copy_side_files(base, folder)?;
+        finish(folder)
     })
 }
 

@@ -318,3 +318,24 @@ fn a_dora_run_goes_on_from_its_checkpoint_and_merges_whole() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("turns the base's rows"), "{said}");
 }
+
+#[test]
+fn every_folder_that_a_run_exports_has_a_card() {
+    let fixture = Fixture::new();
+    fixture.study("lora", &["--keep-merged", "--merge", "linear:0.5"]);
+    fixture.study("full", &["--set", "method.kind=full", "--set", "train.steps=4"]);
+    let folders = [
+        ("lora/train/adapter", "adapter"),
+        ("lora/merged/linear_0.5", "merge"),
+        ("full/train/model", "finetune"),
+    ];
+    for (folder, relation) in folders {
+        let card = std::fs::read_to_string(fixture.file(folder).join("README.md")).unwrap();
+        let front = format!("---\nbase_model:\n- model\nbase_model_relation: {relation}\n");
+        assert!(card.starts_with(&front), "{card}");
+        assert!(
+            card.contains("```toml\nschema = 1") && card.contains("| model/model.safetensors |"),
+            "{card}"
+        );
+    }
+}
