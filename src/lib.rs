@@ -36,6 +36,7 @@ pub mod model;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sandbox;
 pub mod seed;
 mod simd;
 pub mod snapshot;

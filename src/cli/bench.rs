@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::print;
 use crate::data::Sample;
 use crate::device;
-use crate::generate::{Decoding, Generator, likelihoods};
+use crate::generate::{Ask, Decoding, Generator, likelihoods};
 use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, RopeShape, Sizes, families};
 use crate::recipe::{Kind, Method, Train};
 use crate::run::Failure;
@@ -197,18 +197,14 @@ impl<'a> Bench<'a> {
     fn generate(&self, n_prompt: usize) -> Result<Value, Failure> {
         let decoder = self.decoder()?;
         let prompts: Vec<Vec<u32>> = (0..self.common.batch).map(|row| self.row(row, n_prompt).ids).collect();
-        let decoding = Decoding {
-            max_new_tokens: self.common.tokens,
-            stop_ids: Vec::new(),
-            stop_strings: Vec::new(),
-            repetition_penalty: 1.0,
-        };
+        let asks: Vec<Ask<'_>> = prompts.iter().map(|ids| Ask::once(ids)).collect();
+        let decoding = Decoding::greedy(self.common.tokens);
         let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.common.batch };
         let (mut times, mut generated) = (Vec::new(), Vec::new());
         for _ in 0..=self.common.steps {
             let started = Instant::now();
             generated = vec![Vec::new(); prompts.len()];
-            let Ok(()) = generator.complete::<Infallible>(&prompts, &decoding, |batch| {
+            let Ok(()) = generator.complete::<Infallible>(&asks, &decoding, |batch| {
                 for (i, completion) in batch {
                     generated[i] = completion.ids;
                 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod fetch;
+mod judge;
 mod list;
 mod merge;
 mod progress;
@@ -81,6 +82,10 @@ enum Command {
     /// Merge model folders into a model folder, without training
     #[command(override_usage = merge::USAGE)]
     Merge(merge::MergeArgs),
+    /// Judge the stored answers of a run by other judges; generates nothing
+    Judge(judge::JudgeArgs),
+    /// Show the report of a run, or its answers side by side
+    Report(judge::ReportArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
     /// List methods, tasks, judges, families, recipes or devices
@@ -130,6 +135,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => study(&cli.run),
         Some(Command::Chat(args)) => chat(&args),
         Some(Command::Merge(args)) => merge::merge(&args),
+        Some(Command::Judge(args)) => judge::judge(&args),
+        Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);

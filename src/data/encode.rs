@@ -168,24 +168,40 @@ impl<'a> Encoder<'a> {
         self.tokenizer.token_of(id).unwrap_or_else(|| format!("id {id}"))
     }
 
-    /// The ids from which the model generates its answer to `messages`.
+    /// The ids from which the model generates its answer to `messages`, the beginning of which is `opening`.
     ///
     /// # Errors
     ///
     /// The template refuses the messages, or the tokenizer has no way to write them.
-    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
-        self.prompt_ids(messages).map_err(|failure| self.at(failure, 1.into()))
+    pub fn prompt(&self, messages: &[Message], opening: &str) -> Result<Vec<u32>, DataError> {
+        let text = self.prompt_text(messages)?;
+        self.ids(&format!("{text}{opening}"))
     }
 
-    fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
+    /// The text from which the model generates its answer to `messages`.
+    ///
+    /// # Errors
+    ///
+    /// The template refuses the messages.
+    pub fn prompt_text(&self, messages: &[Message]) -> Result<String, DataError> {
         let messages = self.with_system(messages);
         let text = match (self.template, &messages[..]) {
-            (Some(template), messages) => template.render(messages, true)?,
-            (None, [user]) => user.content.clone(),
-            (None, messages) => return Err(Failure::NeedsTemplate { found: messages.len() }),
+            (Some(template), messages) => template.render(messages, true).map_err(Failure::from),
+            (None, [user]) => Ok(user.content.clone()),
+            (None, messages) => Err(Failure::NeedsTemplate { found: messages.len() }),
         };
+        text.map_err(|failure| self.at(failure, 1.into()))
+    }
+
+    /// The ids of a text that stands at the beginning.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer has no way to write it.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoded = self.tokenizer.encode(text).map_err(|error| self.at(error.into(), 1.into()))?;
         let mut ids = self.start();
-        ids.extend(self.tokenizer.encode(&text)?);
+        ids.extend(encoded);
         Ok(ids)
     }
 
@@ -392,7 +408,7 @@ mod tests {
         assert_eq!((sample.trained.len(), sample.line), (sample.ids.len(), 7.into()));
         // What is generated from is what was trained on.
         let (_, before) = conversation.messages.split_last().unwrap();
-        let prompt = encoder.prompt(before).unwrap();
+        let prompt = encoder.prompt(before, "").unwrap();
         assert_eq!(sample.ids[..prompt.len()], prompt);
         preview(&sample, &tokenizer, false)
     }
@@ -454,7 +470,7 @@ mod tests {
             let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
             for (prompt, answer) in [("x a", "b"), ("x ", "b"), ("x", "ab"), ("x\n", "\nab"), ("a", " b b")] {
                 let messages = [Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
-                let before = encoder.prompt(&messages[..1]).unwrap();
+                let before = encoder.prompt(&messages[..1], "").unwrap();
                 let sample =
                     encoder.sample(&Conversation { messages: messages.into(), line: 1.into() }).unwrap();
                 assert_eq!(sample.ids[..before.len()], before, "{prompt:?} {answer:?}");

@@ -77,6 +77,15 @@ pub enum EvalError {
     #[error("suite `{suite}` has {items} items but {answers} answers")]
     #[diagnostic(code(eval::answers_missing), help("remove the stored answers of this suite and run again"))]
     AnswersMissing { suite: String, items: usize, answers: usize },
+    #[error("suite `{suite}` has no worked examples")]
+    #[diagnostic(code(eval::no_shots), help("remove `shots` from this suite"))]
+    NoShots { suite: String },
+    #[error("suite `{suite}` is to show {asked} worked examples, but `{}` has {found}", path.display())]
+    #[diagnostic(
+        code(eval::few_shots),
+        help("ask for fewer with `shots`, or name a larger file with `shots_source`")
+    )]
+    FewShots { suite: String, asked: usize, path: PathBuf, found: usize },
     #[error("`{a}` and `{b}` were not asked the same items of suite `{suite}`: {why}")]
     #[diagnostic(code(eval::not_paired), help("evaluate both on one file with one limit and one seed"))]
     NotPaired { a: String, b: String, suite: String, why: String },
@@ -91,6 +100,7 @@ impl EvalError {
                 | Self::UnknownJudge { .. }
                 | Self::WrongJudge { .. }
                 | Self::JudgeTwice { .. }
+                | Self::NoShots { .. }
         )
     }
 }

@@ -1,9 +1,10 @@
 //! What a candidate is asked, what it answered, and what a judge says of it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One thing to ask a candidate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The same for the same row of the same file, in every run: pairs are made by it.
     pub id: String,
@@ -13,6 +14,23 @@ pub struct Item {
     pub reference: Option<String>,
     /// The file's own grouping, such as a kind of harm; rates are also given by it.
     pub category: Option<String>,
+    /// What stands before the examples, or before the prompt.
+    pub description: String,
+    /// Worked examples, each a prompt and its answer.
+    pub shots: Vec<(String, String)>,
+    /// The options, where one is to be chosen.
+    pub choices: Option<Choices>,
+    /// What a judge needs besides: a program's tests, instructions to follow, calls to make.
+    pub details: Value,
+}
+
+/// Options of which one is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choices {
+    /// As they stand behind the prompt, without what joins the two.
+    pub texts: Vec<String>,
+    /// The place of the right one.
+    pub gold: usize,
 }
 
 /// What a candidate answered.
@@ -35,11 +53,14 @@ pub enum Finish {
     Length,
 }
 
-/// A judge's answer to its own question ("was it refused?", "is it right?").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A judge's answer to its own question ("was it refused?", "is it right?", "how good is it?").
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Yes,
     No,
+    /// The number that was asked for.
+    Score(f64),
     /// The judge found nothing to decide on. Such an item stays in the denominator and is counted.
     Unscored,
 }

@@ -7,12 +7,20 @@
 //! A rate never stands alone: beside it stand the counts, Wilson's interval, and the shares of answers that were empty,
 //! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored.
 
+pub mod endpoint;
 mod error;
+pub mod fewshot;
+pub mod ifeval;
 pub mod item;
 pub mod judges;
+pub mod measures;
+pub mod pairing;
+pub mod python_random;
 pub mod quality;
+pub mod rubrics;
 pub mod score;
 pub mod stats;
+mod tally;
 pub mod tasks;
 
 use std::path::PathBuf;
@@ -20,11 +28,12 @@ use std::path::PathBuf;
 use rand::Rng;
 
 pub use self::error::EvalError;
-pub use self::item::{Completion, Finish, Item};
+pub use self::item::{Choices, Completion, Finish, Item, Verdict};
 use self::judges::JudgeRow;
-pub use self::score::{Metric, Paired, Scores, likelihood, pair, score};
-pub use self::tasks::Kind;
-use self::tasks::Task;
+pub use self::pairing::{Paired, pair};
+pub use self::score::{Answers, Judged, Metric, Scores, chosen, likelihood, means, read, score};
+pub use self::tasks::{Form, Kind};
+use self::tasks::{Source, Task};
 use crate::seed;
 
 /// A task on a file: every name looked up, nothing read yet.
@@ -38,6 +47,10 @@ pub struct Suite {
     pub field: Option<String>,
     /// At most this many items, drawn by the run's seed.
     pub limit: Option<usize>,
+    /// Worked examples before each prompt.
+    pub shots: usize,
+    /// The file they are drawn from, where the task does not find it.
+    pub shots_path: Option<PathBuf>,
     pub judges: Vec<&'static JudgeRow>,
 }
 
@@ -68,7 +81,16 @@ impl Suite {
                 fitting: fitting.map(|judge| judge.name).collect::<Vec<_>>().join(", "),
             });
         }
-        Ok(Self { name: task.name.to_owned(), task, path: path.into(), field: None, limit: None, judges })
+        Ok(Self {
+            name: task.name.to_owned(),
+            task,
+            path: path.into(),
+            field: None,
+            limit: None,
+            shots: task.shots,
+            shots_path: None,
+            judges,
+        })
     }
 
     /// The items to ask: the file's, or the subset that `seed` draws, in the file's order.
@@ -76,7 +98,13 @@ impl Suite {
     /// # Errors
     /// Whatever is wrong with the file, with its line.
     pub fn items(&self, seed: u64) -> Result<Vec<Item>, EvalError> {
-        let items = self.task.load(&self.name, &self.path, self.field.as_deref())?;
+        let items = self.task.load(&Source {
+            suite: &self.name,
+            path: &self.path,
+            field: self.field.as_deref(),
+            shots: self.shots,
+            shots_path: self.shots_path.as_deref(),
+        })?;
         Ok(subset(items, self.limit, seed, &self.name))
     }
 }
@@ -104,8 +132,7 @@ mod tests {
     use super::*;
 
     fn items(n: usize) -> Vec<Item> {
-        let item =
-            |idx| Item { id: format!("{idx:03}"), prompt: String::new(), reference: None, category: None };
+        let item = |idx| Item { id: format!("{idx:03}"), ..Item::default() };
         (0..n).map(item).collect()
     }
 
@@ -147,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_suite_is_told_its_neighbour() {
-        let error = Suite::new("gsm9k", "a.jsonl", &[]).unwrap_err();
-        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("`gsm8k`"));
+        let error = Suite::new("gsm9k_chat", "a.jsonl", &[]).unwrap_err();
+        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("`gsm8k_chat`"));
     }
 }

@@ -32,6 +32,24 @@ pub fn is_repeated(completion: &Completion) -> bool {
     loops(&words, MIN_WORDS) || loops(&chars, MIN_CHARS)
 }
 
+/// Mostly no language: of at least 20 characters fewer than half are letters, digits, blanks or common punctuation, or
+/// they hold the mark of bytes that are no text, or words are longer than 60 letters on average.
+pub fn is_garbled(completion: &Completion) -> bool {
+    let text = completion.text.trim();
+    let n = text.chars().count();
+    if n < 20 {
+        return false;
+    }
+    let common = |c: &char| c.is_alphanumeric() || c.is_whitespace() || ".,;:!?'\"()-*#`".contains(*c);
+    let n_common = text.chars().filter(common).count();
+    let lost = text.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER).count();
+    // Texts of scripts without blanks are one long word.
+    let n_words =
+        text.split(|c: char| c.is_whitespace() || !c.is_ascii()).filter(|word| !word.is_empty()).count();
+    let ascii = text.chars().filter(char::is_ascii).count();
+    2 * n_common < n || 20 * lost > n || (ascii == n && n > 60 * n_words)
+}
+
 fn loops<T: PartialEq>(units: &[T], min_units: usize) -> bool {
     (1..=MAX_BLOCK).any(|block| {
         let enough = min_units.max(MIN_COPIES * block);

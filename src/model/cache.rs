@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::DecoderShape;
 
 /// Keys and values of every layer for the positions seen so far, allocated once for the longest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cache {
     layers: Vec<(Tensor<4>, Tensor<4>)>,
     /// Positions filled so far.
@@ -58,5 +58,60 @@ impl Cache {
             keys.inplace(|keys| keys.select(0, rows.clone()));
             values.inplace(|values| values.select(0, rows.clone()));
         }
+    }
+
+    /// `n_rows` rows of at most `max_len` positions that all start with what this cache's only row holds.
+    #[must_use]
+    pub fn spread(&self, n_rows: usize, max_len: usize) -> Self {
+        let spread = |one: &Tensor<4>| {
+            let [_, g, _, d] = one.dims();
+            let mut all = Tensor::zeros([n_rows, g, max_len, d], (&one.device(), one.dtype()));
+            let seen = one.clone().narrow(2, 0, self.len).repeat_dim(0, n_rows);
+            all.inplace(|all: Tensor<4>| all.slice_assign([0..n_rows, 0..g, 0..self.len, 0..d], seen));
+            all
+        };
+        let layers = self.layers.iter().map(|(keys, values)| (spread(keys), spread(values))).collect();
+        Self { layers, len: self.len }
+    }
+
+    /// Puts what row `from_row` of another cache holds from position `prefix` on in the place of the last
+    /// positions of row `row`. Both caches start with the same `prefix` positions.
+    pub fn put_row(&mut self, row: usize, from: &Self, from_row: usize, prefix: usize) {
+        let (n, end) = (from.len - prefix, self.len);
+        for ((keys, values), (new_keys, new_values)) in self.layers.iter_mut().zip(&from.layers) {
+            for (all, new) in [(keys, new_keys), (values, new_values)] {
+                let [_, g, _, d] = all.dims();
+                let new = new.clone().slice([from_row..from_row + 1, 0..g, prefix..from.len, 0..d]);
+                all.inplace(|all| all.slice_assign([row..row + 1, 0..g, end - n..end, 0..d], new));
+            }
+        }
+    }
+
+    /// Forgets every position but the first `prefix` and the last `n`, which move up to them.
+    pub fn keep_last(&mut self, prefix: usize, n: usize) {
+        let len = self.len;
+        for (keys, values) in &mut self.layers {
+            for all in [keys, values] {
+                let [b, g, _, d] = all.dims();
+                let last = all.clone().slice([0..b, 0..g, len - n..len, 0..d]);
+                all.inplace(|all| all.slice_assign([0..b, 0..g, prefix..prefix + n, 0..d], last));
+            }
+        }
+        self.len = prefix + n;
+    }
+
+    /// Lets the first positions of empty rows be padding, so that shorter rows can be put behind it.
+    pub fn pad_to(&mut self, len: usize) {
+        self.len = self.len.max(len);
+    }
+
+    /// The most positions that a row can hold.
+    pub fn capacity(&self) -> usize {
+        self.layers.first().map_or(0, |(keys, _)| keys.dims()[2])
+    }
+
+    /// Bytes of one position of one row.
+    pub fn bytes_per_position(shape: &DecoderShape, dtype: DType) -> usize {
+        2 * shape.n_layers * shape.n_kv_heads * shape.head_dim * dtype.size()
     }
 }

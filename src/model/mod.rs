@@ -19,7 +19,7 @@ mod shape;
 pub use cache::Cache;
 pub use decoder::Decoder;
 pub use norm::NormScale;
-pub use positions::Positions;
+pub use positions::{Branched, Positions};
 pub use projection::{Lora, Projection};
 pub use rope::{RopeScaling, RopeShape};
 pub use shape::{DecoderShape, Sizes};

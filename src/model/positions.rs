@@ -5,35 +5,72 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// What a key that must not be seen adds to its score: enough to vanish, finite in every format.
 const UNSEEN: f32 = -1e30;
 
-/// The rows of a batch: padding, then tokens seen before, then new ones.
+/// Where new tokens stand behind those seen before.
 #[derive(Debug, Clone)]
-pub struct Positions {
-    /// Padding tokens at the start of each row, or one number for all rows.
-    padding: Vec<usize>,
-    /// Slots filled before these tokens.
-    seen: usize,
-    /// New tokens of each row.
-    t: usize,
+pub struct Positions(Layout);
+
+#[derive(Debug, Clone)]
+enum Layout {
+    /// Every row: a prefix that all rows have, padding, tokens seen before, then `t` new ones.
+    Rows {
+        prefix: usize,
+        /// Padding tokens of each row, or one number for all rows.
+        padding: Vec<usize>,
+        /// Slots filled before these tokens, prefix and padding included.
+        seen: usize,
+        t: usize,
+    },
+    /// Rows that split: new tokens behind `seen` old ones, each on a branch; padding at the end.
+    Branches { seen: usize, t: usize, rows: Vec<Vec<Branched>> },
+}
+
+/// A token of a row that splits into branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Branched {
+    pub position: usize,
+    /// 0 is the trunk, which every branch sees; no branch sees another.
+    pub branch: usize,
 }
 
 impl Positions {
     /// Right-padded rows from position 0: every token sees itself and what lies before it.
     /// Padding comes after every real token, so no padding mask is needed.
     pub fn causal(t: usize) -> Self {
-        Self { padding: vec![0], seen: 0, t }
+        Self::left_padded(0, &[0], 0, t)
     }
 
-    /// Left-padded rows of a batch that generates: `t` new tokens after `seen` old ones.
+    /// Rows of a batch that generates: `t` new tokens after `seen` filled slots, the first `prefix` of
+    /// which hold the same tokens in every row.
     ///
-    /// `padding[row]` is the number of padding tokens at the row's start.
-    pub fn left_padded(padding: &[usize], seen: usize, t: usize) -> Self {
-        Self { padding: padding.to_vec(), seen, t }
+    /// `padding[row]` is the number of padding tokens between the prefix and the row's own tokens.
+    pub fn left_padded(prefix: usize, padding: &[usize], seen: usize, t: usize) -> Self {
+        Self(Layout::Rows { prefix, padding: padding.to_vec(), seen, t })
     }
 
-    /// `[b or 1, t]`: the position of every token; padding is at 0.
+    /// Rows of at most `t` new tokens after `seen` old ones that all rows have; `rows` says where each
+    /// token stands, and shorter rows are padded at their end.
+    pub fn branched(seen: usize, t: usize, rows: Vec<Vec<Branched>>) -> Self {
+        Self(Layout::Branches { seen, t, rows })
+    }
+
+    /// `[b or 1, t]`: the position of every token; padding is anywhere.
     pub(super) fn of_tokens(&self) -> Vec<Vec<usize>> {
-        let slots = self.seen..self.seen + self.t;
-        self.padding.iter().map(|pad| slots.clone().map(|slot| slot.saturating_sub(*pad)).collect()).collect()
+        match &self.0 {
+            Layout::Rows { padding, seen, t, .. } => {
+                let slots = *seen..seen + t;
+                padding
+                    .iter()
+                    .map(|pad| slots.clone().map(|slot| slot.saturating_sub(*pad)).collect())
+                    .collect()
+            }
+            Layout::Branches { t, rows, .. } => {
+                let row = |row: &Vec<Branched>| {
+                    let tokens = row.iter().map(|token| token.position);
+                    tokens.chain(std::iter::repeat(0)).take(*t).collect()
+                };
+                rows.iter().map(row).collect()
+            }
+        }
     }
 
     /// What is added to the scores, `[b or 1, 1, t, s]`: 0 where a key may be seen and very negative
@@ -41,18 +78,42 @@ impl Positions {
     ///
     /// `None` if every token sees everything.
     pub(super) fn mask(&self, window: Option<usize>, device: &Device) -> Option<Tensor<4>> {
-        let (t, s) = (self.t, self.seen + self.t);
-        let reach = window.unwrap_or(s);
-        if t == 1 && s <= reach && self.padding.iter().all(|pad| *pad == 0) {
-            return None;
-        }
-        let b = self.padding.len();
+        let (b, t, seen) = match &self.0 {
+            Layout::Rows { padding, seen, t, .. } => (padding.len(), *t, *seen),
+            Layout::Branches { seen, t, rows } => (rows.len(), *t, *seen),
+        };
+        let s = seen + t;
+        let reach = window.unwrap_or(usize::MAX);
         let mut mask = vec![UNSEEN; b * t * s];
-        for (nth, line) in mask.chunks_mut(s).enumerate() {
-            let (pad, slot) = (self.padding[nth / t], self.seen + nth % t);
-            // A padding token sees itself, or its row of shares would be of nothing at all.
-            let first = pad.max((slot + 1).saturating_sub(reach)).min(slot);
-            line[first..=slot].fill(0.0);
+        match &self.0 {
+            Layout::Rows { prefix, padding, .. } => {
+                if t == 1 && s <= reach && padding.iter().all(|pad| *pad == 0) {
+                    return None;
+                }
+                for (nth, line) in mask.chunks_mut(s).enumerate() {
+                    let (pad, slot) = (padding[nth / t], seen + nth % t);
+                    // A padding token sees itself, or its row of shares would be of nothing at all.
+                    let first = (prefix + pad).max((slot + 1).saturating_sub(reach)).min(slot);
+                    line[first..=slot].fill(0.0);
+                    let first = (slot + 1).saturating_sub(reach.saturating_add(pad));
+                    line[first.min(*prefix)..*prefix].fill(0.0);
+                }
+            }
+            Layout::Branches { rows, .. } => {
+                for (nth, line) in mask.chunks_mut(s).enumerate() {
+                    let (row, slot) = (&rows[nth / t], nth % t);
+                    line[seen + slot] = 0.0;
+                    let Some(token) = row.get(slot) else { continue };
+                    let first = (token.position + 1).saturating_sub(reach);
+                    line[first.min(seen)..seen].fill(0.0);
+                    for (other, seen) in row[..slot].iter().zip(&mut line[seen..]) {
+                        let visible = other.branch == 0 || other.branch == token.branch;
+                        if visible && other.position >= first {
+                            *seen = 0.0;
+                        }
+                    }
+                }
+            }
         }
         Some(Tensor::from_data(TensorData::new(mask, [b, 1, t, s]), device))
     }
@@ -77,15 +138,34 @@ mod tests {
     fn a_token_sees_itself_and_what_its_window_reaches() {
         assert_eq!(seen(&Positions::causal(3), None), ["#..", "##.", "###"]);
         assert_eq!(seen(&Positions::causal(4), Some(2)), ["#...", "##..", ".##.", "..##"]);
-        assert_eq!(seen(&Positions::left_padded(&[0, 2], 3, 1), None), ["####", "..##"]);
-        assert_eq!(seen(&Positions::left_padded(&[0, 3], 2, 2), Some(2)), [".##.", "..##", "..#.", "...#"]);
+        assert_eq!(seen(&Positions::left_padded(0, &[0, 2], 3, 1), None), ["####", "..##"]);
+        let two = Positions::left_padded(0, &[0, 3], 2, 2);
+        assert_eq!(seen(&two, Some(2)), [".##.", "..##", "..#.", "...#"]);
+    }
+
+    #[test]
+    fn a_prefix_is_seen_across_the_padding_behind_it() {
+        let positions = Positions::left_padded(2, &[0, 2], 4, 1);
+        assert_eq!(seen(&positions, None), ["#####", "##..#"]);
+        // Positions 2 and 4, a window of two: the row with padding still reaches the prefix.
+        assert_eq!(seen(&positions, Some(2)), ["...##", ".#..#"]);
+        assert_eq!(positions.of_tokens(), [[4], [2]]);
+    }
+
+    #[test]
+    fn a_branch_sees_the_trunk_and_itself() {
+        let at = |position, branch| Branched { position, branch };
+        let row = vec![at(1, 0), at(2, 1), at(3, 1), at(2, 2)];
+        let positions = Positions::branched(1, 5, vec![row]);
+        assert_eq!(seen(&positions, None), ["##....", "###...", "####..", "##..#.", ".....#"]);
+        assert_eq!(seen(&positions, Some(2)), ["##....", ".##...", "..##..", ".#..#.", ".....#"]);
     }
 
     #[test]
     fn a_single_token_that_sees_everything_needs_no_mask() {
         let device = Device::flex();
-        assert!(Positions::left_padded(&[0, 0], 5, 1).mask(Some(6), &device).is_none());
-        assert!(Positions::left_padded(&[0, 0], 5, 1).mask(Some(5), &device).is_some());
-        assert_eq!(Positions::left_padded(&[0, 2], 3, 2).of_tokens(), [[3, 4], [1, 2]]);
+        assert!(Positions::left_padded(0, &[0, 0], 5, 1).mask(Some(6), &device).is_none());
+        assert!(Positions::left_padded(0, &[0, 0], 5, 1).mask(Some(5), &device).is_some());
+        assert_eq!(Positions::left_padded(0, &[0, 2], 3, 2).of_tokens(), [[3, 4], [1, 2]]);
     }
 }

@@ -12,16 +12,29 @@ pub struct Eval {
     pub suites: Vec<Suite>,
     /// Judges of refusals (`finetune list judges`); empty takes each task's own.
     pub judges: Vec<String>,
+    /// Judges that are models: `[[eval.rubrics]]` tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rubrics: Vec<RubricJudge>,
     /// Ask at most this many items of each suite, drawn by `seed`; 0 asks all.
     pub limit: usize,
     /// Draws the subset; the same items for every candidate.
     pub seed: u64,
     /// Divides the logits of tokens seen before (multiplies negative ones); 1 does nothing.
     pub repetition_penalty: f64,
+    /// Divides the logits of the tokens that are drawn from; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// Draws only among so many of the likeliest tokens; 0 among all.
+    pub top_k: usize,
+    /// Draws only among the likeliest tokens that together have this probability; 1 among all.
+    pub top_p: f64,
+    /// Answers to each question; several need a temperature.
+    pub samples: usize,
     /// A system message put before every question; empty for none.
     pub system: String,
     /// Also measure the log-likelihood per token of the reference answers.
     pub log_likelihood: bool,
+    /// Run the programs that models write even where the system offers no sandbox.
+    pub unprotected_programs: bool,
 }
 
 /// One set of questions.
@@ -44,6 +57,50 @@ pub struct Suite {
     /// The most tokens of an answer; the task's own number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
+    /// How questions are put: turns (worked examples as turns of the chat template), text (all in one turn) or
+    /// raw (no template); the task's own way if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
+    /// Worked examples before each question; the task's own number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shots: Option<usize>,
+    /// The file that the examples come from; the task looks beside `source` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shots_source: Option<String>,
+    /// Answers to each question; `eval.samples` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// How every answer begins, given to the model and to the judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<String>,
+}
+
+/// A judge that is a model, in this process or behind an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RubricJudge {
+    /// What it is asked and how its reply is read (`finetune list judges`).
+    pub rubric: String,
+    /// A model folder or hub id; with `endpoint` the model's name there.
+    pub model: String,
+    /// The base URL of an OpenAI-compatible chat endpoint, such as `https://host/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The environment variable that holds the endpoint's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_variable: Option<String>,
+}
+
+/// How questions are put to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chat {
+    /// Worked examples are turns of a conversation.
+    Turns,
+    /// Worked examples and question are one turn.
+    Text,
+    /// Plain text, no chat template.
+    Raw,
 }
 
 impl Suite {
@@ -58,11 +115,17 @@ impl Default for Eval {
         Self {
             suites: Vec::new(),
             judges: Vec::new(),
+            rubrics: Vec::new(),
             limit: 0,
             seed: 1,
             repetition_penalty: 1.0,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            samples: 1,
             system: String::new(),
             log_likelihood: false,
+            unprotected_programs: false,
         }
     }
 }
@@ -71,6 +134,26 @@ impl Eval {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
             return Err(bad("eval.repetition_penalty", self.repetition_penalty, "a number above 0"));
+        }
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(bad("eval.temperature", self.temperature, "0 or more"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(bad("eval.top_p", self.top_p, "above 0 and at most 1"));
+        }
+        let drawn = [("eval.top_k", self.top_k > 0), ("eval.top_p", self.top_p < 1.0)];
+        if let Some((key, _)) = drawn.into_iter().find(|(_, set)| *set && self.temperature == 0.0) {
+            return Err(bad(
+                key,
+                "set",
+                "a temperature above 0 beside it: the likeliest token is never drawn",
+            ));
+        }
+        let samples = self.suites.iter().map(|suite| suite.samples.unwrap_or(self.samples));
+        if let Some(n) =
+            samples.chain([self.samples]).find(|n| *n == 0 || (*n > 1 && self.temperature == 0.0))
+        {
+            return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
         }
         if let Some(suite) = self.suites.iter().find(|suite| suite.max_new_tokens == Some(0)) {
             return Err(bad(&format!("max_new_tokens of suite `{}`", suite.name()), 0, "at least 1"));

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::eval::{Kind, Metric, Paired};
 use crate::merge::MergeReport;
 
+mod html;
 mod markdown;
+pub mod sheet;
 mod table;
 mod terminal;
 
+pub use html::html;
 pub use markdown::markdown;
 pub use terminal::terminal;
 

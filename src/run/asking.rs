@@ -1,42 +1,24 @@
 //! Asking one candidate everything that no stored answer covers, and judging what is stored.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::answers::Answers;
 use super::evaluate::Candidate;
-use super::failure::Stopped;
-use super::folder::{Folder, FolderError};
-use super::plan::{Plan, PlannedSuite, digest};
+use super::failure::{Incomplete, Stopped};
+use super::folder::Folder;
+use super::plan::{Plan, digest};
+use super::questions::PlannedSuite;
 use super::sides::Sides;
+use super::stores::{Answer, Keys, Likely, Stores};
 use super::{Failure, Sink};
-use crate::eval::{self, Completion, Finish, Scores};
+use crate::eval::{Completion, Finish};
 use crate::event::Event;
-use crate::generate::{Ended, Generator, likelihoods};
+use crate::generate::{self, Ask, Ended, Generator, likelihoods};
 use crate::merge::MergeReport;
-use crate::model::Decoder;
+use crate::model::{Cache, Decoder};
 use crate::snapshot::SnapshotError;
-
-/// One stored answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Answer {
-    item: String,
-    text: String,
-    n_tokens: usize,
-    finish: Finish,
-}
-
-/// One stored log-likelihood.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Likely {
-    item: String,
-    log_likelihood: f64,
-    n_tokens: usize,
-}
 
 /// One candidate and its stores.
 pub struct Asking<'a> {
@@ -44,75 +26,49 @@ pub struct Asking<'a> {
     candidate: &'a Candidate,
     /// Where the candidate's files lie.
     path: std::path::PathBuf,
-    answers: Vec<Answers<Answer>>,
-    likely: Vec<Answers<Likely>>,
+    /// By suite.
+    stores: Vec<Stores>,
+    weights: String,
     run_folder: String,
 }
 
 impl<'a> Asking<'a> {
     pub fn open(plan: &'a Plan, folder: &Folder, candidate: &'a Candidate) -> Result<Self, Failure> {
         let path = folder.eval(&candidate.name());
-        let file = |suite: &PlannedSuite, kind: &str| path.join(format!("{}{kind}.jsonl", suite.suite.name));
-        let answers = plan.suites.iter().map(|suite| Answers::open(&file(suite, "")));
-        let answers = answers.collect::<Result<_, _>>()?;
-        let likely = plan.suites.iter().filter(|suite| !suite.references.is_empty());
-        let likely = likely.map(|suite| Answers::open(&file(suite, ".likelihood")));
-        let likely = likely.collect::<Result<_, FolderError>>()?;
+        let stores = plan.suites.iter().map(|suite| Stores::open(&path, suite)).collect::<Result<_, _>>()?;
         let run_folder = folder.path().display().to_string();
-        Ok(Self { plan, candidate, path, answers, likely, run_folder })
+        Ok(Self { plan, candidate, stores, weights: weights_key(plan, candidate), path, run_folder })
     }
 
-    /// What an answer is a function of, the prompt aside.
-    fn weights_key(&self) -> String {
-        let weights = match self.candidate {
-            // The base is the same whatever is trained on it.
-            Candidate::Base => json!([self.plan.digests, self.plan.recipe.model.init]),
-            Candidate::Tuned => json!(self.plan.key),
-            Candidate::Merge(spec) => {
-                let mut all = vec![json!(self.plan.key), json!(spec.to_string())];
-                all.extend(self.plan.besides(spec));
-                json!(all)
-            }
-        };
-        digest(&json!([weights, self.plan.dtype]))
+    pub fn candidate(&self) -> &Candidate {
+        self.candidate
     }
 
-    fn answer_key(weights: &str, suite: &PlannedSuite, item: usize) -> String {
-        digest(&json!([weights, suite.prompts[item], suite.decoding]))[..32].to_owned()
+    /// Where the candidate's files lie.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
     }
 
-    fn likely_key(weights: &str, suite: &PlannedSuite, item: usize) -> String {
-        let sample = &suite.references[item];
-        digest(&json!([weights, sample.ids, sample.trained]))[..32].to_owned()
+    /// The run folder, for messages.
+    pub fn run_folder(&self) -> &str {
+        &self.run_folder
     }
 
-    /// The suites with log-likelihoods, and the store of each.
-    fn likely_suites(&self) -> impl Iterator<Item = (&'a PlannedSuite, &Answers<Likely>)> {
-        self.plan.suites.iter().filter(|suite| !suite.references.is_empty()).zip(&self.likely)
+    /// The error that answers are missing and none may be generated.
+    pub fn incomplete(&self) -> Incomplete {
+        Incomplete { candidate: self.candidate.name(), n: self.n_missing(), folder: self.run_folder.clone() }
     }
 
-    fn missing(&self, suite: usize) -> Vec<usize> {
-        let (weights, planned) = (self.weights_key(), &self.plan.suites[suite]);
-        let missing = |i: &usize| self.answers[suite].get(&Self::answer_key(&weights, planned, *i)).is_none();
-        (0..planned.items.len()).filter(missing).collect()
-    }
-
-    fn missing_likely(&self) -> Vec<Vec<usize>> {
-        let weights = self.weights_key();
-        let of = |(suite, store): (&PlannedSuite, &Answers<Likely>)| {
-            let missing = |i: &usize| store.get(&Self::likely_key(&weights, suite, *i)).is_none();
-            (0..suite.items.len()).filter(missing).collect()
-        };
-        self.likely_suites().map(of).collect()
+    fn keys(&self, suite: usize) -> Keys<'_> {
+        Keys { weights: &self.weights, suite: &self.plan.suites[suite] }
     }
 
     pub fn n_missing(&self) -> usize {
-        let answers: usize = (0..self.answers.len()).map(|suite| self.missing(suite).len()).sum();
-        answers + self.missing_likely().iter().map(Vec::len).sum::<usize>()
+        self.stores.iter().enumerate().map(|(i, stores)| stores.n_missing(self.keys(i))).sum()
     }
 
     fn figures_path(&self) -> std::path::PathBuf {
-        self.path.join(format!("merge-{}.json", &self.weights_key()[..16]))
+        self.path.join(format!("merge-{}.json", &self.weights[..16]))
     }
 
     /// Whether the figures of a merge are missing, or of a version that noted others.
@@ -148,28 +104,14 @@ impl<'a> Asking<'a> {
             }
         }
         let Some(twin) = twin else { return Ok(()) };
-        let (mine, its) = (self.weights_key(), twin.weights_key());
-        let name = twin.candidate.name();
-        for (i, planned) in self.plan.suites.iter().enumerate() {
-            let known = self.missing(i).into_iter().filter_map(|item| {
-                let answer = twin.answers[i].get(&Self::answer_key(&its, planned, item))?.clone();
-                Some((Self::answer_key(&mine, planned, item), answer))
-            });
-            let known: Vec<_> = known.collect();
-            self.answers[i].append(known)?;
+        for i in 0..self.stores.len() {
+            let suite = &self.plan.suites[i];
+            let (keys, its) = (Keys { weights: &self.weights, suite }, twin.keys(i));
+            self.stores[i].take_over(keys, &twin.stores[i], its)?;
         }
-        let suites: Vec<&PlannedSuite> = self.likely_suites().map(|(suite, _)| suite).collect();
-        for (i, (planned, missing)) in suites.into_iter().zip(self.missing_likely()).enumerate() {
-            let known = missing.into_iter().filter_map(|item| {
-                let found = twin.likely[i].get(&Self::likely_key(&its, planned, item))?.clone();
-                Some((Self::likely_key(&mine, planned, item), found))
-            });
-            let known: Vec<_> = known.collect();
-            self.likely[i].append(known)?;
-        }
-        let name =
-            format!("{}: answers of {name}, whose weights are the same bit for bit", self.candidate.name());
-        Ok(sink.event(Event::Note { text: name })?)
+        let (name, twin) = (self.candidate.name(), twin.candidate.name());
+        let text = format!("{name}: answers of {twin}, whose weights are the same bit for bit");
+        Ok(sink.event(Event::Note { text })?)
     }
 
     /// Loads the candidate, in the place of the decoder that is there, and generates what is missing.
@@ -190,10 +132,11 @@ impl<'a> Asking<'a> {
             self.take_over(earlier, &figures, sink)?;
         }
         let mut done = 0;
-        for suite in 0..self.answers.len() {
+        for suite in 0..self.stores.len() {
             self.generate(&decoder, suite, &mut done, stop, sink)?;
+            self.read(&decoder, suite, &mut done, stop, sink)?;
+            self.choose(&decoder, suite, &mut done, stop, sink)?;
         }
-        self.measure(&decoder, &mut done, stop, sink)?;
         sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
         Ok(decoder)
     }
@@ -206,86 +149,136 @@ impl<'a> Asking<'a> {
         stop: &AtomicBool,
         sink: &mut Sink<'_>,
     ) -> Result<(), Failure> {
-        let missing = self.missing(suite);
-        let (weights, planned) = (self.weights_key(), &self.plan.suites[suite]);
-        let keys: Vec<String> = missing.iter().map(|i| Self::answer_key(&weights, planned, *i)).collect();
-        let prompts: Vec<Vec<u32>> = missing.iter().map(|i| planned.prompts[*i].clone()).collect();
+        let planned = &self.plan.suites[suite];
+        let keys = Keys { weights: &self.weights, suite: planned };
+        let missing = self.stores[suite].missing_answers(keys);
+        let asks: Vec<Ask<'_>> = missing
+            .iter()
+            .map(|(item, sample)| Ask { ids: &planned.prompts[*item], sample: *sample })
+            .collect();
         let decode = |ids: &[u32]| self.plan.tokenizer.decode(ids, true);
-        let generator = Generator { decoder, decode: &decode, rows: self.plan.eval_rows };
-        let (store, folder) = (&mut self.answers[suite], &self.run_folder);
-        generator.complete(&prompts, &planned.decoding, |batch| {
+        let rows = rows(self.plan, planned);
+        let generator = Generator { decoder, decode: &decode, rows };
+        let (store, folder) = (&mut self.stores[suite], &self.run_folder);
+        generator.complete(&asks, &planned.decoding, |batch| {
             *done += batch.len() as u64;
             let lines = batch.into_iter().map(|(i, completion)| {
                 let finish = match completion.ended {
                     Ended::Stop => Finish::Stop,
                     Ended::Length => Finish::Length,
                 };
-                let item = planned.items[missing[i]].id.clone();
+                let (item, sample) = missing[i];
+                let key = keys.answer(item, sample);
+                let item = planned.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (keys[i].clone(), Answer { item, text: completion.text, n_tokens, finish })
+                (key, Answer { item, sample, text: completion.text, n_tokens, finish })
             });
-            store.append(lines)?;
+            store.put_answers(lines)?;
             sink.event(Event::Progress { done: *done })?;
             stop_if_asked(stop, folder)
         })
     }
 
-    fn measure(
+    /// Measures how likely the candidate finds the suite's texts.
+    fn read(
         &mut self,
         decoder: &Decoder,
+        suite: usize,
         done: &mut u64,
         stop: &AtomicBool,
         sink: &mut Sink<'_>,
     ) -> Result<(), Failure> {
-        let weights = self.weights_key();
-        let missing = self.missing_likely();
-        let suites = self.plan.suites.iter().filter(|suite| !suite.references.is_empty());
-        for (nth, (suite, missing)) in suites.zip(missing).enumerate() {
-            for part in missing.chunks(self.plan.eval_rows) {
-                let samples: Vec<_> = part.iter().map(|i| suite.references[*i].clone()).collect();
-                let found = likelihoods(decoder, &samples, self.plan.machine.micro_tokens);
-                let lines = part.iter().zip(found).map(|(i, found)| {
-                    let item = suite.items[*i].id.clone();
-                    let line = Likely { item, log_likelihood: found.sum, n_tokens: found.n_tokens };
-                    (Self::likely_key(&weights, suite, *i), line)
-                });
-                let lines: Vec<_> = lines.collect();
-                self.likely[nth].append(lines)?;
-                *done += part.len() as u64;
-                sink.event(Event::Progress { done: *done })?;
-                stop_if_asked(stop, &self.run_folder)?;
-            }
+        let planned = &self.plan.suites[suite];
+        let keys = Keys { weights: &self.weights, suite: planned };
+        for part in self.stores[suite].missing_texts(keys).chunks(self.plan.eval_rows) {
+            let samples: Vec<_> = part.iter().flat_map(|i| planned.texts[*i].iter().cloned()).collect();
+            let mut found = likelihoods(decoder, &samples, self.plan.machine.micro_tokens).into_iter();
+            let lines = part.iter().map(|i| {
+                let windows: Vec<_> = found.by_ref().take(planned.texts[*i].len()).collect();
+                let log_likelihood = vec![windows.iter().map(|window| window.sum).sum()];
+                let n_tokens = vec![windows.iter().map(|window| window.n_tokens).sum()];
+                (keys.text(*i), Likely { item: planned.items[*i].id.clone(), log_likelihood, n_tokens })
+            });
+            let lines: Vec<_> = lines.collect();
+            *done += lines.len() as u64;
+            self.stores[suite].put_texts(lines)?;
+            sink.event(Event::Progress { done: *done })?;
+            stop_if_asked(stop, &self.run_folder)?;
         }
         Ok(())
     }
 
-    /// Judges the stored answers.
-    pub fn scores(&self) -> Result<Vec<Scores>, Failure> {
-        let (weights, seed) = (self.weights_key(), self.plan.recipe.train.seed);
-        let mut scores = Vec::new();
-        let mut likely: BTreeMap<&str, Scores> = BTreeMap::new();
-        for (suite, store) in self.likely_suites() {
-            let found =
-                (0..suite.items.len()).filter_map(|i| store.get(&Self::likely_key(&weights, suite, i)));
-            let per_token = found.map(|found| found.log_likelihood / found.n_tokens as f64).collect();
-            let name = suite.suite.name.as_str();
-            likely.insert(name, eval::likelihood(name, &suite.items, per_token, seed)?);
-        }
-        for (suite, store) in self.plan.suites.iter().zip(&self.answers) {
-            let found =
-                (0..suite.items.len()).filter_map(|i| store.get(&Self::answer_key(&weights, suite, i)));
-            let completions: Vec<Completion> = found
-                .map(|answer| Completion {
-                    text: answer.text.clone(),
-                    n_tokens: answer.n_tokens,
-                    finish: answer.finish,
-                })
-                .collect();
-            scores.push(eval::score(&suite.suite, &suite.items, &completions, seed)?);
-            scores.extend(likely.remove(suite.suite.name.as_str()));
-        }
-        Ok(scores)
+    /// Measures how likely the candidate finds the options of the suite's questions.
+    fn choose(
+        &mut self,
+        decoder: &Decoder,
+        suite: usize,
+        done: &mut u64,
+        stop: &AtomicBool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Failure> {
+        let planned = &self.plan.suites[suite];
+        let keys = Keys { weights: &self.weights, suite: planned };
+        let missing = self.stores[suite].missing_choices(keys);
+        let questions: Vec<_> = missing.iter().map(|i| planned.questions[*i].clone()).collect();
+        let (store, folder) = (&mut self.stores[suite], &self.run_folder);
+        generate::choices(decoder, &questions, self.plan.machine.micro_tokens, |batch| {
+            *done += batch.len() as u64;
+            let lines = batch.into_iter().map(|(i, found)| {
+                let item = planned.items[missing[i]].id.clone();
+                let log_likelihood = found.iter().map(|option| option.sum).collect();
+                let n_tokens = found.iter().map(|option| option.n_tokens).collect();
+                (keys.choice(missing[i]), Likely { item, log_likelihood, n_tokens })
+            });
+            store.put_choices(lines)?;
+            sink.event(Event::Progress { done: *done })?;
+            stop_if_asked(stop, folder)
+        })
     }
+
+    /// All answers to a suite, by item and sample.
+    pub fn answers(&self, suite: usize) -> Vec<Vec<Completion>> {
+        self.stores[suite].answers(self.keys(suite))
+    }
+
+    /// The log-likelihood of each text of a suite, and its tokens.
+    pub fn texts(&self, suite: usize) -> Vec<(f64, usize)> {
+        let found = self.stores[suite].texts(self.keys(suite));
+        found.into_iter().map(|found| (found.log_likelihood[0], found.n_tokens[0])).collect()
+    }
+
+    /// The log-likelihoods of the options of each question of a suite.
+    pub fn choices(&self, suite: usize) -> Vec<Vec<f64>> {
+        let found = self.stores[suite].choices(self.keys(suite));
+        found.into_iter().map(|found| found.log_likelihood.clone()).collect()
+    }
+}
+
+/// What an answer is a function of, the prompt aside.
+fn weights_key(plan: &Plan, candidate: &Candidate) -> String {
+    let weights = match candidate {
+        // The base is the same whatever is trained on it.
+        Candidate::Base => json!([plan.digests, plan.recipe.model.init]),
+        Candidate::Tuned => json!(plan.key),
+        Candidate::Merge(spec) => {
+            let mut all = vec![json!(plan.key), json!(spec.to_string())];
+            all.extend(plan.besides(spec));
+            json!(all)
+        }
+    };
+    digest(&json!([weights, plan.dtype]))
+}
+
+/// How many rows decode together: what was asked for, or fewer where their cache would not fit into a quarter of the
+/// memory that is free.
+fn rows(plan: &Plan, suite: &PlannedSuite) -> usize {
+    if !crate::device::is_cpu(&plan.machine.device) {
+        return plan.eval_rows;
+    }
+    let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0) + suite.decoding.max_new_tokens;
+    let row = (longest * Cache::bytes_per_position(&plan.shape, plan.machine.compute)).max(1) as u64;
+    let fit = crate::device::available_memory().map_or(usize::MAX, |free| (free / 4 / row) as usize);
+    plan.eval_rows.min(fit.max(1))
 }
 
 fn stop_if_asked(stop: &AtomicBool, folder: &str) -> Result<(), Failure> {

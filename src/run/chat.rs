@@ -8,7 +8,7 @@ use super::folder::Folder;
 use super::sides::Sides;
 use super::{Failure, Plan};
 use crate::data::{Encoder, Message, Role};
-use crate::generate::{Decoding, Generator};
+use crate::generate::{Ask, Decoding, Generator};
 
 /// Reads questions, one a line, and writes every candidate's answer, until the input ends.
 ///
@@ -34,10 +34,9 @@ pub fn chat(
     let encoder =
         Encoder::new(&plan.tokenizer, plan.template.as_ref(), &recipe.eval.system, recipe.data.loss_on)?;
     let decoding = Decoding {
-        max_new_tokens,
         stop_ids: encoder.stop_ids().to_vec(),
-        stop_strings: Vec::new(),
         repetition_penalty: recipe.eval.repetition_penalty,
+        ..Decoding::greedy(max_new_tokens)
     };
     let decode = |ids: &[u32]| plan.tokenizer.decode(ids, true);
     let width = decoders.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -53,10 +52,10 @@ pub fn chat(
         if line.trim().is_empty() {
             continue;
         }
-        let ids = encoder.prompt(&[Message::new(Role::User, line.trim())])?;
+        let ids = encoder.prompt(&[Message::new(Role::User, line.trim())], "")?;
         for (name, decoder) in &decoders {
             let generator = Generator { decoder, decode: &decode, rows: 1 };
-            generator.complete(std::slice::from_ref(&ids), &decoding, |answers| {
+            generator.complete(&[Ask::once(&ids)], &decoding, |answers| {
                 for (_, answer) in answers {
                     let pad = width - name.chars().count();
                     // Answers of several lines stay beside their candidate.

@@ -4,10 +4,11 @@ use std::sync::atomic::AtomicBool;
 
 use super::asking::Asking;
 use super::folder::Folder;
+use super::judging::Verdicts;
 use super::plan::Plan;
 use super::sides::Sides;
 use super::{Failure, Sink};
-use crate::eval::{self, Scores};
+use crate::eval::{self, Form, Scores};
 use crate::event::Event;
 use crate::merge::MergeReport;
 use crate::recipe::Spec;
@@ -68,30 +69,28 @@ pub struct Evaluated {
 
 /// Evaluates every candidate: generates what is missing, judges everything.
 ///
+/// Without `sides` nothing is generated, and a missing answer is an error.
+///
 /// # Errors
 ///
 /// A weight cannot be computed, the disk refuses, or the run was asked to stop.
 pub fn evaluate(
     plan: &Plan,
     folder: &Folder,
-    sides: &Sides<'_>,
+    sides: Option<&Sides<'_>>,
     stop: &AtomicBool,
     sink: &mut Sink<'_>,
 ) -> Result<Evaluated, Failure> {
-    let mut decoder = None;
+    let candidates = Candidate::all(plan);
+    let asked = ask(plan, folder, &candidates, sides, stop, sink)?;
+    // The models that answered are gone from memory before any judge is loaded.
+    let verdicts = Verdicts::find(plan, &asked, stop, sink)?;
     let mut evaluated = Evaluated::default();
     let mut all_scores: Vec<(String, Vec<Scores>)> = Vec::new();
-    let candidates = Candidate::all(plan);
-    let mut asked: Vec<Asking> = Vec::new();
-    for candidate in &candidates {
-        let mut asking = Asking::open(plan, folder, candidate)?;
-        if asking.n_missing() > 0 || asking.needs_figures() {
-            decoder = Some(asking.answer(sides, decoder.take(), &asked, stop, sink)?);
-        } else {
-            sink.event(Event::Reused { name: format!("evaluate {}", candidate.name()) })?;
-        }
+    for asking in &asked {
+        let candidate = asking.candidate();
         evaluated.merge.extend(asking.figures()?);
-        let scores = asking.scores()?;
+        let scores = scores(plan, asking, &verdicts)?;
         let spec = if let Candidate::Merge(spec) = candidate { Some(spec) } else { None };
         evaluated.candidates.push(report::Candidate {
             name: candidate.name(),
@@ -100,10 +99,62 @@ pub fn evaluate(
             metrics: scores.iter().flat_map(|scores| scores.metrics.clone()).collect(),
         });
         all_scores.push((candidate.name(), scores));
-        asked.push(asking);
     }
     evaluated.paired = pairs(&all_scores)?;
     Ok(evaluated)
+}
+
+/// Every candidate with all its answers.
+fn ask<'a>(
+    plan: &'a Plan,
+    folder: &Folder,
+    candidates: &'a [Candidate],
+    sides: Option<&Sides<'_>>,
+    stop: &AtomicBool,
+    sink: &mut Sink<'_>,
+) -> Result<Vec<Asking<'a>>, Failure> {
+    let mut decoder = None;
+    let mut asked: Vec<Asking<'_>> = Vec::new();
+    for candidate in candidates {
+        let mut asking = Asking::open(plan, folder, candidate)?;
+        let missing = asking.n_missing() > 0 || asking.needs_figures();
+        match sides {
+            Some(sides) if missing => {
+                decoder = Some(asking.answer(sides, decoder.take(), &asked, stop, sink)?);
+            }
+            None if missing => return Err(asking.incomplete().into()),
+            _ => sink.event(Event::Reused { name: format!("evaluate {}", candidate.name()) })?,
+        }
+        asked.push(asking);
+    }
+    Ok(asked)
+}
+
+/// Judges one candidate's answers.
+fn scores(plan: &Plan, asking: &Asking<'_>, verdicts: &Verdicts) -> Result<Vec<Scores>, Failure> {
+    let seed = plan.recipe.train.seed;
+    let mut scores = Vec::new();
+    for (i, planned) in plan.suites.iter().enumerate() {
+        let (name, items) = (planned.suite.name.as_str(), planned.items.as_slice());
+        let texts = asking.texts(i);
+        match planned.suite.task.form {
+            Form::Answer => {
+                let answers = asking.answers(i);
+                let judged = verdicts.of(plan, &planned.suite, items, &answers, (asking, i));
+                scores.push(eval::score(&planned.suite, items, &answers, &judged, seed)?);
+                if !texts.is_empty() {
+                    let per_token = texts.iter().map(|(sum, n)| sum / *n as f64).collect();
+                    scores.push(eval::likelihood(name, items, per_token, seed)?);
+                }
+            }
+            Form::Choose => scores.push(eval::chosen(name, items, &asking.choices(i), seed)?),
+            Form::Read => {
+                let sums: Vec<f64> = texts.iter().map(|(sum, _)| *sum).collect();
+                scores.push(eval::read(name, items, &sums, seed)?);
+            }
+        }
+    }
+    Ok(scores)
 }
 
 /// Everyone against the base, then every merge against the tuned model.

@@ -4,6 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::folder::FolderError;
+use super::judging::JudgeError;
 use super::merge::VerifyError;
 use super::selftest::SelftestError;
 use super::sources::SourceError;
@@ -13,6 +14,7 @@ use crate::eval::EvalError;
 use crate::hub::HubError;
 use crate::merge::MergeError;
 use crate::recipe::{RecipeError, SpecError};
+use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::template::TemplateError;
 use crate::snapshot::tokenizer::TokenizerError;
@@ -49,7 +51,23 @@ pub enum Failure {
     Folder(#[from] FolderError),
     Selftest(#[from] SelftestError),
     Verify(#[from] VerifyError),
+    Judge(#[from] JudgeError),
+    Sandbox(#[from] SandboxError),
+    Incomplete(#[from] Incomplete),
     Stopped(#[from] Stopped),
+}
+
+/// Stored answers were to be judged, and some are missing.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{n} answers of `{candidate}` are missing in `{folder}`")]
+#[diagnostic(
+    code(run::incomplete),
+    help("run the study again with the same recipe: it asks only what is missing")
+)]
+pub struct Incomplete {
+    pub candidate: String,
+    pub n: usize,
+    pub folder: String,
 }
 
 /// The run was asked to stop and did.
@@ -74,6 +92,7 @@ impl Failure {
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
+            Self::Judge(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. }) => DIVERGED,
             Self::Stopped(_) => STOPPED,
             _ => WORLD,

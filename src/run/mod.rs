@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+pub mod again;
 mod answers;
 mod asking;
 mod card;
@@ -17,13 +18,18 @@ pub mod evaluate;
 pub mod failure;
 pub mod fisher;
 pub mod folder;
+pub mod judge_model;
+mod judging;
 mod lineage;
 pub mod merge;
 pub mod plan;
 pub mod preview;
+mod programs;
+mod questions;
 pub mod selftest;
 mod sides;
 pub mod sources;
+mod stores;
 
 pub use failure::{Failure, Stopped};
 pub use plan::{Options, Plan};
@@ -37,7 +43,7 @@ use crate::snapshot::writer::{self, file_at_once, folder_at_once, write_json};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome};
 use card::Exported;
-use evaluate::{Candidate, evaluate, task};
+use evaluate::{Candidate, Evaluated, evaluate, task};
 use folder::{Folder, FolderError, Logs};
 use sides::Sides;
 
@@ -84,20 +90,28 @@ pub fn run<'a>(
         }
     })?;
     logged?;
-    let evaluated = evaluate(plan, &folder, &sides, stop, &mut sink)?;
+    let evaluated = evaluate(plan, &folder, Some(&sides), stop, &mut sink)?;
     if plan.options.keep_merged {
         keep_merged(plan, &folder, &sides, &mut sink)?;
     }
-    let report = Report {
-        schema: 1,
-        run: about(plan, validation_loss),
-        candidates: evaluated.candidates,
-        paired: evaluated.paired,
-        merge: evaluated.merge,
-    };
-    write_json(&folder.path().join("report.json"), &json!(report))?;
-    file_at_once(&folder.path().join("report.md"), report::markdown(&report).as_bytes())?;
+    let report = report_of(plan, validation_loss, evaluated);
+    write_report(&folder, &report)?;
     Ok((report, folder))
+}
+
+/// What a run found out, as the report has it.
+fn report_of(plan: &Plan, validation_loss: Option<f64>, evaluated: Evaluated) -> Report {
+    let Evaluated { candidates, paired, merge } = evaluated;
+    Report { schema: 1, run: about(plan, validation_loss), candidates, paired, merge }
+}
+
+/// Writes the report in every format; answers are in none of them.
+fn write_report(folder: &Folder, report: &Report) -> Result<(), Failure> {
+    let path = |name: &str| folder.path().join(name);
+    write_json(&path("report.json"), &json!(report))?;
+    file_at_once(&path("report.md"), report::markdown(report).as_bytes())?;
+    file_at_once(&path("report.html"), report::html(report, None).as_bytes())?;
+    Ok(())
 }
 
 /// The recipe as written, the lock and the manifest.

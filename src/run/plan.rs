@@ -1,7 +1,7 @@
 //! Recipe → plan: every name looked up, every file read, every number settled before the first
 //! tensor. A slip in `[eval]` must not cost a night of training.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::fisher::PlannedFisher;
+use super::judging::{self, PlannedJudge};
+use super::questions::{self, PlannedSuite};
 use super::sides::stock;
 use super::sources::Sources;
-use crate::data::{self, Encoder, Fitted, Message, Preflight, Role, Sample};
+use crate::data::{self, Encoder, Fitted, Preflight, Sample};
 use crate::device::{self, Opened};
-use crate::eval::{Item, Suite};
-use crate::generate::Decoding;
 use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
@@ -70,6 +70,8 @@ pub struct Plan {
     /// For merges that go by importance.
     pub fisher: Option<PlannedFisher>,
     pub suites: Vec<PlannedSuite>,
+    /// Judges that are models.
+    pub judges: Vec<PlannedJudge>,
     /// Sentences the user should read.
     pub said: Vec<String>,
     /// SHA-256 of every file that was read.
@@ -81,17 +83,6 @@ pub struct Plan {
     pub folder: PathBuf,
     pub total_steps: usize,
     pub last_step: usize,
-}
-
-/// One suite with its prompts as tokens.
-pub struct PlannedSuite {
-    pub suite: Suite,
-    pub items: Vec<Item>,
-    /// By item.
-    pub prompts: Vec<Vec<u32>>,
-    /// Prompt and reference answer, for log-likelihoods; empty when they are not asked for.
-    pub references: Vec<Sample>,
-    pub decoding: Decoding,
 }
 
 impl Plan {
@@ -112,7 +103,7 @@ impl Plan {
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let base_folder = sources.model(&recipe.model.source)?;
         let read = find_data(&recipe, &mut sources)?;
-        let mut suites = suites(&recipe, &mut sources)?;
+        let mut suites = questions::suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
@@ -133,9 +124,10 @@ impl Plan {
             .transpose()?;
         said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
-        prompts(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref())?;
-        said.extend(overlap(&sets.train, &suites));
-        said.extend(long_references(&suites, &tokenizer));
+        let window = shape.max_positions;
+        questions::write(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref(), window)?;
+        said.extend(questions::overlap(&sets.train, &suites));
+        said.extend(questions::long(&suites, &tokenizer, window));
 
         let opened = device::open(&options.device)?;
         // Last, for it may be a download of gigabytes.
@@ -143,6 +135,7 @@ impl Plan {
         for resolved in &methods {
             resolved.methods(base.infos().keys(), shape.n_layers)?;
         }
+        let judges = judging::plan(&recipe, &mut sources)?;
         let commits = sources.commits;
         let machine = machine(&recipe, &options, &opened);
         let digests = digests(&base_folder, weight_paths, read)?;
@@ -178,6 +171,7 @@ impl Plan {
             stock,
             fisher,
             suites,
+            judges,
             said,
             digests,
             commits,
@@ -295,87 +289,6 @@ fn template(
             Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
         }
     }
-}
-
-/// Every suite's items, its prompts still missing.
-fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<PlannedSuite>, Failure> {
-    let eval = &recipe.eval;
-    let planned = eval.suites.iter().enumerate().map(|(i, asked)| {
-        let path = sources.find(&format!("eval.suites.{i}.source"), &asked.source)?;
-        let task = crate::eval::tasks::find(&asked.task)?;
-        // The recipe's judges are judges of refusals; a skill keeps its own.
-        let judges = if task.kind == crate::eval::Kind::Task { &[] } else { eval.judges.as_slice() };
-        let mut suite = Suite::new(&asked.task, path, judges)?;
-        asked.name().clone_into(&mut suite.name);
-        suite.field.clone_from(&asked.field);
-        suite.limit = Some(asked.limit.unwrap_or(eval.limit)).filter(|limit| *limit > 0);
-        let items = suite.items(eval.seed)?;
-        let decoding = Decoding {
-            max_new_tokens: asked.max_new_tokens.unwrap_or(suite.task.max_new_tokens),
-            stop_ids: Vec::new(),
-            stop_strings: suite.task.stop.iter().map(ToString::to_string).collect(),
-            repetition_penalty: eval.repetition_penalty,
-        };
-        Ok(PlannedSuite { suite, items, prompts: Vec::new(), references: Vec::new(), decoding })
-    });
-    planned.collect()
-}
-
-fn prompts(
-    suites: &mut [PlannedSuite],
-    recipe: &Recipe,
-    training: &Encoder<'_>,
-    tokenizer: &Tokenizer,
-    template: Option<&ChatTemplate>,
-) -> Result<(), Failure> {
-    let encoder = Encoder::new(tokenizer, template, &recipe.eval.system, recipe.data.loss_on)?;
-    for planned in suites {
-        planned.decoding.stop_ids = training.stop_ids().to_vec();
-        let user = |item: &Item| Message::new(Role::User, item.prompt.clone());
-        let prompts = planned.items.iter().map(|item| encoder.prompt(&[user(item)]));
-        planned.prompts = prompts.collect::<Result<_, _>>()?;
-        if recipe.eval.log_likelihood && planned.items.iter().all(|item| item.reference.is_some()) {
-            let conversations = planned.items.iter().enumerate().map(|(i, item)| {
-                let reference = item.reference.clone().unwrap_or_default();
-                let messages = vec![user(item), Message::new(Role::Assistant, reference)];
-                data::Conversation { messages, line: (i + 1).into() }
-            });
-            planned.references = encoder.encode(&conversations.collect::<Vec<_>>())?.samples;
-        }
-    }
-    Ok(())
-}
-
-/// Says how many evaluation prompts are training prompts too, blanks and case aside.
-fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
-    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-    let messages = train.iter().flat_map(|conversation| &conversation.messages);
-    let users = messages.filter(|message| message.role == Role::User);
-    let verbatim: HashSet<&str> = users.map(|message| message.content.as_str()).collect();
-    let seen: HashSet<String> = verbatim.iter().map(|text| normal(text)).collect();
-    let sentence = |planned: &PlannedSuite| {
-        let n = planned.items.iter().filter(|item| seen.contains(&normal(&item.prompt))).count();
-        let (name, of) = (&planned.suite.name, planned.items.len());
-        let exact = planned.items.iter().filter(|item| verbatim.contains(item.prompt.as_str())).count();
-        (n > 0).then(|| {
-            format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
-        })
-    };
-    suites.iter().filter_map(sentence).collect()
-}
-
-/// Says how many reference answers are longer than a suite lets answers be.
-fn long_references(suites: &[PlannedSuite], tokenizer: &Tokenizer) -> Vec<String> {
-    let sentence = |planned: &PlannedSuite| {
-        let most = planned.decoding.max_new_tokens;
-        let references = planned.items.iter().filter_map(|item| item.reference.as_ref());
-        let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
-        let (of, name) = (planned.items.len(), &planned.suite.name);
-        (n > 0).then(|| {
-            format!("{n} of {of} reference answers of suite `{name}` are longer than its {most} new tokens")
-        })
-    };
-    suites.iter().filter_map(sentence).collect()
 }
 
 fn machine(recipe: &Recipe, options: &Options, opened: &Opened) -> Machine {

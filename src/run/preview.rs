@@ -7,10 +7,11 @@ use burn::tensor::DType;
 
 use super::Failure;
 use super::evaluate::{Candidate, task};
-use super::plan::{Plan, PlannedSuite};
+use super::plan::Plan;
+use super::questions::PlannedSuite;
 use crate::data;
 use crate::device::available_memory;
-use crate::generate::{Decoding, Generator};
+use crate::generate::{Ask, Decoding, Generator};
 use crate::model::Decoder;
 use crate::recipe::Kind;
 use crate::snapshot::adapter::Pair;
@@ -124,9 +125,9 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
     ];
     let names: Vec<String> = Candidate::all(plan).iter().map(Candidate::name).collect();
     rows.push(("candidates", names.join(", ")));
-    for PlannedSuite { suite, items, decoding, references, .. } in &plan.suites {
+    for PlannedSuite { suite, items, decoding, texts, .. } in &plan.suites {
         let judges: Vec<&str> = suite.judges.iter().map(|judge| judge.name).collect();
-        let likely = if references.is_empty() { "" } else { ", log-likelihood of references" };
+        let likely = if texts.is_empty() { "" } else { ", log-likelihood of texts" };
         let value = format!(
             "{}: {} items, at most {} new tokens, judged by {}{likely}",
             suite.name,
@@ -272,19 +273,14 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let decoder = Decoder::load(&plan.shape, plan.base.as_ref(), &plan.machine.device, plan.machine.compute)?;
     let load_s = started.elapsed().as_secs_f64();
     let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.eval_rows };
-    let probe = &plan.suites[0];
+    let Some(probe) = plan.suites.iter().find(|suite| !suite.prompts.is_empty()) else { return Ok(load_s) };
     let n = probe.prompts.len().min(plan.eval_rows);
-    let prompts = &probe.prompts[..n];
-    let width = prompts.iter().map(Vec::len).max().unwrap_or(1);
+    let prompts: Vec<Ask<'_>> = probe.prompts[..n].iter().map(|ids| Ask::once(ids)).collect();
+    let width = prompts.iter().map(|ask| ask.ids.len()).max().unwrap_or(1);
     let time = |max_new_tokens: usize| {
-        let decoding = Decoding {
-            max_new_tokens,
-            stop_ids: Vec::new(),
-            stop_strings: Vec::new(),
-            repetition_penalty: 1.0,
-        };
+        let decoding = Decoding::greedy(max_new_tokens);
         let started = Instant::now();
-        let _ = generator.complete(prompts, &decoding, |_| Ok::<(), std::convert::Infallible>(()));
+        let _ = generator.complete(&prompts, &decoding, |_| Ok::<(), std::convert::Infallible>(()));
         started.elapsed().as_secs_f64()
     };
     time(1);
@@ -293,11 +289,13 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let per_position = one / (n * width) as f64;
     let mut seconds = load_s;
     for suite in &plan.suites {
-        let batches = suite.items.len().div_ceil(plan.eval_rows) as f64;
+        let batches = suite.n_answers().div_ceil(plan.eval_rows) as f64;
         let prompt_tokens: usize = suite.prompts.iter().map(Vec::len).sum();
         seconds += per_position * prompt_tokens as f64 + per_step * batches * new_tokens(plan, suite);
-        let reference_tokens: usize = suite.references.iter().map(|sample| sample.ids.len()).sum();
-        seconds += per_position * reference_tokens as f64;
+        let choices = suite.questions.iter().flat_map(|question| &question.choices);
+        let texts = suite.texts.iter().flatten().map(|sample| sample.ids.len());
+        let tokens: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum();
+        seconds += per_position * tokens as f64;
     }
     Ok(seconds * Candidate::all(plan).len() as f64)
 }

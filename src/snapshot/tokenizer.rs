@@ -101,6 +101,21 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The `tokenizer.json` of a model folder and where it lies.
+    pub(super) fn file(folder: &Path) -> Result<(PathBuf, Value), TokenizerError> {
+        let path = folder.join(FILE);
+        match JsonFile::read(folder, FILE)? {
+            Some(file) => Ok((path, file.value)),
+            None => Err(TokenizerError::Missing { path }),
+        }
+    }
+
+    /// The tokenizer in `bytes` with the special tokens of `other`, whose ids it must share.
+    pub(super) fn with_specials_of(other: &Self, path: &Path, bytes: &[u8]) -> Result<Self, TokenizerError> {
+        let Self { inner, .. } = Self::new(parse(path, bytes)?);
+        Ok(Self { inner, ..other.clone() })
+    }
+
     /// A tokenizer without special tokens, as it is made in code.
     pub fn new(mut inner: tokenizers::Tokenizer) -> Self {
         // A length limit or padding stored in the file would cut or lengthen samples silently.

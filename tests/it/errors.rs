@@ -73,9 +73,9 @@ fn bad_recipes() {
         ("transform_unknown", SOURCE, "source = \"train.jsonl\"\ntransforms = [\"dedup\"]"),
         ("transform_number", SOURCE, "source = \"train.jsonl\"\ntransforms = [\"refuse\"]"),
         ("data_text_with_template", SOURCE, "source = \"text.txt\""),
-        ("suite_unknown_task", "task = \"gsm8k\"", "task = \"gsm9k\""),
+        ("suite_unknown_task", "task = \"gsm8k_chat\"", "task = \"gsm9k_chat\""),
         ("suite_unknown_field", "field = \"goal\"", "field = \"gaol\""),
-        ("suite_twice", "task = \"gsm8k\"", "name = \"harmful\"\ntask = \"gsm8k\""),
+        ("suite_twice", "name = \"gsm8k\"", "name = \"harmful\""),
     ];
     for (name, from, to) in cases {
         fixture.write("bad.toml", recipe(from, to));

@@ -48,7 +48,8 @@ field = "goal"
 max_new_tokens = 4
 
 [[eval.suites]]
-task = "gsm8k"
+task = "gsm8k_chat"
+name = "gsm8k"
 source = "train.jsonl"
 limit = 6
 max_new_tokens = 4

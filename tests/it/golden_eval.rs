@@ -2,6 +2,17 @@
 //!
 //! The cases lie in `eval/` of the folder that `FINETUNE_GOLDEN` names; without the variable there is nothing to do.
 
+#[cfg(test)]
+mod ifeval;
+#[cfg(test)]
+mod measures;
+#[cfg(test)]
+mod rubrics;
+#[cfg(test)]
+pub mod sandbox;
+#[cfg(test)]
+mod task_judges;
+
 #[cfg(test)] // Clippy lets tests unwrap by this mark.
 mod golden {
     use std::collections::BTreeMap;
@@ -10,8 +21,10 @@ mod golden {
 
     use finetune::eval::judges;
     use finetune::eval::stats::{Discordance, Mean, Z, student_quantile, wilson};
-    use finetune::eval::{Completion, Finish, Item, Suite, score};
+    use finetune::eval::{Completion, Finish, Item, Judged, Scores, Suite, score};
     use serde_json::Value;
+
+    use super::{ifeval, measures, rubrics, sandbox, task_judges};
 
     /// Of closed forms in f64 on both sides; stated by the cases' own table.
     const CLOSED_FORM: f64 = 1e-9;
@@ -23,12 +36,41 @@ mod golden {
 
     /// One file of cases each; a file that is not here is unsupported and named.
     const SUPPORTED: &[(&str, Check)] = &[
+        ("bbh_extract.jsonl", measures::bbh_extract),
+        ("bertscore_match.jsonl", measures::bertscore_match),
         ("binomial_stderr.jsonl", binomial),
+        ("clustered_stderr.jsonl", measures::clustered_stderr),
+        ("fewshot_prompt.jsonl", measures::fewshot_prompt),
+        ("group_stderr.jsonl", measures::group_stderr),
         ("gsm8k_extract.jsonl", gsm8k),
+        ("gsm8k_majority.jsonl", measures::gsm8k_majority),
+        ("harmbench_cls_parse.jsonl", rubrics::harmbench_cls_parse),
+        ("humaneval_build.jsonl", measures::humaneval_build),
+        ("ifeval.jsonl", ifeval::ifeval),
+        ("ifeval_totals.json", ifeval::ifeval_totals),
+        ("judge_agreement.jsonl", measures::judge_agreement),
+        ("judge_render.jsonl", rubrics::judge_render),
+        ("llamaguard_parse.jsonl", rubrics::llamaguard_parse),
+        ("multiple_choice.jsonl", measures::multiple_choice),
         ("paired.jsonl", paired),
+        ("pass_at_k.jsonl", measures::pass_at_k_one),
+        ("pass_at_k_mean.jsonl", measures::pass_at_k_mean),
+        ("perplexity.jsonl", measures::perplexity),
+        ("policy_judge_1to5.jsonl", rubrics::policy_judge_1to5),
+        ("porter_stem.jsonl", measures::porter_stem),
+        ("python_random_sample.jsonl", measures::python_random_sample),
         ("refusal_keywords.jsonl", refusal),
         ("refusal_totals.json", refusal_totals),
+        ("rolling_windows.jsonl", measures::rolling_windows),
+        ("rouge.jsonl", measures::rouge_scores),
+        ("sandbox_exec.jsonl", sandbox::sandbox_exec),
+        ("shieldgemma_score.jsonl", rubrics::shieldgemma_score),
         ("stderr.jsonl", mean),
+        ("stop_sequences.jsonl", measures::stop_sequences),
+        ("strongreject.jsonl", rubrics::strongreject),
+        ("tool_call_f1.jsonl", measures::tool_call_f1),
+        ("wildguard_parse.jsonl", rubrics::wildguard_parse),
+        ("wildguard_prompt.jsonl", rubrics::wildguard_prompt),
         ("xstest_rates.jsonl", xstest),
     ];
 
@@ -50,7 +92,8 @@ mod golden {
         let files = case_files(&folder);
         let mut wrong = Vec::new();
         let mut n_run = 0;
-        for (name, check) in SUPPORTED {
+        // Some files are also put to the judges that the tasks name.
+        for (name, check) in SUPPORTED.iter().chain(task_judges::SUPPORTED) {
             let cases = files.get(*name).map_or_else(Vec::new, |path| cases(path));
             assert!(!cases.is_empty(), "no case of `{name}` in `{}`", folder.display());
             for case in cases {
@@ -188,7 +231,20 @@ mod golden {
     }
 
     fn item(reference: Option<&str>) -> Item {
-        Item { id: "0".into(), prompt: "q".into(), reference: reference.map(str::to_owned), category: None }
+        Item {
+            id: "0".into(),
+            prompt: "q".into(),
+            reference: reference.map(str::to_owned),
+            ..Item::default()
+        }
+    }
+
+    /// By the suite's own rules, one sample each.
+    fn by_rules(suite: &Suite, items: &[Item], answers: &[Completion]) -> Scores {
+        let answers: Vec<_> = answers.iter().map(|answer| vec![answer.clone()]).collect();
+        let judged = suite.judges.iter();
+        let judged = judged.map(|row| Judged::by_rule(row, (row.build)().as_ref(), items, &answers));
+        score(suite, items, &answers, &judged.collect::<Vec<_>>(), 0).unwrap()
     }
 
     fn completion(text: &str) -> Completion {
@@ -236,7 +292,7 @@ mod golden {
             .map(|case| completion(text(case, "response")))
             .collect();
         let items = vec![item(None); answers.len()];
-        let scores = score(&Suite::new("harmful", "unread", &[]).unwrap(), &items, &answers, 0).unwrap();
+        let scores = by_rules(&Suite::new("harmful", "unread", &[]).unwrap(), &items, &answers);
         let mut wrong = Wrong::default();
         for total in list(totals, "totals") {
             let theirs = text(total, "list");
@@ -271,7 +327,7 @@ mod golden {
             // A half without items cannot be asked.
             let items = suite.items(0).unwrap_or_default();
             let answers: Vec<_> = items.iter().map(answer).collect();
-            let scores = score(&suite, &items, &answers, 0).unwrap();
+            let scores = by_rules(&suite, &items, &answers);
             let metric = &scores.metrics[0];
             let flipped = metric.metric == "attack_success_rate";
             let refused = metric.value.map(|value| if flipped { 1.0 - value } else { value });

@@ -3,8 +3,13 @@
 //! Answers are stored once and judged many times. A judge sees one item and one completion, keeps nothing and draws
 //! nothing at random; its name and rule belong to every rate that it gave.
 
+mod bbh;
+mod calls;
+mod ifeval;
+mod label;
 mod number;
 mod refusal_phrases;
+mod text;
 
 use super::error::EvalError;
 use super::item::{Completion, Item, Verdict};
@@ -17,22 +22,36 @@ pub trait Judge: Send + Sync {
 
     /// The answer to what the row of this judge [`Asks`].
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict;
+
+    /// Metrics of all answers together that are no mean over them, such as a corpus' precision.
+    fn pooled(&self, _answers: &[(&Item, &Completion)]) -> Vec<(&'static str, Option<f64>)> {
+        Vec::new()
+    }
 }
 
-/// The question a judge answers with yes or no.
+/// The question a judge answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
     /// Was the request refused?
     Refused,
-    /// Is the answer the reference? The rate of yes is the metric of this name.
+    /// Is the answer harmful?
+    Harmful,
+    /// How harmful is the answer? The mean is the metric of this name.
+    Harm { metric: &'static str },
+    /// Is the answer right? The rate of yes is the metric of this name.
     Correct { metric: &'static str },
+    /// How good is the answer? The mean is the metric of this name.
+    Good { metric: &'static str },
 }
 
 impl Asks {
     pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::Refused => "whether an answer is a refusal",
+            Self::Harmful => "whether an answer is harmful",
+            Self::Harm { .. } => "how harmful an answer is",
             Self::Correct { .. } => "whether an answer is right",
+            Self::Good { .. } => "how good an answer is",
         }
     }
 }
@@ -55,6 +74,25 @@ pub const JUDGES: &[JudgeRow] = &[
     number::GSM8K_COT_STRICT,
     number::GSM8K_COT_LLAMA,
     number::GSM8K_OPENAI,
+    bbh::GET_ANSWER,
+    bbh::ZEROSHOT_STRICT,
+    bbh::ZEROSHOT_FLEXIBLE,
+    bbh::COT_ZEROSHOT_STRICT,
+    bbh::COT_ZEROSHOT_FLEXIBLE,
+    ifeval::STRICT,
+    ifeval::LOOSE,
+    ifeval::INSTRUCTIONS_STRICT,
+    ifeval::INSTRUCTIONS_LOOSE,
+    label::LABEL,
+    text::EXACT_MATCH,
+    text::CONTAINS,
+    text::ROUGE_L,
+    text::ROUGE1,
+    text::ROUGE2,
+    calls::SEAL_TOOLS,
+    calls::EXACT_CALL,
+    calls::CALL_NAME,
+    calls::CALL_ARGUMENTS,
     refusal_phrases::ADVBENCH29,
     refusal_phrases::JBB13,
     refusal_phrases::GCG31,
@@ -90,7 +128,7 @@ mod tests {
     #[test]
     fn every_judge_survives_every_text() {
         let item =
-            Item { id: "a".into(), prompt: "q".into(), reference: Some("#### 1".into()), category: None };
+            Item { id: "a".into(), prompt: "q".into(), reference: Some("#### 1".into()), ..Item::default() };
         for row in JUDGES {
             let judge = (row.build)();
             for text in ["", " ", "\u{0}", "#### ", "The answer is", "I’m sorry", "é".repeat(1000).as_str()]

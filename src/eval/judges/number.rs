@@ -128,12 +128,7 @@ mod tests {
     use crate::eval::item::Finish;
 
     fn verdict(row: &JudgeRow, text: &str, reference: &str) -> Verdict {
-        let item = Item {
-            id: "a".to_owned(),
-            prompt: String::new(),
-            reference: Some(reference.to_owned()),
-            category: None,
-        };
+        let item = Item { id: "a".to_owned(), reference: Some(reference.to_owned()), ..Item::default() };
         let completion = Completion { text: text.to_owned(), n_tokens: 1, finish: Finish::Stop };
         (row.build)().judge(&item, &completion)
     }

@@ -133,7 +133,7 @@ mod tests {
     use crate::eval::judges::JUDGES;
 
     fn refused(row: &JudgeRow, text: &str) -> bool {
-        let item = Item { id: "a".to_owned(), prompt: String::new(), reference: None, category: None };
+        let item = Item { id: "a".to_owned(), ..Item::default() };
         let completion = Completion { text: text.to_owned(), n_tokens: 1, finish: Finish::Stop };
         (row.build)().judge(&item, &completion) == Verdict::Yes
     }

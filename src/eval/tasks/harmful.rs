@@ -3,7 +3,7 @@
 //! Only requests are read. The sets overlap (18 of JailbreakBench's are AdvBench's): do not pool them into one rate.
 
 use super::table::Columns;
-use super::{Kind, Task};
+use super::{ANSWER, Kind, Load, Task};
 
 /// Rates differ by protocol from 20 % to 73 % on the same answers, so all are given; the most used comes first.
 const REFUSAL_JUDGES: &[&str] =
@@ -19,10 +19,9 @@ const fn harmful(name: &'static str, summary: &'static str, source: &'static str
         source,
         kind: Kind::Safety,
         judges: REFUSAL_JUDGES,
-        stop: &[],
         max_new_tokens: MAX_NEW_TOKENS,
-        columns,
-        keep: |_| true,
+        load: Load::Table(columns, |_| true),
+        ..ANSWER
     }
 }
 

@@ -3,15 +3,25 @@
 //! A suite reads one file that the user names. It knows nothing of models, templates or judges' insides: it gives
 //! the text of the user's turn, where to stop, and which judges look at the answer.
 
+mod bbh;
+mod classify;
+mod examples;
+mod free_text;
 mod gsm8k;
 mod harmful;
+mod humaneval;
+mod ifeval;
+mod options;
 mod table;
+mod tool_use;
+mod wikitext;
 mod xstest;
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::table::Columns;
 use super::error::EvalError;
@@ -36,7 +46,11 @@ pub enum Kind {
 impl Kind {
     /// Whether a judge that asks this can measure it.
     pub(super) fn fits(self, asks: Asks) -> bool {
-        (self == Self::Task) == matches!(asks, Asks::Correct { .. })
+        match asks {
+            Asks::Correct { .. } | Asks::Good { .. } => self == Self::Task,
+            Asks::Refused => matches!(self, Self::Safety | Self::OverRefusal),
+            Asks::Harmful | Asks::Harm { .. } => self == Self::Safety,
+        }
     }
 
     pub(super) fn in_words(self) -> &'static str {
@@ -52,8 +66,10 @@ impl Kind {
 /// A row of the catalog.
 #[derive(Debug)]
 pub struct Task {
-    /// The name of the suite in recipes and reports.
+    /// The name of the suite in recipes and reports. Where a harness has a task of this name, this is that task.
     pub name: &'static str,
+    /// Counts up when what is asked or how it is scored changes.
+    pub version: u32,
     pub summary: &'static str,
     pub source: &'static str,
     pub kind: Kind,
@@ -63,15 +79,100 @@ pub struct Task {
     pub stop: &'static [&'static str],
     /// Room for an answer where the recipe says nothing.
     pub max_new_tokens: usize,
-    /// Which fields of the file make an item.
-    columns: Columns,
-    /// Which items of the file belong to the suite.
-    keep: fn(&Item) -> bool,
+    /// How its items are asked.
+    pub form: Form,
+    /// Worked examples before each prompt where the recipe does not say how many.
+    pub shots: usize,
+    /// Between a prompt and its answer in plain text; a chat template puts its own there.
+    pub delimiter: &'static str,
+    /// Asked as plain text where the recipe does not say otherwise, as the harness it comes from does.
+    pub raw: bool,
+    /// Answers are programs: the source that an item's details and an answer make.
+    pub program: Option<fn(&Value, &str) -> String>,
+    load: Load,
 }
+
+/// How items are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The candidate writes an answer, which judges look at.
+    Answer,
+    /// The candidate's likeliest option counts.
+    Choose,
+    /// How likely the candidate finds the text itself.
+    Read,
+}
+
+/// How a file becomes items.
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    /// A row is an item, if it is to be kept.
+    Table(Columns, fn(&Item) -> bool),
+    Own(fn(&Source<'_>) -> Result<Vec<Item>, EvalError>),
+}
+
+/// Where a suite's items come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The suite's name; stands in ids where the file has none.
+    pub suite: &'a str,
+    pub path: &'a Path,
+    /// The field that holds the prompt, where the task does not know it.
+    pub field: Option<&'a str>,
+    /// Worked examples before each prompt.
+    pub shots: usize,
+    /// The file they are drawn from; a task looks beside its own file where this is absent.
+    pub shots_path: Option<&'a Path>,
+}
+
+impl<'a> Source<'a> {
+    /// A file without examples.
+    pub fn plain(suite: &'a str, path: &'a Path) -> Self {
+        Self { suite, path, field: None, shots: 0, shots_path: None }
+    }
+}
+
+/// What most rows have in common.
+const ANSWER: Task = Task {
+    name: "",
+    version: 1,
+    summary: "",
+    source: "",
+    kind: Kind::Task,
+    judges: &[],
+    stop: &[],
+    max_new_tokens: 256,
+    form: Form::Answer,
+    shots: 0,
+    delimiter: " ",
+    raw: false,
+    program: None,
+    load: Load::Own(|_| Ok(Vec::new())),
+};
 
 /// All suites, in the order they are listed.
 pub const TASKS: &[Task] = &[
+    gsm8k::GSM8K_CHAT,
     gsm8k::GSM8K,
+    gsm8k::GSM8K_COT,
+    gsm8k::GSM8K_COT_ZEROSHOT,
+    gsm8k::GSM8K_COT_LLAMA,
+    bbh::BBH_COT_FEWSHOT,
+    bbh::BBH_ZEROSHOT,
+    bbh::BBH_COT_ZEROSHOT,
+    humaneval::HUMANEVAL,
+    humaneval::HUMANEVAL_INSTRUCT,
+    ifeval::IFEVAL,
+    options::MMLU,
+    options::ARC_CHALLENGE,
+    options::MEDQA,
+    options::PUBMEDQA,
+    wikitext::WIKITEXT,
+    tool_use::OPENFUNCTIONS,
+    tool_use::SEAL_TOOLS,
+    classify::AG_NEWS,
+    free_text::CHATDOCTOR,
+    free_text::FREE_TEXT,
     harmful::ADVBENCH,
     harmful::HARMBENCH,
     harmful::STRONGREJECT,
@@ -94,22 +195,31 @@ pub fn find(name: &str) -> Result<&'static Task, EvalError> {
 }
 
 impl Task {
-    /// All items of the suite in the file at `path`, in the file's order.
+    /// All items of the suite in a file, in the file's order.
     ///
-    /// `field` names the field that holds the prompt; the suites of published sets know it. An item's id is the file's
-    /// own, or `name` and the row counted from 0.
+    /// An item's id is the file's own, or the suite's name and the row counted from 0.
     ///
     /// # Errors
-    /// With the line: whatever cannot be read, a row without a field, an id that stands twice, no items at all.
-    pub fn load(&self, name: &str, path: &Path, field: Option<&str>) -> Result<Vec<Item>, EvalError> {
-        let mut items = table::items(name, path, &self.columns, field)?;
+    /// With the line: whatever cannot be read, a row without a field, an id that stands twice, no items at all; more
+    /// examples than there are.
+    pub fn load(&self, source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
+        let mut items = match &self.load {
+            Load::Table(..) if source.shots > 0 => {
+                return Err(EvalError::NoShots { suite: source.suite.to_owned() });
+            }
+            Load::Table(columns, _) => table::items(source.suite, source.path, columns, source.field)?,
+            Load::Own(load) => load(source)?,
+        };
         let mut ids = HashSet::new();
         if let Some(item) = items.iter().find(|item| !ids.insert(item.id.as_str())) {
-            return Err(EvalError::DuplicateId { path: path.to_owned(), id: item.id.clone() });
+            return Err(EvalError::DuplicateId { path: source.path.to_owned(), id: item.id.clone() });
         }
-        items.retain(self.keep);
+        if let Load::Table(_, keep) = self.load {
+            items.retain(keep);
+        }
         if items.is_empty() {
-            return Err(EvalError::NoItems { path: path.to_owned(), suite: name.to_owned() });
+            let (path, suite) = (source.path.to_owned(), source.suite.to_owned());
+            return Err(EvalError::NoItems { path, suite });
         }
         Ok(items)
     }
@@ -120,6 +230,7 @@ mod tests {
     use super::*;
     use crate::eval::item::{Completion, Finish, Verdict};
     use crate::eval::judges;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     #[test]
@@ -130,27 +241,52 @@ mod tests {
     }
 
     #[test]
-    fn every_suite_has_judges_that_measure_it() {
+    fn every_suite_that_is_answered_has_judges_that_measure_it() {
         for task in TASKS {
-            assert!(!task.judges.is_empty(), "{}", task.name);
-            assert!(
-                task.judges.iter().all(|name| task.kind.fits(judges::find(name).unwrap().asks)),
-                "{}",
-                task.name
-            );
+            // Programs are run, not read: whoever runs them judges.
+            let is_judged = task.form == Form::Answer && !task.name.starts_with("humaneval");
+            assert_eq!(is_judged, !task.judges.is_empty(), "{}", task.name);
+            let fits = |name: &&str| task.kind.fits(judges::find(name).unwrap().asks);
+            assert!(task.judges.iter().all(fits), "{}", task.name);
         }
     }
 
     #[test]
     fn gold_answers_pass_the_judges_of_their_own_suite() {
-        let gold = "Half of 16 is 8.\n#### 8";
-        let item = Item { id: "a".into(), prompt: "q".into(), reference: Some(gold.into()), category: None };
-        let completion = Completion { text: gold.into(), n_tokens: 1, finish: Finish::Stop };
-        for task in TASKS.iter().filter(|task| task.kind == Kind::Task) {
-            for name in task.judges {
-                let judge = (judges::find(name).unwrap().build)();
-                assert_eq!(judge.judge(&item, &completion), Verdict::Yes, "{} by {name}", task.name);
+        let calls = "[{'api': 'f', 'parameters': {'a': 1}, 'responses': ['API_call_0']}]";
+        let kwargs = json!([{ "num_bullets": 1 }]);
+        for (start, reference, answer, details) in [
+            (
+                "gsm8k",
+                "Half of 16 is 8.\n#### 8",
+                "So.\n#### 8\nThe answer is 8. The final answer is 8.",
+                json!(null),
+            ),
+            ("bbh_cot", "(B)", "So the answer is (B).", json!({ "task": "snarks", "input": "" })),
+            ("bbh_zero", "True", "True", json!({ "task": "boolean_expressions", "input": "" })),
+            (
+                "ifeval",
+                "-",
+                "* one",
+                json!({ "instruction_id_list": ["detectable_format:number_bullet_lists"], "kwargs": kwargs }),
+            ),
+            ("openfunctions", "a.f(b=1)", "a.f(b=1)", json!(null)),
+            ("seal_tools", calls, calls, json!({ "calling": [{ "api": "f", "parameters": { "a": 1 } }] })),
+            ("ag_news", "World", "world", json!({ "labels": [["World", "world"]] })),
+            ("chatdoctor", "See a doctor.", "See a doctor.", json!(null)),
+            ("free_text", "See a doctor.", "See a doctor.", json!(null)),
+        ] {
+            let item = Item { reference: Some(reference.into()), details, ..Item::default() };
+            let completion = Completion { text: answer.into(), n_tokens: 1, finish: Finish::Stop };
+            let mut n_tasks = 0;
+            for task in TASKS.iter().filter(|task| task.name.starts_with(start)) {
+                n_tasks += 1;
+                for name in task.judges {
+                    let verdict = (judges::find(name).unwrap().build)().judge(&item, &completion);
+                    assert!(matches!(verdict, Verdict::Yes | Verdict::Score(1.0)), "{} by {name}", task.name);
+                }
             }
+            assert!(n_tasks > 0, "{start}");
         }
     }
 }

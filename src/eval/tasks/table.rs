@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::catalog::nearest;
 use crate::eval::error::EvalError;
@@ -39,11 +39,46 @@ impl Columns {
 }
 
 /// One row and where it stands: "line 3", "item 3".
-struct Row {
-    place: String,
+pub(super) struct Row {
+    pub(super) place: String,
     /// Where its fields are named: in the row itself, or in a table's header.
     named_at: String,
-    fields: Map<String, Value>,
+    pub(super) fields: Map<String, Value>,
+}
+
+impl Row {
+    /// The text of a field, or the error that says where and what was there instead.
+    pub(super) fn text(&self, path: &Path, name: &str) -> Result<String, EvalError> {
+        Look { path, prompt: name, row: self }.required(name)
+    }
+
+    /// Whatever a field holds.
+    pub(super) fn value(&self, path: &Path, name: &str) -> Result<&Value, EvalError> {
+        self.fields.get(name).ok_or_else(|| Look { path, prompt: name, row: self }.missing(name))
+    }
+
+    /// What `read` makes of a field, or the error that says that it is not `expected`.
+    pub(super) fn read<'r, T>(
+        &'r self,
+        path: &Path,
+        name: &str,
+        expected: &'static str,
+        read: impl FnOnce(&'r Value) -> Option<T>,
+    ) -> Result<T, EvalError> {
+        let value = self.value(path, name)?;
+        read(value).ok_or_else(|| EvalError::BadField {
+            path: path.to_owned(),
+            place: self.place.clone(),
+            field: name.to_owned(),
+            found: kind_of(value),
+            expected,
+        })
+    }
+}
+
+/// The texts of a list of texts.
+pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// The items of the file at `path`, in its order; `field` overrules where the prompt is.
@@ -66,16 +101,19 @@ pub(super) fn items(
     };
     let item = |(idx, row): (usize, &Row)| {
         let look = Look { path, prompt, row };
-        let text = |value: String| match columns.context.map(|name| look.optional(name)) {
-            // HarmBench's own joint between a context and the request about it.
-            Some(Some(context)) => format!("{context}\n\n---\n\n{value}"),
-            _ => value,
-        };
+        let request = look.required(prompt)?;
+        let context = columns.context.and_then(|name| look.optional(name));
+        let details = context.as_ref().map(|context| json!({ "request": request, "context": context }));
+        // HarmBench's own joint between a context and the request about it.
+        let asked =
+            context.map_or_else(|| request.clone(), |context| format!("{context}\n\n---\n\n{request}"));
         Ok(Item {
             id: columns.id.and_then(|name| look.optional(name)).unwrap_or_else(|| format!("{suite}-{idx}")),
-            prompt: text(look.required(prompt)?),
+            prompt: asked,
             reference: columns.reference.map(|name| look.required(name)).transpose()?,
             category: columns.category.and_then(|name| look.optional(name)),
+            details: details.unwrap_or_default(),
+            ..Item::default()
         })
     };
     rows.iter().enumerate().map(item).collect()
@@ -103,13 +141,17 @@ impl Look<'_> {
             Some(Value::String(text)) if text.trim().is_empty() => Err(bad("empty")),
             Some(Value::String(text)) => Ok(text.clone()),
             Some(other) => Err(bad(kind_of(other))),
-            None => Err(EvalError::MissingField {
-                path: self.path.to_owned(),
-                place: self.row.named_at.clone(),
-                field: name.to_owned(),
-                found: names(&self.row.fields),
-                help: self.cure(name),
-            }),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    fn missing(&self, name: &str) -> EvalError {
+        EvalError::MissingField {
+            path: self.path.to_owned(),
+            place: self.row.named_at.clone(),
+            field: name.to_owned(),
+            found: names(&self.row.fields),
+            help: self.cure(name),
         }
     }
 
@@ -133,20 +175,23 @@ impl Look<'_> {
     }
 }
 
-fn rows(path: &Path) -> Result<Vec<Row>, EvalError> {
+/// The rows of a csv, jsonl or json file, plain or gzipped.
+pub(super) fn rows(path: &Path) -> Result<Vec<Row>, EvalError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (stem, gzip) = name.strip_suffix(".gz").map_or((name.as_str(), false), |stem| (stem, true));
+    let stem = name.strip_suffix(".gz").unwrap_or(&name);
     let read = match stem.rsplit_once('.').map(|(_, format)| format) {
         Some("csv") => csv_rows,
         Some("jsonl") => jsonl_rows,
         Some("json") => json_rows,
         _ => return Err(EvalError::UnknownFormat { path: path.to_owned(), found: name }),
     };
-    let text = text(path, gzip)?;
+    let text = text(path)?;
     read(path, text.strip_prefix('\u{feff}').unwrap_or(&text))
 }
 
-fn text(path: &Path, gzip: bool) -> Result<String, EvalError> {
+/// The text of a file, unpacked if its name ends in `.gz`.
+pub(super) fn text(path: &Path) -> Result<String, EvalError> {
+    let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
     let unreadable = |source| EvalError::Unreadable { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let reader: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
@@ -189,11 +234,24 @@ fn jsonl_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
 }
 
 fn json_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
-    let value: Value = serde_json::from_str(text).map_err(|source| EvalError::BadJson {
+    list(path, parsed(path, text)?)
+}
+
+/// A json file that is no list of rows.
+pub(super) fn document(path: &Path) -> Result<Value, EvalError> {
+    parsed(path, &text(path)?)
+}
+
+fn parsed(path: &Path, text: &str) -> Result<Value, EvalError> {
+    serde_json::from_str(text).map_err(|source| EvalError::BadJson {
         path: path.to_owned(),
         line: source.line(),
         source,
-    })?;
+    })
+}
+
+/// The rows of a list of objects.
+pub(super) fn list(path: &Path, value: Value) -> Result<Vec<Row>, EvalError> {
     match value {
         Value::Array(values) => {
             (1..).zip(values).map(|(idx, value)| object(path, format!("item {idx}"), value)).collect()
@@ -202,7 +260,8 @@ fn json_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
     }
 }
 
-fn object(path: &Path, place: String, value: Value) -> Result<Row, EvalError> {
+/// One row that stands at `place`.
+pub(super) fn object(path: &Path, place: String, value: Value) -> Result<Row, EvalError> {
     match value {
         Value::Object(fields) => Ok(Row { named_at: place.clone(), place, fields }),
         other => Err(EvalError::NotAnObject { path: path.to_owned(), place, found: kind_of(&other) }),
@@ -228,14 +287,14 @@ fn kind_of(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::tasks::find;
+    use crate::eval::tasks::{Source, find};
     use std::io::Write;
 
     fn load(suite: &str, file: &str, content: &[u8], field: Option<&str>) -> Result<Vec<Item>, EvalError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file);
         std::fs::write(&path, content).unwrap();
-        find(suite).unwrap().load(suite, &path, field)
+        find(suite).unwrap().load(&Source { field, ..Source::plain(suite, &path) })
     }
 
     fn gzip(content: &[u8]) -> Vec<u8> {
@@ -247,7 +306,7 @@ mod tests {
     #[test]
     fn one_item_comes_out_of_every_format() {
         let jsonl = b"\xef\xbb\xbf{\"q\": \"hello\", \"id\": 7}\r\n\n";
-        let want = Item { id: "7".into(), prompt: "hello".into(), reference: None, category: None };
+        let want = Item { id: "7".into(), prompt: "hello".into(), ..Item::default() };
         for (file, content) in [
             ("a.jsonl", jsonl.to_vec()),
             ("a.jsonl.gz", gzip(jsonl)),
@@ -295,39 +354,39 @@ mod tests {
     fn every_fault_is_told_with_its_place() {
         for (suite, file, content, field, want) in [
             (
-                "gsm8k",
+                "gsm8k_chat",
                 "a.jsonl",
                 &b"{\"question\": \"q\", \"answer\": \"#### 1\"}\n{]"[..],
                 None,
                 "line 2 is not valid JSON",
             ),
             (
-                "gsm8k",
+                "gsm8k_chat",
                 "a.jsonl",
                 b"{\"question\": \"q\"}",
                 None,
                 "line 1 has no field `answer`; it has `question`",
             ),
             (
-                "gsm8k",
+                "gsm8k_chat",
                 "a.jsonl",
                 b"{\"question\": 3, \"answer\": \"\"}",
                 None,
                 "line 1 is a number, expected text",
             ),
             (
-                "gsm8k",
+                "gsm8k_chat",
                 "a.jsonl",
                 b"{\"question\": \" \", \"answer\": \"\"}",
                 None,
                 "line 1 is empty, expected text",
             ),
-            ("gsm8k", "a.jsonl", b"\n[1]", None, "line 2 is a list, expected an object"),
-            ("gsm8k", "a.jsonl", b"\n\xff", None, "line 2 is not UTF-8"),
-            ("gsm8k", "a.jsonl", b"", None, "no items for suite `gsm8k`"),
-            ("gsm8k", "a.json", b"{}", None, "is an object, expected a list of objects"),
-            ("gsm8k", "a.parquet", b"", None, "expected .csv, .jsonl or .json"),
-            ("gsm8k", "a.jsonl.gz", b"not gzip", None, "cannot read"),
+            ("gsm8k_chat", "a.jsonl", b"\n[1]", None, "line 2 is a list, expected an object"),
+            ("gsm8k_chat", "a.jsonl", b"\n\xff", None, "line 2 is not UTF-8"),
+            ("gsm8k_chat", "a.jsonl", b"", None, "no items for suite `gsm8k_chat`"),
+            ("gsm8k_chat", "a.json", b"{}", None, "is an object, expected a list of objects"),
+            ("gsm8k_chat", "a.parquet", b"", None, "expected .csv, .jsonl or .json"),
+            ("gsm8k_chat", "a.jsonl.gz", b"not gzip", None, "cannot read"),
             ("advbench", "a.csv", b"Goals\nx\n", None, "line 1 has no field `goal`; it has `Goals`"),
             ("advbench", "a.csv", b"goal\nx,y\n", None, "is not a valid csv table"),
             ("advbench", "a.csv", b"goal\n", None, "no items for suite `advbench`"),

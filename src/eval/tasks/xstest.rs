@@ -5,7 +5,7 @@
 //! control: a model that refuses nothing has no over-refusal and fails them all.
 
 use super::table::Columns;
-use super::{Kind, Task};
+use super::{ANSWER, Kind, Load, Task};
 use crate::eval::item::Item;
 
 pub(super) const XSTEST: Task = Task {
@@ -15,18 +15,19 @@ pub(super) const XSTEST: Task = Task {
     kind: Kind::OverRefusal,
     // The set's own string match, and the list most like it.
     judges: &["xstest", "refusal_direction12"],
-    stop: &[],
     // As the UK AI Security Institute's port has it.
     max_new_tokens: 256,
-    columns: Columns { id: Some("id"), category: Some("type"), ..Columns::prompt("prompt") },
-    keep: |item| !is_contrast(item),
+    load: Load::Table(COLUMNS, |item| !is_contrast(item)),
+    ..ANSWER
 };
+
+const COLUMNS: Columns = Columns { id: Some("id"), category: Some("type"), ..Columns::prompt("prompt") };
 
 pub(super) const XSTEST_CONTRAST: Task = Task {
     name: "xstest_contrast",
     summary: "XSTest's 200 harmful contrasts: the control of `xstest`, from the same file",
     kind: Kind::Safety,
-    keep: is_contrast,
+    load: Load::Table(COLUMNS, is_contrast),
     ..XSTEST
 };
 

@@ -11,7 +11,7 @@ use super::{
     Check, Selftest, SelftestError, Tolerance, largest_difference, read, relative, relative_norm, worst,
 };
 use crate::data::Sample;
-use crate::generate::{Decoding, Generator};
+use crate::generate::{Ask, Decoding, Generator};
 use crate::model::{Cache, Decoder, DecoderShape, Positions};
 use crate::recipe::{Kind, Schedule, Train};
 use crate::snapshot::adapter::{Adapter, Folded};
@@ -71,7 +71,8 @@ impl Case<'_> {
             // Half of the tokens at once, the others one by one.
             let (from, n) = (cache.len(), if cache.is_empty() { t / 2 } else { 1 });
             let ids = batch.clone().narrow(1, from, n);
-            let hidden = decoder.hidden(ids, &Positions::left_padded(&vec![0; b], from, n), Some(&mut cache));
+            let hidden =
+                decoder.hidden(ids, &Positions::left_padded(0, &vec![0; b], from, n), Some(&mut cache));
             let logits = read(decoder.frozen_head().logits(hidden.reshape([b * n, m])));
             let real = (0..b * n).map(|i| (i, i / n * t + from + i % n)).filter(|(_, at)| mask[*at] != 0);
             cached.extend(real.map(|(i, at)| off(&logits, i, at)));
@@ -90,19 +91,14 @@ impl Case<'_> {
 
         let (prompt, [_, n_prompt]) = golden.ints("greedy_prompt")?;
         let (whole, [_, n_whole]) = golden.ints("greedy")?;
-        let decoding = Decoding {
-            max_new_tokens: n_whole - n_prompt,
-            stop_ids: Vec::new(),
-            stop_strings: Vec::new(),
-            repetition_penalty: 1.0,
-        };
+        let decoding = Decoding::greedy(n_whole - n_prompt);
         // A second, longer row: the answer must not depend on its neighbour's padding.
         let prompt: Vec<u32> = prompt.iter().map(|id| *id as u32).collect();
         let neighbour = [prompt.as_slice(), &prompt].concat();
         let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: 2 };
         let mut new_ids = Vec::new();
         generator
-            .complete(&[prompt, neighbour], &decoding, |batch| {
+            .complete(&[Ask::once(&prompt), Ask::once(&neighbour)], &decoding, |batch| {
                 new_ids = batch.into_iter().find(|(i, _)| *i == 0).expect("both rows were asked").1.ids;
                 Ok::<(), std::convert::Infallible>(())
             })

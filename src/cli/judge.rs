@@ -1,0 +1,143 @@
+//! `finetune judge` and `finetune report`: stored answers judged again and shown.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{print, progress, stop_on_signals};
+use crate::device::DeviceSpec;
+use crate::eval::{judges, rubrics};
+use crate::recipe::RubricJudge;
+use crate::report::sheet::Which;
+use crate::report::{self, Report};
+use crate::run::again::{self, Judges};
+use crate::run::{Failure, Options, Plan};
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::file_at_once;
+
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// A run folder
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// A rule (`finetune list judges`), or RUBRIC=MODEL with a model folder or hub id; may be repeated
+    #[arg(long, value_name = "JUDGE", required = true)]
+    judge: Vec<String>,
+    /// The base URL of an OpenAI-compatible chat endpoint; MODEL is then its name there
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The environment variable that holds the endpoint's key
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    key_variable: Option<String>,
+    /// Where judges that are models run
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A run folder
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Show every prompt with the answers of all candidates, which may be harmful text; also writes
+    /// answers.html into the run folder
+    #[arg(long)]
+    answers: bool,
+    /// Which prompts to show
+    #[arg(long, value_enum, default_value_t = Which::All, requires = "answers")]
+    show: Which,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Judges a run's stored answers.
+///
+/// # Errors
+///
+/// The folder is no run, a judge is unknown or cannot be asked, or answers are missing.
+pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
+    let mut asked = Judges::default();
+    for name in &args.judge {
+        match name.split_once('=') {
+            Some((rubric, model)) => asked.rubrics.push(RubricJudge {
+                rubric: rubric.to_owned(),
+                model: model.to_owned(),
+                endpoint: args.endpoint.clone(),
+                key_variable: args.key_variable.clone(),
+            }),
+            // A rubric without its model is told as such, and not as a word that nobody knows.
+            None if rubrics::find(name).is_some() => {
+                return Err(crate::recipe::RecipeError::BadValue {
+                    key: "--judge".to_owned(),
+                    found: format!("`{name}` alone"),
+                    expected: format!("its model too, `{name}=MODEL`"),
+                }
+                .into());
+            }
+            None => {
+                judges::find(name)?;
+                asked.rules.push(name.clone());
+            }
+        }
+    }
+    let plan = plan(&args.run, &asked, &args.device)?;
+    let stop = stop_on_signals();
+    let mut progress = progress::Progress::new();
+    let report = again::judge(&plan, &stop, &mut |event| progress.show(&event))?;
+    show(&report, args.json);
+    Ok(())
+}
+
+fn plan(run: &std::path::Path, judges: &Judges, device: &str) -> Result<Plan, Failure> {
+    let options = Options {
+        device: device.parse::<DeviceSpec>()?,
+        out: None,
+        micro_tokens: None,
+        eval_rows: None,
+        keep_merged: false,
+        allow_device_change: true,
+    };
+    let mut transfers = progress::Transfers::default();
+    again::plan(run, judges, options, &mut |transfer| transfers.show(transfer))
+}
+
+/// Prints a run's report, or its answers.
+///
+/// # Errors
+///
+/// The folder is no finished run, or answers are missing.
+pub fn report(args: &ReportArgs) -> Result<(), Failure> {
+    let path = args.run.join("report.json");
+    let report: Report = read_json(&path)?;
+    if !args.answers {
+        show(&report, args.json);
+        return Ok(());
+    }
+    let plan = plan(&args.run, &Judges::default(), "cpu")?;
+    let stop = stop_on_signals();
+    let mut progress = progress::Progress::new();
+    let sheet = again::sheet(&plan, &stop, &mut |event| progress.show(&event))?;
+    if args.json {
+        print(&serde_json::to_string_pretty(&sheet).expect("a sheet is plain data"));
+        return Ok(());
+    }
+    let width = if std::io::stdout().is_terminal() { usize::from(progress::width()) } else { 100 };
+    print(&sheet.terminal(args.show, width));
+    let page = args.run.join("answers.html");
+    file_at_once(&page, report::html(&report, Some(&sheet)).as_bytes())?;
+    progress::say(&format!("answers {}", page.display()));
+    Ok(())
+}
+
+fn show(report: &Report, as_json: bool) {
+    if as_json {
+        print(&serde_json::to_string_pretty(report).expect("a report is plain data"));
+    } else {
+        print(&report::terminal(report, progress::width()));
+    }
+}

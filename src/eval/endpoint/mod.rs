@@ -1,0 +1,328 @@
+//! A judge behind an OpenAI-compatible chat endpoint.
+//!
+//! Many questions are under way at once, on threads that wait; answers are handed over one by one as they come, so that
+//! they can be stored, and returned in the order of the questions. What may pass (too many requests, a server's fault,
+//! a broken connection) is tried again; anything else ends the whole: a run that lacks answers is not a run. Only a
+//! question that the endpoint will not take by itself, too long or filtered, is an answer that says so.
+
+mod error;
+mod patience;
+#[cfg(test)]
+mod server;
+mod wire;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use chrono::Utc;
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::tls::{RootCerts, TlsConfig};
+
+pub use self::error::EndpointError;
+pub use self::patience::Patience;
+use self::patience::{dice, retry_after, sleep};
+pub use self::wire::{Answer, Ask, Ended, Message};
+use self::wire::{answer, body, complaint};
+
+/// Long enough for a slow network.
+const CONNECT: Duration = Duration::from_secs(10);
+/// An answer beyond this is none.
+const MOST_BYTES: u64 = 1 << 24;
+/// A whole answer that is no answer is asked for once more: a proxy's page passes, a wrong address stays.
+const GARBAGE_TRIES: u32 = 2;
+
+/// Where a judge is, and how to ask it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The address before `/chat/completions`.
+    pub url: String,
+    /// As the endpoint names it.
+    pub model: String,
+    /// The environment variable that holds the key; none for an endpoint without keys.
+    pub key_variable: Option<String>,
+    /// For one request, from its start to the last byte of its answer.
+    pub timeout: Duration,
+    pub patience: Patience,
+    /// Requests under way at once.
+    pub n_at_once: usize,
+    pub root_certs: RootCerts,
+}
+
+impl Settings {
+    /// An endpoint without key, with our defaults.
+    pub fn new(url: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            model: model.into(),
+            key_variable: None,
+            // A large model may think for minutes about a page of rubric.
+            timeout: Duration::from_mins(5),
+            patience: Patience::default(),
+            n_at_once: 8,
+            root_certs: RootCerts::WebPki,
+        }
+    }
+}
+
+/// A chat endpoint that can be asked.
+#[derive(Debug)]
+pub struct Endpoint {
+    agent: Agent,
+    url: String,
+    model: String,
+    key: Option<Key>,
+    patience: Patience,
+    n_at_once: usize,
+}
+
+/// What must never be shown.
+struct Key {
+    text: String,
+    variable: String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the key in `{}`", self.variable)
+    }
+}
+
+/// One try that failed.
+struct Failure {
+    error: EndpointError,
+    /// How often to try at most.
+    tries: u32,
+    /// The wait that the endpoint asks for.
+    asked: Option<Duration>,
+}
+
+impl Endpoint {
+    /// Reads the key; asks nothing yet.
+    ///
+    /// # Errors
+    /// The address is none, or the variable holds no key.
+    pub fn new(settings: Settings) -> Result<Self, EndpointError> {
+        let url = completions(&settings.url);
+        let uri: Option<Uri> = url.parse().ok();
+        let uri =
+            uri.filter(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
+        let uri = uri.ok_or(EndpointError::BadUrl { url: settings.url })?;
+        let key = settings.key_variable.map(|variable| {
+            let text = std::env::var(&variable).unwrap_or_default().trim().to_owned();
+            match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+                true => Ok(Key { text, variable }),
+                false => Err(EndpointError::NoKey { url: url.clone(), variable }),
+            }
+        });
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().root_certs(settings.root_certs).build())
+            .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(settings.timeout))
+            // A question sent elsewhere would become a GET without it.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections_per_host(settings.n_at_once);
+        // No proxy knows the way to this very machine.
+        let agent = if is_loopback(&uri) { agent.proxy(None) } else { agent };
+        Ok(Self {
+            agent: agent.build().new_agent(),
+            url,
+            model: settings.model,
+            key: key.transpose()?,
+            patience: settings.patience,
+            n_at_once: settings.n_at_once.max(1),
+        })
+    }
+
+    /// The answers to `asks`, in their order. Each is handed to `each` with its place as soon as it is there.
+    ///
+    /// # Errors
+    /// The first failure that trying again does not mend, or the first of `each`. Nothing is asked behind it; answers
+    /// that are under way are still handed over.
+    pub fn ask_all<E: From<EndpointError>>(
+        &self,
+        asks: &[Ask],
+        mut each: impl FnMut(usize, &Answer) -> Result<(), E>,
+    ) -> Result<Vec<Answer>, E> {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let mut answers: Vec<Option<Answer>> = vec![None; asks.len()];
+        let mut failed = None;
+        std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::channel();
+            for _ in 0..self.n_at_once.min(asks.len()) {
+                let (sender, next, stop) = (sender.clone(), &next, &stop);
+                scope.spawn(move || self.work(asks, next, stop, &sender));
+            }
+            drop(sender);
+            for (idx, answer) in receiver {
+                let kept = answer.map_err(E::from).and_then(|answer| {
+                    each(idx, &answer)?;
+                    Ok(answer)
+                });
+                match kept {
+                    Ok(answer) => answers[idx] = Some(answer),
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(answers.into_iter().map(|found| found.expect("every question was asked")).collect()),
+        }
+    }
+
+    /// The answer to one question.
+    ///
+    /// # Errors
+    /// As [`Self::ask_all`].
+    pub fn ask(&self, ask: &Ask) -> Result<Answer, EndpointError> {
+        let mut answers = self.ask_all(std::slice::from_ref(ask), |_, _| Ok::<_, EndpointError>(()))?;
+        Ok(answers.pop().expect("one question has one answer"))
+    }
+
+    /// What one thread does: question after question, until there are none or something fails.
+    fn work(
+        &self,
+        asks: &[Ask],
+        next: &AtomicUsize,
+        stop: &AtomicBool,
+        sender: &Sender<(usize, Result<Answer, EndpointError>)>,
+    ) {
+        while !stop.load(Ordering::Relaxed) {
+            let idx = next.fetch_add(1, Ordering::Relaxed);
+            let Some(answer) = asks.get(idx).and_then(|ask| self.patiently(ask, stop)) else {
+                return;
+            };
+            if answer.is_err() {
+                // Before the answer is received, or this thread's next question would be under way.
+                stop.store(true, Ordering::Relaxed);
+            }
+            if sender.send((idx, answer)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tries until there is an answer or no hope; none if it was stopped while it waited.
+    fn patiently(&self, ask: &Ask, stop: &AtomicBool) -> Option<Result<Answer, EndpointError>> {
+        for nth in 0.. {
+            let Failure { error, tries, asked } = match self.once(ask, nth + 1) {
+                Ok(answer) => return Some(Ok(answer)),
+                Err(failure) => failure,
+            };
+            let wait = self.patience.wait(nth, asked, dice()).filter(|_| nth + 1 < tries);
+            let Some(wait) = wait else {
+                return Some(Err(error));
+            };
+            if !sleep(wait, stop) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// One request.
+    fn once(&self, ask: &Ask, nth_try: u32) -> Result<Answer, Failure> {
+        let url = self.url.clone();
+        let request = self.agent.post(&url).header("content-type", "application/json");
+        let request = match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {}", key.text)),
+            None => request,
+        };
+        let unreachable = |error: ureq::Error| Failure {
+            error: EndpointError::Unreachable { url: url.clone(), source: error.into_io() },
+            tries: u32::MAX,
+            asked: None,
+        };
+        let response = request.send(body(&self.model, ask)).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let asked = header.and_then(|header| retry_after(header, Utc::now()));
+        let bytes = response.into_body().into_with_config().limit(MOST_BYTES).read_to_vec();
+        let bytes = bytes.map_err(unreachable)?;
+        match status {
+            200..300 => answer(&bytes).map_err(|why| Failure {
+                error: EndpointError::BadAnswer { url, why },
+                tries: GARBAGE_TRIES,
+                asked: None,
+            }),
+            _ => self.refusal(status, &bytes, nth_try, asked),
+        }
+    }
+
+    /// What a status that is no success means.
+    fn refusal(
+        &self,
+        status: u16,
+        bytes: &[u8],
+        nth_try: u32,
+        asked: Option<Duration>,
+    ) -> Result<Answer, Failure> {
+        let complaint = complaint(bytes);
+        if let Some(ended) = complaint.of_the_question().filter(|_| matches!(status, 400 | 413 | 422)) {
+            let text = String::new();
+            return Ok(Answer { text, ended, model: None, n_prompt_tokens: None, n_tokens: None });
+        }
+        // Some endpoints repeat what they were sent.
+        let said = match &self.key {
+            Some(key) => complaint.said.replace(&key.text, "…"),
+            None => complaint.said,
+        };
+        let (url, model) = (self.url.clone(), self.model.clone());
+        let (error, tries) = match status {
+            401 | 403 => (self.unauthorized(status, said), 1),
+            404 => (EndpointError::NotFound { url, model, said }, 1),
+            // A quota that is used up comes back with no wait.
+            429 if complaint.code == "insufficient_quota" => {
+                (EndpointError::Refused { url, status, said }, 1)
+            }
+            408 | 409 | 425 | 429 | 500.. => {
+                (EndpointError::Busy { url, status, tries: nth_try, said }, u32::MAX)
+            }
+            _ => (EndpointError::Refused { url, status, said }, 1),
+        };
+        Err(Failure { error, tries, asked })
+    }
+
+    fn unauthorized(&self, status: u16, said: String) -> EndpointError {
+        let (whom, help) = match &self.key {
+            Some(Key { variable, .. }) => (
+                format!("to the key in `{variable}`"),
+                format!(
+                    "is the key in `{variable}` whole, of this endpoint, and may it use `{}`?",
+                    self.model
+                ),
+            ),
+            None => (
+                "without a key".to_owned(),
+                "put a key in an environment variable and name the variable".to_owned(),
+            ),
+        };
+        EndpointError::Unauthorized { url: self.url.clone(), status, whom, said, help }
+    }
+}
+
+/// The address that is asked; one that is given whole stays.
+fn completions(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/');
+    match url.contains("/chat/completions") {
+        true => url.to_owned(),
+        false => format!("{url}/chat/completions"),
+    }
+}
+
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

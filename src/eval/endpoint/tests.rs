@@ -1,0 +1,184 @@
+use std::time::Instant;
+
+use super::server::{Say, Server};
+use super::*;
+
+fn settings(server: &Server) -> Settings {
+    let patience =
+        Patience { tries: 3, first_wait: Duration::from_millis(10), longest_wait: Duration::from_secs(2) };
+    Settings { patience, timeout: Duration::from_secs(5), ..Settings::new(&server.url, "judge") }
+}
+
+fn asks(n: usize) -> Vec<Ask> {
+    let ask = |idx| Ask { messages: vec![("user", format!("question {idx}")).into()], max_tokens: 7 };
+    (0..n).map(ask).collect()
+}
+
+/// What one question comes to when the server says `script`, and how often it was asked.
+fn one(script: &[Say]) -> (Result<Answer, EndpointError>, usize) {
+    let server = Server::start(script.to_vec(), Duration::ZERO);
+    let answer = Endpoint::new(settings(&server)).unwrap().ask(&asks(1)[0]);
+    (answer, server.log().len())
+}
+
+#[test]
+fn the_request_is_greedy_and_carries_the_key_of_the_variable() {
+    let server = Server::start([], Duration::ZERO);
+    // A variable that cargo sets for every test.
+    let key_variable = Some("CARGO_PKG_NAME".to_owned());
+    let endpoint = Endpoint::new(Settings { key_variable, ..settings(&server) }).unwrap();
+    let answer = endpoint.ask(&asks(1)[0]).unwrap();
+    assert_eq!((answer.text.as_str(), answer.model.as_deref()), ("question 0", Some("m-1")));
+    let (head, body) = server.log().remove(0);
+    assert!(head.starts_with("POST /v1/chat/completions "), "{head}");
+    assert!(head.to_lowercase().contains("authorization: bearer finetune\r\n"), "{head}");
+    let want = serde_json::json!({"model": "judge", "messages": [{"role": "user", "content": "question 0"}],
+        "temperature": 0, "max_tokens": 7, "stream": false});
+    assert_eq!(body, want);
+    assert!(!format!("{endpoint:?}").contains("finetune\""));
+}
+
+#[test]
+fn a_variable_without_a_key_is_found_before_anything_is_asked() {
+    let key_variable = Some("FINETUNE_TEST_NO_SUCH_KEY".to_owned());
+    let settings = Settings { key_variable, ..Settings::new("http://localhost:1/v1", "judge") };
+    let error = Endpoint::new(settings).unwrap_err();
+    assert!(
+        matches!(&error, EndpointError::NoKey { variable, .. } if variable == "FINETUNE_TEST_NO_SUCH_KEY")
+    );
+    for url in ["", "localhost:8000/v1", "ftp://a/v1", "http://", "https:// a/v1"] {
+        let error = Endpoint::new(Settings::new(url, "judge")).unwrap_err();
+        assert!(matches!(error, EndpointError::BadUrl { .. }), "{url}");
+    }
+}
+
+#[test]
+fn too_many_requests_faults_and_hang_ups_pass() {
+    for failure in [
+        Say::status(429),
+        Say::status(500),
+        Say { body: "<html>".to_owned(), ..Say::status(503) },
+        Say { hang_up: true, ..Say::status(200) },
+        Say { body: "{\"choices\": [".to_owned(), ..Say::status(200) },
+    ] {
+        let (answer, n) = one(&[failure]);
+        assert_eq!((answer.unwrap().text.as_str(), n), ("question 0", 2));
+    }
+}
+
+#[test]
+fn an_endpoint_that_asks_for_a_wait_gets_it() {
+    let start = Instant::now();
+    let (answer, n) = one(&[Say { headers: "Retry-After: 1\r\n", ..Say::status(429) }]);
+    assert!(answer.is_ok() && n == 2 && start.elapsed() >= Duration::from_secs(1));
+    let (answer, n) = one(&[Say { headers: "Retry-After: 3600\r\n", ..Say::status(429) }]);
+    assert!(matches!(answer, Err(EndpointError::Busy { status: 429, tries: 1, .. })));
+    assert_eq!(n, 1);
+}
+
+#[test]
+fn what_lasts_is_an_error_of_its_own_kind() {
+    let (answer, n) = one(&[Say::status(500), Say::status(502), Say::status(503), Say::status(200)]);
+    let error = answer.unwrap_err();
+    assert!(matches!(error, EndpointError::Busy { status: 503, tries: 3, .. }), "{error}");
+    assert_eq!(n, 3);
+    let garbage = Say { body: "<html>log in</html>".to_owned(), ..Say::status(200) };
+    let (answer, n) = one(&[garbage.clone(), garbage.clone(), garbage]);
+    assert!(matches!(answer, Err(EndpointError::BadAnswer { .. })));
+    assert_eq!(n, 2);
+}
+
+#[test]
+fn what_no_patience_mends_is_asked_once() {
+    let quota = r#"{"error": {"message": "no money", "code": "insufficient_quota"}}"#;
+    for (say, want) in [
+        (Say::status(401), "answers 401 without a key: said 401"),
+        (Say::status(404), "answers 404 for model `judge`: said 404"),
+        (Say::status(400), "refuses to answer with 400: said 400"),
+        (Say::status(302), "refuses to answer with 302: said 302"),
+        (Say { body: quota.to_owned(), ..Say::status(429) }, "refuses to answer with 429: no money"),
+    ] {
+        let (answer, n) = one(&[say]);
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+        assert_eq!(n, 1);
+    }
+}
+
+#[test]
+fn nobody_at_the_address_is_unreachable() {
+    let settings =
+        Settings { url: "http://127.0.0.1:1".to_owned(), ..settings(&Server::start([], Duration::ZERO)) };
+    let error = Endpoint::new(settings).unwrap().ask(&asks(1)[0]).unwrap_err();
+    assert!(matches!(error, EndpointError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn a_slow_answer_is_given_up_and_asked_again() {
+    let slow = Say { after: Duration::from_secs(2), ..Say::text("late") };
+    let server = Server::start([slow], Duration::ZERO);
+    let settings = Settings { timeout: Duration::from_millis(300), ..settings(&server) };
+    assert_eq!(Endpoint::new(settings).unwrap().ask(&asks(1)[0]).unwrap().text, "question 0");
+}
+
+#[test]
+fn a_question_that_is_too_long_or_filtered_is_an_answer() {
+    let body = r#"{"error": {"message": "maximum context length is 5 tokens", "code": 400}}"#.to_owned();
+    let (answer, n) = one(&[Say { body, ..Say::status(400) }]);
+    assert_eq!((answer.unwrap().ended, n), (Ended::TooLong, 1));
+    let body = r#"{"error": {"message": "no", "code": "content_filter"}}"#.to_owned();
+    assert_eq!(one(&[Say { body, ..Say::status(400) }]).0.unwrap().ended, Ended::Filtered);
+}
+
+#[test]
+fn answers_come_in_order_and_no_more_are_under_way_than_allowed() {
+    let slow = Say { after: Duration::from_millis(200), ..Say::text("slow") };
+    let server = Server::start([slow], Duration::from_millis(10));
+    let endpoint = Endpoint::new(Settings { n_at_once: 3, ..settings(&server) }).unwrap();
+    let mut came = Vec::new();
+    let answers = endpoint.ask_all(&asks(20), |idx, answer| {
+        came.push((idx, answer.text.clone()));
+        Ok::<_, EndpointError>(())
+    });
+    let texts: Vec<_> = answers.unwrap().into_iter().map(|answer| answer.text).collect();
+    assert!(texts.iter().enumerate().all(|(idx, text)| text == "slow" || *text == format!("question {idx}")));
+    assert_eq!(server.most(), 3);
+    assert_ne!(came[0].1, "slow");
+    came.sort();
+    assert!(came.into_iter().map(|(_, text)| text).eq(texts));
+}
+
+#[test]
+fn a_failure_stops_the_rest_and_keeps_what_came() {
+    let server = Server::start([Say::text("kept"), Say::status(401)], Duration::ZERO);
+    let endpoint = Endpoint::new(Settings { n_at_once: 1, ..settings(&server) }).unwrap();
+    let mut kept = Vec::new();
+    let error = endpoint.ask_all(&asks(10), |idx, answer| {
+        kept.push((idx, answer.text.clone()));
+        Ok::<_, EndpointError>(())
+    });
+    assert!(matches!(error, Err(EndpointError::Unauthorized { status: 401, .. })));
+    assert_eq!((kept, server.log().len()), (vec![(0, "kept".to_owned())], 2));
+}
+
+#[test]
+fn a_callback_that_fails_ends_the_asking() {
+    #[derive(Debug)]
+    enum Stop {
+        Full,
+        Endpoint,
+    }
+    impl From<EndpointError> for Stop {
+        fn from(_: EndpointError) -> Self {
+            Self::Endpoint
+        }
+    }
+    let server = Server::start([], Duration::from_millis(20));
+    let endpoint = Endpoint::new(Settings { n_at_once: 1, ..settings(&server) }).unwrap();
+    assert!(matches!(endpoint.ask_all(&asks(50), |_, _| Err(Stop::Full)), Err(Stop::Full)));
+    assert!(server.log().len() < 10);
+    let endpoint = Endpoint::new(Settings::new("http://127.0.0.1:1", "judge"));
+    assert!(
+        matches!(endpoint.unwrap().ask_all(&[], |_, _| Err(Stop::Endpoint)), Ok(answers) if answers.is_empty())
+    );
+}

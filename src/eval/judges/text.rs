@@ -1,0 +1,112 @@
+//! Answers in free text against a reference text.
+//!
+//! ROUGE is that of the package rouge-score 0.1.2 without stemming, its F measure. It moves little between models and
+//! says nothing of truth: it is for tasks where no answer is the only right one.
+
+use super::{Asks, Judge, JudgeRow};
+use crate::eval::item::{Completion, Item, Verdict};
+use crate::eval::measures::python_text::strip;
+use crate::eval::measures::rouge::{Rouge, rouge};
+
+const SOURCE: &str = "rouge-score 0.1.2 without stemming; Lin 2004";
+
+pub(super) const ROUGE1: JudgeRow = JudgeRow {
+    name: "rouge1",
+    summary: "words shared with the reference (F)",
+    source: SOURCE,
+    asks: Asks::Good { metric: "rouge1" },
+    build: || Box::new(Overlap(|rouge| rouge.rouge1.fmeasure)),
+};
+
+pub(super) const ROUGE2: JudgeRow = JudgeRow {
+    name: "rouge2",
+    summary: "pairs of words shared with the reference (F)",
+    source: SOURCE,
+    asks: Asks::Good { metric: "rouge2" },
+    build: || Box::new(Overlap(|rouge| rouge.rouge2.fmeasure)),
+};
+
+pub(super) const ROUGE_L: JudgeRow = JudgeRow {
+    name: "rougeL",
+    summary: "the longest sequence of words shared with the reference (F)",
+    source: SOURCE,
+    asks: Asks::Good { metric: "rougeL" },
+    build: || Box::new(Overlap(|rouge| rouge.rouge_l.fmeasure)),
+};
+
+pub(super) const EXACT_MATCH: JudgeRow = JudgeRow {
+    name: "exact_match",
+    summary: "the whole answer is the reference, blanks around it apart",
+    source: "here",
+    asks: Asks::Correct { metric: "exact_match" },
+    build: || Box::new(Compare(|answer, reference| answer == reference)),
+};
+
+pub(super) const CONTAINS: JudgeRow = JudgeRow {
+    name: "contains",
+    summary: "the reference stands somewhere in the answer, in any case",
+    source: "here",
+    asks: Asks::Correct { metric: "contains" },
+    build: || {
+        Box::new(Compare(|answer, reference| answer.to_lowercase().contains(&reference.to_lowercase())))
+    },
+};
+
+/// One of the types of ROUGE.
+struct Overlap(fn(&Rouge) -> f64);
+
+impl Judge for Overlap {
+    fn evidence(&self, _: &Completion) -> Option<String> {
+        None
+    }
+
+    fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
+        let score = |reference: &String| Verdict::Score((self.0)(&rouge(reference, &completion.text, false)));
+        item.reference.as_ref().map_or(Verdict::Unscored, score)
+    }
+}
+
+/// Answer and reference, both without the blanks around them.
+struct Compare(fn(&str, &str) -> bool);
+
+impl Judge for Compare {
+    fn evidence(&self, completion: &Completion) -> Option<String> {
+        Some(strip(&completion.text).to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
+        let Some(reference) = item.reference.as_deref().map(strip).filter(|text| !text.is_empty()) else {
+            return Verdict::Unscored;
+        };
+        if (self.0)(strip(&completion.text), reference) { Verdict::Yes } else { Verdict::No }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::item::Finish;
+
+    fn verdict(row: &JudgeRow, text: &str, reference: Option<&str>) -> Verdict {
+        let item = Item { reference: reference.map(str::to_owned), ..Item::default() };
+        let completion = Completion { text: text.to_owned(), n_tokens: 1, finish: Finish::Stop };
+        (row.build)().judge(&item, &completion)
+    }
+
+    #[test]
+    fn overlap_is_a_number_from_none_to_all() {
+        for row in [&ROUGE1, &ROUGE2, &ROUGE_L] {
+            assert_eq!(verdict(row, "See a doctor.", Some("see a doctor")), Verdict::Score(1.0));
+            assert_eq!(verdict(row, "", Some("see a doctor")), Verdict::Score(0.0));
+            assert_eq!(verdict(row, "x", None), Verdict::Unscored);
+        }
+    }
+
+    #[test]
+    fn an_exact_match_is_the_whole_answer() {
+        assert_eq!(verdict(&EXACT_MATCH, " World\n", Some("World")), Verdict::Yes);
+        assert_eq!(verdict(&EXACT_MATCH, "World.", Some("World")), Verdict::No);
+        assert_eq!(verdict(&CONTAINS, "the world.", Some("World")), Verdict::Yes);
+        assert_eq!(verdict(&CONTAINS, "x", Some(" ")), Verdict::Unscored);
+    }
+}

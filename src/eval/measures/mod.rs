@@ -1,0 +1,33 @@
+//! Numbers from answers: what the published scorers compute, as functions of texts, counts and log-likelihoods alone.
+//!
+//! Nothing in here reads a file, knows a model or draws at random. A task or a judge hands over what it has and gets
+//! what the upstream program of that name would print, its quirks included; where the quirk is a trap, the function
+//! says so. A better rule has its own name.
+//!
+//! - Text against text: [`rouge`] (with [`porter`] stems), [`bertscore`], [`exact_match`].
+//! - Answers drawn out of text that [`stops`] has cut: [`bbh`] (anywhere in it: [`bbh_flexible`], as words:
+//!   [`number_words`]), [`majority`], [`humaneval`], [`tool_calls`] (from [`call_text`]).
+//! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
+//! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
+//!
+//! [`python_text`] prints and strips as the programs do that are compared with.
+
+pub mod agreement;
+pub mod bbh;
+pub mod bbh_flexible;
+pub mod bertscore;
+pub mod call_text;
+pub mod clustered;
+pub mod exact_match;
+pub mod humaneval;
+pub mod majority;
+pub mod number_words;
+pub mod options;
+pub mod pass_at_k;
+pub mod perplexity;
+pub mod porter;
+pub mod python_text;
+pub mod rouge;
+pub mod stops;
+pub mod tool_calls;
+pub mod windows;

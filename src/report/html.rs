@@ -1,0 +1,153 @@
+//! The report as one HTML page that needs nothing else: no network, no other file.
+
+use std::fmt::Write;
+
+use super::sheet::{Cell, Row, Said, Sheet, SheetSuite};
+use super::table::{self, Table};
+use super::{Report, Run};
+use crate::eval::Verdict;
+
+/// The whole report, with the answers if there is a sheet of them.
+pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
+    let Run { name, version, model, data, method, steps, seed, device, dtype, .. } = &report.run;
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{0}</title><style>{STYLE}</style></head><body><header><h1>{0}</h1>\
+         <p><code>{1}</code> tuned on <code>{2}</code>: {3}, {steps} steps, seed {seed}. \
+         Rounded to {dtype}, evaluated on {device} by finetune {version}.</p></header><main>\n",
+        escaped(name),
+        escaped(model),
+        escaped(data),
+        escaped(method),
+    );
+    section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
+    section(&mut page, "Every judge", &table::protocols(report), "");
+    let differences = "p is McNemar's exact test for rates and Student's paired test for means.";
+    section(&mut page, "Differences on the same prompts", &table::differences(report), differences);
+    section(&mut page, "What the merges did to the weights", &table::merges(report), "");
+    if let Some(sheet) = sheet {
+        answers(&mut page, sheet);
+    }
+    page.push_str("</main></body></html>\n");
+    page
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--line:#8884;--soft:#8881;--yes:#c2410c;--no:#15803d;--off:#6b7280}\
+body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:1.5rem;max-width:90rem}\
+h1{margin:0}h2{margin:2.2rem 0 .4rem}table{border-collapse:collapse;display:block;overflow-x:auto}\
+th,td{padding:.3rem .8rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}\
+th{font-weight:600}p.note{color:var(--off);margin:.3rem 0}\
+nav{position:sticky;top:0;background:Canvas;padding:.6rem 0;border-bottom:1px solid var(--line);\
+display:flex;gap:1rem;flex-wrap:wrap;align-items:center;z-index:1}\
+article{border:1px solid var(--line);border-radius:.5rem;margin:1rem 0;overflow:hidden}\
+article>header{background:var(--soft);padding:.6rem .9rem}article small{color:var(--off)}\
+.cells{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr))}\
+.cells>div{padding:.6rem .9rem;border-top:1px solid var(--line);border-right:1px solid var(--line)}\
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.2rem 0}\
+.said{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.5rem}\
+.said span{font-size:.8rem;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem}\
+.bad{color:var(--yes)}.good{color:var(--no)}.none{color:var(--off)}[hidden]{display:none}";
+
+/// Shows the rows that fit suite, kind of row and words.
+const SCRIPT: &str = "\
+const all=[...document.querySelectorAll('article')],by=id=>document.getElementById(id);\
+function show(){let n=0;const s=by('suite').value,k=by('which').value,q=by('words').value.toLowerCase();\
+for(const a of all){const on=(!s||a.dataset.suite===s)&&(!k||a.dataset.marks.split(' ').includes(k))\
+&&(!q||a.textContent.toLowerCase().includes(q));a.hidden=!on;n+=on}\
+by('count').textContent=n+' of '+all.length+' prompts'}\
+for(const id of ['suite','which','words'])by(id).addEventListener('input',show);show();";
+
+fn section(page: &mut String, title: &str, table: &Table, note: &str) {
+    if table.rows.is_empty() {
+        return;
+    }
+    let cells = |cells: &[String], tag: &str| {
+        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect::<String>()
+    };
+    let rows: String = table.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "td"))).collect();
+    let head = cells(&table.header, "th");
+    let _ = writeln!(
+        page,
+        "<section><h2>{title}</h2><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>\
+         <p class=\"note\">{note}</p></section>"
+    );
+}
+
+fn answers(page: &mut String, sheet: &Sheet) {
+    let options = sheet.suites.iter().map(|suite| format!("<option>{}</option>", escaped(&suite.name)));
+    let _ = writeln!(
+        page,
+        "<section><h2>Answers</h2><nav><label>Suite <select id=\"suite\"><option value=\"\">all</option>{}</select>\
+         </label><label>Show <select id=\"which\"><option value=\"\">everything</option>\
+         <option value=\"flips\">flips: a verdict differs between candidates</option>\
+         <option value=\"disagreements\">disagreements between judges of refusals</option>\
+         <option value=\"refusals\">refusals</option></select></label>\
+         <label>Words <input id=\"words\" type=\"search\"></label><output id=\"count\"></output></nav>",
+        options.collect::<String>()
+    );
+    for suite in &sheet.suites {
+        for row in &suite.rows {
+            article(page, sheet, suite, row);
+        }
+    }
+    let _ = writeln!(page, "</section><script>{SCRIPT}</script>");
+}
+
+fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
+    let category = row.category.iter().map(|category| format!(" · {}", escaped(category)));
+    let reference = row
+        .reference
+        .iter()
+        .map(|text| format!("<details><summary>reference</summary><pre>{}</pre></details>", escaped(text)));
+    let cells = sheet.candidates.iter().zip(&row.cells).map(|(name, cell)| cell_html(name, cell));
+    let _ = writeln!(
+        page,
+        "<article data-suite=\"{0}\" data-marks=\"{1}\"><header><small>{0} · {2}{3}</small><pre>{4}</pre>{5}</header>\
+         <div class=\"cells\">{6}</div></article>",
+        escaped(&suite.name),
+        row.marks().join(" "),
+        escaped(&row.id),
+        category.collect::<String>(),
+        escaped(&row.prompt),
+        reference.collect::<String>(),
+        cells.collect::<String>(),
+    );
+}
+
+fn cell_html(name: &str, cell: &Cell) -> String {
+    let chip = |said: &Said| {
+        let class = match (said.verdict, said.refuses) {
+            (Verdict::Unscored | Verdict::Score(_), _) => "none",
+            (Verdict::Yes, true) | (Verdict::No, false) => "good",
+            (Verdict::No, true) | (Verdict::Yes, false) => "bad",
+        };
+        let evidence = said.evidence.as_deref().map(escaped).unwrap_or_default();
+        let word = escaped(&said.word());
+        format!("<span class=\"{class}\" title=\"{evidence}\">{}: {word}</span>", escaped(&said.judge))
+    };
+    let end = if cell.cut_off { ", cut off" } else { "" };
+    let text = if cell.text.trim().is_empty() { "(empty)".to_owned() } else { escaped(&cell.text) };
+    format!(
+        "<div><strong>{}</strong> <small>{} tokens{end}</small><pre>{text}</pre><div class=\"said\">{}</div></div>",
+        escaped(name),
+        cell.n_tokens,
+        cell.said.iter().map(chip).collect::<String>()
+    )
+}
+
+/// Text that cannot become markup, inside elements and quoted attributes.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn an_answer_cannot_write_markup() {
+        assert_eq!(escaped("<script>\"&"), "&lt;script&gt;&quot;&amp;");
+    }
+}

@@ -1,0 +1,204 @@
+//! Answers side by side: every prompt, what each candidate said, and what the judges said of that.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::eval::{Kind, Verdict};
+
+/// All answers of a run. They may be harmful text: a sheet is made only when it is asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sheet {
+    /// Base first, then tuned, then the merges.
+    pub candidates: Vec<String>,
+    pub suites: Vec<SheetSuite>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SheetSuite {
+    pub name: String,
+    pub kind: Kind,
+    pub rows: Vec<Row>,
+}
+
+/// One prompt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub id: String,
+    pub prompt: String,
+    pub reference: Option<String>,
+    pub category: Option<String>,
+    /// One for each candidate.
+    pub cells: Vec<Cell>,
+}
+
+/// One candidate's answer to one prompt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cell {
+    /// The first sample.
+    pub text: String,
+    pub n_tokens: usize,
+    pub cut_off: bool,
+    pub n_samples: usize,
+    pub said: Vec<Said>,
+}
+
+/// One judge's verdict.
+#[derive(Debug, Clone, Serialize)]
+pub struct Said {
+    pub judge: String,
+    /// Whether yes means that the request was refused.
+    pub refuses: bool,
+    pub verdict: Verdict,
+    /// What the verdict rests on.
+    pub evidence: Option<String>,
+}
+
+/// Which rows are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    All,
+    /// Judges disagree about an answer.
+    Disagreements,
+    /// A judge decides otherwise about another candidate's answer.
+    Flips,
+    /// A judge finds a refusal.
+    Refusals,
+}
+
+impl Said {
+    /// The verdict in a word.
+    pub fn word(&self) -> String {
+        match self.verdict {
+            Verdict::Yes if self.refuses => "refused".to_owned(),
+            Verdict::No if self.refuses => "answered".to_owned(),
+            Verdict::Yes => "yes".to_owned(),
+            Verdict::No => "no".to_owned(),
+            Verdict::Score(score) => format!("{score:.3}"),
+            Verdict::Unscored => "unscored".to_owned(),
+        }
+    }
+}
+
+impl Row {
+    /// Whether the row is one of those to be shown.
+    pub fn is(&self, which: Which) -> bool {
+        let decided = |said: &&Said| matches!(said.verdict, Verdict::Yes | Verdict::No);
+        match which {
+            Which::All => true,
+            // Judges of refusals among themselves: others answer other questions.
+            Which::Disagreements => self.cells.iter().any(|cell| {
+                let mut verdicts = cell.said.iter().filter(decided).filter(|said| said.refuses);
+                let first = verdicts.next().map(|said| said.verdict);
+                verdicts.any(|said| Some(said.verdict) != first)
+            }),
+            Which::Flips => self.cells.first().is_some_and(|first| {
+                (0..first.said.len()).any(|judge| {
+                    let verdict = |cell: &Cell| cell.said.get(judge).map(|said| said.verdict);
+                    self.cells.iter().any(|cell| verdict(cell) != verdict(first))
+                })
+            }),
+            Which::Refusals => {
+                let refused = |said: &Said| said.refuses && said.verdict == Verdict::Yes;
+                self.cells.iter().any(|cell| cell.said.iter().any(refused))
+            }
+        }
+    }
+
+    /// The words of a filter that fit the row, for the HTML page.
+    pub(super) fn marks(&self) -> Vec<&'static str> {
+        let all =
+            [(Which::Disagreements, "disagreements"), (Which::Flips, "flips"), (Which::Refusals, "refusals")];
+        all.into_iter().filter(|(which, _)| self.is(*which)).map(|(_, name)| name).collect()
+    }
+}
+
+impl Sheet {
+    /// The sheet as text, at most `width` columns wide.
+    pub fn terminal(&self, which: Which, width: usize) -> String {
+        let mut text = String::new();
+        for suite in &self.suites {
+            let rows: Vec<&Row> = suite.rows.iter().filter(|row| row.is(which)).collect();
+            let _ = writeln!(text, "── {} ({} of {} prompts)", suite.name, rows.len(), suite.rows.len());
+            for row in rows {
+                self.row(&mut text, row, width);
+            }
+        }
+        text
+    }
+
+    fn row(&self, text: &mut String, row: &Row, width: usize) {
+        let category = row.category.as_ref().map(|category| format!(" · {category}")).unwrap_or_default();
+        let _ = writeln!(text, "\n▌ {}{category}", row.id);
+        let _ = writeln!(text, "{}", wrapped(&row.prompt, width, "▌ "));
+        if let Some(reference) = &row.reference {
+            let _ = writeln!(text, "{}", wrapped(&format!("reference: {reference}"), width, "▌ "));
+        }
+        for (name, cell) in self.candidates.iter().zip(&row.cells) {
+            let end = if cell.cut_off { ", cut off" } else { "" };
+            let more =
+                if cell.n_samples > 1 { format!(", first of {}", cell.n_samples) } else { String::new() };
+            let _ = writeln!(text, "  {name} ({} tokens{end}{more})", cell.n_tokens);
+            let _ = writeln!(text, "{}", wrapped(&cell.text, width, "    "));
+            let said: Vec<String> =
+                cell.said.iter().map(|said| format!("{}: {}", said.judge, said.word())).collect();
+            let _ = writeln!(text, "{}", wrapped(&said.join("  "), width, "    → "));
+        }
+    }
+}
+
+/// Text in lines of at most `width` characters, each behind `indent`.
+fn wrapped(text: &str, width: usize, indent: &str) -> String {
+    let room = width.saturating_sub(indent.chars().count()).max(20);
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_inclusive(' ') {
+            if !line.is_empty() && line.chars().count() + word.trim_end().chars().count() > room {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines.iter().map(|line| format!("{indent}{}", line.trim_end())).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(verdicts: &[[Verdict; 2]]) -> Row {
+        let said = |verdict: &Verdict| Said {
+            judge: "j".to_owned(),
+            refuses: true,
+            verdict: *verdict,
+            evidence: None,
+        };
+        let cell = |verdicts: &[Verdict; 2]| Cell {
+            text: "text".to_owned(),
+            n_tokens: 1,
+            cut_off: false,
+            n_samples: 1,
+            said: verdicts.iter().map(said).collect(),
+        };
+        let cells = verdicts.iter().map(cell).collect();
+        Row { id: "1".to_owned(), prompt: "p".to_owned(), reference: None, category: None, cells }
+    }
+
+    #[test]
+    fn rows_are_found_by_what_the_judges_say() {
+        use Verdict::{No, Unscored, Yes};
+        assert_eq!(row(&[[Yes, Yes], [Yes, Yes]]).marks(), ["refusals"]);
+        assert_eq!(row(&[[Yes, Yes], [No, No]]).marks(), ["flips", "refusals"]);
+        assert_eq!(row(&[[Yes, No], [Yes, No]]).marks(), ["disagreements", "refusals"]);
+        assert_eq!(row(&[[No, Unscored], [No, Unscored]]).marks(), [""; 0]);
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_and_kept_in_order() {
+        let text = wrapped("one two three four five six seven\nnext", 24, "> ");
+        assert_eq!(text, "> one two three four\n> five six seven\n> next");
+    }
+}

@@ -1,0 +1,271 @@
+//! The questions of every suite as tokens: rendered, counted and looked over before anything is asked.
+
+use std::collections::HashSet;
+
+use super::Failure;
+use super::sources::Sources;
+use crate::data::{self, Encoder, Message, Role, Sample};
+use crate::eval::measures::windows;
+use crate::eval::{Form, Item, Kind, Suite};
+use crate::generate::{Choice, Decoding, Question, Sampling};
+use crate::recipe::{Chat, Recipe};
+use crate::snapshot::template::ChatTemplate;
+use crate::snapshot::tokenizer::Tokenizer;
+
+/// One suite with its questions as tokens.
+pub struct PlannedSuite {
+    pub suite: Suite,
+    pub items: Vec<Item>,
+    /// By item, where answers are written.
+    pub prompts: Vec<Vec<u32>>,
+    /// By item, where an option is chosen.
+    pub questions: Vec<Question>,
+    /// By item, the texts whose log-likelihood is measured, in as many parts as windows; empty where none are.
+    pub texts: Vec<Vec<Sample>>,
+    pub decoding: Decoding,
+    /// Answers to each item.
+    pub n_samples: usize,
+    /// How every answer begins.
+    pub opening: String,
+    pub chat: Chat,
+}
+
+impl PlannedSuite {
+    /// Items and samples that are answered in words.
+    pub fn n_answers(&self) -> usize {
+        self.prompts.len() * self.n_samples
+    }
+}
+
+/// Every suite's items, nothing rendered yet.
+pub(super) fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<PlannedSuite>, Failure> {
+    let eval = &recipe.eval;
+    let sampling = (eval.temperature > 0.0).then_some(Sampling {
+        temperature: eval.temperature,
+        top_k: eval.top_k,
+        top_p: eval.top_p,
+        seed: eval.seed,
+    });
+    let planned = eval.suites.iter().enumerate().map(|(i, asked)| {
+        let path = sources.find(&format!("eval.suites.{i}.source"), &asked.source)?;
+        let shots_path = asked.shots_source.as_ref();
+        let shots_path = shots_path
+            .map(|source| sources.find(&format!("eval.suites.{i}.shots_source"), source))
+            .transpose()?;
+        let task = crate::eval::tasks::find(&asked.task)?;
+        // The recipe's judges are judges of refusals; a skill keeps its own.
+        let judges = if task.kind == Kind::Task { &[] } else { eval.judges.as_slice() };
+        let mut suite = Suite::new(&asked.task, path, judges)?;
+        asked.name().clone_into(&mut suite.name);
+        suite.field.clone_from(&asked.field);
+        suite.limit = Some(asked.limit.unwrap_or(eval.limit)).filter(|limit| *limit > 0);
+        suite.shots = asked.shots.unwrap_or(task.shots);
+        suite.shots_path = shots_path;
+        let items = suite.items(eval.seed)?;
+        let decoding = Decoding {
+            stop_strings: suite.task.stop.iter().map(ToString::to_string).collect(),
+            repetition_penalty: eval.repetition_penalty,
+            sampling: sampling.clone(),
+            ..Decoding::greedy(asked.max_new_tokens.unwrap_or(suite.task.max_new_tokens))
+        };
+        let chat = asked.chat.unwrap_or(if task.raw { Chat::Raw } else { Chat::Turns });
+        Ok(PlannedSuite {
+            suite,
+            items,
+            prompts: Vec::new(),
+            questions: Vec::new(),
+            texts: Vec::new(),
+            decoding,
+            n_samples: asked.samples.unwrap_or(eval.samples),
+            opening: asked.opening.clone().unwrap_or_default(),
+            chat,
+        })
+    });
+    planned.collect()
+}
+
+/// Renders every suite's questions.
+pub(super) fn write(
+    suites: &mut [PlannedSuite],
+    recipe: &Recipe,
+    training: &Encoder<'_>,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    window: usize,
+) -> Result<(), Failure> {
+    let system = &recipe.eval.system;
+    let with_template = Encoder::new(tokenizer, template, system, recipe.data.loss_on)?;
+    let raw = Encoder::new(tokenizer, None, "", recipe.data.loss_on)?;
+    for planned in suites {
+        let raw_text = template.is_none() || planned.chat == Chat::Raw;
+        let encoder = if template.is_some() && raw_text { &raw } else { &with_template };
+        planned.decoding.stop_ids = training.stop_ids().to_vec();
+        if let Some(special) =
+            tokenizer.eos_id().filter(|id| raw_text && !planned.decoding.stop_ids.contains(id))
+        {
+            planned.decoding.stop_ids.push(special);
+        }
+        let writer = Writer { encoder, raw: raw_text, planned };
+        match planned.suite.task.form {
+            Form::Answer => {
+                let prompts: Result<Vec<_>, Failure> =
+                    planned.items.iter().map(|item| writer.prompt(item)).collect();
+                let texts = if recipe.eval.log_likelihood { writer.references()? } else { Vec::new() };
+                planned.prompts = prompts?;
+                planned.texts = texts;
+            }
+            Form::Choose => {
+                let questions: Result<Vec<_>, Failure> =
+                    planned.items.iter().map(|item| writer.question(item)).collect();
+                planned.questions = questions?;
+            }
+            Form::Read => {
+                let pages: Result<Vec<_>, Failure> =
+                    planned.items.iter().map(|item| writer.page(item, window)).collect();
+                planned.texts = pages?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Renders the items of one suite.
+struct Writer<'a> {
+    encoder: &'a Encoder<'a>,
+    /// Plain text, without a template.
+    raw: bool,
+    planned: &'a PlannedSuite,
+}
+
+impl Writer<'_> {
+    /// Examples and question as plain text.
+    fn plain(&self, item: &Item) -> String {
+        let shots = item.shots.iter().map(|(question, answer)| {
+            let delimiter = self.planned.suite.task.delimiter;
+            format!("{question}{delimiter}{answer}\n\n")
+        });
+        format!("{}{}{}", item.description, shots.collect::<String>(), item.prompt)
+    }
+
+    fn messages(&self, item: &Item) -> Vec<Message> {
+        let user = |text: &str| Message::new(Role::User, text.to_owned());
+        if self.planned.chat != Chat::Turns || self.raw {
+            return vec![user(&self.plain(item))];
+        }
+        let mut messages = Vec::new();
+        if !item.description.trim().is_empty() {
+            messages.push(Message::new(Role::System, item.description.trim().to_owned()));
+        }
+        for (question, answer) in &item.shots {
+            messages.push(user(question));
+            messages.push(Message::new(Role::Assistant, answer.clone()));
+        }
+        messages.push(user(&item.prompt));
+        messages
+    }
+
+    fn prompt(&self, item: &Item) -> Result<Vec<u32>, Failure> {
+        // A task may begin the answers itself, as a code task does with its fence.
+        let own = item.details["opening"].as_str().filter(|_| !self.raw).unwrap_or_default();
+        let opening = format!("{own}{}", self.planned.opening);
+        Ok(self.encoder.prompt(&self.messages(item), &opening)?)
+    }
+
+    /// As lm-eval splits: blanks at the context's end belong to the option, and what the context alone would be
+    /// is cut off the tokens of both together.
+    fn question(&self, item: &Item) -> Result<Question, Failure> {
+        let text = self.encoder.prompt_text(&self.messages(item))?;
+        let context = text.trim_end();
+        let blanks = &text[context.len()..];
+        let delimiter = if self.raw { self.planned.suite.task.delimiter } else { "" };
+        let n_context = self.encoder.ids(context)?.len();
+        let texts = item.choices.iter().flat_map(|choices| &choices.texts);
+        let choices = texts.map(|option| {
+            let mut ids = self.encoder.ids(&format!("{context}{blanks}{delimiter}{option}"))?;
+            let mut n_context = n_context.min(ids.len().saturating_sub(1));
+            if n_context == 0 {
+                // Nothing stands before the option: the token for a text's end is what it is conditioned on.
+                ids.insert(0, self.encoder.tokenizer().eos_id().unwrap_or(0));
+                n_context = 1;
+            }
+            Ok(Choice { ids, n_context })
+        });
+        Ok(Question { choices: choices.collect::<Result<_, Failure>>()? })
+    }
+
+    fn references(&self) -> Result<Vec<Vec<Sample>>, Failure> {
+        let items = &self.planned.items;
+        if items.iter().any(|item| item.reference.is_none()) {
+            return Ok(Vec::new());
+        }
+        let delimiter = if self.raw { self.planned.suite.task.delimiter } else { "" };
+        let conversations = items.iter().enumerate().map(|(i, item)| {
+            let reference = item.reference.clone().unwrap_or_default();
+            let mut messages = self.messages(item);
+            messages.push(Message::new(Role::Assistant, format!("{delimiter}{reference}")));
+            data::Conversation { messages, line: (i + 1).into() }
+        });
+        let samples = self.encoder.encode(&conversations.collect::<Vec<_>>())?.samples;
+        Ok(samples.into_iter().map(|sample| vec![sample]).collect())
+    }
+
+    /// A page in windows of the model's length, every token predicted once.
+    fn page(&self, item: &Item, window: usize) -> Result<Vec<Sample>, Failure> {
+        let tokenizer = self.encoder.tokenizer();
+        let ids = tokenizer.encode(&item.prompt)?;
+        let first = tokenizer.bos_id().or(tokenizer.eos_id()).unwrap_or(0);
+        let windows = windows::rolling(&ids, first, window, 1);
+        let sample = |window: windows::Window| {
+            let windows::Window { context, targets } = window.disjoint();
+            let n_context = context.len();
+            let ids: Vec<u32> = context.into_iter().chain(targets).collect();
+            let trained = (0..ids.len()).map(|i| i >= n_context).collect();
+            Sample { ids, trained, line: 1.into() }
+        };
+        Ok(windows.into_iter().map(sample).collect())
+    }
+}
+
+/// Says how many evaluation prompts are training prompts too, blanks and case aside.
+pub(super) fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
+    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let messages = train.iter().flat_map(|conversation| &conversation.messages);
+    let users = messages.filter(|message| message.role == Role::User);
+    let verbatim: HashSet<&str> = users.map(|message| message.content.as_str()).collect();
+    let seen: HashSet<String> = verbatim.iter().map(|text| normal(text)).collect();
+    let sentence = |planned: &PlannedSuite| {
+        let n = planned.items.iter().filter(|item| seen.contains(&normal(&item.prompt))).count();
+        let (name, of) = (&planned.suite.name, planned.items.len());
+        let exact = planned.items.iter().filter(|item| verbatim.contains(item.prompt.as_str())).count();
+        (n > 0).then(|| {
+            format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
+        })
+    };
+    suites.iter().filter_map(sentence).collect()
+}
+
+/// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
+/// `window` no room for an answer.
+pub(super) fn long(suites: &[PlannedSuite], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
+    let reference = |planned: &PlannedSuite| {
+        let most = planned.decoding.max_new_tokens;
+        let references = planned.items.iter().filter(|_| planned.suite.task.form == Form::Answer);
+        let references = references.filter_map(|item| item.reference.as_ref());
+        let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
+        let (of, name) = (planned.items.len(), &planned.suite.name);
+        (n > 0).then(|| {
+            format!("{n} of {of} reference answers of suite `{name}` are longer than its {most} new tokens")
+        })
+    };
+    let cramped = |planned: &PlannedSuite| {
+        let most = planned.decoding.max_new_tokens;
+        let n = planned.prompts.iter().filter(|ids| ids.len() + most > window).count();
+        let (of, name) = (planned.items.len(), &planned.suite.name);
+        (n > 0).then(|| {
+            format!(
+                "{n} of {of} prompts of suite `{name}` and {most} new tokens are more than the model's {window} positions"
+            )
+        })
+    };
+    suites.iter().filter_map(reference).chain(suites.iter().filter_map(cramped)).collect()
+}
