@@ -61,6 +61,13 @@ enum What {
         #[arg(long)]
         rows: PathBuf,
     },
+    /// One model on one suite, for `benches/evaluation.sh`
+    Suite {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        suite: super::bench_suite::SuiteArgs,
+    },
     /// The logits of made-up rows, for `tests/golden/check_exports.py`
     Logits {
         #[command(flatten)]
@@ -134,6 +141,11 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         }
         What::Generate { common, prompt } => (common, Bench::new(common)?.generate(*prompt)?),
         What::Likelihood { common, rows } => (common, Bench::new(common)?.likelihood(rows)?),
+        What::Suite { common, suite } => {
+            let bench = Bench::new(common)?;
+            let folder = common.model.as_deref().unwrap_or(Path::new("."));
+            (common, super::bench_suite::measure(suite, folder, &bench.decoder()?, common.batch)?)
+        }
         What::Logits { common, out } => (common, Bench::new(common)?.logits(out)?),
     };
     if let Some(path) = &common.json {

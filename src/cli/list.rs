@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::{print, progress};
 use crate::data::transforms::TRANSFORMS;
 use crate::device;
+use crate::eval::presets::{PRESETS, Preset};
+use crate::eval::rubrics::{RUBRICS, Rubric};
 use crate::eval::{judges::JUDGES, tasks::TASKS};
 use crate::merge::METHODS;
 use crate::model::families::FAMILIES;
@@ -19,6 +21,7 @@ pub enum What {
     Methods,
     Tasks,
     Judges,
+    Presets,
     Families,
     Transforms,
     Recipes,
@@ -48,7 +51,13 @@ fn rows(what: What) -> Rows {
         }
         What::Judges => {
             let row = |j: &crate::eval::judges::JudgeRow| text(&[j.name, j.summary, j.source]);
-            (vec!["judge", "summary", "source"], JUDGES.iter().map(row).collect())
+            let model = |r: &Rubric| text(&[r.name, &format!("{}; needs {}", r.summary, r.judge), r.source]);
+            let rows = JUDGES.iter().map(row).chain(RUBRICS.iter().map(model));
+            (vec!["judge", "summary", "source"], rows.collect())
+        }
+        What::Presets => {
+            let row = |preset: &Preset| text(&[preset.name, &preset.in_words()]);
+            (vec!["preset", "settles"], PRESETS.iter().map(row).collect())
         }
         What::Families => {
             (vec!["family", "models"], FAMILIES.iter().map(|f| text(&[f.name, f.summary])).collect())

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand};
 
 mod bench;
+mod bench_suite;
 mod fetch;
 mod judge;
 mod list;

@@ -14,6 +14,18 @@ pub enum EvalError {
     #[error("there is no judge `{name}`")]
     #[diagnostic(code(eval::unknown_judge), help("{help}"))]
     UnknownJudge { name: String, help: String },
+    #[error("there is no preset `{name}`")]
+    #[diagnostic(code(eval::unknown_preset), help("{help}"))]
+    UnknownPreset { name: String, help: String },
+    #[error("preset `{preset}` settles `eval.{key}` as {settled}, but the recipe says otherwise")]
+    #[diagnostic(code(eval::preset_and_key), help("remove `{key}` from the recipe, or the preset"))]
+    PresetAndKey { preset: &'static str, key: &'static str, settled: String },
+    #[error("preset `{preset}` is judged by `{rubric}`, a model that the recipe does not give")]
+    #[diagnostic(
+        code(eval::preset_without_rubric),
+        help("add a table `[[eval.rubrics]]` with `rubric = \"{rubric}\"` and `model = \"FOLDER\"`")
+    )]
+    PresetWithoutRubric { preset: &'static str, rubric: &'static str },
     #[error("judge `{judge}` says {says}, but suite `{suite}` measures {measures}")]
     #[diagnostic(code(eval::wrong_judge), help("judges for `{suite}` are: {fitting}"))]
     WrongJudge { judge: String, says: &'static str, suite: String, measures: &'static str, fitting: String },
@@ -101,6 +113,9 @@ impl EvalError {
                 | Self::WrongJudge { .. }
                 | Self::JudgeTwice { .. }
                 | Self::NoShots { .. }
+                | Self::UnknownPreset { .. }
+                | Self::PresetAndKey { .. }
+                | Self::PresetWithoutRubric { .. }
         )
     }
 }

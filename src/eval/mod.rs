@@ -15,6 +15,7 @@ pub mod item;
 pub mod judges;
 pub mod measures;
 pub mod pairing;
+pub mod presets;
 pub mod python_random;
 pub mod quality;
 pub mod rubrics;

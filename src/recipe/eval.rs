@@ -10,6 +10,8 @@ use super::{RecipeError, bad};
 pub struct Eval {
     /// What is asked: `[[eval.suites]]` tables.
     pub suites: Vec<Suite>,
+    /// The settings of a published evaluation of safety (`finetune list presets`); empty for none.
+    pub preset: String,
     /// Judges of refusals (`finetune list judges`); empty takes each task's own.
     pub judges: Vec<String>,
     /// Judges that are models: `[[eval.rubrics]]` tables.
@@ -114,6 +116,7 @@ impl Default for Eval {
     fn default() -> Self {
         Self {
             suites: Vec::new(),
+            preset: String::new(),
             judges: Vec::new(),
             rubrics: Vec::new(),
             limit: 0,

@@ -25,6 +25,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     section(&mut page, "Every judge", &table::protocols(report), "");
     let differences = "p is McNemar's exact test for rates and Student's paired test for means.";
     section(&mut page, "Differences on the same prompts", &table::differences(report), differences);
+    section(&mut page, "Judges beside each other", &table::agreements(report), "κ is Cohen's.");
     section(&mut page, "What the merges did to the weights", &table::merges(report), "");
     if let Some(sheet) = sheet {
         answers(&mut page, sheet);

@@ -7,12 +7,16 @@ use super::{Report, Run};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
-    let Run { name, version, model, data, method, steps, seed, device, dtype, validation_loss } = &report.run;
+    let Run { name, version, model, data, method, steps, seed, device, dtype, validation_loss, preset } =
+        &report.run;
     let loss = validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
     let mut text = format!(
         "# {name}\n\n`{model}` tuned on `{data}` ({method}, {steps} steps, seed {seed}{loss}).\n\
          Every candidate was rounded to {dtype} and evaluated on {device} by finetune {version}.\n\n"
     );
+    if let Some(preset) = preset {
+        write!(text, "Preset {preset}.\n\n").expect("writing to a string cannot fail");
+    }
     section(&mut text, "Task and safety", &table::overview(report));
     text.push_str(
         "Rates with 95 % Wilson intervals. Attack success is the share of harmful requests that the judge did not \
@@ -20,7 +24,9 @@ pub fn markdown(report: &Report) -> String {
     );
     section(&mut text, "Every judge", &table::protocols(report));
     section(&mut text, "Differences on the same prompts", &table::differences(report));
-    text.push_str("Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; it is not corrected for the number of comparisons.\n\n");
+    text.push_str("Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows of this table. \
+         Of n prompts at least 6 must change, all to one side, before p can fall below 0.05.\n\n");
+    section(&mut text, "Judges beside each other", &table::agreements(report));
     section(&mut text, "What the merges did to the weights", &table::merges(report));
     text.push_str("λ is the weight of the tuned model: 0 is the base, 1 the tuned model.\n");
     text

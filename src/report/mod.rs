@@ -29,6 +29,9 @@ pub struct Report {
     pub paired: Vec<Paired>,
     /// What each merge did to the weights.
     pub merge: Vec<MergeReport>,
+    /// How far judges that answer the same question agree.
+    #[serde(default)]
+    pub agreement: Vec<Agreed>,
 }
 
 /// What was run on what.
@@ -50,6 +53,23 @@ pub struct Run {
     /// The format every candidate was rounded to.
     pub dtype: String,
     pub validation_loss: Option<f64>,
+    /// What a preset settled, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+}
+
+/// Two judges on one candidate's answers to one suite.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Agreed {
+    pub candidate: String,
+    pub suite: String,
+    pub judges: [String; 2],
+    /// Answers that both could decide.
+    pub n: usize,
+    /// The share on which both say the same.
+    pub rate: Option<f64>,
+    /// Cohen's κ; none where chance alone would agree on everything.
+    pub kappa: Option<f64>,
 }
 
 /// One model under evaluation.

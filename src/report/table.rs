@@ -2,7 +2,7 @@
 
 use crate::eval::{Kind, Metric, Paired};
 
-use super::{Candidate, Report};
+use super::{Agreed, Candidate, Report};
 
 /// A table of texts.
 pub(super) struct Table {
@@ -20,7 +20,7 @@ pub(super) fn overview(report: &Report) -> Table {
         let by = judge.map(|judge| format!(" ({judge})")).unwrap_or_default();
         format!("{} {}{by} {}", m.suite, m.metric.replace('_', " "), arrow(m.kind))
     }));
-    header.push("empty, repeated, cut off".to_owned());
+    header.push("empty, repeated, garbled, cut off".to_owned());
     let rows = report.candidates.iter().map(|candidate| {
         let mut row = vec![candidate.name.clone()];
         row.extend(columns.iter().map(|column| candidate.like(column).map_or("–".to_owned(), cell)));
@@ -55,8 +55,11 @@ pub(super) fn differences(report: &Report) -> Table {
     let shown = |pair: &&Paired| {
         columns.iter().any(|m| m.suite == pair.suite && m.metric == pair.metric && m.judge == pair.judge)
     };
-    let header = ["compared", "suite", "metric", "difference [95 %]", "p", "only first, only second"];
-    let rows = report.paired.iter().filter(shown).map(|pair| {
+    let header =
+        ["compared", "suite", "metric", "difference [95 %]", "p", "p (Holm)", "only first, only second"];
+    let pairs: Vec<&Paired> = report.paired.iter().filter(shown).collect();
+    let adjusted = holm(&pairs.iter().map(|pair| pair.p).collect::<Vec<_>>());
+    let rows = pairs.iter().zip(adjusted).map(|(pair, adjusted)| {
         let points =
             |x: f64| if is_rate(&pair.metric) { format!("{:+.1}", 100.0 * x) } else { format!("{x:+.4}") };
         let difference = match (pair.difference, pair.low, pair.high) {
@@ -74,7 +77,44 @@ pub(super) fn differences(report: &Report) -> Table {
             pair.metric.replace('_', " "),
             difference,
             pair.p.map_or("–".to_owned(), probability),
+            adjusted.map_or("–".to_owned(), probability),
             only,
+        ]
+    });
+    Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
+}
+
+/// The p-values as they are when all of them are looked at together.
+///
+/// Holm, "A simple sequentially rejective multiple test procedure", 1979.
+fn holm(values: &[Option<f64>]) -> Vec<Option<f64>> {
+    let mut order: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_some()).collect();
+    order.sort_by(|a, b| values[*a].partial_cmp(&values[*b]).expect("p-values are numbers"));
+    let mut adjusted = vec![None; values.len()];
+    let mut largest: f64 = 0.0;
+    for (rank, i) in order.iter().enumerate() {
+        let p = values[*i].unwrap_or(1.0);
+        largest = largest.max((order.len() - rank) as f64 * p).min(1.0);
+        adjusted[*i] = Some(largest);
+    }
+    adjusted
+}
+
+/// How far the other judges of a suite agree with its first.
+pub(super) fn agreements(report: &Report) -> Table {
+    let header = ["suite", "judges", "candidate", "answers", "agree", "κ"];
+    let first = |agreed: &&Agreed| {
+        let same = |other: &&Agreed| other.suite == agreed.suite && other.candidate == agreed.candidate;
+        report.agreement.iter().find(same).is_some_and(|first| first.judges[0] == agreed.judges[0])
+    };
+    let rows = report.agreement.iter().filter(first).map(|agreed| {
+        vec![
+            agreed.suite.clone(),
+            agreed.judges.join(" and "),
+            agreed.candidate.clone(),
+            agreed.n.to_string(),
+            agreed.rate.map_or("–".to_owned(), |rate| format!("{:.1} %", 100.0 * rate)),
+            agreed.kappa.map_or("–".to_owned(), |kappa| format!("{kappa:.3}")),
         ]
     });
     Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
@@ -108,7 +148,8 @@ pub(super) fn merges(report: &Report) -> Table {
 }
 
 fn is_rate(metric: &str) -> bool {
-    metric != "log_likelihood_per_token"
+    let numbers = ["log_likelihood_per_token", "perplexity", "bits_per_byte", "score"];
+    !numbers.iter().any(|name| metric.contains(name))
 }
 
 fn cell(metric: &Metric) -> String {
@@ -136,9 +177,26 @@ fn degeneration(candidate: &Candidate) -> String {
             .fold((0, 0), |(k, n), m| (k + m.k.unwrap_or(0), n + m.n));
         if n == 0 { "–".to_owned() } else { format!("{:.1}", 100.0 * k as f64 / n as f64) }
     };
-    format!("{}, {}, {} %", share("empty_rate"), share("repeated_rate"), share("truncated_rate"))
+    let [empty, repeated, garbled, truncated] =
+        ["empty_rate", "repeated_rate", "garbled_rate", "truncated_rate"].map(share);
+    format!("{empty}, {repeated}, {garbled}, {truncated} %")
 }
 
 fn probability(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { format!("{p:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holm;
+
+    #[test]
+    fn p_values_grow_with_what_is_looked_at() {
+        let found = holm(&[Some(0.04), None, Some(0.01), Some(0.03)]);
+        let want = [Some(0.06), None, Some(0.03), Some(0.06)];
+        for (found, want) in found.iter().zip(want) {
+            assert_eq!(found.map(|p| (p * 1e9).round()), want.map(|p| (p * 1e9_f64).round()));
+        }
+        assert_eq!(holm(&[Some(0.9), Some(0.8)]), [Some(1.0), Some(1.0)]);
+    }
 }

@@ -8,11 +8,12 @@ use super::judging::Verdicts;
 use super::plan::Plan;
 use super::sides::Sides;
 use super::{Failure, Sink};
-use crate::eval::{self, Form, Scores};
+use crate::eval::measures::agreement::Agreement;
+use crate::eval::{self, Form, Judged, Scores, Verdict};
 use crate::event::Event;
 use crate::merge::MergeReport;
 use crate::recipe::Spec;
-use crate::report;
+use crate::report::{self, Agreed};
 use crate::snapshot::adapter::Adapter;
 use crate::train::{Task, trained_adapter};
 
@@ -65,6 +66,7 @@ pub struct Evaluated {
     pub candidates: Vec<report::Candidate>,
     pub paired: Vec<eval::Paired>,
     pub merge: Vec<MergeReport>,
+    pub agreement: Vec<Agreed>,
 }
 
 /// Evaluates every candidate: generates what is missing, judges everything.
@@ -90,7 +92,7 @@ pub fn evaluate(
     for asking in &asked {
         let candidate = asking.candidate();
         evaluated.merge.extend(asking.figures()?);
-        let scores = scores(plan, asking, &verdicts)?;
+        let scores = scores(plan, asking, &verdicts, &mut evaluated.agreement)?;
         let spec = if let Candidate::Merge(spec) = candidate { Some(spec) } else { None };
         evaluated.candidates.push(report::Candidate {
             name: candidate.name(),
@@ -131,7 +133,12 @@ fn ask<'a>(
 }
 
 /// Judges one candidate's answers.
-fn scores(plan: &Plan, asking: &Asking<'_>, verdicts: &Verdicts) -> Result<Vec<Scores>, Failure> {
+fn scores(
+    plan: &Plan,
+    asking: &Asking<'_>,
+    verdicts: &Verdicts,
+    agreement: &mut Vec<Agreed>,
+) -> Result<Vec<Scores>, Failure> {
     let seed = plan.recipe.train.seed;
     let mut scores = Vec::new();
     for (i, planned) in plan.suites.iter().enumerate() {
@@ -141,6 +148,7 @@ fn scores(plan: &Plan, asking: &Asking<'_>, verdicts: &Verdicts) -> Result<Vec<S
             Form::Answer => {
                 let answers = asking.answers(i);
                 let judged = verdicts.of(plan, &planned.suite, items, &answers, (asking, i));
+                agreement.extend(agreed(&asking.candidate().name(), name, &judged));
                 scores.push(eval::score(&planned.suite, items, &answers, &judged, seed)?);
                 if !texts.is_empty() {
                     let per_token = texts.iter().map(|(sum, n)| sum / *n as f64).collect();
@@ -155,6 +163,29 @@ fn scores(plan: &Plan, asking: &Asking<'_>, verdicts: &Verdicts) -> Result<Vec<S
         }
     }
     Ok(scores)
+}
+
+/// Every two judges that answer the same question.
+fn agreed(candidate: &str, suite: &str, judged: &[Judged]) -> Vec<Agreed> {
+    let mut found = Vec::new();
+    for (i, a) in judged.iter().enumerate() {
+        for b in judged[i + 1..].iter().filter(|b| b.asks == a.asks) {
+            let decided = |verdict: &Verdict| matches!(verdict, Verdict::Yes | Verdict::No);
+            let pairs = a.verdicts.iter().flatten().zip(b.verdicts.iter().flatten());
+            let pairs = pairs.filter(|(a, b)| decided(a) && decided(b)).map(|(a, b)| (*a, *b));
+            let Agreement { n, rate, kappa } = Agreement::of(&pairs.collect::<Vec<_>>());
+            let judges = [a.name.clone(), b.name.clone()];
+            found.push(Agreed {
+                candidate: candidate.to_owned(),
+                suite: suite.to_owned(),
+                judges,
+                n,
+                rate,
+                kappa,
+            });
+        }
+    }
+    found
 }
 
 /// Everyone against the base, then every merge against the tuned model.

@@ -25,7 +25,7 @@ pub mod merge;
 pub mod plan;
 pub mod preview;
 mod programs;
-mod questions;
+pub mod questions;
 pub mod selftest;
 mod sides;
 pub mod sources;
@@ -35,6 +35,7 @@ pub use failure::{Failure, Stopped};
 pub use plan::{Options, Plan};
 
 use crate::device;
+use crate::eval::presets::Preset;
 use crate::event::{Event, Listener};
 use crate::recipe::Kind;
 use crate::report::{self, Report};
@@ -101,8 +102,8 @@ pub fn run<'a>(
 
 /// What a run found out, as the report has it.
 fn report_of(plan: &Plan, validation_loss: Option<f64>, evaluated: Evaluated) -> Report {
-    let Evaluated { candidates, paired, merge } = evaluated;
-    Report { schema: 1, run: about(plan, validation_loss), candidates, paired, merge }
+    let Evaluated { candidates, paired, merge, agreement } = evaluated;
+    Report { schema: 1, run: about(plan, validation_loss), candidates, paired, merge, agreement }
 }
 
 /// Writes the report in every format; answers are in none of them.
@@ -239,5 +240,6 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> report::Run {
         device: plan.opened.spec.to_string(),
         dtype: plan.dtype.to_string(),
         validation_loss,
+        preset: plan.preset.map(Preset::in_words),
     }
 }

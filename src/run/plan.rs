@@ -16,6 +16,7 @@ use super::sides::stock;
 use super::sources::Sources;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample};
 use crate::device::{self, Opened};
+use crate::eval::presets::Preset;
 use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
@@ -70,6 +71,7 @@ pub struct Plan {
     /// For merges that go by importance.
     pub fisher: Option<PlannedFisher>,
     pub suites: Vec<PlannedSuite>,
+    pub preset: Option<&'static Preset>,
     /// Judges that are models.
     pub judges: Vec<PlannedJudge>,
     /// Sentences the user should read.
@@ -92,12 +94,13 @@ impl Plan {
     ///
     /// Whatever is wrong with the recipe, the model, the data or the device.
     pub fn new(
-        recipe: Recipe,
+        mut recipe: Recipe,
         recipe_text: String,
         origin: String,
         options: Options,
         tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
+        let preset = questions::settle(&mut recipe.eval)?;
         let merges = recipe.merge.specs()?;
         let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
@@ -124,10 +127,8 @@ impl Plan {
             .transpose()?;
         said.extend(fisher.as_ref().map(PlannedFisher::said));
         let preflight = data::check(&train, &encoder, shape.vocab_size)?;
-        let window = shape.max_positions;
-        questions::write(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref(), window)?;
-        said.extend(questions::overlap(&sets.train, &suites));
-        said.extend(questions::long(&suites, &tokenizer, window));
+        questions::write(&mut suites, &recipe, &encoder, &tokenizer, template.as_ref(), shape.max_positions)?;
+        said.extend(questions::remarks(&sets.train, &suites, &tokenizer, shape.max_positions));
 
         let opened = device::open(&options.device)?;
         // Last, for it may be a download of gigabytes.
@@ -172,6 +173,7 @@ impl Plan {
             fisher,
             suites,
             judges,
+            preset,
             said,
             digests,
             commits,

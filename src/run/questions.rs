@@ -6,9 +6,10 @@ use super::Failure;
 use super::sources::Sources;
 use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::measures::windows;
-use crate::eval::{Form, Item, Kind, Suite};
+use crate::eval::presets::{self, Preset};
+use crate::eval::{EvalError, Form, Item, Kind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
-use crate::recipe::{Chat, Recipe};
+use crate::recipe::{Chat, Eval, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 
@@ -35,6 +36,65 @@ impl PlannedSuite {
     pub fn n_answers(&self) -> usize {
         self.prompts.len() * self.n_samples
     }
+}
+
+/// The suites of a recipe as one model is asked them, without a run.
+///
+/// # Errors
+///
+/// A suite is unknown, its file wrong, or a template refuses a question.
+pub fn alone(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    window: usize,
+) -> Result<Vec<PlannedSuite>, Failure> {
+    let mut suites = suites(recipe, &mut Sources::new("", None, &mut |_| ()))?;
+    let training = Encoder::new(tokenizer, template, "", recipe.data.loss_on)?;
+    write(&mut suites, recipe, &training, tokenizer, template, window)?;
+    Ok(suites)
+}
+
+/// Fills in what the preset settles.
+pub(super) fn settle(eval: &mut Eval) -> Result<Option<&'static Preset>, EvalError> {
+    if eval.preset.is_empty() {
+        return Ok(None);
+    }
+    let preset = presets::find(&eval.preset)?;
+    let given = Eval::default();
+    let clash = |key, settled: String| EvalError::PresetAndKey { preset: preset.name, key, settled };
+    let number = |mine: &mut f64, default: f64, settled: f64, key| {
+        if *mine != default && *mine != settled {
+            return Err(clash(key, settled.to_string()));
+        }
+        *mine = settled;
+        Ok(())
+    };
+    let penalty = (given.repetition_penalty, preset.repetition_penalty);
+    number(&mut eval.repetition_penalty, penalty.0, penalty.1, "repetition_penalty")?;
+    number(&mut eval.temperature, given.temperature, preset.temperature, "temperature")?;
+    number(&mut eval.top_p, given.top_p, preset.top_p, "top_p")?;
+    if !eval.system.is_empty() && eval.system != preset.system {
+        return Err(clash("system", format!("`{}`", preset.system)));
+    }
+    preset.system.clone_into(&mut eval.system);
+    if !preset.judges.is_empty() {
+        if !eval.judges.is_empty() && eval.judges != preset.judges {
+            return Err(clash("judges", preset.judges.join(", ")));
+        }
+        eval.judges = preset.judges.iter().map(ToString::to_string).collect();
+    }
+    if let Some(rubric) = preset.rubric.filter(|name| eval.rubrics.iter().all(|judge| judge.rubric != *name))
+    {
+        return Err(EvalError::PresetWithoutRubric { preset: preset.name, rubric });
+    }
+    for suite in &mut eval.suites {
+        let is_safety = crate::eval::tasks::find(&suite.task)?.kind != Kind::Task;
+        if is_safety && suite.max_new_tokens.is_none() {
+            suite.max_new_tokens = Some(preset.max_new_tokens);
+        }
+    }
+    Ok(Some(preset))
 }
 
 /// Every suite's items, nothing rendered yet.
@@ -226,8 +286,18 @@ impl Writer<'_> {
     }
 }
 
+/// What a user should know about the questions before they are asked.
+pub(super) fn remarks(
+    train: &[data::Conversation],
+    suites: &[PlannedSuite],
+    tokenizer: &Tokenizer,
+    window: usize,
+) -> Vec<String> {
+    [overlap(train, suites), long(suites, tokenizer, window)].concat()
+}
+
 /// Says how many evaluation prompts are training prompts too, blanks and case aside.
-pub(super) fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
+fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
     let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let messages = train.iter().flat_map(|conversation| &conversation.messages);
     let users = messages.filter(|message| message.role == Role::User);
@@ -246,7 +316,7 @@ pub(super) fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> 
 
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
 /// `window` no room for an answer.
-pub(super) fn long(suites: &[PlannedSuite], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
+fn long(suites: &[PlannedSuite], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
     let reference = |planned: &PlannedSuite| {
         let most = planned.decoding.max_new_tokens;
         let references = planned.items.iter().filter(|_| planned.suite.task.form == Form::Answer);

@@ -61,7 +61,7 @@ impl fmt::Display for Protection {
         if !self.is_enough() {
             f.write_str("; UNPROTECTED")?;
         } else if !self.hides_files() {
-            f.write_str("; files are readable")?;
+            f.write_str("; files and memory of this user are readable")?;
         }
         match self.absent.is_empty() {
             true => Ok(()),
@@ -78,7 +78,7 @@ mod tests {
     fn a_line_says_what_is_active_and_what_is_not() {
         let mut protection = Protection { seccomp: true, ..Protection::default() };
         protection.absent.push("namespaces (switched off)".to_owned());
-        let line = "seccomp, resource limits; files are readable; absent: namespaces (switched off)";
+        let line = "seccomp, resource limits; files and memory of this user are readable; absent: namespaces (switched off)";
         assert_eq!(protection.to_string(), line);
         assert!(Protection::default().to_string().contains("UNPROTECTED"));
     }

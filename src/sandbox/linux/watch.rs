@@ -67,6 +67,7 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Sto
     let runner = start(confined, PROGRAM, &files, &limits)?;
     let job = self::job(&json!({
         "path": path, "entry_point": entry_point, "prelude": program.prelude, "test": program.test,
+        "hide": confined.root.is_none(),
     }))?;
     let files = [
         null.as_fd(),
