@@ -310,7 +310,12 @@ fn rounded(x: f64, dtype: DType) -> f64 {
 }
 
 /// One weight on the device, vectors as rows.
-fn param(name: &str, weights: &dyn Weights, device: &Device, compute: DType) -> Result<Param, SnapshotError> {
+pub(super) fn param(
+    name: &str,
+    weights: &dyn Weights,
+    device: &Device,
+    compute: DType,
+) -> Result<Param, SnapshotError> {
     let weight = weights.weight(name)?;
     let shape = weight.info.shape.clone();
     let rows = if shape.len() == 1 { 1 } else { shape[0] };

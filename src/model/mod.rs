@@ -8,6 +8,7 @@
 mod attention;
 mod cache;
 mod decoder;
+pub mod encoder;
 pub mod families;
 mod mlp;
 mod norm;

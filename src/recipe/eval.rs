@@ -17,6 +17,9 @@ pub struct Eval {
     /// Judges that are models: `[[eval.rubrics]]` tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rubrics: Vec<RubricJudge>,
+    /// Compares answers in free text with their references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bert_score: Option<BertScore>,
     /// Ask at most this many items of each suite, drawn by `seed`; 0 asks all.
     pub limit: usize,
     /// Draws the subset; the same items for every candidate.
@@ -93,6 +96,22 @@ pub struct RubricJudge {
     pub key_variable: Option<String>,
 }
 
+/// `BERTScore`: how well the tokens of answer and reference match in the space of an encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BertScore {
+    /// A folder or hub id of an encoder (bert, roberta, deberta).
+    pub model: String,
+    /// The layer whose states are compared; 0 is the embeddings.
+    pub layer: usize,
+    /// Tokens of few references count more.
+    #[serde(default)]
+    pub idf: bool,
+    /// Precision, recall and F1 of unrelated texts, which become 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescale: Option<[f64; 3]>,
+}
+
 /// How questions are put to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +138,7 @@ impl Default for Eval {
             preset: String::new(),
             judges: Vec::new(),
             rubrics: Vec::new(),
+            bert_score: None,
             limit: 0,
             seed: 1,
             repetition_penalty: 1.0,
@@ -151,6 +171,10 @@ impl Eval {
                 "set",
                 "a temperature above 0 beside it: the likeliest token is never drawn",
             ));
+        }
+        let baselines = self.bert_score.iter().flat_map(|asked| asked.rescale.iter().flatten());
+        if let Some(baseline) = baselines.into_iter().find(|b| !(b.is_finite() && **b < 1.0)) {
+            return Err(bad("eval.bert_score.rescale", baseline, "three numbers below 1"));
         }
         let samples = self.suites.iter().map(|suite| suite.samples.unwrap_or(self.samples));
         if let Some(n) =

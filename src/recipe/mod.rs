@@ -19,7 +19,7 @@ mod shipped;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
-pub use eval::{Chat, Eval, RubricJudge, Suite};
+pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite};
 pub use merge::{Lambda, Merge, Place, Spec, SpecError, along};
 pub use method::{Kind, Method, Targets, Variant};
 pub use model::{Init, Model};

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::answers::Answers;
 use super::asking::Asking;
+use super::bert_score::{self, PlannedBertScore};
 use super::failure::Stopped;
 use super::judge_model::JudgeModel;
 use super::plan::{Plan, digest};
@@ -64,13 +65,19 @@ pub struct PlannedJudge {
     key: String,
 }
 
+/// All judges of a run that are models.
+pub struct PlannedJudges {
+    rubrics: Vec<PlannedJudge>,
+    bert_score: Option<PlannedBertScore>,
+}
+
 enum By {
     Model(PathBuf),
     Endpoint(Settings),
 }
 
 /// Looks up every rubric and its model.
-pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<PlannedJudge>, Failure> {
+pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<PlannedJudges, Failure> {
     let mut planned: Vec<PlannedJudge> = Vec::new();
     for asked in &recipe.eval.rubrics {
         let name = asked.rubric.as_str();
@@ -105,7 +112,7 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<Pla
         };
         planned.push(PlannedJudge { rubric, by, key: digest(&key) });
     }
-    Ok(planned)
+    Ok(PlannedJudges { rubrics: planned, bert_score: bert_score::plan(recipe, sources)? })
 }
 
 fn fits(rubric: &Rubric, kind: Kind) -> bool {
@@ -134,6 +141,8 @@ pub(super) struct Verdicts {
     readings: BTreeMap<(&'static str, usize, String), Vec<Vec<Reading>>>,
     /// Of suites whose answers are programs, by suite and candidate.
     programs: BTreeMap<(usize, String), Judged>,
+    /// Of suites whose answers are compared with texts, by suite and candidate.
+    compared: BTreeMap<(usize, String), Judged>,
 }
 
 impl Verdicts {
@@ -149,7 +158,7 @@ impl Verdicts {
         sink: &mut Sink<'_>,
     ) -> Result<Self, Failure> {
         let mut readings = BTreeMap::new();
-        for judge in &plan.judges {
+        for judge in &plan.judges.rubrics {
             let mut model = None;
             for asking in asked {
                 for (i, planned) in plan.suites.iter().enumerate() {
@@ -169,7 +178,18 @@ impl Verdicts {
                 }
             }
         }
-        Ok(Self { readings, programs })
+        let (mut compared, mut scorer) = (BTreeMap::new(), None);
+        for (judge, asking) in
+            plan.judges.bert_score.iter().flat_map(|judge| asked.iter().map(move |a| (judge, a)))
+        {
+            for (i, planned) in plan.suites.iter().enumerate() {
+                if judge.fits(&planned.suite) {
+                    let judged = judge.verdicts(plan, asking, i, &mut scorer, (stop, &mut *sink))?;
+                    compared.insert((i, asking.candidate().name()), judged);
+                }
+            }
+        }
+        Ok(Self { readings, programs, compared })
     }
 
     /// Every judge's verdicts on one candidate's answers to one suite: rules first, then models.
@@ -183,7 +203,7 @@ impl Verdicts {
     ) -> Vec<Judged> {
         let rules =
             suite.judges.iter().map(|row| Judged::by_rule(row, (row.build)().as_ref(), items, answers));
-        let models = plan.judges.iter().filter_map(|judge| {
+        let models = plan.judges.rubrics.iter().filter_map(|judge| {
             let rubric = judge.rubric;
             let readings = self.readings.get(&(rubric.name, nth, asking.candidate().name()))?;
             let scores = rubric.scale.map(|scale| {
@@ -207,8 +227,10 @@ impl Verdicts {
                 pooled: Vec::new(),
             })
         });
-        let program = self.programs.get(&(nth, asking.candidate().name())).cloned();
-        rules.chain(models).chain(program).collect()
+        let place = (nth, asking.candidate().name());
+        let others =
+            [&self.programs, &self.compared].into_iter().filter_map(|found| found.get(&place).cloned());
+        rules.chain(models).chain(others).collect()
     }
 }
 

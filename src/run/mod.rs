@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 pub mod again;
 mod answers;
 mod asking;
+pub mod bert_score;
 mod card;
 pub mod chat;
 mod digests;

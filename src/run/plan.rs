@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::fisher::PlannedFisher;
-use super::judging::{self, PlannedJudge};
+use super::judging::{self, PlannedJudges};
 use super::questions::{self, PlannedSuite};
 use super::sides::stock;
 use super::sources::Sources;
@@ -73,7 +73,7 @@ pub struct Plan {
     pub suites: Vec<PlannedSuite>,
     pub preset: Option<&'static Preset>,
     /// Judges that are models.
-    pub judges: Vec<PlannedJudge>,
+    pub judges: PlannedJudges,
     /// Sentences the user should read.
     pub said: Vec<String>,
     /// SHA-256 of every file that was read.

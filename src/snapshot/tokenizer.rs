@@ -53,6 +53,9 @@ pub enum TokenizerError {
         help("do both files belong to this model? Fetch `tokenizer.json` again")
     )]
     UnknownToken { path: PathBuf, key: &'static str, token: String },
+    #[error("the tokenizer puts {found} tokens around a text, expected 2")]
+    #[diagnostic(code(tokenizer::ends), help("is this the tokenizer of an encoder, such as RoBERTa?"))]
+    Ends { found: usize },
     #[error("the tokenizer cannot encode a text of {bytes} bytes")]
     #[diagnostic(
         code(tokenizer::encode),
@@ -198,6 +201,18 @@ impl Tokenizer {
         let encoding = self.inner.encode_fast(text, false);
         let encoding = encoding.map_err(|source| TokenizerError::Encode { bytes: text.len(), source })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The two tokens that the tokenizer itself puts around a text, as those of encoders do.
+    ///
+    /// # Errors
+    ///
+    /// It puts more or fewer there.
+    pub fn ends(&self) -> Result<[u32; 2], TokenizerError> {
+        let encoding = self.inner.encode_fast("", true);
+        let encoding = encoding.map_err(|source| TokenizerError::Encode { bytes: 0, source })?;
+        let found = encoding.get_ids();
+        found.try_into().map_err(|_| TokenizerError::Ends { found: found.len() })
     }
 
     /// As [`Tokenizer::encode`], with the byte range of the text that each token stands for.

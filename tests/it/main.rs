@@ -8,6 +8,7 @@ mod fixture;
 mod fuzz;
 mod generation;
 mod golden_adapters;
+mod golden_encoders;
 mod golden_eval;
 mod golden_judges;
 mod golden_merge;

@@ -20,6 +20,15 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             date: Some(String::new()),
             ..defaults.data.clone()
         },
+        eval: finetune::recipe::Eval {
+            bert_score: Some(finetune::recipe::BertScore {
+                model: String::new(),
+                layer: 17,
+                idf: false,
+                rescale: None,
+            }),
+            ..defaults.eval.clone()
+        },
         merge: finetune::recipe::Merge { fisher_source: Some(String::new()), ..defaults.merge.clone() },
         ..defaults
     };

@@ -12,6 +12,7 @@ pub(super) const CHATDOCTOR: Task = Task {
     // Exact match means nothing here.
     judges: &["rougeL", "rouge1", "rouge2"],
     max_new_tokens: 256,
+    free_text: true,
     load: Load::Own(alpaca),
     ..ANSWER
 };
@@ -22,6 +23,7 @@ pub(super) const FREE_TEXT: Task = Task {
     source: "your file",
     judges: &["rougeL", "exact_match"],
     max_new_tokens: 256,
+    free_text: true,
     load: Load::Own(any),
     ..ANSWER
 };

@@ -89,6 +89,8 @@ pub struct Task {
     pub raw: bool,
     /// Answers are programs: the source that an item's details and an answer make.
     pub program: Option<fn(&Value, &str) -> String>,
+    /// Answers are texts that mean the same as the reference in other words, or do not: `BERTScore` compares them.
+    pub free_text: bool,
     load: Load,
 }
 
@@ -147,6 +149,7 @@ const ANSWER: Task = Task {
     delimiter: " ",
     raw: false,
     program: None,
+    free_text: false,
     load: Load::Own(|_| Ok(Vec::new())),
 };
 

@@ -18,6 +18,7 @@ pub(super) const OPENFUNCTIONS: Task = Task {
     summary: "112 requests to turn into a call of the function given (json: question, function, model_answer)",
     source: "Patil et al. 2023; github.com/ShishirPatil/gorilla, openfunctions-v1; the wording is ours",
     judges: &["exact_call", "call_name", "call_arguments"],
+    free_text: true,
     max_new_tokens: 256,
     load: Load::Own(openfunctions),
     ..ANSWER
