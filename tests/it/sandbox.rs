@@ -320,15 +320,21 @@ mod hostile {
             let _ = other.kill();
             other.wait().unwrap();
         }
-        memory_of_ours().iter().for_each(|body| harm(body));
+        for body in memory_of_ours() {
+            harm(&body);
+        }
         for idx in 0..changes(Path::new("/")).len() {
             let secret = secret();
             harm(&changes(secret.path())[idx]);
         }
         let secret = secret();
-        looks(secret.path()).iter().for_each(|body| harm(body));
+        for body in looks(secret.path()) {
+            harm(&body);
+        }
         let ears = Ears::new();
-        ears.calls().iter().for_each(|body| harm(body));
+        for body in ears.calls() {
+            harm(&body);
+        }
         assert!(ears.tcp.accept().is_ok() && ears.unix.accept().is_ok() && ears.udp.recv(&mut [0]).is_ok());
     }
 
