@@ -31,7 +31,6 @@ mod golden {
             let layer = usize::try_from(case["layer"].as_u64().unwrap()).unwrap();
             let scorer = Scorer::load(&folder, layer, &Device::flex(), MICRO_TOKENS).unwrap();
             let scores = scores(&scorer, &cases, case);
-            println!("{}: states {states:.1e}, scores {scores:.1e}", case["name"]);
             assert!(states < STATES && scores < SCORES, "{}: {states}, {scores}", case["name"]);
         }
     }

@@ -112,16 +112,16 @@ impl Attention {
         let (k, v) = (part(1), part(2) + bias(&maps.v_bias));
         let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3));
         let of_distances = |map: &Projection| self.heads(map.forward(distances.embeddings.clone()));
-        let pick = |scores: Tensor<4>| scores.gather(3, distances.index.clone().repeat(&[b, h, 1, 1]));
+        let pick = |scores: Tensor<4>, index: Tensor<4, Int>| scores.gather(3, index.repeat(&[b, h, 1, 1]));
         // The table's rows for all texts: [1, h, 2 span, d] to [b, h, d, 2 span].
         let wide = |y: Tensor<4>| y.repeat(&[b, 1, 1, 1]).swap_dims(2, 3);
         if let Some(map) = &maps.pos_proj {
-            scores = scores + pick(q.matmul(wide(of_distances(map))));
+            scores = scores + pick(q.matmul(wide(of_distances(map))), distances.index.clone());
         }
         if let Some(map) = &maps.pos_q_proj {
-            // A key sees the query at the distance that lies between key and query.
+            // The published models take the distance from query to key here too; Eq. 4 turns it round.
             let scores_of_keys = k.matmul(wide(of_distances(map) * scale)); // [b, h, t, 2 span]
-            scores = scores + pick(scores_of_keys).swap_dims(2, 3);
+            scores = scores + pick(scores_of_keys, distances.index.clone().swap_dims(2, 3)).swap_dims(2, 3);
         }
         (scores, v)
     }
