@@ -21,7 +21,7 @@ use super::sources::Sources;
 use super::{Failure, Sink};
 use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
-use crate::eval::{Judged, Suite, Verdict, judges};
+use crate::eval::{Judged, Verdict, judges};
 use crate::event::Event;
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::recipe::{self, Recipe, RecipeError};
@@ -190,11 +190,6 @@ struct Compared {
 }
 
 impl PlannedBertScore {
-    /// Whether answers to a suite are texts that are compared.
-    pub(super) fn fits(&self, suite: &Suite) -> bool {
-        suite.task.free_text
-    }
-
     /// Scores one candidate's answers to one suite that were not scored yet. With idf, a suite's references count
     /// once each, however many answers an item has.
     ///

@@ -183,7 +183,7 @@ impl Verdicts {
             plan.judges.bert_score.iter().flat_map(|judge| asked.iter().map(move |a| (judge, a)))
         {
             for (i, planned) in plan.suites.iter().enumerate() {
-                if judge.fits(&planned.suite) {
+                if planned.suite.task.free_text {
                     let judged = judge.verdicts(plan, asking, i, &mut scorer, (stop, &mut *sink))?;
                     compared.insert((i, asking.candidate().name()), judged);
                 }

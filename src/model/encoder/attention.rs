@@ -19,7 +19,7 @@ pub(super) struct Attention {
 #[derive(Debug, Clone)]
 enum Inputs {
     /// `query`, `key` and `value`.
-    Apart([Projection; 3]),
+    Apart(Box<[Projection; 3]>),
     Disentangled(Box<Disentangled>),
 }
 
@@ -62,9 +62,11 @@ impl Attention {
         let linear =
             |part: &str, n_out: usize, bias: bool| reader.linear(&format!("{name}.{part}"), [n_out, m], bias);
         let inputs = match shape.relative {
-            None => {
-                Inputs::Apart([linear("query", m, true)?, linear("key", m, true)?, linear("value", m, true)?])
-            }
+            None => Inputs::Apart(Box::new([
+                linear("query", m, true)?,
+                linear("key", m, true)?,
+                linear("value", m, true)?,
+            ])),
             Some(Relative { c2p, p2c, .. }) => Inputs::Disentangled(Box::new(Disentangled {
                 in_proj: linear("in_proj", 3 * m, false)?,
                 q_bias: reader.take(&format!("{name}.q_bias"), &[m])?,
