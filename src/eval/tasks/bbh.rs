@@ -29,6 +29,7 @@ pub(super) const BBH_COT_FEWSHOT: Task = Task {
     // The question ends with a line break.
     delimiter: "",
     load: Load::Own(|source| load(source, "Let's think step by step.\n")),
+    raw: true,
     ..ANSWER
 };
 
@@ -41,6 +42,7 @@ pub(super) const BBH_ZEROSHOT: Task = Task {
     stop: &["</s>", "Q:", "<|im_end|>"],
     max_new_tokens: 256,
     load: Load::Own(|source| examples::none(source).and_then(|()| load(source, ""))),
+    raw: true,
     ..ANSWER
 };
 

@@ -33,6 +33,7 @@ pub(super) const GSM8K: Task = Task {
     max_new_tokens: 256,
     shots: 5,
     load: Load::Own(plain),
+    raw: true,
     ..GSM8K_CHAT
 };
 
@@ -46,6 +47,7 @@ pub(super) const GSM8K_COT: Task = Task {
     max_new_tokens: 256,
     shots: 8,
     load: Load::Own(cot),
+    raw: true,
     ..GSM8K_CHAT
 };
 
@@ -66,6 +68,8 @@ pub(super) const GSM8K_COT_LLAMA: Task = Task {
     judges: &["gsm8k_cot_llama", "gsm8k_flexible"],
     stop: &["<|eot_id|>", "<|start_header_id|>user<|end_header_id|>", "Q:", "</s>", "<|im_end|>"],
     delimiter: "",
+    // A conversation, as the harness asks for it.
+    raw: false,
     load: Load::Own(cot_llama),
     ..GSM8K_COT
 };

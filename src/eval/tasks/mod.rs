@@ -237,6 +237,18 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    fn the_harness_asks_in_plain_text() {
+        for name in
+            ["gsm8k", "gsm8k_cot", "bbh_cot_fewshot", "mmlu", "arc_challenge", "pubmedqa", "humaneval"]
+        {
+            assert!(find(name).unwrap().raw, "{name}");
+        }
+        for name in ["gsm8k_chat", "gsm8k_cot_llama", "humaneval_instruct", "advbench", "xstest"] {
+            assert!(!find(name).unwrap().raw, "{name}");
+        }
+    }
+
+    #[test]
     fn every_suite_has_its_own_name_a_summary_and_a_source() {
         let names: BTreeSet<_> = TASKS.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), TASKS.len());

@@ -15,7 +15,7 @@ use crate::eval::error::EvalError;
 use crate::eval::item::{Choices, Item};
 use crate::eval::measures::python_text::strip;
 
-const CHOOSE: Task = Task { form: Form::Choose, max_new_tokens: 1, ..ANSWER };
+const CHOOSE: Task = Task { form: Form::Choose, max_new_tokens: 1, raw: true, ..ANSWER };
 
 pub(super) const MMLU: Task = Task {
     name: "mmlu",
