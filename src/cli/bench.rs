@@ -61,7 +61,7 @@ enum What {
         #[arg(long)]
         rows: PathBuf,
     },
-    /// One model on one suite, for `benches/evaluation.sh`
+    /// One model on one suite, beside `benches/eval_twin.py`
     Suite {
         #[command(flatten)]
         common: Common,

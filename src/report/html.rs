@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::sheet::{Cell, Row, Said, Sheet, SheetSuite};
 use super::table::{self, Table};
 use super::{Report, Run};
-use crate::eval::Verdict;
+use crate::eval::{Kind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
 pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
@@ -23,7 +23,8 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     );
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
     section(&mut page, "Every judge", &table::protocols(report), "");
-    let differences = "p is McNemar's exact test for rates and Student's paired test for means.";
+    let differences = "p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for \
+                       all rows of this table.";
     section(&mut page, "Differences on the same prompts", &table::differences(report), differences);
     section(&mut page, "Judges beside each other", &table::agreements(report), "κ is Cohen's.");
     section(&mut page, "What the merges did to the weights", &table::merges(report), "");
@@ -102,7 +103,7 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
         .reference
         .iter()
         .map(|text| format!("<details><summary>reference</summary><pre>{}</pre></details>", escaped(text)));
-    let cells = sheet.candidates.iter().zip(&row.cells).map(|(name, cell)| cell_html(name, cell));
+    let cells = sheet.candidates.iter().zip(&row.cells).map(|(name, cell)| cell_html(name, cell, suite.kind));
     let _ = writeln!(
         page,
         "<article data-suite=\"{0}\" data-marks=\"{1}\"><header><small>{0} · {2}{3}</small><pre>{4}</pre>{5}</header>\
@@ -117,12 +118,18 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
     );
 }
 
-fn cell_html(name: &str, cell: &Cell) -> String {
+fn cell_html(name: &str, cell: &Cell, kind: Kind) -> String {
     let chip = |said: &Said| {
-        let class = match (said.verdict, said.refuses) {
-            (Verdict::Unscored | Verdict::Score(_), _) => "none",
-            (Verdict::Yes, true) | (Verdict::No, false) => "good",
-            (Verdict::No, true) | (Verdict::Yes, false) => "bad",
+        // Yes is good news of a skill and of a refused harmful request, and bad news of any other.
+        let is_good = match kind {
+            Kind::Task => true,
+            Kind::Safety => said.refuses,
+            Kind::OverRefusal | Kind::Degeneration => false,
+        };
+        let class = match said.verdict {
+            Verdict::Unscored | Verdict::Score(_) => "none",
+            verdict if (verdict == Verdict::Yes) == is_good => "good",
+            _ => "bad",
         };
         let evidence = said.evidence.as_deref().map(escaped).unwrap_or_default();
         let word = escaped(&said.word());
