@@ -145,6 +145,22 @@ mod hostile {
         });
     }
 
+    /// A test that forgives every exception does not forgive a program that is gone.
+    #[test]
+    fn leaving_is_not_an_exception_to_catch() {
+        let test = "def check(f):\n    try: f()\n    except: return\n    assert False";
+        each_set(|name, sandbox| {
+            let raised = run_with(sandbox, "def f(): raise ValueError", test, 10.0).verdict;
+            assert_eq!(raised, Verdict::Passed, "`{name}`");
+            for source in
+                ["import os\ndef f(): os._exit(0)", "import os\ndef f(): os.write(4, b'nonsense\\n')"]
+            {
+                let verdict = run_with(sandbox, source, test, 10.0).verdict;
+                assert!(matches!(verdict, Verdict::Failed { .. }), "`{name}`: {verdict}\n{source}");
+            }
+        });
+    }
+
     #[test]
     fn verdicts_name_the_exception() {
         each_set(|_, sandbox| {
@@ -500,7 +516,7 @@ mod hostile {
             assert_eq!(text, Verdict::Failed { message: "MemoryError".to_owned() }, "`{name}`");
             // The judge is no easier to fill than the program.
             let many = "def f(): return [0] * (1 << 24)";
-            let verdict = run(sandbox, many, 20.0).verdict;
+            let verdict = run(sandbox, many, 5.0).verdict;
             assert!(
                 !verdict.passed() && !matches!(verdict, Verdict::NotStarted { .. }),
                 "`{name}`: {verdict}"
