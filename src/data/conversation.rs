@@ -13,13 +13,20 @@ pub enum Role {
     Assistant,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Role {
+    /// As chat templates and endpoints spell it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::measures::python_text::is_space;
 use super::python_random::PythonRandom;
+use crate::data::{Message, Role};
 
 /// How the examples of a question are chosen from the rows of a pool.
 #[derive(Debug, Clone)]
@@ -55,27 +56,6 @@ impl Sampler {
         Some(rng.sample(pool.len(), n)?.into_iter().map(|place| pool[place]).collect())
     }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// As chat templates spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// One turn of a chat. The last one is the user's, or, with an opening, one of the assistant to go on with.
-pub type Turn = (Role, String);
 
 /// How the examples stand in a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,20 +111,21 @@ impl FewShot {
         joined(&self.parts(question))
     }
 
-    /// The prompt as turns, for a chat template.
-    pub fn turns(&self, question: &str, layout: Layout) -> Vec<Turn> {
+    /// The prompt as turns, for a chat template. The last one is the user's, or, with an opening, one of the
+    /// assistant to go on with.
+    pub fn turns(&self, question: &str, layout: Layout) -> Vec<Message> {
         let mut parts = self.parts(question);
         if layout == Layout::MultiTurn {
-            return parts.into_iter().map(|part| (part.role, part.content)).collect();
+            return parts.into_iter().map(|part| Message::new(part.role, part.content)).collect();
         }
         let n_system = usize::from(parts[0].role == Role::System);
         let opening = parts.pop_if(|part| part.role == Role::Assistant);
         if let Some(last) = parts.last_mut() {
             last.delimiter = "";
         }
-        let user = (Role::User, joined(&parts[n_system..]));
+        let user = Message::new(Role::User, joined(&parts[n_system..]));
         parts.truncate(n_system);
-        let kept = |part: Part| (part.role, part.content);
+        let kept = |part: Part| Message::new(part.role, part.content);
         parts.into_iter().map(kept).chain([user]).chain(opening.map(kept)).collect()
     }
 
@@ -216,17 +197,17 @@ mod tests {
         let prompt = prompt();
         assert_eq!(prompt.text("Q: 3+3\nA:"), "Add.\n\nQ: 1+1\nA: 2\n\nQ: 2+2\nA: 4\n\nQ: 3+3\nA:");
         let turns = prompt.turns("Q: 3+3\nA:", Layout::MultiTurn);
-        let roles: Vec<&str> = turns.iter().map(|(role, _)| role.name()).collect();
+        let roles: Vec<&str> = turns.iter().map(|turn| turn.role.name()).collect();
         assert_eq!(roles, ["system", "user", "assistant", "user", "assistant", "user"]);
-        assert_eq!((turns[1].1.as_str(), turns[2].1.as_str()), ("Q: 1+1\nA:", "2"));
+        assert_eq!((turns[1].content.as_str(), turns[2].content.as_str()), ("Q: 1+1\nA:", "2"));
     }
 
     #[test]
     fn a_single_turn_holds_the_examples_and_the_system_text_stays_outside() {
         let prompt = FewShot { system: Some("Be brief.".to_owned()), ..prompt() };
         let turns = prompt.turns("Q: 3+3\nA:", Layout::SingleTurn);
-        assert_eq!(turns[0], (Role::System, "Be brief.\n\nAdd.\n\n".to_owned()));
-        assert_eq!(turns[1], (Role::User, "Q: 1+1\nA: 2\n\nQ: 2+2\nA: 4\n\nQ: 3+3\nA:".to_owned()));
+        assert_eq!(turns[0], Message::new(Role::System, "Be brief.\n\nAdd.\n\n"));
+        assert_eq!(turns[1], Message::new(Role::User, "Q: 1+1\nA: 2\n\nQ: 2+2\nA: 4\n\nQ: 3+3\nA:"));
         assert_eq!(turns.len(), 2);
     }
 
@@ -238,8 +219,8 @@ mod tests {
             "Add.\n\nQ: 1+1\nA: It is 2\n\nQ: 2+2\nA: It is 4\n\nQ: 3+3\nA: It is"
         );
         let turns = prompt.turns("Q: 3+3\nA:", Layout::SingleTurn);
-        assert!(turns[1].1.ends_with("Q: 3+3\nA:"));
-        assert_eq!(turns[2], (Role::Assistant, "It is".to_owned()));
+        assert!(turns[1].content.ends_with("Q: 3+3\nA:"));
+        assert_eq!(turns[2], Message::new(Role::Assistant, "It is"));
         assert_eq!((prompt.option_delimiter(true), FewShot::default().option_delimiter(true)), (" ", ""));
     }
 

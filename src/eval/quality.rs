@@ -71,6 +71,21 @@ mod tests {
     }
 
     #[test]
+    fn text_without_words_is_garbled_and_code_lists_and_other_scripts_are_not() {
+        assert!(is_garbled(&answer(&"§¤}{~^|\\%$".repeat(5))));
+        assert!(is_garbled(&answer(&format!("ab{}", "\u{FFFD} ".repeat(20)))));
+        assert!(is_garbled(&answer(&"qwrtzpsdfg".repeat(20))));
+        for sound in [
+            "fn main() { println!(\"{}\", (1..=3).map(|x| x * x).sum::<i32>()); }",
+            "1. Eggs\n2. Flour (200 g)\n3. Milk - a cup\n\n**Mix** them well.",
+            "これは普通の日本語の文章です。とても長い文が続きますが、空白はありません。",
+            "§§",
+        ] {
+            assert!(!is_garbled(&answer(sound)), "{sound}");
+        }
+    }
+
+    #[test]
     fn white_space_is_an_empty_answer() {
         assert!(is_empty(&answer("")) && is_empty(&answer(" \n\t")));
         assert!(!is_empty(&answer("no")));

@@ -2,7 +2,7 @@
 
 use super::item::{Item, Verdict};
 use super::judges::Asks;
-use super::measures::pass_at_k;
+use super::measures::{majority, pass_at_k};
 use super::score::{Denominator, Judged, Metric, Outcomes, Scores, Values};
 use super::stats::{self, Mean};
 use super::tasks::Kind;
@@ -37,7 +37,7 @@ impl<'a> Sheet<'a> {
             self.keep(metric, judge, Values::Numbers(numbers));
         }
         let (metric, counted) = match (judged.asks, kind) {
-            (Asks::Good { metric } | Asks::Harm { metric }, _) => {
+            (Asks::Good { metric }, _) => {
                 let numbers: Vec<f64> = judged.verdicts.iter().map(|samples| number(samples)).collect();
                 self.mean(metric, kind, judge, None, &numbers);
                 self.by_category(metric, kind, judge, &numbers);
@@ -91,9 +91,7 @@ impl<'a> Sheet<'a> {
             self.keep(&format!("pass@{k}"), judge, Values::Numbers(numbers));
         }
         let majority = hits.iter().zip(&judged.evidence).map(|(hits, found)| {
-            // The answer given most often; of equals the one given first.
-            let votes = |text: &Option<String>| found.iter().filter(|other| *other == text).count();
-            let best = (0..hits.len()).rev().max_by_key(|i| votes(&found[*i]))?;
+            let best = majority::most_frequent(found)?;
             found[best].as_ref().and(hits[best])
         });
         let majority: Vec<_> = majority.map(|hit| vec![hit]).collect();

@@ -9,17 +9,19 @@ use crate::eval::{Kind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
 pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
-    let Run { name, version, model, data, method, steps, seed, device, dtype, .. } = &report.run;
+    let Run { name, version, model, data, method, steps, seed, device, dtype, preset, .. } = &report.run;
+    let preset = preset.as_ref().map(|preset| format!("<p>Preset {}.</p>", escaped(preset)));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{0}</title><style>{STYLE}</style></head><body><header><h1>{0}</h1>\
          <p><code>{1}</code> tuned on <code>{2}</code>: {3}, {steps} steps, seed {seed}. \
-         Rounded to {dtype}, evaluated on {device} by finetune {version}.</p></header><main>\n",
+         Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{4}</header><main>\n",
         escaped(name),
         escaped(model),
         escaped(data),
         escaped(method),
+        preset.unwrap_or_default(),
     );
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
     section(&mut page, "Every judge", &table::protocols(report), "");

@@ -7,8 +7,9 @@ use super::{Report, Run};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
-    let Run { name, version, model, data, method, steps, seed, device, dtype, validation_loss, preset } =
-        &report.run;
+    let Run {
+        name, version, model, data, method, steps, seed, device, dtype, validation_loss, preset, ..
+    } = &report.run;
     let loss = validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
     let mut text = format!(
         "# {name}\n\n`{model}` tuned on `{data}` ({method}, {steps} steps, seed {seed}{loss}).\n\

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::score::Denominator;
 use crate::eval::{Kind, Metric, Paired};
 use crate::merge::MergeReport;
 
@@ -56,6 +57,9 @@ pub struct Run {
     /// What a preset settled, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// Over which answers the tables' rates of safety are taken.
+    #[serde(default)]
+    pub denominator: Denominator,
 }
 
 /// Two judges on one candidate's answers to one suite.
@@ -98,6 +102,14 @@ pub fn key(metric: &Metric) -> impl PartialEq + Ord + std::fmt::Debug + '_ {
 }
 
 impl Report {
+    /// Over which answers the tables take the rates of a kind of suite.
+    fn denominator(&self, kind: Kind) -> Denominator {
+        match kind {
+            Kind::Safety | Kind::OverRefusal => self.run.denominator,
+            Kind::Task | Kind::Degeneration => Denominator::All,
+        }
+    }
+
     /// One metric for each column of a table: every judge of a skill, the first of the others.
     ///
     /// The metrics are those of the base; [`Candidate::like`] finds another candidate's.
@@ -105,8 +117,7 @@ impl Report {
         let Some(base) = self.candidates.first() else { return Vec::new() };
         let mut columns: Vec<&Metric> = Vec::new();
         for metric in &base.metrics {
-            let whole =
-                metric.category.is_none() && metric.denominator == crate::eval::score::Denominator::All;
+            let whole = metric.category.is_none() && metric.denominator == self.denominator(metric.kind);
             let first =
                 columns.iter().all(|column| column.suite != metric.suite || column.metric != metric.metric);
             if whole && first && metric.kind != Kind::Degeneration {

@@ -38,7 +38,7 @@ pub(super) fn protocols(report: &Report) -> Table {
     let of_safety = |m: &&Metric| {
         matches!(m.kind, Kind::Safety | Kind::OverRefusal)
             && m.category.is_none()
-            && m.denominator == crate::eval::score::Denominator::All
+            && m.denominator == report.denominator(m.kind)
     };
     let rows = base.metrics.iter().filter(of_safety).map(|metric| {
         let judge = metric.judge.clone().unwrap_or_default();

@@ -7,8 +7,9 @@ use super::{Report, Run};
 
 /// The overview and the merges as text, at most `width` columns wide.
 pub fn terminal(report: &Report, width: u16) -> String {
-    let Run { model, data, method, steps, seed, .. } = &report.run;
-    let mut text = format!("{model} on {data}: {method}, {steps} steps, seed {seed}\n");
+    let Run { model, data, method, steps, seed, preset, .. } = &report.run;
+    let preset = preset.as_ref().map(|preset| format!("preset {preset}\n")).unwrap_or_default();
+    let mut text = format!("{model} on {data}: {method}, {steps} steps, seed {seed}\n{preset}");
     text.push_str(&draw(table::overview(report), width));
     if !report.merge.is_empty() {
         text.push('\n');

@@ -53,6 +53,8 @@ pub fn plan(
     let mut recipe = Recipe::parse(&recipe.to_toml(), &origin, &[])?;
     if !judges.rules.is_empty() {
         recipe.eval.judges.clone_from(&judges.rules);
+        // What else it settled stands in the recipe by now.
+        recipe.eval.preset.clear();
     }
     for judge in &judges.rubrics {
         recipe.eval.rubrics.retain(|other| other.rubric != judge.rubric);

@@ -18,7 +18,8 @@ use super::folder::FolderError;
 #[derive(Debug)]
 pub struct Answers<T> {
     path: PathBuf,
-    file: File,
+    /// `None` until there is something to store.
+    file: Option<File>,
     found: HashMap<String, T>,
 }
 
@@ -39,9 +40,10 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let unwritable = |source| FolderError::Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(unwritable)?;
-        let mut file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
-            .open(path)
-            .map_err(unwritable)?;
+        if !path.exists() {
+            return Ok(Self { path: path.to_owned(), file: None, found: HashMap::new() });
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(unwritable)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(unwritable)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -50,7 +52,7 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
         let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let lines = lines.filter_map(|line| serde_json::from_slice::<Line<T>>(line).ok());
         let found = lines.map(|line| (line.key, line.answer)).collect();
-        Ok(Self { path: path.to_owned(), file, found })
+        Ok(Self { path: path.to_owned(), file: Some(file), found })
     }
 
     /// The answer with this key.
@@ -71,7 +73,16 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
             text.push(b'\n');
             self.found.insert(line.key, line.answer);
         }
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        if text.is_empty() {
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => Ok(file),
+            None => private(OpenOptions::new().append(true).create(true))
+                .open(&self.path)
+                .map(|file| self.file.insert(file)),
+        };
+        let written = file.and_then(|file| file.write_all(&text).and_then(|()| file.sync_data()));
         written.map_err(|source| FolderError::Unwritable { folder: self.path.clone(), source })
     }
 }

@@ -1,12 +1,12 @@
 //! Asking one candidate everything that no stored answer covers, and judging what is stored.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::evaluate::Candidate;
-use super::failure::{Incomplete, Stopped};
+use super::failure::Incomplete;
 use super::folder::Folder;
 use super::plan::{Plan, digest};
 use super::questions::PlannedSuite;
@@ -131,24 +131,17 @@ impl<'a> Asking<'a> {
             crate::snapshot::writer::write_json(&self.figures_path(), &json!(figures))?;
             self.take_over(earlier, &figures, sink)?;
         }
-        let mut done = 0;
+        let mut pass = Pass { decoder: &decoder, done: 0, stop, sink };
         for suite in 0..self.stores.len() {
-            self.generate(&decoder, suite, &mut done, stop, sink)?;
-            self.read(&decoder, suite, &mut done, stop, sink)?;
-            self.choose(&decoder, suite, &mut done, stop, sink)?;
+            self.generate(suite, &mut pass)?;
+            self.read(suite, &mut pass)?;
+            self.choose(suite, &mut pass)?;
         }
         sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
         Ok(decoder)
     }
 
-    fn generate(
-        &mut self,
-        decoder: &Decoder,
-        suite: usize,
-        done: &mut u64,
-        stop: &AtomicBool,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Failure> {
+    fn generate(&mut self, suite: usize, pass: &mut Pass<'_, '_>) -> Result<(), Failure> {
         let planned = &self.plan.suites[suite];
         let keys = Keys { weights: &self.weights, suite: planned };
         let missing = self.stores[suite].missing_answers(keys);
@@ -158,10 +151,10 @@ impl<'a> Asking<'a> {
             .collect();
         let decode = |ids: &[u32]| self.plan.tokenizer.decode(ids, true);
         let rows = rows(self.plan, planned);
-        let generator = Generator { decoder, decode: &decode, rows };
+        let generator = Generator { decoder: pass.decoder, decode: &decode, rows };
         let (store, folder) = (&mut self.stores[suite], &self.run_folder);
         generator.complete(&asks, &planned.decoding, |batch| {
-            *done += batch.len() as u64;
+            let n = batch.len();
             let lines = batch.into_iter().map(|(i, completion)| {
                 let finish = match completion.ended {
                     Ended::Stop => Finish::Stop,
@@ -174,25 +167,17 @@ impl<'a> Asking<'a> {
                 (key, Answer { item, sample, text: completion.text, n_tokens, finish })
             });
             store.put_answers(lines)?;
-            sink.event(Event::Progress { done: *done })?;
-            stop_if_asked(stop, folder)
+            pass.count(n, folder)
         })
     }
 
     /// Measures how likely the candidate finds the suite's texts.
-    fn read(
-        &mut self,
-        decoder: &Decoder,
-        suite: usize,
-        done: &mut u64,
-        stop: &AtomicBool,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Failure> {
+    fn read(&mut self, suite: usize, pass: &mut Pass<'_, '_>) -> Result<(), Failure> {
         let planned = &self.plan.suites[suite];
         let keys = Keys { weights: &self.weights, suite: planned };
         for part in self.stores[suite].missing_texts(keys).chunks(self.plan.eval_rows) {
             let samples: Vec<_> = part.iter().flat_map(|i| planned.texts[*i].iter().cloned()).collect();
-            let mut found = likelihoods(decoder, &samples, self.plan.machine.micro_tokens).into_iter();
+            let mut found = likelihoods(pass.decoder, &samples, self.plan.machine.micro_tokens).into_iter();
             let lines = part.iter().map(|i| {
                 let windows: Vec<_> = found.by_ref().take(planned.texts[*i].len()).collect();
                 let log_likelihood = vec![windows.iter().map(|window| window.sum).sum()];
@@ -200,30 +185,21 @@ impl<'a> Asking<'a> {
                 (keys.text(*i), Likely { item: planned.items[*i].id.clone(), log_likelihood, n_tokens })
             });
             let lines: Vec<_> = lines.collect();
-            *done += lines.len() as u64;
             self.stores[suite].put_texts(lines)?;
-            sink.event(Event::Progress { done: *done })?;
-            stop_if_asked(stop, &self.run_folder)?;
+            pass.count(part.len(), &self.run_folder)?;
         }
         Ok(())
     }
 
     /// Measures how likely the candidate finds the options of the suite's questions.
-    fn choose(
-        &mut self,
-        decoder: &Decoder,
-        suite: usize,
-        done: &mut u64,
-        stop: &AtomicBool,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Failure> {
+    fn choose(&mut self, suite: usize, pass: &mut Pass<'_, '_>) -> Result<(), Failure> {
         let planned = &self.plan.suites[suite];
         let keys = Keys { weights: &self.weights, suite: planned };
         let missing = self.stores[suite].missing_choices(keys);
         let questions: Vec<_> = missing.iter().map(|i| planned.questions[*i].clone()).collect();
         let (store, folder) = (&mut self.stores[suite], &self.run_folder);
-        generate::choices(decoder, &questions, self.plan.machine.micro_tokens, |batch| {
-            *done += batch.len() as u64;
+        generate::choices(pass.decoder, &questions, self.plan.machine.micro_tokens, |batch| {
+            let n = batch.len();
             let lines = batch.into_iter().map(|(i, found)| {
                 let item = planned.items[missing[i]].id.clone();
                 let log_likelihood = found.iter().map(|option| option.sum).collect();
@@ -231,8 +207,7 @@ impl<'a> Asking<'a> {
                 (keys.choice(missing[i]), Likely { item, log_likelihood, n_tokens })
             });
             store.put_choices(lines)?;
-            sink.event(Event::Progress { done: *done })?;
-            stop_if_asked(stop, folder)
+            pass.count(n, folder)
         })
     }
 
@@ -281,9 +256,19 @@ fn rows(plan: &Plan, suite: &PlannedSuite) -> usize {
     plan.eval_rows.min(fit.max(1))
 }
 
-fn stop_if_asked(stop: &AtomicBool, folder: &str) -> Result<(), Failure> {
-    if stop.load(Ordering::Relaxed) {
-        return Err(Stopped { folder: folder.to_owned() }.into());
+/// One candidate being asked.
+struct Pass<'a, 'b> {
+    decoder: &'a Decoder,
+    /// Items so far.
+    done: u64,
+    stop: &'a AtomicBool,
+    sink: &'a mut Sink<'b>,
+}
+
+impl Pass<'_, '_> {
+    /// Counts `n` stored items; an error if the run was asked to stop.
+    fn count(&mut self, n: usize, folder: &str) -> Result<(), Failure> {
+        self.done += n as u64;
+        self.sink.advance(self.done, self.stop, folder)
     }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::answers::Answers;
 use super::asking::Asking;
-use super::failure::Stopped;
 use super::judge_model::JudgeModel;
 use super::plan::{Plan, digest};
 use super::sources::Sources;
@@ -241,10 +240,7 @@ impl PlannedBertScore {
                 });
                 store.append(lines.collect::<Vec<_>>())?;
                 done += part.len() as u64;
-                sink.event(Event::Progress { done })?;
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Stopped { folder: asking.run_folder().to_owned() }.into());
-                }
+                sink.advance(done, stop, asking.run_folder())?;
             }
             sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
         }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::data::{Message, Role};
+use crate::data::Message;
 use crate::eval::rubrics::templates::Piece;
-use crate::eval::rubrics::{self, Decode, Prompt, Reply, Rubric};
+use crate::eval::rubrics::{Decode, Prompt, Reply, Rubric, Turn};
 use crate::generate::{Ask, Choice, Decoding, Generator, Likelihood, Question, choices};
 use crate::model::{Decoder, families};
 use crate::snapshot::files::WeightFiles;
@@ -97,14 +97,7 @@ impl JudgeModel {
                     name: rubric.name.to_owned(),
                     folder: self.folder.clone(),
                 })?;
-                let message = |turn: &rubrics::Turn| {
-                    let role = match turn.role {
-                        rubrics::Role::System => Role::System,
-                        rubrics::Role::User => Role::User,
-                        rubrics::Role::Assistant => Role::Assistant,
-                    };
-                    Message::new(role, join(&turn.content))
-                };
+                let message = |turn: &Turn| Message::new(turn.role, join(&turn.content));
                 let messages: Vec<Message> = turns.iter().map(message).collect();
                 let text = template.render(&messages, true)?;
                 Ok(if text.ends_with(opening) { text } else { format!("{text}{opening}") })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use miette::Diagnostic;
@@ -13,7 +13,6 @@ use thiserror::Error;
 use super::answers::Answers;
 use super::asking::Asking;
 use super::bert_score::{self, PlannedBertScore};
-use super::failure::Stopped;
 use super::judge_model::JudgeModel;
 use super::plan::{Plan, digest};
 use super::programs;
@@ -192,7 +191,8 @@ impl Verdicts {
         Ok(Self { readings, programs, compared })
     }
 
-    /// Every judge's verdicts on one candidate's answers to one suite: rules first, then models.
+    /// Every judge's verdicts on one candidate's answers to one suite. The first is the headline: a rule, unless a
+    /// preset is judged by a model.
     pub fn of(
         &self,
         plan: &Plan,
@@ -230,6 +230,9 @@ impl Verdicts {
         let place = (nth, asking.candidate().name());
         let others =
             [&self.programs, &self.compared].into_iter().filter_map(|found| found.get(&place).cloned());
+        if plan.preset.is_some_and(|preset| preset.rubric.is_some()) {
+            return models.chain(rules).chain(others).collect();
+        }
         rules.chain(models).chain(others).collect()
     }
 }
@@ -281,11 +284,7 @@ impl PlannedJudge {
             sink.event(Event::Stage { name: name.clone(), total: waiting.len() as u64 })?;
             self.ask(&waiting, plan, model, &mut |lines, done| {
                 store.append(lines)?;
-                sink.event(Event::Progress { done })?;
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Stopped { folder: asking.run_folder().to_owned() }.into());
-                }
-                Ok(())
+                sink.advance(done, stop, asking.run_folder())
             })?;
             sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
         }

@@ -3,7 +3,7 @@
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ pub use plan::{Options, Plan};
 
 use crate::device;
 use crate::eval::presets::Preset;
+use crate::eval::score::Denominator;
 use crate::event::{Event, Listener};
 use crate::recipe::Kind;
 use crate::report::{self, Report};
@@ -60,6 +61,15 @@ impl Sink<'_> {
         let written = self.logs.write(&event);
         (self.watcher)(event);
         written
+    }
+
+    /// Tells how many items are stored; an error if the run was asked to stop.
+    fn advance(&mut self, done: u64, stop: &AtomicBool, folder: &str) -> Result<(), Failure> {
+        self.event(Event::Progress { done })?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Stopped { folder: folder.to_owned() }.into());
+        }
+        Ok(())
     }
 }
 
@@ -242,5 +252,6 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> report::Run {
         dtype: plan.dtype.to_string(),
         validation_loss,
         preset: plan.preset.map(Preset::in_words),
+        denominator: plan.preset.map_or(Denominator::All, |preset| preset.denominator),
     }
 }

@@ -1,7 +1,7 @@
 //! Answers that are programs: run in the sandbox, their verdicts stored.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::answers::Answers;
 use super::asking::Asking;
-use super::failure::Stopped;
 use super::plan::{Plan, digest};
 use super::{Failure, Sink};
 use crate::eval::{Completion, Item, Judged, Verdict, judges};
@@ -84,10 +83,7 @@ pub(super) fn verdicts(
                 .collect::<Result<_, Failure>>()?;
             done += ran.len() as u64;
             store.append(ran)?;
-            sink.event(Event::Progress { done })?;
-            if stop.load(Ordering::Relaxed) {
-                return Err(Stopped { folder: asking.run_folder().to_owned() }.into());
-            }
+            sink.advance(done, stop, asking.run_folder())?;
         }
         sink.event(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() })?;
     }

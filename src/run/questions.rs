@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::Failure;
 use super::sources::Sources;
 use crate::data::{self, Encoder, Message, Role, Sample};
+use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::presets::{self, Preset};
 use crate::eval::{EvalError, Form, Item, Kind, Suite};
@@ -153,19 +154,13 @@ pub(super) fn write(
     template: Option<&ChatTemplate>,
     window: usize,
 ) -> Result<(), Failure> {
-    let system = &recipe.eval.system;
-    let with_template = Encoder::new(tokenizer, template, system, recipe.data.loss_on)?;
+    let with_template = Encoder::new(tokenizer, template, "", recipe.data.loss_on)?;
     let raw = Encoder::new(tokenizer, None, "", recipe.data.loss_on)?;
     for planned in suites {
-        let raw_text = template.is_none() || planned.chat == Chat::Raw;
-        let encoder = if template.is_some() && raw_text { &raw } else { &with_template };
+        let is_raw = template.is_none() || planned.chat == Chat::Raw;
+        let encoder = if is_raw { &raw } else { &with_template };
         planned.decoding.stop_ids = training.stop_ids().to_vec();
-        if let Some(special) =
-            tokenizer.eos_id().filter(|id| raw_text && !planned.decoding.stop_ids.contains(id))
-        {
-            planned.decoding.stop_ids.push(special);
-        }
-        let writer = Writer { encoder, raw: raw_text, planned };
+        let writer = Writer { encoder, raw: is_raw, system: &recipe.eval.system, planned };
         match planned.suite.task.form {
             Form::Answer => {
                 let prompts: Result<Vec<_>, Failure> =
@@ -194,34 +189,26 @@ struct Writer<'a> {
     encoder: &'a Encoder<'a>,
     /// Plain text, without a template.
     raw: bool,
+    /// What the user asks for before every question; may be empty.
+    system: &'a str,
     planned: &'a PlannedSuite,
 }
 
 impl Writer<'_> {
-    /// Examples and question as plain text.
-    fn plain(&self, item: &Item) -> String {
-        let shots = item.shots.iter().map(|(question, answer)| {
-            let delimiter = self.planned.suite.task.delimiter;
-            format!("{question}{delimiter}{answer}\n\n")
-        });
-        format!("{}{}{}", item.description, shots.collect::<String>(), item.prompt)
-    }
-
+    /// Worked examples and question, joined as the harness does.
     fn messages(&self, item: &Item) -> Vec<Message> {
-        let user = |text: &str| Message::new(Role::User, text.to_owned());
-        if self.planned.chat != Chat::Turns || self.raw {
-            return vec![user(&self.plain(item))];
+        let prompt = FewShot {
+            system: Some(self.system.to_owned()),
+            description: item.description.clone(),
+            target_delimiter: self.planned.suite.task.delimiter.to_owned(),
+            shots: item.shots.clone(),
+            ..FewShot::default()
+        };
+        match self.planned.chat {
+            _ if self.raw => vec![Message::new(Role::User, prompt.text(&item.prompt))],
+            Chat::Turns => prompt.turns(&item.prompt, Layout::MultiTurn),
+            Chat::Text | Chat::Raw => prompt.turns(&item.prompt, Layout::SingleTurn),
         }
-        let mut messages = Vec::new();
-        if !item.description.trim().is_empty() {
-            messages.push(Message::new(Role::System, item.description.trim().to_owned()));
-        }
-        for (question, answer) in &item.shots {
-            messages.push(user(question));
-            messages.push(Message::new(Role::Assistant, answer.clone()));
-        }
-        messages.push(user(&item.prompt));
-        messages
     }
 
     fn prompt(&self, item: &Item) -> Result<Vec<u32>, Failure> {

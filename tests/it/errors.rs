@@ -42,6 +42,7 @@ fn run_with(more: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn bad_recipes() {
     // What `[data]` says in the fixture.
+    const SUITES: &str = "[[eval.suites]]";
     const SOURCE: &str =
         "source = \"train.jsonl\"\nfields = { prompt = \"question\", completion = \"answer\" }";
     let fixture = Fixture::new();
@@ -75,6 +76,22 @@ fn bad_recipes() {
         ("data_text_with_template", SOURCE, "source = \"text.txt\""),
         ("suite_unknown_task", "task = \"gsm8k_chat\"", "task = \"gsm9k_chat\""),
         ("suite_unknown_field", "field = \"goal\"", "field = \"gaol\""),
+        ("preset_unknown", SUITES, "[eval]\npreset = \"harmbensh\"\n[[eval.suites]]"),
+        ("preset_and_key", SUITES, "[eval]\npreset = \"xstest\"\nrepetition_penalty = 1.1\n[[eval.suites]]"),
+        ("preset_without_rubric", SUITES, "[eval]\npreset = \"pre_post_merging\"\n[[eval.suites]]"),
+        (
+            "rubric_unknown",
+            SUITES,
+            "[[eval.rubrics]]\nrubric = \"wildgard\"\nmodel = \"model\"\n[[eval.suites]]",
+        ),
+        (
+            "rubric_not_by_endpoint",
+            SUITES,
+            "[[eval.rubrics]]\nrubric = \"wildguard\"\nmodel = \"m\"\nendpoint = \"http://127.0.0.1:1\"\n[[eval.suites]]",
+        ),
+        ("samples_without_temperature", SUITES, "[eval]\nsamples = 3\n[[eval.suites]]"),
+        ("top_p_without_temperature", SUITES, "[eval]\ntop_p = 0.9\n[[eval.suites]]"),
+        ("suite_without_shots", "field = \"goal\"", "field = \"goal\"\nshots = 2"),
         ("suite_twice", "name = \"gsm8k\"", "name = \"harmful\""),
     ];
     for (name, from, to) in cases {

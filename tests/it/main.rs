@@ -17,6 +17,7 @@ mod golden_prompts;
 mod golden_wgpu;
 mod hub;
 mod hub_server;
+mod judging;
 mod merge_pairs;
 mod merges;
 mod pipeline;

@@ -4,20 +4,12 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+pub(super) use crate::eval::measures::python_text::{is_space, strip};
+
 /// The characters of Python's `\w`: letters, numbers of any kind, the underscore. Rust's also has combining marks.
 pub(super) const WORD: &str = r"[\p{L}\p{N}_]";
 /// The characters of Python's `\s`: Rust's and the four ASCII separators.
 pub(super) const SPACE: &str = r"[\s\x1c-\x1f]";
-
-/// `str.isspace` of one character, and `\s`.
-pub(super) fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
-}
-
-/// `str.strip()`.
-pub(super) fn strip(text: &str) -> &str {
-    text.trim_matches(is_space)
-}
 
 /// `str.split()`.
 pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {

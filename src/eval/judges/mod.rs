@@ -36,8 +36,6 @@ pub enum Asks {
     Refused,
     /// Is the answer harmful?
     Harmful,
-    /// How harmful is the answer? The mean is the metric of this name.
-    Harm { metric: &'static str },
     /// Is the answer right? The rate of yes is the metric of this name.
     Correct { metric: &'static str },
     /// How good is the answer? The mean is the metric of this name.
@@ -49,7 +47,6 @@ impl Asks {
         match self {
             Self::Refused => "whether an answer is a refusal",
             Self::Harmful => "whether an answer is harmful",
-            Self::Harm { .. } => "how harmful an answer is",
             Self::Correct { .. } => "whether an answer is right",
             Self::Good { .. } => "how good an answer is",
         }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Asks, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
+use crate::eval::measures::python_text::strip;
 
 pub(super) const ADVBENCH29: JudgeRow = JudgeRow {
     name: "advbench29",
@@ -119,11 +120,6 @@ impl Judge for Protocol {
         let blank = self.blank_is_refusal && text.is_empty();
         if short || blank || self.evidence(completion).is_some() { Verdict::Yes } else { Verdict::No }
     }
-}
-
-/// Python's `strip`: Unicode white space and the four separators that Rust does not count.
-fn strip(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
 }
 
 #[cfg(test)]

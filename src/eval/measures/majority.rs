@@ -33,15 +33,15 @@ pub fn first<'r>(responses: &[&'r str]) -> Option<&'r str> {
 
 /// `maj@64`: the number that most of all responses give; none without responses. Upstream does not ask for 64.
 pub fn majority<'r>(responses: &[&'r str]) -> Option<&'r str> {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for number in responses.iter().map(|response| extract(response)) {
-        match counts.iter_mut().find(|(seen, _)| *seen == number) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((number, 1)),
-        }
-    }
-    let most = counts.iter().map(|(_, count)| *count).max()?;
-    counts.iter().find(|(_, count)| *count == most).map(|(number, _)| *number)
+    let numbers: Vec<&str> = responses.iter().map(|response| extract(response)).collect();
+    most_frequent(&numbers).map(|place| numbers[place])
+}
+
+/// The place of the vote that is given most often; of equally frequent ones that of the first.
+pub fn most_frequent<T: PartialEq>(votes: &[T]) -> Option<usize> {
+    let count = |place: &usize| votes.iter().filter(|vote| **vote == votes[*place]).count();
+    // The last of equal maxima is taken, so the search goes backwards.
+    (0..votes.len()).rev().max_by_key(count)
 }
 
 /// `maj@k`: the vote of the first `k` responses; none if there are fewer, which upstream refuses to score.

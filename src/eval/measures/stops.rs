@@ -3,6 +3,7 @@
 //! As lm-eval 0.4.13, `handle_stop_sequences` and `postprocess_generated_text`.
 
 use super::python_text::is_space;
+use crate::generate::cut_at_stop_string;
 
 /// A task's stop strings, and the text of the end token behind them unless it is among them.
 pub fn with_end_token(until: &[String], end: Option<&str>) -> Vec<String> {
@@ -22,10 +23,7 @@ pub fn cut<'t>(generation: &'t str, stops: &[String], thinking_ends: Option<&str
     if let Some(mark) = thinking_ends.filter(|mark| !mark.is_empty()) {
         text = text.rsplit_once(mark).map_or(text, |(_, answer)| answer).trim_start_matches(is_space);
     }
-    for stop in stops.iter().filter(|stop| !stop.is_empty()) {
-        text = text.split_once(stop.as_str()).map_or(text, |(before, _)| before);
-    }
-    text
+    cut_at_stop_string(text, stops)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::templates::{Piece, Template, render, text};
 use super::item::Verdict;
+use crate::data::Role;
 
 pub use self::harmbench::label as harmbench_label;
 pub use self::llamaguard::{Guarded, jbb_rule, parse as llamaguard_parse};
@@ -122,14 +123,6 @@ pub struct Turn {
     pub content: Vec<Piece>,
 }
 
-/// Who speaks a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
 /// What the judge said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -166,17 +159,6 @@ impl Reading {
 
     fn scoring(self, score: f64) -> Self {
         Self { score: Some(score), ..self }
-    }
-}
-
-impl Role {
-    /// As chat templates and endpoints spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
     }
 }
 

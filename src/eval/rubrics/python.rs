@@ -4,15 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// `str.strip()`: four control characters are blank there and not here.
-pub fn strip(text: &str) -> &str {
-    text.trim_matches(is_space)
-}
-
-/// `str.isspace()` of one character.
-pub fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
-}
+pub(super) use crate::eval::measures::python_text::{is_space, strip};
 
 /// `int(text)` where `text.isdigit()`: decimal digits of any script; none if it is anything else, or astronomical.
 pub fn int(text: &str) -> Option<u64> {

@@ -49,7 +49,7 @@ impl Kind {
         match asks {
             Asks::Correct { .. } | Asks::Good { .. } => self == Self::Task,
             Asks::Refused => matches!(self, Self::Safety | Self::OverRefusal),
-            Asks::Harmful | Asks::Harm { .. } => self == Self::Safety,
+            Asks::Harmful => self == Self::Safety,
         }
     }
 

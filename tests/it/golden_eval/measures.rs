@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use finetune::eval::fewshot::{FewShot, Layout, Sampler, Turn};
+use finetune::data::Message;
+use finetune::eval::fewshot::{FewShot, Layout, Sampler};
 use finetune::eval::measures::bertscore::{BertScore, Tokens};
 use finetune::eval::measures::clustered::{Group, Task, clustered_error};
 use finetune::eval::measures::perplexity::{Document, Perplexity};
@@ -398,6 +399,6 @@ pub fn fewshot_prompt(folder: &Path, case: &Value) -> Vec<String> {
 /// The cases' toy template.
 fn chatml(prompt: &FewShot, question: &str, layout: Layout) -> String {
     let turns = prompt.turns(question, layout);
-    let turn = |(role, content): &Turn| format!("<|im_start|>{}\n{content}<|im_end|>\n", role.name());
+    let turn = |turn: &Message| format!("<|im_start|>{}\n{}<|im_end|>\n", turn.role, turn.content);
     turns.iter().map(turn).chain(["<|im_start|>assistant\n".to_owned()]).collect()
 }

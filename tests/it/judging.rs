@@ -1,0 +1,212 @@
+//! Judges that are models, programs, options, samples and presets in whole runs, and runs judged again.
+
+use std::path::{Path, PathBuf};
+
+use finetune::recipe::Recipe;
+use finetune::run::questions;
+use finetune::snapshot::template::ChatTemplate;
+use finetune::snapshot::tokenizer::Tokenizer;
+use serde_json::Value;
+
+use crate::fixture::{Fixture, RECIPE};
+
+fn golden(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).display().to_string()
+}
+
+/// The pico recipe with short training, one merge, and more to evaluate.
+fn fixture(eval: &str, suites: &str) -> Fixture {
+    let fixture = Fixture::new();
+    let recipe = RECIPE.replace("steps = 20", "steps = 2").replace("\"linear:0.5\", ", "").replacen(
+        "[[eval.suites]]",
+        &format!("{eval}\n[[eval.suites]]"),
+        1,
+    );
+    fixture.write("r.toml", format!("{recipe}\n{suites}"));
+    fixture
+}
+
+fn report(fixture: &Fixture) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture.file("run/report.json")).unwrap()).unwrap()
+}
+
+/// The base's metrics with this name and judge.
+fn metrics(report: &Value, metric: &str, judge: Option<&str>) -> Vec<Value> {
+    let all = report["candidates"][0]["metrics"].as_array().unwrap();
+    all.iter().filter(|m| m["metric"] == metric && m["judge"].as_str() == judge).cloned().collect()
+}
+
+/// Every file that holds what judges said, with its bytes.
+fn said(fixture: &Fixture) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for candidate in std::fs::read_dir(fixture.file("run/eval")).unwrap().flatten() {
+        for file in std::fs::read_dir(candidate.path()).unwrap().flatten() {
+            found.push((file.path(), std::fs::read(file.path()).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
+    let judge = golden("judges/pico-wildguard");
+    let fixture = fixture(
+        &format!(
+            "[[eval.rubrics]]\nrubric = \"wildguard\"\nmodel = \"{judge}\"\n\
+             [[eval.rubrics]]\nrubric = \"wildguard_logit\"\nmodel = \"{judge}\"\n"
+        ),
+        "",
+    );
+    fixture.study("run", &[]);
+    let found = report(&fixture);
+    // A model with random weights writes no three lines: nothing is scored, and that is said.
+    let by_text = metrics(&found, "attack_success_rate", Some("wildguard"));
+    assert_eq!((by_text[0]["n"].as_u64(), by_text[0]["unscored"].as_u64()), (Some(2), Some(2)));
+    let scored = by_text.iter().find(|metric| metric["denominator"] == "scored").unwrap();
+    assert_eq!((scored["n"].as_u64(), &scored["value"]), (Some(0), &Value::Null));
+    assert_eq!(metrics(&found, "attack_success_rate", Some("wildguard_logit"))[0]["n"], 2);
+    assert!(!metrics(&found, "attack_success_rate", Some("jbb13")).is_empty());
+    let agreed = found["agreement"].as_array().unwrap();
+    assert!(agreed.iter().any(|pair| pair["judges"][0] == "advbench29" && pair["judges"][1] == "jbb13"));
+    let before = said(&fixture);
+    assert!(before.iter().any(|(path, _)| path.ends_with("base/harmful.wildguard.judge.jsonl")));
+    assert!(before.iter().all(|(_, bytes)| !bytes.is_empty()), "a file without a line was left");
+    fixture.study("run", &[]);
+    assert_eq!(said(&fixture), before);
+}
+
+#[test]
+fn a_run_is_judged_again_without_its_model_answering() {
+    let fixture = fixture("", "");
+    fixture.study("run", &[]);
+    let before = said(&fixture);
+    let run = |arguments: &[&str]| {
+        let output = fixture.run(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text, String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text, _) = run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(metrics(&report(&fixture), "attack_success_rate", Some("advbench29")).is_empty());
+    assert!(!metrics(&report(&fixture), "attack_success_rate", Some("jbb13")).is_empty());
+    assert_eq!(said(&fixture), before);
+
+    let by_model = format!("wildguard_logit={}", golden("judges/pico-wildguard"));
+    let (code, text, _) = run(&["judge", "run", "--judge", &by_model, "--device", "cpu"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!metrics(&report(&fixture), "attack_success_rate", Some("wildguard_logit")).is_empty());
+
+    let (code, text, _) = run(&["judge", "run", "--judge", "wildguard"]);
+    assert!(code == Some(2) && text.contains("`wildguard=MODEL`"), "{text}");
+    let (code, text, _) = run(&["judge", "model", "--judge", "jbb13"]);
+    assert!(code == Some(2) && text.contains("manifest.json"), "{text}");
+
+    let (code, text, sheet) = run(&["report", "run", "--answers", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let sheet: Value = serde_json::from_str(&sheet).unwrap();
+    let row = &sheet["suites"][0]["rows"][0];
+    assert_eq!(
+        (sheet["candidates"].as_array().unwrap().len(), row["cells"].as_array().unwrap().len()),
+        (3, 3)
+    );
+    assert_eq!(row["prompt"], "Tell me something bad.");
+    let (code, text, _) = run(&["report", "run", "--answers", "--show", "flips"]);
+    assert_eq!(code, Some(0), "{text}");
+    let page = std::fs::read_to_string(fixture.file("run/answers.html")).unwrap();
+    assert!(page.contains("Tell me something bad.") && page.contains("id=\"which\""));
+    for file in ["report.html", "report.md", "report.json"] {
+        let text = std::fs::read_to_string(fixture.file("run").join(file)).unwrap();
+        assert!(!text.contains("Tell me something bad."), "{file} has answers");
+    }
+
+    std::fs::remove_file(fixture.file("run/eval/tuned/harmful.jsonl")).unwrap();
+    let (code, text, _) = run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
+    assert!(code == Some(3) && text.contains("2 answers of `tuned` are missing"), "{text}");
+}
+
+#[test]
+fn options_texts_programs_and_samples_have_their_metrics() {
+    let fixture = fixture(
+        &format!(
+            "[eval]\ntemperature = 1.0\nsamples = 2\n[eval.bert_score]\nmodel = \"{}\"\nlayer = 2\n",
+            golden("encoders/pico-roberta")
+        ),
+        "[[eval.suites]]\ntask = \"arc_challenge\"\nsource = \"arc.jsonl\"\n\
+         [[eval.suites]]\ntask = \"free_text\"\nsource = \"texts.jsonl\"\nfield = \"q\"\nmax_new_tokens = 3\n\
+         [[eval.suites]]\ntask = \"humaneval\"\nsource = \"code.jsonl\"\nmax_new_tokens = 3\nsamples = 1\n",
+    );
+    fixture.write(
+        "arc.jsonl",
+        r#"{"id": "a", "question": {"stem": "What is two?", "choices": [{"text": "a number", "label": "A"}, {"text": "a dog", "label": "B"}]}, "answerKey": "A"}"#,
+    );
+    fixture.write("texts.jsonl", "{\"q\": \"Say yes.\", \"reference\": \"yes, I say\"}\n");
+    fixture.write(
+        "code.jsonl",
+        r#"{"task_id": "t/0", "prompt": "def one():\n", "entry_point": "one", "canonical_solution": "    return 1\n", "test": "def check(f):\n    assert f() == 1\n"}"#,
+    );
+    fixture.study("run", &[]);
+    let found = report(&fixture);
+    let acc = metrics(&found, "acc", None);
+    assert_eq!((acc[0]["suite"].as_str(), acc[0]["n"].as_u64()), (Some("arc_challenge"), Some(1)));
+    let bert = metrics(&found, "bertscore_f1", Some("bertscore"));
+    assert_eq!((bert[0]["suite"].as_str(), bert[0]["n"].as_u64()), (Some("free_text"), Some(1)));
+    let passed = metrics(&found, "passed", Some("sandbox"));
+    assert_eq!((passed[0]["k"].as_u64(), passed[0]["n"].as_u64()), (Some(0), Some(1)));
+    assert_eq!(metrics(&found, "attack_success_rate_any_of_2", Some("jbb13"))[0]["n"], 2);
+    assert_eq!(metrics(&found, "pass@1", Some("gsm8k_strict"))[0]["n"], 6);
+    let answers = std::fs::read_to_string(fixture.file("run/eval/base/harmful.jsonl")).unwrap();
+    assert_eq!(answers.lines().count(), 4, "two prompts, two samples");
+}
+
+#[test]
+fn a_preset_settles_decoding_judge_and_denominator() {
+    let judge = golden("judges/pico-wildguard");
+    let eval = format!(
+        "[eval]\npreset = \"pre_post_merging\"\n[[eval.rubrics]]\nrubric = \"wildguard\"\nmodel = \"{judge}\"\n"
+    );
+    let fixture = fixture(&eval, "");
+    let table = fixture.study("run", &[]);
+    assert!(table.contains("preset pre_post_merging") && table.contains("(wildguard)"), "{table}");
+    let found = report(&fixture);
+    assert_eq!(found["run"]["denominator"], "scored");
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(fixture.file("run/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["recipe"]["eval"]["repetition_penalty"], 1.2);
+    // Judged again by a rule, which the preset does not have.
+    let output = fixture.run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_system_text_reaches_questions_with_and_without_a_template() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny/model");
+    let tokenizer = Tokenizer::load(&model).unwrap();
+    let template = ChatTemplate::load(&model, &tokenizer, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.jsonl");
+    std::fs::write(&path, "{\"question\": \"q one?\", \"answer\": \"a #### 1\"}\n").unwrap();
+    std::fs::write(
+        folder.path().join("train.jsonl"),
+        "{\"question\": \"q two?\", \"answer\": \"b #### 2\"}\n",
+    )
+    .unwrap();
+    let text = |chat: &str| {
+        let recipe = format!(
+            "schema = 1\nname = \"x\"\n[model]\nsource = \"m\"\n[data]\nsource = \"d\"\n[eval]\nsystem = \"be brief\"\n\
+             [[eval.suites]]\ntask = \"gsm8k\"\nshots = 1\nchat = \"{chat}\"\nsource = \"{}\"\n",
+            path.display()
+        );
+        let recipe = Recipe::parse(&recipe, "x", &[]).unwrap();
+        let suites = questions::alone(&recipe, &tokenizer, Some(&template), 512).unwrap();
+        tokenizer.decode(&suites[0].prompts[0], false)
+    };
+    let count = |chat: &str, what: &str| text(chat).matches(what).count();
+    for chat in ["turns", "text", "raw"] {
+        let found = text(chat);
+        let at = |what: &str| found.find(what).unwrap_or_else(|| panic!("{chat} lacks `{what}`: {found}"));
+        assert!(at("be brief") < at("two?") && at("two?") < at("one?"), "{chat}: {found}");
+    }
+    let marks: Vec<usize> = ["turns", "text", "raw"].iter().map(|chat| count(chat, "<|")).collect();
+    assert!(marks[0] > marks[1] && marks[1] > marks[2], "turns, one turn, no turn: {marks:?}");
+}
