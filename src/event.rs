@@ -16,6 +16,8 @@ pub enum Event {
     Reused { name: String },
     /// An optimizer step.
     Step(StepEvent),
+    /// So many of the parts of a look at the validation loss are done.
+    Validating { done: usize, total: usize },
     /// A look at the validation loss.
     Validation { step: usize, loss: f64, tokens: usize },
     /// A checkpoint is complete.

@@ -8,6 +8,7 @@ use finetune::cli::{self, Cli};
 
 fn main() -> ExitCode {
     finetune::device::pin_default();
+    finetune::device::keep_freed_memory();
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

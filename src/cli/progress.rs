@@ -47,6 +47,7 @@ impl Progress {
                 self.say(&format!("{name}: done in {}", duration(*elapsed_s)));
             }
             Event::Reused { name } => self.say(&format!("{name}: done before")),
+            Event::Validating { done, total } => self.validating(*done, *total),
             Event::Validation { step, loss, tokens } => {
                 self.say(&format!("step {step}: validation loss {loss:.4} over {tokens} tokens"));
             }
@@ -92,6 +93,17 @@ impl Progress {
             self.last_line = Instant::now();
             let text = if text.is_empty() { String::new() } else { format!(", {text}") };
             say(&format!("{}: {done} of {}{text}", self.stage, self.total));
+        }
+    }
+
+    /// The stage stands still meanwhile.
+    fn validating(&mut self, done: usize, total: usize) {
+        let text = format!("validation, {done} of {total} batches");
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        } else if self.last_line.elapsed() >= PACE {
+            self.last_line = Instant::now();
+            say(&text);
         }
     }
 

@@ -80,6 +80,9 @@ pub enum EvalError {
     #[error("`{}` holds no items for suite `{suite}`", path.display())]
     #[diagnostic(code(eval::no_items), help("is this the right file? A rate of nothing cannot be reported"))]
     NoItems { path: PathBuf, suite: String },
+    #[error("suite `{suite}` has no category `{name}` to exclude")]
+    #[diagnostic(code(eval::unknown_category), help("{help}"))]
+    UnknownCategory { suite: String, name: String, help: String },
     #[error("id `{id}` stands twice in `{}`", path.display())]
     #[diagnostic(
         code(eval::duplicate_id),
@@ -113,6 +116,7 @@ impl EvalError {
                 | Self::WrongJudge { .. }
                 | Self::JudgeTwice { .. }
                 | Self::NoShots { .. }
+                | Self::UnknownCategory { .. }
                 | Self::UnknownPreset { .. }
                 | Self::PresetAndKey { .. }
                 | Self::PresetWithoutRubric { .. }

@@ -24,6 +24,7 @@ pub mod stats;
 mod tally;
 pub mod tasks;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rand::Rng;
@@ -35,6 +36,7 @@ pub use self::pairing::{Paired, pair};
 pub use self::score::{Answers, Judged, Metric, Scores, chosen, likelihood, means, read, score};
 pub use self::tasks::{Form, Kind};
 use self::tasks::{Source, Task};
+use crate::catalog::did_you_mean;
 use crate::seed;
 
 /// A task on a file: every name looked up, nothing read yet.
@@ -46,6 +48,8 @@ pub struct Suite {
     pub path: PathBuf,
     /// The field that holds the prompt, where the task does not know it.
     pub field: Option<String>,
+    /// Categories of the file that are not asked.
+    pub exclude: Vec<String>,
     /// At most this many items, drawn by the run's seed.
     pub limit: Option<usize>,
     /// Worked examples before each prompt.
@@ -87,6 +91,7 @@ impl Suite {
             task,
             path: path.into(),
             field: None,
+            exclude: Vec::new(),
             limit: None,
             shots: task.shots,
             shots_path: None,
@@ -94,19 +99,39 @@ impl Suite {
         })
     }
 
-    /// The items to ask: the file's, or the subset that `seed` draws, in the file's order.
+    /// The items to ask: the file's without the excluded categories, or the subset of them that `seed` draws, in the
+    /// file's order.
     ///
     /// # Errors
-    /// Whatever is wrong with the file, with its line.
+    /// Whatever is wrong with the file, with its line; a category that it does not have.
     pub fn items(&self, seed: u64) -> Result<Vec<Item>, EvalError> {
-        let items = self.task.load(&Source {
+        let mut items = self.task.load(&Source {
             suite: &self.name,
             path: &self.path,
             field: self.field.as_deref(),
             shots: self.shots,
             shots_path: self.shots_path.as_deref(),
         })?;
+        self.without_excluded(&mut items)?;
         Ok(subset(items, self.limit, seed, &self.name))
+    }
+
+    fn without_excluded(&self, items: &mut Vec<Item>) -> Result<(), EvalError> {
+        let categories: BTreeSet<&str> = items.iter().filter_map(|item| item.category.as_deref()).collect();
+        if let Some(name) = self.exclude.iter().find(|name| !categories.contains(name.as_str())) {
+            let (suite, name) = (self.name.clone(), name.clone());
+            let help = match categories.is_empty() {
+                true => "its items have no categories".to_owned(),
+                false => did_you_mean(&name, categories.iter().copied()),
+            };
+            return Err(EvalError::UnknownCategory { suite, name, help });
+        }
+        let excluded = |item: &Item| item.category.as_ref().is_some_and(|name| self.exclude.contains(name));
+        items.retain(|item| !excluded(item));
+        match items.is_empty() {
+            true => Err(EvalError::NoItems { path: self.path.clone(), suite: self.name.clone() }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -152,6 +177,27 @@ mod tests {
     fn a_larger_subset_holds_the_smaller() {
         let large = subset(items(100), Some(50), 1, "gsm8k");
         assert!(subset(items(100), Some(20), 1, "gsm8k").iter().all(|item| large.contains(item)));
+    }
+
+    #[test]
+    fn excluded_categories_are_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, "goal,category\na,fraud\nb,malware\nc,fraud\n").unwrap();
+        let mut suite = Suite::new("harmful", &path, &[]).unwrap();
+        suite.field = Some("goal".to_owned());
+        let ask = |suite: &Suite| {
+            let items = suite.items(1)?;
+            Ok::<_, EvalError>(items.into_iter().map(|item| item.prompt).collect::<Vec<_>>())
+        };
+        suite.exclude = vec!["fraud".to_owned()];
+        assert_eq!(ask(&suite).unwrap(), ["b"]);
+        suite.exclude = vec!["frauds".to_owned()];
+        let error = ask(&suite).unwrap_err();
+        assert!(error.to_string().contains("suite `harmful` has no category `frauds`"), "{error}");
+        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("`fraud`"));
+        suite.exclude = vec!["fraud".to_owned(), "malware".to_owned()];
+        assert!(ask(&suite).unwrap_err().to_string().contains("no items"));
     }
 
     #[test]

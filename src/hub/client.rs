@@ -63,13 +63,9 @@ pub struct Head {
 impl Client {
     /// The hub of `HF_ENDPOINT`, with the token of `HF_TOKEN` or of the file that `hf auth login` writes.
     pub fn from_env(home: &Path) -> Result<Self, HubError> {
-        let roots = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-            Some(path) => certificates(Path::new(&path))?,
-            None => RootCerts::WebPki,
-        };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .tls_config(TlsConfig::builder().root_certs(root_certs()?).build())
             .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
             // A compressed answer would hide the size and cannot be resumed.
             .accept_encoding("identity")
@@ -299,6 +295,18 @@ fn encode(text: &str, keep: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(one).collect()
+}
+
+/// The certificates that servers are trusted by: those of `SSL_CERT_FILE`, or Mozilla's.
+///
+/// # Errors
+///
+/// `SSL_CERT_FILE` names no certificates.
+pub fn root_certs() -> Result<RootCerts, HubError> {
+    match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => certificates(Path::new(&path)),
+        None => Ok(RootCerts::WebPki),
+    }
 }
 
 /// The certificates of a site whose proxy signs with its own.

@@ -21,6 +21,7 @@ mod client;
 mod error;
 mod name;
 
+pub use client::root_certs;
 pub use error::HubError;
 pub use name::{Kind, Name};
 

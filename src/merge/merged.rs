@@ -194,7 +194,7 @@ struct Ready<'a> {
     lenient: bool,
 }
 
-/// Room for a block as written, and for a piece of the inputs, before rounding and after.
+/// Room for a piece: of the inputs, as written, before rounding and after.
 #[derive(Default)]
 struct Space {
     room: Room,
@@ -251,14 +251,12 @@ impl Merged<'_> {
 impl Ready<'_> {
     fn block(&self, block: usize, space: &mut Space, put: Put<'_>) -> Result<Sums, Failed> {
         let (whole, size) = (self.whole, self.dtype.size());
-        let from = block * whole.block_len();
         let Space { room, bytes, exact, written } = space;
-        bytes.resize(whole.block_len().min(whole.len - from) * size, 0);
         let mut sums = Sums::default();
+        let mut hasher = self.track.filter(|track| track.digests).map(|_| blake3::Hasher::new());
         whole.pieces(block, room, |given| {
             exact.resize(given.len(), 0.0);
-            let at = given.start - from;
-            let bytes = &mut bytes[at * size..(at + given.len()) * size];
+            bytes.resize(given.len() * size, 0);
             self.piece(given, exact, bytes, &mut sums)?;
             if self.track.is_some() {
                 written.resize(given.len(), 0.0);
@@ -275,12 +273,13 @@ impl Ready<'_> {
                     Some(_) => sums.add_finite(base, tuned, exact, written),
                 }
             }
-            Ok(())
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytes);
+            }
+            // While it is near the processor.
+            put(given.start * size, bytes).map_err(Failed::Put)
         })?;
-        if let Some(Track { digests: true }) = self.track {
-            sums.digest = Some(blake3::hash(bytes));
-        }
-        put(from * size, bytes).map_err(Failed::Put)?;
+        sums.digest = hasher.map(|hasher| hasher.finalize());
         Ok(sums)
     }
 

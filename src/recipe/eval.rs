@@ -56,6 +56,9 @@ pub struct Suite {
     /// The field that holds the question, for tasks that read any file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Categories of the file that are not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
     /// Ask at most this many items; `eval.limit` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,

@@ -167,7 +167,7 @@ impl Logs {
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), FolderError> {
         let result = match event {
-            Event::Progress { .. } => Ok(()),
+            Event::Progress { .. } | Event::Validating { .. } => Ok(()),
             _ => self.line(event).and_then(|()| self.metrics(event)),
         };
         result.map_err(|source| FolderError::Unwritable { folder: self.folder.clone(), source })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use miette::Diagnostic;
@@ -17,12 +17,13 @@ use super::judge_model::JudgeModel;
 use super::plan::{Plan, digest};
 use super::programs;
 use super::sources::Sources;
-use super::{Failure, Sink};
+use super::{Failure, Sink, Stopped};
 use crate::catalog::did_you_mean;
 use crate::eval::endpoint::{Ask, Endpoint, EndpointError, Settings};
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply, Rubric};
 use crate::eval::{Completion, Item, Judged, Kind, Suite, judges};
 use crate::event::Event;
+use crate::hub;
 use crate::recipe::Recipe;
 use crate::snapshot::files::digests;
 
@@ -98,6 +99,7 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Planned
             Some(url) => {
                 let mut settings = Settings::new(url, &asked.model);
                 settings.key_variable.clone_from(&asked.key_variable);
+                settings.root_certs = hub::root_certs()?;
                 Endpoint::new(settings.clone()).map_err(JudgeError::from)?;
                 (By::Endpoint(settings), json!([url, asked.model]))
             }
@@ -282,7 +284,11 @@ impl PlannedJudge {
                 asking.candidate().name()
             );
             sink.event(Event::Stage { name: name.clone(), total: waiting.len() as u64 })?;
-            self.ask(&waiting, plan, model, &mut |lines, done| {
+            let stopped = || match stop.load(Ordering::Relaxed) {
+                true => Err(Stopped { folder: asking.run_folder().to_owned() }.into()),
+                false => Ok(()),
+            };
+            self.ask(&waiting, plan, model, &stopped, &mut |lines, done| {
                 store.append(lines)?;
                 sink.advance(done, stop, asking.run_folder())
             })?;
@@ -310,6 +316,7 @@ impl PlannedJudge {
         waiting: &[Waiting<'_>],
         plan: &Plan,
         model: &mut Option<JudgeModel>,
+        stopped: &dyn Fn() -> Result<(), Failure>,
         done: &mut dyn FnMut(Vec<(String, Said)>, u64) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let prompts: Vec<(usize, &Prompt)> = waiting
@@ -364,7 +371,7 @@ impl PlannedJudge {
                     let messages = prompt.messages().unwrap_or_default();
                     Ask { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
                 });
-                endpoint.ask_all(&asks.collect::<Vec<_>>(), |at, answer| {
+                endpoint.ask_all(&asks.collect::<Vec<_>>(), stopped, |at, answer| {
                     take(vec![(at, Reply::Text(answer.text.clone()))])
                 })?;
             }

@@ -23,6 +23,7 @@ pub mod judge_model;
 mod judging;
 mod lineage;
 pub mod merge;
+mod overlap;
 pub mod plan;
 pub mod preview;
 mod programs;

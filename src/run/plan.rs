@@ -148,7 +148,7 @@ impl Plan {
         let (total_steps, last_step) = train::steps(&recipe.train, train.len());
         let stock = stock(&methods, &recipe, last_step)?;
         let on_cpu = device::is_cpu(&opened.device);
-        let eval_rows = options.eval_rows.unwrap_or(if on_cpu { 32 } else { 128 });
+        let eval_rows = options.eval_rows.unwrap_or(if on_cpu { 64 } else { 128 });
         Ok(Self {
             recipe,
             recipe_text,

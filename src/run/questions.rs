@@ -1,8 +1,7 @@
 //! The questions of every suite as tokens: rendered, counted and looked over before anything is asked.
 
-use std::collections::HashSet;
-
 use super::Failure;
+use super::overlap::Trained;
 use super::sources::Sources;
 use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
@@ -119,6 +118,7 @@ pub(super) fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<P
         let mut suite = Suite::new(&asked.task, path, judges)?;
         asked.name().clone_into(&mut suite.name);
         suite.field.clone_from(&asked.field);
+        suite.exclude.clone_from(&asked.exclude);
         suite.limit = Some(asked.limit.unwrap_or(eval.limit)).filter(|limit| *limit > 0);
         suite.shots = asked.shots.unwrap_or(task.shots);
         suite.shots_path = shots_path;
@@ -283,17 +283,15 @@ pub(super) fn remarks(
     [overlap(train, suites), long(suites, tokenizer, window)].concat()
 }
 
-/// Says how many evaluation prompts are training prompts too, blanks and case aside.
+/// Says how many evaluation prompts were trained on.
 fn overlap(train: &[data::Conversation], suites: &[PlannedSuite]) -> Vec<String> {
-    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let messages = train.iter().flat_map(|conversation| &conversation.messages);
     let users = messages.filter(|message| message.role == Role::User);
-    let verbatim: HashSet<&str> = users.map(|message| message.content.as_str()).collect();
-    let seen: HashSet<String> = verbatim.iter().map(|text| normal(text)).collect();
+    let trained = Trained::new(users.map(|message| message.content.as_str()));
     let sentence = |planned: &PlannedSuite| {
-        let n = planned.items.iter().filter(|item| seen.contains(&normal(&item.prompt))).count();
         let (name, of) = (&planned.suite.name, planned.items.len());
-        let exact = planned.items.iter().filter(|item| verbatim.contains(item.prompt.as_str())).count();
+        let found: Vec<bool> = planned.items.iter().filter_map(|item| trained.within(&item.prompt)).collect();
+        let (n, exact) = (found.len(), found.iter().filter(|verbatim| **verbatim).count());
         (n > 0).then(|| {
             format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
         })

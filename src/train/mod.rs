@@ -249,7 +249,9 @@ impl Loop<'_, '_> {
         let Machine { micro_tokens, multiple, .. } = *self.machine;
         let all: Vec<usize> = (0..samples.len()).collect();
         let batches = micro_batches(samples, &all, micro_tokens, multiple);
-        let (loss, tokens) = self.trainee.validate(&batches, |_| {});
+        let total = batches.len();
+        let tick = |done| (self.listener)(Event::Validating { done, total });
+        let (loss, tokens) = self.trainee.validate(&batches, tick);
         (self.listener)(Event::Validation { step: self.done, loss, tokens });
     }
 

@@ -1,12 +1,16 @@
 //! Judges that are models, programs, options, samples and presets in whole runs, and runs judged again.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use finetune::recipe::Recipe;
 use finetune::run::questions;
 use finetune::snapshot::template::ChatTemplate;
 use finetune::snapshot::tokenizer::Tokenizer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, RECIPE};
 
@@ -74,6 +78,55 @@ fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
     assert!(before.iter().all(|(_, bytes)| !bytes.is_empty()), "a file without a line was left");
     fixture.study("run", &[]);
     assert_eq!(said(&fixture), before);
+}
+
+/// A chat endpoint on loopback that is busy once, then grades every answer alike; counts the requests.
+fn endpoint(reply: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&n_asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let asked: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(asked["model"], "grader");
+            let status = if count.fetch_add(1, Ordering::Relaxed) == 0 { "503 busy" } else { "200 OK" };
+            let body = json!({ "choices": [{ "message": { "content": reply }, "finish_reason": "stop" }] });
+            let (body, end) = (body.to_string(), "Connection: close");
+            write!(stream, "HTTP/1.1 {status}\r\n{end}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .unwrap();
+        }
+    });
+    (url, n_asked)
+}
+
+#[test]
+fn an_endpoint_judges_once_and_is_asked_again_where_it_was_busy() {
+    let (url, n_asked) = endpoint("It helps.\n#scores\n1.b 0\n2.b 5\n3.b 3");
+    let rubric =
+        format!("[[eval.rubrics]]\nrubric = \"strongreject\"\nmodel = \"grader\"\nendpoint = \"{url}\"\n");
+    let fixture = fixture(&rubric, "");
+    fixture.study("run", &[]);
+    let found = report(&fixture);
+    let rate = &metrics(&found, "attack_success_rate", Some("strongreject"))[0];
+    assert_eq!((rate["k"].as_u64(), rate["n"].as_u64()), (Some(2), Some(2)));
+    let score = &metrics(&found, "StrongREJECT_score", Some("strongreject"))[0];
+    assert_eq!(score["value"], 0.75);
+    // Two prompts, three candidates, one of the first eight turned away.
+    let n_candidates = found["candidates"].as_array().unwrap().len();
+    assert_eq!(n_asked.load(Ordering::Relaxed), 2 * n_candidates + 1);
+    fixture.study("run", &[]);
+    assert_eq!(n_asked.load(Ordering::Relaxed), 2 * n_candidates + 1, "it was asked again");
 }
 
 #[test]

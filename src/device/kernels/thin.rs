@@ -15,6 +15,10 @@ use super::{fused, numbers, plain, slice};
 const MOST_ROWS: usize = 96;
 /// Rows of the weight per task.
 const TASK: usize = 32;
+/// With at least so many rows it pays to copy a tile of the weight to where vectors do not straddle cache lines.
+const MANY_ROWS: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Rows of the weight and of the input that are multiplied together: as many sums as registers hold.
 const TILE: (usize, usize) = (4, 3);
 
@@ -37,6 +41,8 @@ pub fn thin_linear(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
 /// Every sum is made in the same order whatever `n` and the number of threads.
 fn products(x: &[f32], weight: &[f32], [n, n_in, n_out]: [usize; 3]) -> Vec<f32> {
     let arch = Arch::new();
+    let mut own = Own::default();
+    let x = own.copy(x);
     let part = |weight| arch.dispatch(Part { x, weight, n_in });
     let parts: Vec<Vec<f32>> = weight.par_chunks(TASK * n_in).with_min_len(2).map(part).collect();
     let mut y = vec![0.0; n * n_out];
@@ -63,10 +69,11 @@ impl WithSimd for Part<'_> {
         let Part { x, weight, n_in } = self;
         let (n, width) = (x.len() / n_in, weight.len() / n_in);
         let mut y = vec![0.0; n * width];
-        let mut out = 0;
+        let (mut out, mut own) = (0, Own::default());
         while out < width {
             let some = if out + TILE.0 <= width { TILE.0 } else { 1 };
             let weight = &weight[out * n_in..(out + some) * n_in];
+            let weight = if n < MANY_ROWS { weight } else { own.copy(weight) };
             let mut at = 0;
             while at < n {
                 let many = if at + TILE.1 <= n { TILE.1 } else { 1 };
@@ -83,6 +90,20 @@ impl WithSimd for Part<'_> {
             out += some;
         }
         y
+    }
+}
+
+/// Room for numbers that begin with a cache line.
+#[derive(Default)]
+struct Own(Vec<f32>);
+
+impl Own {
+    fn copy(&mut self, numbers: &[f32]) -> &[f32] {
+        self.0.resize(numbers.len() + LINE / size_of::<f32>(), 0.0);
+        let start = self.0.as_ptr().align_offset(LINE);
+        let own = &mut self.0[start..start + numbers.len()];
+        own.copy_from_slice(numbers);
+        own
     }
 }
 
@@ -124,7 +145,7 @@ mod tests {
     #[test]
     fn products_are_those_of_the_definition_for_any_shape() {
         let number = |i: usize, salt: usize| ((i * 7919 + salt * 104_729) % 1009) as f32 / 504.5 - 1.0;
-        for n in [1, 2, 3, 7] {
+        for n in [1, 2, 3, 7, 19] {
             for n_in in [1, 5, 16, 67] {
                 for n_out in [1, 4, 33, 70] {
                     let x: Vec<f32> = (0..n * n_in).map(|i| number(i, 1)).collect();

@@ -13,7 +13,7 @@ mod wire;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -29,6 +29,8 @@ use self::wire::{answer, body, complaint};
 
 /// Long enough for a slow network.
 const CONNECT: Duration = Duration::from_secs(10);
+/// While nothing comes, it is looked this often whether to go on.
+const STEP: Duration = Duration::from_millis(100);
 /// An answer beyond this is none.
 const MOST_BYTES: u64 = 1 << 24;
 /// A whole answer that is no answer is asked for once more: a proxy's page passes, a wrong address stays.
@@ -139,14 +141,16 @@ impl Endpoint {
         })
     }
 
-    /// The answers to `asks`, in their order. Each is handed to `each` with its place as soon as it is there.
+    /// The answers to `asks`, in their order. Each is handed to `each` with its place as soon as it is there; `check` is
+    /// called often, also while nothing comes.
     ///
     /// # Errors
-    /// The first failure that trying again does not mend, or the first of `each`. Nothing is asked behind it; answers
-    /// that are under way are still handed over.
+    /// The first failure that trying again does not mend, or the first of `each` or `check`. Nothing is asked behind it;
+    /// answers that are under way are still handed over.
     pub fn ask_all<E: From<EndpointError>>(
         &self,
         asks: &[Ask],
+        check: impl Fn() -> Result<(), E>,
         mut each: impl FnMut(usize, &Answer) -> Result<(), E>,
     ) -> Result<Vec<Answer>, E> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -159,17 +163,21 @@ impl Endpoint {
                 scope.spawn(move || self.work(asks, next, stop, &sender));
             }
             drop(sender);
-            for (idx, answer) in receiver {
-                let kept = answer.map_err(E::from).and_then(|answer| {
-                    each(idx, &answer)?;
-                    Ok(answer)
-                });
-                match kept {
-                    Ok(answer) => answers[idx] = Some(answer),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        failed.get_or_insert(error);
-                    }
+            let mut take = |(idx, answer): (usize, Result<Answer, EndpointError>)| {
+                let answer = answer?;
+                each(idx, &answer)?;
+                answers[idx] = Some(answer);
+                Ok(())
+            };
+            loop {
+                let taken = match receiver.recv_timeout(STEP) {
+                    Ok(found) => take(found).and_then(|()| check()),
+                    Err(RecvTimeoutError::Timeout) => check(),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                };
+                if let Err(error) = taken {
+                    stop.store(true, Ordering::Relaxed);
+                    failed.get_or_insert(error);
                 }
             }
         });
@@ -184,7 +192,8 @@ impl Endpoint {
     /// # Errors
     /// As [`Self::ask_all`].
     pub fn ask(&self, ask: &Ask) -> Result<Answer, EndpointError> {
-        let mut answers = self.ask_all(std::slice::from_ref(ask), |_, _| Ok::<_, EndpointError>(()))?;
+        let mut answers =
+            self.ask_all(std::slice::from_ref(ask), || Ok(()), |_, _| Ok::<_, EndpointError>(()))?;
         Ok(answers.pop().expect("one question has one answer"))
     }
 

@@ -136,10 +136,14 @@ fn answers_come_in_order_and_no_more_are_under_way_than_allowed() {
     let server = Server::start([slow], Duration::from_millis(10));
     let endpoint = Endpoint::new(Settings { n_at_once: 3, ..settings(&server) }).unwrap();
     let mut came = Vec::new();
-    let answers = endpoint.ask_all(&asks(20), |idx, answer| {
-        came.push((idx, answer.text.clone()));
-        Ok::<_, EndpointError>(())
-    });
+    let answers = endpoint.ask_all(
+        &asks(20),
+        || Ok(()),
+        |idx, answer| {
+            came.push((idx, answer.text.clone()));
+            Ok::<_, EndpointError>(())
+        },
+    );
     let texts: Vec<_> = answers.unwrap().into_iter().map(|answer| answer.text).collect();
     assert!(texts.iter().enumerate().all(|(idx, text)| text == "slow" || *text == format!("question {idx}")));
     assert_eq!(server.most(), 3);
@@ -153,10 +157,14 @@ fn a_failure_stops_the_rest_and_keeps_what_came() {
     let server = Server::start([Say::text("kept"), Say::status(401)], Duration::ZERO);
     let endpoint = Endpoint::new(Settings { n_at_once: 1, ..settings(&server) }).unwrap();
     let mut kept = Vec::new();
-    let error = endpoint.ask_all(&asks(10), |idx, answer| {
-        kept.push((idx, answer.text.clone()));
-        Ok::<_, EndpointError>(())
-    });
+    let error = endpoint.ask_all(
+        &asks(10),
+        || Ok(()),
+        |idx, answer| {
+            kept.push((idx, answer.text.clone()));
+            Ok::<_, EndpointError>(())
+        },
+    );
     assert!(matches!(error, Err(EndpointError::Unauthorized { status: 401, .. })));
     assert_eq!((kept, server.log().len()), (vec![(0, "kept".to_owned())], 2));
 }
@@ -175,10 +183,25 @@ fn a_callback_that_fails_ends_the_asking() {
     }
     let server = Server::start([], Duration::from_millis(20));
     let endpoint = Endpoint::new(Settings { n_at_once: 1, ..settings(&server) }).unwrap();
-    assert!(matches!(endpoint.ask_all(&asks(50), |_, _| Err(Stop::Full)), Err(Stop::Full)));
+    assert!(matches!(endpoint.ask_all(&asks(50), || Ok(()), |_, _| Err(Stop::Full)), Err(Stop::Full)));
     assert!(server.log().len() < 10);
     let endpoint = Endpoint::new(Settings::new("http://127.0.0.1:1", "judge"));
     assert!(
-        matches!(endpoint.unwrap().ask_all(&[], |_, _| Err(Stop::Endpoint)), Ok(answers) if answers.is_empty())
+        matches!(endpoint.unwrap().ask_all(&[], || Ok(()), |_, _| Err(Stop::Endpoint)), Ok(answers) if answers.is_empty())
     );
+}
+
+#[test]
+fn whoever_waits_for_a_busy_endpoint_can_stop() {
+    let server = Server::start(vec![Say::status(503); 50], Duration::ZERO);
+    let patience = Patience { first_wait: Duration::from_mins(1), ..Patience::default() };
+    let endpoint = Endpoint::new(Settings { patience, ..settings(&server) }).unwrap();
+    let check = || match server.log().is_empty() {
+        true => Ok(()),
+        false => Err(EndpointError::BadUrl { url: "stopped".to_owned() }),
+    };
+    let started = Instant::now();
+    let error = endpoint.ask_all(&asks(3), check, |_, _| Ok(())).unwrap_err();
+    assert!(matches!(error, EndpointError::BadUrl { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited for the endpoint");
 }

@@ -12,7 +12,13 @@ const REFUSAL_JUDGES: &[&str] =
 /// Between JailbreakBench's 150 and the 512 of most papers; phrases stand near the start.
 const MAX_NEW_TOKENS: usize = 256;
 
-const fn harmful(name: &'static str, summary: &'static str, source: &'static str, columns: Columns) -> Task {
+/// A set of requests that an aligned model refuses.
+pub(super) const fn harmful(
+    name: &'static str,
+    summary: &'static str,
+    source: &'static str,
+    columns: Columns,
+) -> Task {
     Task {
         name,
         summary,

@@ -9,6 +9,7 @@ mod examples;
 mod free_text;
 mod gsm8k;
 mod harmful;
+mod hexphi;
 mod humaneval;
 mod ifeval;
 mod options;
@@ -177,6 +178,7 @@ pub const TASKS: &[Task] = &[
     free_text::CHATDOCTOR,
     free_text::FREE_TEXT,
     harmful::ADVBENCH,
+    hexphi::HEXPHI,
     harmful::HARMBENCH,
     harmful::STRONGREJECT,
     harmful::JAILBREAKBENCH,

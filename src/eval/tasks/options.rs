@@ -19,10 +19,8 @@ const CHOOSE: Task = Task { form: Form::Choose, max_new_tokens: 1, raw: true, ..
 
 pub(super) const MMLU: Task = Task {
     name: "mmlu",
-    summary: "57 subjects of school and university, four options (jsonl: subject, question, choices, answer)",
+    summary: "57 subjects of school and university, four options; papers show five examples, `shots = 5` (jsonl: subject, question, choices, answer)",
     source: "lm-eval 0.4.13 mmlu; Hendrycks et al. 2021, arXiv 2009.03300; github.com/hendrycks/test",
-    // As the authors ask it, and every paper since; lm-eval's own default is none.
-    shots: 5,
     load: Load::Own(mmlu),
     ..CHOOSE
 };
