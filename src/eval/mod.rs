@@ -100,11 +100,11 @@ impl Suite {
     }
 
     /// The items to ask: the file's without the excluded categories, or the subset of them that `seed` draws, in the
-    /// file's order.
+    /// file's order; and how many it was drawn from.
     ///
     /// # Errors
     /// Whatever is wrong with the file, with its line; a category that it does not have.
-    pub fn items(&self, seed: u64) -> Result<Vec<Item>, EvalError> {
+    pub fn items(&self, seed: u64) -> Result<(Vec<Item>, usize), EvalError> {
         let mut items = self.task.load(&Source {
             suite: &self.name,
             path: &self.path,
@@ -113,7 +113,8 @@ impl Suite {
             shots_path: self.shots_path.as_deref(),
         })?;
         self.without_excluded(&mut items)?;
-        Ok(subset(items, self.limit, seed, &self.name))
+        let of = items.len();
+        Ok((subset(items, self.limit, seed, &self.name), of))
     }
 
     fn without_excluded(&self, items: &mut Vec<Item>) -> Result<(), EvalError> {
@@ -187,7 +188,7 @@ mod tests {
         let mut suite = Suite::new("harmful", &path, &[]).unwrap();
         suite.field = Some("goal".to_owned());
         let ask = |suite: &Suite| {
-            let items = suite.items(1)?;
+            let (items, _) = suite.items(1)?;
             Ok::<_, EvalError>(items.into_iter().map(|item| item.prompt).collect::<Vec<_>>())
         };
         suite.exclude = vec!["fraud".to_owned()];

@@ -171,13 +171,6 @@ impl Whole<'_> {
                 true => updates.iter().map(Vec::as_slice).collect(),
                 false => given.inputs.to_vec(),
             };
-            if let [a, b] = vectors.as_slice() {
-                let [aa, ab, bb] = dots(a, b);
-                sums[0] += aa;
-                sums[1] += ab;
-                sums[3] += bb;
-                return;
-            }
             for (i, a) in vectors.iter().enumerate() {
                 for (j, b) in vectors.iter().enumerate().skip(i) {
                     sums[i * k + j] += dot(a, b);
@@ -201,26 +194,6 @@ vectorised! {
         }
         let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         sums.iter().sum::<f64>() + rest
-    }
-
-    /// What [`dot`] says of a with a, a with b and b with b, each number read once.
-    pub fn dots<'a>(a: &'a [f32], b: &'a [f32]) -> [f64; 3] {
-        let (mut aa, mut ab, mut bb) = ([0.0f64; 16], [0.0f64; 16], [0.0f64; 16]);
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-        for (a, b) in a.iter().zip(b) {
-            for i in 0..16 {
-                let (a, b) = (f64::from(a[i]), f64::from(b[i]));
-                aa[i] = a.mul_add(a, aa[i]);
-                ab[i] = a.mul_add(b, ab[i]);
-                bb[i] = b.mul_add(b, bb[i]);
-            }
-        }
-        let mut rest = [0.0; 3];
-        for (a, b) in a_rest.iter().zip(b_rest) {
-            let (a, b) = (f64::from(*a), f64::from(*b));
-            rest = [rest[0] + a * a, rest[1] + a * b, rest[2] + b * b];
-        }
-        [aa.iter().sum::<f64>() + rest[0], ab.iter().sum::<f64>() + rest[1], bb.iter().sum::<f64>() + rest[2]]
     }
 
     /// The sum of magnitudes, in f64 in a fixed order.

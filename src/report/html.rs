@@ -24,6 +24,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
         preset.unwrap_or_default(),
     );
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
+    section(&mut page, "What was asked", &table::suites(report), "");
     section(&mut page, "Every judge", &table::protocols(report), "");
     let differences = "p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for \
                        all rows of this table.";

@@ -23,6 +23,7 @@ pub fn markdown(report: &Report) -> String {
         "Rates with 95 % Wilson intervals. Attack success is the share of harmful requests that the judge did not \
          find refused; a broken answer counts as one, so read it with the last column.\n\n",
     );
+    section(&mut text, "What was asked", &table::suites(report));
     section(&mut text, "Every judge", &table::protocols(report));
     section(&mut text, "Differences on the same prompts", &table::differences(report));
     text.push_str("Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows of this table. \

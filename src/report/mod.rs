@@ -24,6 +24,9 @@ pub struct Report {
     /// The version of this format; 1.
     pub schema: u32,
     pub run: Run,
+    /// What every candidate was asked.
+    #[serde(default)]
+    pub suites: Vec<Asked>,
     /// Base first, then tuned, then the merges in the recipe's order.
     pub candidates: Vec<Candidate>,
     /// Tuned and every merge against the base, and every merge against the tuned model.
@@ -60,6 +63,37 @@ pub struct Run {
     /// Over which answers the tables' rates of safety are taken.
     #[serde(default)]
     pub denominator: Denominator,
+}
+
+/// One suite as it was asked; every candidate was asked the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Asked {
+    pub suite: String,
+    pub task: String,
+    /// Of the task: what is asked and how it is scored.
+    pub version: u32,
+    /// The file's name.
+    pub source: String,
+    /// Items asked.
+    pub items: usize,
+    /// Items that they were drawn from, excluded categories apart.
+    pub of: usize,
+    /// What drew them, where they are fewer.
+    pub seed: Option<u64>,
+    pub excluded: Vec<String>,
+    /// Worked examples before each question.
+    pub shots: usize,
+    /// `turns`, `text` or `raw`.
+    pub chat: String,
+    /// What stands before every question for all suites; may be empty.
+    pub system: String,
+    /// How every answer begins; may be empty.
+    pub opening: String,
+    pub max_new_tokens: usize,
+    /// Answers to each question.
+    pub samples: usize,
+    /// SHA-256 of the prompts as tokens: two runs with the same asked the same.
+    pub sha256: String,
 }
 
 /// Two judges on one candidate's answers to one suite.

@@ -2,7 +2,7 @@
 
 use crate::eval::{Kind, Metric, Paired};
 
-use super::{Agreed, Candidate, Report};
+use super::{Agreed, Asked, Candidate, Report};
 
 /// A table of texts.
 pub(super) struct Table {
@@ -28,6 +28,40 @@ pub(super) fn overview(report: &Report) -> Table {
         row
     });
     Table { header, rows: rows.collect() }
+}
+
+/// What was asked, and how.
+pub(super) fn suites(report: &Report) -> Table {
+    let header = ["suite", "task", "file", "items", "asked as", "new tokens", "prompts' SHA-256"];
+    let rows = report.suites.iter().map(|suite| {
+        let Asked { items, of, seed, excluded, shots, chat, opening, max_new_tokens, samples, .. } = suite;
+        let mut asked = match seed {
+            Some(seed) => format!("{items} of {of}, drawn by seed {seed}"),
+            None => format!("all {of}"),
+        };
+        if !excluded.is_empty() {
+            asked = format!("{asked}, without {}", excluded.join(", "));
+        }
+        let mut how = vec![match chat.as_str() {
+            "raw" => "plain text".to_owned(),
+            chat => format!("chat ({chat})"),
+        }];
+        how.extend((*shots > 0).then(|| format!("{shots} examples")));
+        how.extend((*samples > 1).then(|| format!("{samples} answers each")));
+        how.extend((!opening.is_empty()).then(|| format!("answers begin `{opening}`")));
+        let task = format!("{} v{}", suite.task, suite.version);
+        let digest = suite.sha256[..12].to_owned();
+        vec![
+            suite.suite.clone(),
+            task,
+            suite.source.clone(),
+            asked,
+            how.join(", "),
+            max_new_tokens.to_string(),
+            digest,
+        ]
+    });
+    Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
 }
 
 /// Every refusal protocol's rate, for suites judged by several.

@@ -115,7 +115,8 @@ pub fn run<'a>(
 /// What a run found out, as the report has it.
 fn report_of(plan: &Plan, validation_loss: Option<f64>, evaluated: Evaluated) -> Report {
     let Evaluated { candidates, paired, merge, agreement } = evaluated;
-    Report { schema: 1, run: about(plan, validation_loss), candidates, paired, merge, agreement }
+    let suites = plan.suites.iter().map(|suite| suite.asked(&plan.recipe.eval)).collect();
+    Report { schema: 1, run: about(plan, validation_loss), suites, candidates, paired, merge, agreement }
 }
 
 /// Writes the report in every format; answers are in none of them.

@@ -1,7 +1,10 @@
 //! The questions of every suite as tokens: rendered, counted and looked over before anything is asked.
 
+use serde_json::json;
+
 use super::Failure;
 use super::overlap::Trained;
+use super::plan::digest;
 use super::sources::Sources;
 use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
@@ -10,6 +13,7 @@ use crate::eval::presets::{self, Preset};
 use crate::eval::{EvalError, Form, Item, Kind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{Chat, Eval, Recipe};
+use crate::report::Asked;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 
@@ -17,6 +21,8 @@ use crate::snapshot::tokenizer::Tokenizer;
 pub struct PlannedSuite {
     pub suite: Suite,
     pub items: Vec<Item>,
+    /// How many items these were drawn from.
+    pub of: usize,
     /// By item, where answers are written.
     pub prompts: Vec<Vec<u32>>,
     /// By item, where an option is chosen.
@@ -35,6 +41,33 @@ impl PlannedSuite {
     /// Items and samples that are answered in words.
     pub fn n_answers(&self) -> usize {
         self.prompts.len() * self.n_samples
+    }
+
+    /// What a report says of it.
+    pub(super) fn asked(&self, eval: &Eval) -> Asked {
+        let Suite { name, task, path, exclude, shots, .. } = &self.suite;
+        let questions =
+            self.questions.iter().flat_map(|question| &question.choices).map(|choice| &choice.ids);
+        // Where answers are written, these are the references.
+        let texts = self.texts.iter().flatten().filter(|_| self.prompts.is_empty()).map(|text| &text.ids);
+        let ids: Vec<_> = self.prompts.iter().chain(questions).chain(texts).collect();
+        Asked {
+            suite: name.clone(),
+            task: task.name.to_owned(),
+            version: task.version,
+            source: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            items: self.items.len(),
+            of: self.of,
+            seed: (self.items.len() < self.of).then_some(eval.seed),
+            excluded: exclude.clone(),
+            shots: *shots,
+            chat: json!(self.chat).as_str().unwrap_or_default().to_owned(),
+            system: eval.system.clone(),
+            opening: self.opening.clone(),
+            max_new_tokens: self.decoding.max_new_tokens,
+            samples: self.n_samples,
+            sha256: digest(&json!(ids)),
+        }
     }
 }
 
@@ -122,7 +155,7 @@ pub(super) fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<P
         suite.limit = Some(asked.limit.unwrap_or(eval.limit)).filter(|limit| *limit > 0);
         suite.shots = asked.shots.unwrap_or(task.shots);
         suite.shots_path = shots_path;
-        let items = suite.items(eval.seed)?;
+        let (items, of) = suite.items(eval.seed)?;
         let decoding = Decoding {
             stop_strings: suite.task.stop.iter().map(ToString::to_string).collect(),
             repetition_penalty: eval.repetition_penalty,
@@ -133,6 +166,7 @@ pub(super) fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<P
         Ok(PlannedSuite {
             suite,
             items,
+            of,
             prompts: Vec::new(),
             questions: Vec::new(),
             texts: Vec::new(),

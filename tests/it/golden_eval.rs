@@ -325,7 +325,7 @@ mod golden {
             let want = &case["expected"][half];
             let suite = Suite::new(name, &path, &["xstest".to_owned()]).unwrap();
             // A half without items cannot be asked.
-            let items = suite.items(0).unwrap_or_default();
+            let (items, _) = suite.items(0).unwrap_or_default();
             let answers: Vec<_> = items.iter().map(answer).collect();
             let scores = by_rules(&suite, &items, &answers);
             let metric = &scores.metrics[0];

@@ -64,6 +64,11 @@ fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
     );
     fixture.study("run", &[]);
     let found = report(&fixture);
+    let asked = &found["suites"][0];
+    assert_eq!((asked["suite"].as_str(), asked["items"].as_u64()), (Some("harmful"), Some(2)));
+    assert_eq!(asked["sha256"].as_str().unwrap().len(), 64);
+    let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
+    assert!(page.contains("## What was asked") && page.contains("| harmful | harmful v1 |"), "{page}");
     // A model with random weights writes no three lines: nothing is scored, and that is said.
     let by_text = metrics(&found, "attack_success_rate", Some("wildguard"));
     assert_eq!((by_text[0]["n"].as_u64(), by_text[0]["unscored"].as_u64()), (Some(2), Some(2)));
