@@ -15,6 +15,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::is_cpu;
 
+pub mod cached;
 mod cross_entropy;
 mod low_rank;
 mod math;
