@@ -187,18 +187,25 @@ fn is_rate(metric: &str) -> bool {
 }
 
 fn cell(metric: &Metric) -> String {
-    match (metric.value, metric.low, metric.high) {
+    let text = match (metric.value, metric.low, metric.high) {
         (Some(value), Some(low), Some(high)) if is_rate(&metric.metric) => {
             format!("{:.1} % [{:.1}, {:.1}] of {}", 100.0 * value, 100.0 * low, 100.0 * high, metric.n)
         }
         (Some(value), Some(low), Some(high)) => format!("{value:.4} [{low:.4}, {high:.4}] of {}", metric.n),
         (Some(value), ..) => format!("{value:.4} of {}", metric.n),
         _ => "–".to_owned(),
-    }
+    };
+    with_unscored(text, metric)
 }
 
 fn short(metric: &Metric) -> String {
-    metric.value.map_or("–".to_owned(), |value| format!("{:.1} %", 100.0 * value))
+    let text = metric.value.map_or("–".to_owned(), |value| format!("{:.1} %", 100.0 * value));
+    with_unscored(text, metric)
+}
+
+/// A rate over answers on which the judge found nothing to decide says so.
+fn with_unscored(text: String, metric: &Metric) -> String {
+    if metric.unscored == 0 { text } else { format!("{text}, {} unscored", metric.unscored) }
 }
 
 /// The shares of broken answers over all suites.

@@ -69,6 +69,7 @@ fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
     assert_eq!(asked["sha256"].as_str().unwrap().len(), 64);
     let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
     assert!(page.contains("## What was asked") && page.contains("| harmful | harmful v1 |"), "{page}");
+    assert!(page.contains(", 2 unscored"), "{page}");
     // A model with random weights writes no three lines: nothing is scored, and that is said.
     let by_text = metrics(&found, "attack_success_rate", Some("wildguard"));
     assert_eq!((by_text[0]["n"].as_u64(), by_text[0]["unscored"].as_u64()), (Some(2), Some(2)));
