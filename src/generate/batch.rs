@@ -179,9 +179,10 @@ impl<'a, 'p> Batch<'a, 'p> {
         let positions = Positions::left_padded(self.prefix.len, padding, cache.len(), t);
         let ids: Vec<i32> = ids.iter().map(|id| id.cast_signed()).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), &decoder.device);
-        let hidden = decoder.hidden(ids, &positions, Some(cache)); // [b, t, m]
+        let last = vec![vec![t - 1]; b];
+        let hidden = decoder.hidden_at(ids, &positions, Some(cache), &last); // [b, 1, m]
         let m = hidden.dims()[2];
-        decoder.frozen_head().logits(hidden.narrow(1, t - 1, 1).reshape([b, m])) // [b, v]
+        decoder.frozen_head().logits(hidden.reshape([b, m])) // [b, v]
     }
 
     /// Takes the next token of the rows at `places`, which the logits belong to.

@@ -1,15 +1,15 @@
 //! Log-likelihoods of options that share their question.
 //!
-//! What all questions begin with is computed once, what the options of one question share once per question; the
-//! options then branch off side by side in the same pass, and none sees another. Options of one token cost nothing:
-//! the question's last token tells them all.
+//! What questions begin with is computed once (for each subject, where subjects have examples of their own), what the
+//! options of one question share once per question; the options then branch off side by side in the same pass, and
+//! none sees another. Options of one token cost nothing: the question's last token tells them all.
 
 use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::Likelihood;
-use super::prefix::Prefix;
+use super::prefix::{Prefix, groups};
 use crate::model::{Branched, Cache, Decoder, Positions};
 use crate::train::loss::{Gradients, cross_entropy};
 
@@ -20,6 +20,12 @@ pub struct Choice {
     pub ids: Vec<u32>,
     /// How many of them are the question, at least one; the others are scored.
     pub n_context: usize,
+}
+
+impl Choice {
+    fn context(&self) -> &[u32] {
+        &self.ids[..self.n_context]
+    }
 }
 
 /// The options of one question, at least one.
@@ -50,22 +56,26 @@ pub fn choices<E>(
     micro_tokens: usize,
     mut done: impl FnMut(Vec<(usize, Vec<Likelihood>)>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let contexts = questions.iter().flat_map(|question| &question.choices);
-    let contexts = contexts.map(|choice| &choice.ids[..choice.n_context]);
-    let prefix = Prefix::of(decoder, contexts);
-    let mut rows: Vec<Row> =
-        questions.iter().enumerate().map(|(i, question)| Row::new(i, question, prefix.len)).collect();
+    let contexts: Vec<&[u32]> = questions.iter().map(|question| question.choices[0].context()).collect();
+    let longest = |group: &Vec<usize>| group.iter().map(|i| contexts[*i].len()).max();
+    let mut groups = groups(&contexts);
     // The longest first: if memory is short, it is short at once.
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.ids.len()), row.question));
-    // Every row repeats the prefix's keys.
-    let per_row = Cache::bytes_per_position(&decoder.shape, decoder.compute) * prefix.len;
-    let most = PREFIX_BYTES.checked_div(per_row).unwrap_or(usize::MAX);
-    let mut rest = rows.as_slice();
-    while let Some(first) = rest.first() {
-        let n = (micro_tokens / first.ids.len()).min(most).clamp(1, rest.len());
-        let (now, later) = rest.split_at(n);
-        rest = later;
-        done(pass(decoder, questions, &prefix, now))?;
+    groups.sort_by_key(|group| std::cmp::Reverse(longest(group)));
+    for group in groups {
+        let contexts = group.iter().flat_map(|i| &questions[*i].choices).map(Choice::context);
+        let prefix = Prefix::of(decoder, contexts);
+        let mut rows: Vec<Row> = group.iter().map(|i| Row::new(*i, &questions[*i], prefix.len)).collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.ids.len()), row.question));
+        // Every row repeats the prefix's keys.
+        let per_row = Cache::bytes_per_position(&decoder.shape, decoder.compute) * prefix.len;
+        let most = PREFIX_BYTES.checked_div(per_row).unwrap_or(usize::MAX);
+        let mut rest = rows.as_slice();
+        while let Some(first) = rest.first() {
+            let n = (micro_tokens / first.ids.len()).min(most).clamp(1, rest.len());
+            let (now, later) = rest.split_at(n);
+            rest = later;
+            done(pass(decoder, questions, &prefix, now))?;
+        }
     }
     Ok(())
 }
@@ -94,6 +104,14 @@ impl Row {
             row.branch(nth, choice, prefix, trunk, branch);
         }
         row
+    }
+
+    /// The tokens that predict what is asked for, in order.
+    fn places_wanted(&self) -> Vec<usize> {
+        let mut places: Vec<usize> = self.wanted.iter().map(|(_, at, _)| *at).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 
     fn branch(&mut self, nth: usize, choice: &Choice, prefix: usize, trunk: usize, branch: Range<usize>) {
@@ -125,17 +143,19 @@ fn pass(
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), device);
     let positions = Positions::branched(prefix.len, t, rows.iter().map(|row| row.places.clone()).collect());
     let mut cache = (prefix.len > 0).then(|| prefix.rows(decoder, b, prefix.len + t));
-    let hidden = decoder.hidden(ids, &positions, cache.as_mut());
-    let m = hidden.dims()[2];
+    let places: Vec<Vec<usize>> = rows.iter().map(Row::places_wanted).collect();
+    let hidden = decoder.hidden_at(ids, &positions, cache.as_mut(), &places); // [b, w, m]
+    let [_, w, m] = hidden.dims();
     let wanted = rows.iter().enumerate().flat_map(|(i, row)| row.wanted.iter().map(move |want| (i, want)));
-    let at: Vec<i32> = wanted
-        .clone()
-        .map(|(i, (_, at, _))| i32::try_from(i * t + at).expect("a pass has fewer than 2^31 positions"))
-        .collect();
+    let place = |(i, (_, at, _)): (usize, &(usize, usize, u32))| {
+        let nth = places[i].binary_search(at).expect("every token that predicts is wanted");
+        i32::try_from(i * w + nth).expect("a pass has fewer than 2^31 positions")
+    };
+    let at: Vec<i32> = wanted.clone().map(place).collect();
     let targets: Vec<u32> = wanted.clone().map(|(_, (.., target))| *target).collect();
     let n = at.len();
     let at = Tensor::<1, Int>::from_data(TensorData::new(at, [n]), device);
-    let hidden = hidden.reshape([b * t, m]).select(0, at);
+    let hidden = hidden.reshape([b * w, m]).select(0, at);
     let loss = cross_entropy(&hidden, &decoder.frozen_head(), &targets, 1.0, Gradients::None);
     let none = Likelihood { sum: 0.0, n_tokens: 0 };
     let mut found: Vec<(usize, Vec<Likelihood>)> =

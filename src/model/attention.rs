@@ -9,6 +9,7 @@ use burn::tensor::{DType, Tensor};
 use super::norm::RmsNorm;
 use super::projection::forward_all;
 use super::rope::Rotation;
+use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Projection};
 use crate::device::kernels::{cached, masked_softmax, soft_cap};
 
@@ -51,11 +52,12 @@ impl Attention {
     /// # Shapes
     ///
     /// - `x`: `[b, t, m]`
-    /// - result: `[b, t, m]`
+    /// - result: `[b, t, m]`, or of the `wanted` tokens only
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
         reach: &Reach,
+        wanted: Option<&Wanted>,
         cache: Option<(&mut Cache, usize)>,
     ) -> Tensor<3> {
         let [b, t, _] = x.dims();
@@ -65,7 +67,10 @@ impl Attention {
             Some([q_norm, k_norm]) => (per_head(q, q_norm, d), per_head(k, k_norm, d)),
             None => (q, k),
         };
-        let heads = |y: Tensor<3>, n: usize| y.reshape([b, t, n, d]).swap_dims(1, 2);
+        let heads = |y: Tensor<3>, n: usize| {
+            let t = y.dims()[1];
+            y.reshape([b, t, n, d]).swap_dims(1, 2)
+        };
         let q = reach.rotation.apply(heads(q, h)); // [b, h, t, d]
         let k = reach.rotation.apply(heads(k, g)); // [b, g, t, d]
         let v = heads(v, g); // [b, g, t, d]
@@ -75,11 +80,20 @@ impl Attention {
         };
         let s = k.dims()[2];
         let dtype = q.dtype();
+        let (q, mask) = match wanted {
+            Some(wanted) => {
+                let q = wanted.of(q.swap_dims(1, 2).reshape([b, t, h * d]));
+                let mask = reach.mask.clone().map(|mask| wanted.of(mask.squeeze_dim(1)).unsqueeze_dim(1));
+                (heads(q, h), mask) // [b, h, w, d], [b, 1, w, s]
+            }
+            None => (q, reach.mask.clone()),
+        };
+        let t = q.dims()[2];
         // The queries that share a key head lie together, so keys are never copied.
         let q = (q * self.scale).reshape([b, g, h / g * t, d]);
         let scores = cached::scores(&q, &k).unwrap_or_else(|| q.matmul(k.swap_dims(2, 3)));
         let scores = scores.reshape([b, h, t, s]).cast(DType::F32);
-        let shares = masked_softmax(soft_cap(scores, self.softcap), reach.mask.as_ref()).cast(dtype);
+        let shares = masked_softmax(soft_cap(scores, self.softcap), mask.as_ref()).cast(dtype);
         let shares = shares.reshape([b, g, h / g * t, s]);
         let mixed = cached::mixed(&shares, &v).unwrap_or_else(|| shares.matmul(v)).reshape([b, h, t, d]);
         self.o_proj.forward(mixed.swap_dims(1, 2).reshape([b, t, h * d]))

@@ -10,6 +10,7 @@ use super::attention::{Attention, Reach};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
+use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Head, Lora, Param, Positions, Projection};
 use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, Weights};
@@ -73,9 +74,19 @@ impl Block {
         }
     }
 
-    /// Adds what attention and feed-forward find to the stream, `[b, t, m]`.
-    fn forward(&self, x: Tensor<3>, reach: &Reach, cache: Option<(&mut Cache, usize)>) -> Tensor<3> {
-        let y = self.self_attn.forward(self.input_layernorm.forward(x.clone()), reach, cache);
+    /// Adds what attention and feed-forward find to the stream, `[b, t, m]`, or to its `wanted` tokens.
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        reach: &Reach,
+        wanted: Option<&Wanted>,
+        cache: Option<(&mut Cache, usize)>,
+    ) -> Tensor<3> {
+        let y = self.self_attn.forward(self.input_layernorm.forward(x.clone()), reach, wanted, cache);
+        let x = match wanted {
+            Some(wanted) => wanted.of(x),
+            None => x,
+        };
         let Some([before, behind]) = &self.feedforward_layernorms else {
             let x = x + y;
             return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
@@ -204,11 +215,33 @@ impl Decoder {
     ///
     /// - `ids`: `[b, t]`
     /// - result: `[b, t, m]` in the compute format
-    pub fn hidden(
+    pub fn hidden(&self, ids: Tensor<2, Int>, positions: &Positions, cache: Option<&mut Cache>) -> Tensor<3> {
+        self.stream(ids, positions, cache, None)
+    }
+
+    /// The stream at the tokens `at` of each row, which the last block computes alone.
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: `[b, t]`
+    /// - result: `[b, w, m]` in the compute format, `w` as many as the row has that wants most
+    pub fn hidden_at(
+        &self,
+        ids: Tensor<2, Int>,
+        positions: &Positions,
+        cache: Option<&mut Cache>,
+        at: &[Vec<usize>],
+    ) -> Tensor<3> {
+        let wanted = Wanted::new(at, ids.dims()[1], &self.device);
+        self.stream(ids, positions, cache, wanted.as_ref())
+    }
+
+    fn stream(
         &self,
         ids: Tensor<2, Int>,
         positions: &Positions,
         mut cache: Option<&mut Cache>,
+        wanted: Option<&Wanted>,
     ) -> Tensor<3> {
         let [_, t] = ids.dims();
         let (shape, device) = (&self.shape, &self.device);
@@ -226,7 +259,7 @@ impl Decoder {
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
             let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
-            x = block.forward(x, reach, cache);
+            x = block.forward(x, reach, wanted.filter(|_| i + 1 == self.layers.len()), cache);
         }
         if let Some(cache) = cache {
             cache.advance(t);

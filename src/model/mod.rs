@@ -16,6 +16,7 @@ mod positions;
 mod projection;
 mod rope;
 mod shape;
+mod wanted;
 
 pub use cache::Cache;
 pub use decoder::Decoder;

@@ -231,13 +231,12 @@ impl Rotation {
     }
 
     fn turn(&self, x: Tensor<4>) -> Tensor<4> {
-        if let Some(y) = rotate(&x, &self.angles) {
-            return y;
-        }
-        let (dtype, half) = (x.dtype(), self.dim / 2);
-        let x = x.cast(burn::tensor::DType::F32);
-        let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
-        (x * self.cos.clone() + swapped * self.sin.clone()).cast(dtype)
+        rotate(x, &self.angles, |x| {
+            let (dtype, half) = (x.dtype(), self.dim / 2);
+            let x = x.cast(burn::tensor::DType::F32);
+            let swapped = Tensor::cat(vec![x.clone().narrow(3, half, half), x.clone().narrow(3, 0, half)], 3);
+            (x * self.cos.clone() + swapped * self.sin.clone()).cast(dtype)
+        })
     }
 }
 

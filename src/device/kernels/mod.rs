@@ -54,6 +54,11 @@ fn slice(x: &FlexTensor) -> &[f32] {
     &x.storage::<f32>()[..x.layout().num_elements()]
 }
 
+/// The numbers of a contiguous tensor to write over; a copy of them if something else uses them.
+fn own(x: &mut FlexTensor) -> &mut [f32] {
+    x.storage_mut()
+}
+
 fn tensor(values: Vec<f32>, like: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, like.layout().shape().clone()))
 }
@@ -77,13 +82,14 @@ pub fn gated(act: Gate, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
         return gate * up;
     }
     if !(gate.is_autodiff() || up.is_autodiff()) {
-        let (gate, up) = (numbers(&plain(gate)), numbers(&plain(up)));
-        let y = rows::gated(act, slice(&gate), slice(&up));
-        return Tensor::from_primitive::<Flex>(tensor(y, &gate));
+        let (mut y, up) = (numbers(&plain(gate)), numbers(&plain(up)));
+        rows::gated(act, own(&mut y), slice(&up));
+        return Tensor::from_primitive::<Flex>(y);
     }
     let (gate, up) = (tracked(gate), tracked(up));
     let state = (act, numbers(gate.primitive()), numbers(up.primitive()));
-    let y = tensor(rows::gated(act, slice(&state.1), slice(&state.2)), &state.1);
+    let mut y = state.1.clone();
+    rows::gated(act, own(&mut y), slice(&state.2));
     let prepared = Gated.prepare::<NoCheckpointing>([gate.node(), up.node()]).compute_bound().stateful();
     Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish(state, y),
@@ -158,29 +164,30 @@ impl Backward<Flex, 2> for RmsNorm {
     }
 }
 
-/// Rotary embedding of every head, if the one-pass form can be used.
+/// Rotary embedding of every head, `composed` where the one-pass form cannot be used.
 ///
 /// # Shapes
 ///
 /// - `x`: `[b, heads, t, d]`
 /// - `angles`: cosines and sines of `[b or 1, t, d / 2]`, flattened
-pub fn rotate(x: &Tensor<4>, angles: &Angles) -> Option<Tensor<4>> {
-    if !fused(x) {
-        return None;
+pub fn rotate(x: Tensor<4>, angles: &Angles, composed: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    if !fused(&x) {
+        return composed(x);
     }
     let dims = x.dims();
     if !x.is_autodiff() {
-        let x = numbers(&plain(x.clone()));
-        return Some(Tensor::from_primitive::<Flex>(tensor(rows::rotate(slice(&x), dims, angles, 1.0), &x)));
+        let mut y = numbers(&plain(x));
+        rows::rotate(own(&mut y), dims, angles, 1.0);
+        return Tensor::from_primitive::<Flex>(y);
     }
-    let x = tracked(x.clone());
-    let values = numbers(x.primitive());
-    let y = tensor(rows::rotate(slice(&values), dims, angles, 1.0), &values);
+    let x = tracked(x);
+    let mut y = numbers(x.primitive());
+    rows::rotate(own(&mut y), dims, angles, 1.0);
     let prepared = Rotate.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful();
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+    Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((angles.clone(), dims), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
-    }))
+    })
 }
 
 /// Cosines and sines of a batch's positions, on the processor.
@@ -198,11 +205,12 @@ impl Backward<Flex, 1> for Rotate {
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (angles, dims) = ops.state;
-        let g = numbers(&gradients.consume::<Flex>(&ops.node));
+        let mut g = numbers(&gradients.consume::<Flex>(&ops.node));
         let [node] = ops.parents;
         if let Some(node) = node {
             // A rotation's gradient is the rotation back.
-            gradients.register::<Flex>(node.id, tensor(rows::rotate(slice(&g), dims, &angles, -1.0), &g));
+            rows::rotate(own(&mut g), dims, &angles, -1.0);
+            gradients.register::<Flex>(node.id, g);
         }
     }
 }
@@ -225,12 +233,13 @@ pub fn masked_softmax(scores: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> 
     let mask = mask.as_ref().map(slice);
     let [b, h, t, s] = scores.dims();
     if !scores.is_autodiff() {
-        let x = numbers(&plain(scores));
-        return Tensor::from_primitive::<Flex>(tensor(rows::softmax(slice(&x), mask, [b, h, t, s]), &x));
+        let mut y = numbers(&plain(scores));
+        rows::softmax(own(&mut y), mask, [b, h, t, s]);
+        return Tensor::from_primitive::<Flex>(y);
     }
     let x = tracked(scores);
-    let values = numbers(x.primitive());
-    let y = tensor(rows::softmax(slice(&values), mask, [b, h, t, s]), &values);
+    let mut y = numbers(x.primitive());
+    rows::softmax(own(&mut y), mask, [b, h, t, s]);
     let prepared = Softmax.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful();
     Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),

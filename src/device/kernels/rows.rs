@@ -29,18 +29,16 @@ fn slope(act: Gate, x: f32) -> (f32, f32) {
     }
 }
 
-pub fn gated(act: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
+/// In the place of `gate`.
+pub fn gated(act: Gate, gate: &mut [f32], up: &[f32]) {
     vectorised! {
-        fn pass(act: Gate, gate: &[f32], up: &[f32], y: &mut [f32]) {
-            for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = gate / (1.0 + exp(-slope(act, *gate).0)) * up;
+        fn pass(act: Gate, gate: &mut [f32], up: &[f32]) {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                *gate = *gate / (1.0 + exp(-slope(act, *gate).0)) * up;
             }
         }
     }
-    let mut y = vec![0.0; gate.len()];
-    let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK));
-    y.par_chunks_mut(TASK).zip(inputs).for_each(|(y, (gate, up))| pass(act, gate, up, y));
-    y
+    gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| pass(act, gate, up));
 }
 
 pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -184,42 +182,36 @@ pub fn add_product(y: &mut [f32], low: &[f32], factor: &[f32], [rank, width]: [u
     rows.for_each(|(y, low)| row(y, low, factor));
 }
 
-/// Every head turned by its position, forward for `direction` 1 and back for −1.
-pub fn rotate(x: &[f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) -> Vec<f32> {
+/// Turns every head by its position, forward for `direction` 1 and back for −1.
+pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) {
     vectorised! {
-        fn row(x: &[f32], cos: &[f32], sin: &[f32], direction: f32, y: &mut [f32]) {
+        fn row(x: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
             let half = cos.len();
-            let (x1, x2) = x.split_at(half);
-            let (y1, y2) = y.split_at_mut(half);
+            let (x1, x2) = x.split_at_mut(half);
             for i in 0..half {
-                let sin = sin[i] * direction;
-                y1[i] = x1[i] * cos[i] - x2[i] * sin;
-                y2[i] = x2[i] * cos[i] + x1[i] * sin;
+                let (sin, a, b) = (sin[i] * direction, x1[i], x2[i]);
+                x1[i] = a * cos[i] - b * sin;
+                x2[i] = b * cos[i] + a * sin;
             }
         }
     }
     let half = d / 2;
     // One list of positions for all rows, or one for each.
     let n_lists = angles.cos.len() / (t * half);
-    let mut y = vec![0.0; x.len()];
-    let rows = y.par_chunks_mut(d).zip(x.par_chunks(d)).with_min_len(rows_of(d)).enumerate();
-    rows.for_each(|(i, (y, x))| {
+    let rows = x.par_chunks_mut(d).with_min_len(rows_of(d)).enumerate();
+    rows.for_each(|(i, x)| {
         let (batch, position) = (i / (heads * t), i % t);
         let at = ((batch % n_lists) * t + position) * half;
-        row(x, &angles.cos[at..at + half], &angles.sin[at..at + half], direction, y);
+        row(x, &angles.cos[at..at + half], &angles.sin[at..at + half], direction);
     });
-    y
 }
 
-pub fn softmax(x: &[f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) -> Vec<f32> {
+/// In the place of the scores `y`.
+pub fn softmax(y: &mut [f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) {
     vectorised! {
-        fn row(x: &[f32], mask: &[f32], y: &mut [f32]) {
-            if mask.is_empty() {
-                y.copy_from_slice(x);
-            } else {
-                for ((y, x), mask) in y.iter_mut().zip(x).zip(mask) {
-                    *y = x + mask;
-                }
+        fn row(mask: &[f32], y: &mut [f32]) {
+            for (y, mask) in y.iter_mut().zip(mask) {
+                *y += mask;
             }
             let mut largest = [f32::NEG_INFINITY; 16];
             let chunks = y.chunks_exact(16);
@@ -247,14 +239,12 @@ pub fn softmax(x: &[f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) -> Vec
             }
         }
     }
-    let mut y = vec![0.0; x.len()];
     let n_masks = mask.map_or(1, |mask| mask.len() / (t * s));
-    let rows = y.par_chunks_mut(s).zip(x.par_chunks(s)).with_min_len(rows_of(s)).enumerate();
-    rows.for_each(|(i, (y, x))| {
+    let rows = y.par_chunks_mut(s).with_min_len(rows_of(s)).enumerate();
+    rows.for_each(|(i, y)| {
         let at = ((i / (h * t)) % n_masks.min(b.max(1)) * t + i % t) * s;
-        row(x, mask.map_or(&[][..], |mask| &mask[at..at + s]), y);
+        row(mask.map_or(&[][..], |mask| &mask[at..at + s]), y);
     });
-    y
 }
 
 pub fn softmax_backward(y: &[f32], g: &[f32], width: usize) -> Vec<f32> {
@@ -296,7 +286,8 @@ mod tests {
         let ones = vec![1.0; x.len()];
         let acts: [(Gate, &dyn Fn(f64) -> f64); 2] = [(Gate::Silu, &silu), (Gate::GeluTanh, &gelu)];
         for (act, exact) in acts {
-            let (y, (slope, _)) = (gated(act, &x, &ones), gated_backward(act, &x, &ones, &ones));
+            let (mut y, (slope, _)) = (x.clone(), gated_backward(act, &x, &ones, &ones));
+            gated(act, &mut y, &ones);
             for ((x, y), slope) in x.iter().zip(y).zip(slope) {
                 let at = f64::from(*x);
                 assert!((f64::from(y) - exact(at)).abs() < 1e-6, "{act:?} {x}");

@@ -63,6 +63,20 @@ impl Case<'_> {
         let real = (0..b * t).filter(|i| mask[*i] != 0);
         self.check(selftest, "logits", worst(real.map(|i| off(&logits, i, i))), self.tolerance.logits);
 
+        // Every third token of the first row, the last of the others.
+        let mut at = vec![vec![t - 1]; b];
+        at[0] = (0..t).step_by(3).collect();
+        let w = at[0].len();
+        let few = decoder.hidden_at(batch.clone(), &Positions::causal(t), None, &at);
+        let logits = read(decoder.frozen_head().logits(few.reshape([b * w, m])));
+        let places = at
+            .iter()
+            .enumerate()
+            .flat_map(|(row, at)| at.iter().enumerate().map(move |(nth, at)| (row * w + nth, row * t + at)));
+        let real = places.filter(|(_, at)| mask[*at] != 0);
+        let few = worst(real.map(|(i, at)| off(&logits, i, at)));
+        self.check(selftest, "logits of a few tokens", few, self.tolerance.logits);
+
         let mut cache = Cache::new(&self.shape, b, t, DType::F32, self.device);
         let mut cached = Vec::new();
         // Where the angles change on the way, the generator starts anew, which greedy tokens show.
