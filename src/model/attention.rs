@@ -11,7 +11,7 @@ use super::projection::forward_all;
 use super::rope::Rotation;
 use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Projection};
-use crate::device::kernels::{cached, masked_softmax, soft_cap};
+use crate::device::kernels::{cached, masked_softmax, matmul, soft_cap};
 
 /// Self-attention of one block.
 #[derive(Debug, Clone)]
@@ -91,11 +91,11 @@ impl Attention {
         let t = q.dims()[2];
         // The queries that share a key head lie together, so keys are never copied.
         let q = (q * self.scale).reshape([b, g, h / g * t, d]);
-        let scores = cached::scores(&q, &k).unwrap_or_else(|| q.matmul(k.swap_dims(2, 3)));
+        let scores = cached::scores(&q, &k).unwrap_or_else(|| matmul(q, k.swap_dims(2, 3)));
         let scores = scores.reshape([b, h, t, s]).cast(DType::F32);
         let shares = masked_softmax(soft_cap(scores, self.softcap), mask.as_ref()).cast(dtype);
         let shares = shares.reshape([b, g, h / g * t, s]);
-        let mixed = cached::mixed(&shares, &v).unwrap_or_else(|| shares.matmul(v)).reshape([b, h, t, d]);
+        let mixed = cached::mixed(&shares, &v).unwrap_or_else(|| matmul(shares, v)).reshape([b, h, t, d]);
         self.o_proj.forward(mixed.swap_dims(1, 2).reshape([b, t, h * d]))
     }
 }

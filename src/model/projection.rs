@@ -6,7 +6,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::Param;
-use crate::device::kernels::{low_rank_linear, thin_linear};
+use crate::device::kernels::{low_rank_linear, matmul, thin_linear};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE, Pair};
 
 /// A linear map from `in` to `out` features, its weight stored as on disk: `[out, in]`.
@@ -63,7 +63,7 @@ impl Dora {
 /// - `x`: `[n, in]`, `weight`: `[out, in]`
 /// - result: `[n, out]`
 pub fn linear(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    thin_linear(x, weight).unwrap_or_else(|| x.clone().matmul(weight.clone().transpose()))
+    thin_linear(x, weight).unwrap_or_else(|| matmul(x.clone(), weight.clone().transpose()))
 }
 
 /// Applies maps that read the same input: one each, or one that is all of them, `widths` each.

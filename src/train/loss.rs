@@ -64,13 +64,13 @@ pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64,
         };
         let d_logits = d_logits.cast(rows.dtype());
         if wanted == Gradients::RowsAndHead {
-            let part = d_logits.clone().transpose().matmul(h).cast(DType::F32); // [v, m]
+            let part = kernels::matmul(d_logits.clone().transpose(), h).cast(DType::F32); // [v, m]
             head_gradient = Some(match head_gradient {
                 Some(sum) => sum + part,
                 None => part,
             });
         }
-        row_gradients.push(d_logits.matmul(weight.clone()).cast(DType::F32)); // [len, m]
+        row_gradients.push(kernels::matmul(d_logits, weight.clone()).cast(DType::F32)); // [len, m]
     }
     let row_gradient = match (wanted, row_gradients.len()) {
         (Gradients::None, _) => None,

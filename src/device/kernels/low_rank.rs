@@ -9,9 +9,9 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
+use super::product::product;
 use super::{fused, numbers, plain, rows, slice, tracked};
 
 /// `x Wᵀ + s · x Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient.
@@ -90,10 +90,6 @@ fn forward(
 ) -> (FlexTensor, FlexTensor) {
     let low = scaled(product(x, &a.transpose(0, 1)), scale); // [n, r]
     (plus_product(product(x, &weight.transpose(0, 1)), &low, &b.transpose(0, 1)), low)
-}
-
-fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
-    Flex::float_matmul(a.clone(), b.clone())
 }
 
 fn scaled(mut x: FlexTensor, scale: f32) -> FlexTensor {

@@ -19,12 +19,14 @@ pub mod cached;
 mod cross_entropy;
 mod low_rank;
 mod math;
+mod product;
 mod rows;
 mod soft_cap;
 mod thin;
 
 pub use cross_entropy::cross_entropy;
 pub use low_rank::low_rank_linear;
+pub use product::matmul;
 pub use soft_cap::{soft_cap, soft_cap_backward};
 pub use thin::thin_linear;
 
