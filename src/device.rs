@@ -78,6 +78,28 @@ pub fn is_cpu(device: &Device) -> bool {
     device.clone().without_autodiff() == cpu()
 }
 
+/// Bytes of the device's memory that this process can still take, where the system tells: of a GPU what its driver
+/// allows in all, less what tensors hold.
+pub fn free_memory(device: &Device) -> Option<u64> {
+    if is_cpu(device) {
+        return available_memory();
+    }
+    let in_use = device.memory_pool_usage().map_or(0, |usage| usage.bytes_in_use);
+    Some(graphics_memory(device)?.saturating_sub(in_use))
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn graphics_memory(device: &Device) -> Option<u64> {
+    match device.clone().without_autodiff().as_dispatch() {
+        burn_dispatch::DispatchDevice::Cube(device) => device.client().properties().memory.max_memory(),
+        _ => None,
+    }
+}
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+fn graphics_memory(_device: &Device) -> Option<u64> {
+    None
+}
+
 /// Keeps every part of burn that asks for a default device on the processor.
 ///
 /// burn picks its default by compiled feature, not by what is there, and would panic where CUDA is

@@ -17,7 +17,8 @@ pub use choices::{Choice, Question, choices};
 pub use likelihood::{Likelihood, likelihoods};
 pub use stop::cut_at_stop_string;
 
-use crate::model::Decoder;
+use crate::device::free_memory;
+use crate::model::{Cache, Decoder};
 use batch::Batch;
 use prefix::Prefix;
 
@@ -104,11 +105,20 @@ impl<'p> Ask<'p> {
 pub struct Generator<'a> {
     pub decoder: &'a Decoder,
     pub decode: &'a dyn Fn(&[u32]) -> String,
-    /// Rows per batch; does not change what a row says beyond rounding.
+    /// Rows per batch at most; does not change what a row says beyond rounding.
     pub rows: usize,
 }
 
 impl Generator<'_> {
+    /// How many rows of at most `longest` tokens, answers included, decode together: fewer than asked for where their
+    /// cache would not fit into a quarter of the device's memory that is free.
+    pub fn rows_of(&self, longest: usize) -> usize {
+        let Decoder { shape, device, compute, .. } = self.decoder;
+        let row = (longest * Cache::bytes_per_position(shape, *compute)).max(1) as u64;
+        let fit = free_memory(device).map_or(usize::MAX, |free| (free / 4 / row) as usize);
+        self.rows.min(fit).max(1)
+    }
+
     /// Completes every prompt; `done` gets completions, with the place of their prompt, as soon as they
     /// are there.
     ///
@@ -125,7 +135,8 @@ impl Generator<'_> {
         // The longest first: if memory is short, it is short at once, and a place is never too narrow for
         // who comes next.
         order.sort_by_key(|i| (std::cmp::Reverse(asks[*i].ids.len()), *i));
-        let rows = self.rows.clamp(1, asks.len().max(1));
+        let longest = asks.iter().map(|ask| ask.ids.len()).max().unwrap_or(0);
+        let rows = self.rows_of(longest + decoding.max_new_tokens).min(asks.len().max(1));
         // Where angles change with the length a whole batch must be computed anew, so nothing is shared.
         let renews = self.decoder.shape.rope.n_short().is_some();
         let prefix =

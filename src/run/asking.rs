@@ -9,7 +9,6 @@ use super::evaluate::Candidate;
 use super::failure::Incomplete;
 use super::folder::Folder;
 use super::plan::{Plan, digest};
-use super::questions::PlannedSuite;
 use super::sides::Sides;
 use super::stores::{Answer, Keys, Likely, Stores};
 use super::{Failure, Sink};
@@ -17,7 +16,7 @@ use crate::eval::{Completion, Finish};
 use crate::event::Event;
 use crate::generate::{self, Ask, Ended, Generator, likelihoods};
 use crate::merge::MergeReport;
-use crate::model::{Cache, Decoder};
+use crate::model::Decoder;
 use crate::snapshot::SnapshotError;
 
 /// One candidate and its stores.
@@ -150,8 +149,7 @@ impl<'a> Asking<'a> {
             .map(|(item, sample)| Ask { ids: &planned.prompts[*item], sample: *sample })
             .collect();
         let decode = |ids: &[u32]| self.plan.tokenizer.decode(ids, true);
-        let rows = rows(self.plan, planned);
-        let generator = Generator { decoder: pass.decoder, decode: &decode, rows };
+        let generator = Generator { decoder: pass.decoder, decode: &decode, rows: self.plan.eval_rows };
         let (store, folder) = (&mut self.stores[suite], &self.run_folder);
         generator.complete(&asks, &planned.decoding, |batch| {
             let n = batch.len();
@@ -242,18 +240,6 @@ fn weights_key(plan: &Plan, candidate: &Candidate) -> String {
         }
     };
     digest(&json!([weights, plan.dtype]))
-}
-
-/// How many rows decode together: what was asked for, or fewer where their cache would not fit into a quarter of the
-/// memory that is free.
-fn rows(plan: &Plan, suite: &PlannedSuite) -> usize {
-    if !crate::device::is_cpu(&plan.machine.device) {
-        return plan.eval_rows;
-    }
-    let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0) + suite.decoding.max_new_tokens;
-    let row = (longest * Cache::bytes_per_position(&plan.shape, plan.machine.compute)).max(1) as u64;
-    let fit = crate::device::available_memory().map_or(usize::MAX, |free| (free / 4 / row) as usize);
-    plan.eval_rows.min(fit.max(1))
 }
 
 /// One candidate being asked.

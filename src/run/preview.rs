@@ -10,7 +10,7 @@ use super::evaluate::{Candidate, task};
 use super::plan::Plan;
 use super::questions::PlannedSuite;
 use crate::data;
-use crate::device::available_memory;
+use crate::device::free_memory;
 use crate::generate::{Ask, Decoding, Generator};
 use crate::model::Decoder;
 use crate::recipe::Kind;
@@ -60,7 +60,7 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
         let prompt = plan.tokenizer.decode(&suite.prompts[0], false);
         writeln!(text, "\n# first prompt of suite `{}`\n{prompt}", suite.suite.name).expect(WRITES);
     }
-    estimates(&mut text, &estimate(plan)?);
+    estimates(&mut text, plan, &estimate(plan)?);
     Ok(text)
 }
 
@@ -174,11 +174,12 @@ fn n_trainable(plan: &Plan) -> usize {
     }
 }
 
-fn estimates(text: &mut String, estimate: &Estimate) {
+fn estimates(text: &mut String, plan: &Plan, estimate: &Estimate) {
     let Estimate { train_s, evaluate_s, weights, optimizer, activations, disk } = *estimate;
     writeln!(text, "\n# estimates, from a few seconds of measuring on this device").expect(WRITES);
     let mega = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
-    let free = available_memory().map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
+    let free =
+        free_memory(&plan.machine.device).map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
     writeln!(
         text,
         "memory   {}: weights {}, optimizer {}, activations and logits {}{free}",
@@ -272,9 +273,13 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let started = Instant::now();
     let decoder = Decoder::load(&plan.shape, plan.base.as_ref(), &plan.machine.device, plan.machine.compute)?;
     let load_s = started.elapsed().as_secs_f64();
-    let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.eval_rows };
     let Some(probe) = plan.suites.iter().find(|suite| !suite.prompts.is_empty()) else { return Ok(load_s) };
-    let n = probe.prompts.len().min(plan.eval_rows);
+    let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.eval_rows };
+    let rows = |suite: &PlannedSuite| {
+        let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0);
+        generator.rows_of(longest + suite.decoding.max_new_tokens)
+    };
+    let n = probe.prompts.len().min(rows(probe));
     let prompts: Vec<Ask<'_>> = probe.prompts[..n].iter().map(|ids| Ask::once(ids)).collect();
     let width = prompts.iter().map(|ask| ask.ids.len()).max().unwrap_or(1);
     let time = |max_new_tokens: usize| {
@@ -289,7 +294,7 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let per_position = one / (n * width) as f64;
     let mut seconds = load_s;
     for suite in &plan.suites {
-        let batches = suite.n_answers().div_ceil(plan.eval_rows) as f64;
+        let batches = suite.n_answers().div_ceil(rows(suite)) as f64;
         let prompt_tokens: usize = suite.prompts.iter().map(Vec::len).sum();
         seconds += per_position * prompt_tokens as f64 + per_step * batches * new_tokens(plan, suite);
         let choices = suite.questions.iter().flat_map(|question| &question.choices);
