@@ -114,9 +114,7 @@ impl Generator<'_> {
     /// cache would not fit into a quarter of the device's memory that is free.
     pub fn rows_of(&self, longest: usize) -> usize {
         let Decoder { shape, device, compute, .. } = self.decoder;
-        let row = (longest * Cache::bytes_per_position(shape, *compute)).max(1) as u64;
-        let fit = free_memory(device).map_or(usize::MAX, |free| (free / 4 / row) as usize);
-        self.rows.min(fit).max(1)
+        rows_in(free_memory(device), longest * Cache::bytes_per_position(shape, *compute), self.rows)
     }
 
     /// Completes every prompt; `done` gets completions, with the place of their prompt, as soon as they
@@ -165,5 +163,26 @@ impl Generator<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// How many of `wanted` rows of so many bytes fit into a quarter of the free memory: all where that is not known, and
+/// one in any case.
+fn rows_in(free: Option<u64>, row: usize, wanted: usize) -> usize {
+    let fit = free.map_or(usize::MAX, |free| (free / 4 / row.max(1) as u64) as usize);
+    wanted.min(fit).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows_in;
+
+    #[test]
+    fn rows_take_a_quarter_of_the_free_memory() {
+        let megabyte = 1 << 20;
+        assert_eq!(rows_in(Some(400 << 20), 10 * megabyte, 128), 10);
+        assert_eq!(rows_in(Some(400 << 20), 10 * megabyte, 8), 8);
+        assert_eq!(rows_in(Some(1 << 20), 10 * megabyte, 128), 1);
+        assert_eq!(rows_in(None, 10 * megabyte, 128), 128);
     }
 }
