@@ -140,6 +140,26 @@ pub fn magnitude(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }
 
+/// The number of some bf16.
+#[inline(always)]
+pub fn f32_of(bf16: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bf16)) << 16)
+}
+
+/// The bf16 nearest to a number, ties to even.
+#[inline(always)]
+fn bf16_of(x: f32) -> [u8; 2] {
+    let is_nan = magnitude(x) > 0x7f80_0000;
+    if is_nan { ((x.to_bits() >> 16) as u16 | 0x40).to_le_bytes() } else { bf16_of_number(x) }
+}
+
+/// As [`bf16_of`], of what is not NaN.
+#[inline(always)]
+pub fn bf16_of_number(x: f32) -> [u8; 2] {
+    let bits = x.to_bits();
+    ((bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16).to_le_bytes()
+}
+
 vectorised! {
     /// The largest magnitude of some numbers, as [`Dtype::decode`] tells it.
     pub fn largest<'a>(x: &'a [f32]) -> u32 {
@@ -158,7 +178,7 @@ vectorised! {
     fn decode_bf16<'a>(bytes: &'a [u8], out: &'a mut [f32]) -> u32 {
         let mut largest = 0;
         for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            *out = f32_of(*bytes);
             largest = largest.max(magnitude(*out));
         }
         largest
@@ -176,11 +196,7 @@ vectorised! {
     fn encode_bf16<'a>(numbers: &'a [f32], out: &'a mut [u8]) -> u32 {
         let mut largest = 0;
         for (out, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
-            let bits = x.to_bits();
-            let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-            let nan = (bits >> 16) | 0x40;
-            let is_nan = magnitude(*x) > 0x7f80_0000;
-            *out = (if is_nan { nan } else { nearest } as u16).to_le_bytes();
+            *out = bf16_of(*x);
             largest = largest.max(magnitude(*x));
         }
         largest

@@ -8,8 +8,8 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use super::given::{Settings, fraction, read};
+use super::products::l1;
 use super::select::{Kept, Key, keep_by_chance};
-use super::whole::l1;
 use super::{Given, Merge, Rule, Whole};
 use crate::simd::vectorised;
 

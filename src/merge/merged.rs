@@ -4,14 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::Rng;
 use rayon::prelude::*;
 
+use super::block::{Failed, Ready, Space, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
-use super::whole::Room;
-use super::{Given, Merge, Rule, Whole};
+use super::{Merge, Whole};
 use crate::snapshot::{Dtype, Numbers, Put, SnapshotError, Weight, WeightInfo, Weights};
-use crate::{dtype, seed};
 
 /// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
@@ -157,9 +155,8 @@ impl Weights for Merged<'_> {
             return self.models[0].weight(name); // Its error names what is missing.
         };
         let bytes = Mutex::new(vec![0; info.bytes()]);
-        self.compute(name, part, info, &|at, some| {
-            let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            bytes[at..at + some.len()].copy_from_slice(some);
+        self.compute(name, part, info, &|range, fill| {
+            fill(0, &mut bytes.lock().unwrap_or_else(PoisonError::into_inner)[range]);
             Ok(())
         })?;
         let bytes = bytes.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -172,35 +169,6 @@ impl Weights for Merged<'_> {
             _ => self.weight(name)?.write_to(dtype, put),
         }
     }
-}
-
-/// Why a piece could not be merged.
-enum Failed {
-    /// This input has numbers that are no numbers.
-    NotFinite(usize),
-    /// The result is larger than its format holds.
-    TooLarge,
-    Put(SnapshotError),
-}
-
-/// One weight, ready to be merged block by block.
-struct Ready<'a> {
-    whole: &'a Whole<'a>,
-    dtype: Dtype,
-    /// The method's rule; without one the result is an input.
-    rule: Result<Box<dyn Rule + 'a>, usize>,
-    rounding: Rounding,
-    track: Option<Track>,
-    lenient: bool,
-}
-
-/// Room for a piece: of the inputs, as written, before rounding and after.
-#[derive(Default)]
-struct Space {
-    room: Room,
-    bytes: Vec<u8>,
-    exact: Vec<f32>,
-    written: Vec<f32>,
 }
 
 impl Merged<'_> {
@@ -246,79 +214,6 @@ impl Merged<'_> {
         }
         Ok(())
     }
-}
-
-impl Ready<'_> {
-    fn block(&self, block: usize, space: &mut Space, put: Put<'_>) -> Result<Sums, Failed> {
-        let (whole, size) = (self.whole, self.dtype.size());
-        let Space { room, bytes, exact, written } = space;
-        let mut sums = Sums::default();
-        let mut hasher = self.track.filter(|track| track.digests).map(|_| blake3::Hasher::new());
-        whole.pieces(block, room, |given| {
-            exact.resize(given.len(), 0.0);
-            bytes.resize(given.len() * size, 0);
-            self.piece(given, exact, bytes, &mut sums)?;
-            if self.track.is_some() {
-                written.resize(given.len(), 0.0);
-                self.dtype.decode(bytes, written);
-                let base = given.inputs[given.base.unwrap_or(0)];
-                // Of two models the update is the way between them; of more, the merge's own.
-                let tuned = match given.inputs {
-                    [a, _] if given.base == Some(1) => a,
-                    [_, b] => b,
-                    _ => exact.as_slice(),
-                };
-                match given.broken {
-                    None => sums.add(base, tuned, exact, written),
-                    Some(_) => sums.add_finite(base, tuned, exact, written),
-                }
-            }
-            if let Some(hasher) = &mut hasher {
-                hasher.update(bytes);
-            }
-            // While it is near the processor.
-            put(given.start * size, bytes).map_err(Failed::Put)
-        })?;
-        sums.digest = hasher.map(|hasher| hasher.finalize());
-        Ok(sums)
-    }
-
-    /// Merges and rounds one piece.
-    fn piece(
-        &self,
-        given: &Given<'_>,
-        exact: &mut [f32],
-        bytes: &mut [u8],
-        sums: &mut Sums,
-    ) -> Result<(), Failed> {
-        if let Some(input) = given.broken {
-            if !self.lenient {
-                return Err(Failed::NotFinite(input));
-            }
-            sums.not_finite += given.all().map(n_not_finite).sum::<u64>();
-        }
-        match &self.rule {
-            Ok(rule) => rule.merge(given, exact),
-            Err(end) => exact.copy_from_slice(given.inputs[*end]),
-        }
-        let largest = match self.rounding {
-            Rounding::Nearest => self.dtype.encode(exact, bytes),
-            Rounding::Stochastic { seed } => {
-                let mut rng = seed::rng(seed, &format!("rounding {}", given.name));
-                rng.set_word_pos(given.start as u128);
-                self.dtype.encode_stochastic(exact, || rng.next_u32(), bytes);
-                dtype::largest(exact)
-            }
-        };
-        match given.broken.is_none() && largest > self.dtype.largest().to_bits() {
-            true => Err(Failed::TooLarge),
-            false => Ok(()),
-        }
-    }
-}
-
-fn n_not_finite(x: &[f32]) -> u64 {
-    x.iter().filter(|x| !x.is_finite()).count() as u64
 }
 
 /// Weights rounded to one format: what a model is when it is written and read again.

@@ -18,6 +18,8 @@ use thiserror::Error;
 use crate::catalog::did_you_mean;
 use crate::snapshot::SnapshotError;
 
+mod between;
+mod block;
 mod deltas;
 mod given;
 mod heads;
@@ -25,6 +27,7 @@ mod merged;
 pub mod mergekit;
 mod methods;
 mod pair;
+mod products;
 mod report;
 mod scaled;
 mod select;
@@ -110,6 +113,11 @@ pub trait Merge: Send + Sync {
 pub trait Rule: Sync {
     /// Merges a piece into as many numbers.
     fn merge(&self, given: &Given<'_>, out: &mut [f32]);
+
+    /// The weights of two inputs whose weighted sum is all that the result is.
+    fn weights(&self) -> Option<[f32; 2]> {
+        None
+    }
 
     /// Whether the method had to use a straight line instead of its own rule.
     fn fell_back(&self) -> bool {

@@ -1,7 +1,6 @@
 //! Angles between weights, the arc between two of them, and combinations of several.
 
 use super::{Given, Rule};
-use crate::simd::vectorised;
 
 /// A shorter vector has no direction to speak of.
 const NO_DIRECTION: f64 = 1e-8;
@@ -27,33 +26,6 @@ pub fn inner(a: &[f64], b: &[f64]) -> f64 {
 pub fn norm(products: &[Vec<f64>], scales: &[f64]) -> f64 {
     let squared: f64 = products.iter().zip(scales).map(|(row, scale)| scale * inner(row, scales)).sum();
     squared.max(0.0).sqrt()
-}
-
-/// Two inputs, each times its number: `of_base · base + of_other · other`.
-pub struct Between {
-    pub scales: [f64; 2],
-    pub fell_back: bool,
-}
-
-impl Rule for Between {
-    fn merge(&self, given: &Given<'_>, out: &mut [f32]) {
-        let [of_a, of_b] = self.scales.map(|scale| scale as f32);
-        let first = given.base.unwrap_or(0);
-        let (a, b) = (given.inputs[first], given.inputs[1 - first]);
-        between(a, of_a, b, of_b, out);
-    }
-
-    fn fell_back(&self) -> bool {
-        self.fell_back
-    }
-}
-
-vectorised! {
-    fn between<'a>(a: &'a [f32], of_a: f32, b: &'a [f32], of_b: f32, out: &'a mut [f32]) {
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            *out = of_a * a + of_b * b;
-        }
-    }
 }
 
 /// The sum of all inputs, each times its number, in f64.

@@ -1,13 +1,16 @@
 //! One weight of every input, as a whole: what a method may look at before it merges a piece.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Given;
-use crate::simd::vectorised;
-use crate::snapshot::Numbers;
+use crate::snapshot::{Dtype, Near, Numbers};
 
 /// Numbers of a piece: few enough for the processor's nearest memory. A longer row is one piece.
 const PIECE: usize = 1 << 13;
+/// Numbers that are fetched from a file at once, in whole pieces: few enough for its second nearest.
+const WINDOW: usize = 1 << 17;
 /// Numbers of a block, which one thread works on at a time; a sum is made block by block.
 const BLOCK: usize = 1 << 18;
 /// Numbers of sums that are kept until they are added up, in the order of their blocks.
@@ -15,7 +18,10 @@ const WAITING: usize = 1 << 20;
 
 /// Room for a piece of every input, used again from one to the next.
 #[derive(Default)]
-pub struct Room(Vec<Vec<f32>>);
+pub struct Room {
+    windows: Vec<Vec<u8>>,
+    pieces: Vec<Vec<f32>>,
+}
 
 /// One weight of every input, read piece by piece.
 pub struct Whole<'a> {
@@ -61,35 +67,44 @@ impl Whole<'_> {
         room: &mut Room,
         mut look: impl FnMut(&Given<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (piece, from) = (self.piece_len(), block * self.block_len());
-        let to = (from + self.block_len()).min(self.len);
-        for start in (from..to).step_by(piece) {
-            self.show(start, piece.min(to - start), room, &mut look)?;
-        }
-        Ok(())
+        self.unread(block, room, |mut piece| piece.read(&mut look))
     }
 
-    /// Shows `n` numbers of every input.
-    fn show<E>(
+    /// Shows every piece of a block in order, not yet read.
+    ///
+    /// # Errors
+    ///
+    /// The first that `look` returns.
+    pub fn unread<E>(
+        &self,
+        block: usize,
+        room: &mut Room,
+        mut look: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (piece, from) = (self.piece_len(), block * self.block_len());
+        let to = (from + self.block_len()).min(self.len);
+        let window = piece * (WINDOW / piece).max(1);
+        (from..to).step_by(window).try_for_each(|at| self.window(at, window.min(to - at), room, &mut look))
+    }
+
+    /// Brings `len` numbers of every input near and shows them piece by piece.
+    fn window<E>(
         &self,
         start: usize,
-        n: usize,
+        len: usize,
         room: &mut Room,
-        look: &mut impl FnMut(&Given<'_>) -> Result<(), E>,
+        look: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut broken = None;
-        room.0.resize(self.inputs.len() + self.importance.len(), Vec::new());
-        for (nth, numbers) in self.inputs.iter().chain(self.importance).enumerate() {
-            let buffer = &mut room.0[nth];
-            buffer.resize(n, 0.0);
-            if numbers.read(start, buffer) > f32::MAX.to_bits() {
-                broken = broken.or(Some(nth));
-            }
-        }
-        let read: Vec<&[f32]> = room.0.iter().map(Vec::as_slice).collect();
-        let (inputs, importance) = read.split_at(self.inputs.len());
-        let Self { name, columns, base, .. } = *self;
-        look(&Given { name, columns, start, inputs, importance, base, broken })
+        let all = || self.inputs.iter().chain(self.importance);
+        let Room { windows, pieces } = room;
+        windows.resize(all().count(), Vec::new());
+        pieces.resize(all().count(), Vec::new());
+        let near = all().zip(windows).map(|(numbers, window)| numbers.near(start, len, window));
+        let near: Vec<Near> = near.collect();
+        (0..len).step_by(self.piece_len()).try_for_each(|from| {
+            let to = len.min(from + self.piece_len());
+            look(Piece { whole: self, start: start + from, part: from..to, near: &near, room: pieces })
+        })
     }
 
     /// Looks at some runs of numbers, spread evenly: at about `n` numbers, or at all.
@@ -99,8 +114,9 @@ impl Whole<'_> {
         let mut room = Room::default();
         for nth in 0..n_looked {
             let start = nth * n_runs / n_looked * run;
-            let _: Result<(), ()> = self.show(start, run.min(self.len - start), &mut room, &mut |given| {
-                look(given);
+            let n = run.min(self.len - start);
+            let _: Result<(), ()> = self.window(start, n, &mut room, &mut |mut piece| {
+                piece.read(&mut look);
                 Ok(())
             });
         }
@@ -121,14 +137,19 @@ impl Whole<'_> {
 
     /// Sums over all pieces, added up in the order of the pieces whatever the number of threads.
     pub fn sums(&self, n: usize, add: impl Fn(&Given<'_>, &mut [f64]) + Sync) -> Vec<f64> {
+        self.sums_of_unread(n, |piece, sums| piece.read(|given| add(given, sums)))
+    }
+
+    /// As [`Self::sums`], of pieces that are not yet read.
+    pub fn sums_of_unread(&self, n: usize, add: impl Fn(&mut Piece<'_>, &mut [f64]) + Sync) -> Vec<f64> {
         let mut total = vec![0.0; n];
         let blocks: Vec<usize> = (0..self.n_blocks()).collect();
         let waiting = (WAITING / n.max(1)).min(64).max(rayon::current_num_threads());
         for some in blocks.chunks(waiting) {
             let block = |room: &mut Room, block: &usize| {
                 let mut sums = vec![0.0; n];
-                let _: Result<(), ()> = self.pieces(*block, room, |given| {
-                    add(given, &mut sums);
+                let _: Result<(), ()> = self.unread(*block, room, |mut piece| {
+                    add(&mut piece, &mut sums);
                     Ok(())
                 });
                 sums
@@ -160,51 +181,43 @@ impl Whole<'_> {
         };
         (0..n_lanes).into_par_iter().map(lane).reduce(|| vec![0; n], add)
     }
-
-    /// The inner products of all inputs with each other, row by row of a symmetric matrix; of the
-    /// updates if `of_updates`, the base left out.
-    pub fn products(&self, of_updates: bool) -> Vec<Vec<f64>> {
-        let k = self.inputs.len() - usize::from(of_updates);
-        let sums = self.sums(k * k, |given, sums| {
-            let updates = if of_updates { given.updates() } else { Vec::new() };
-            let vectors: Vec<&[f32]> = match of_updates {
-                true => updates.iter().map(Vec::as_slice).collect(),
-                false => given.inputs.to_vec(),
-            };
-            for (i, a) in vectors.iter().enumerate() {
-                for (j, b) in vectors.iter().enumerate().skip(i) {
-                    sums[i * k + j] += dot(a, b);
-                }
-            }
-        });
-        (0..k).map(|i| (0..k).map(|j| sums[i.min(j) * k + i.max(j)]).collect()).collect()
-    }
 }
 
-vectorised! {
-    /// The inner product, summed in f64 in a fixed order.
-    pub fn dot<'a>(a: &'a [f32], b: &'a [f32]) -> f64 {
-        // Independent running sums that the processor can overlap, always the same ones.
-        let mut sums = [0.0f64; 16];
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-        for (a, b) in a.iter().zip(b) {
-            for i in 0..16 {
-                sums[i] = f64::from(a[i]).mul_add(f64::from(b[i]), sums[i]);
-            }
-        }
-        let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        sums.iter().sum::<f64>() + rest
+/// A piece of one weight of every input, not yet read.
+pub struct Piece<'p> {
+    whole: &'p Whole<'p>,
+    /// Where it begins in the weight, in numbers.
+    pub start: usize,
+    /// Which of the numbers that are near.
+    part: Range<usize>,
+    near: &'p [Near<'p>],
+    room: &'p mut [Vec<f32>],
+}
+
+impl Piece<'_> {
+    /// How many numbers it has.
+    pub fn len(&self) -> usize {
+        self.part.len()
     }
 
-    /// The sum of magnitudes, in f64 in a fixed order.
-    pub fn l1<'a>(x: &'a [f32]) -> f64 {
-        let mut sums = [0.0f64; 16];
-        let (x, rest) = x.as_chunks::<16>();
-        for x in x {
-            for i in 0..16 {
-                sums[i] += f64::from(x[i].abs());
+    /// Reads it, and shows it.
+    pub fn read<R>(&mut self, look: impl FnOnce(&Given<'_>) -> R) -> R {
+        let mut broken = None;
+        for (nth, (near, read)) in self.near.iter().zip(&mut *self.room).enumerate() {
+            read.resize(self.part.len(), 0.0);
+            if near.read(self.part.start, read) > f32::MAX.to_bits() {
+                broken = broken.or(Some(nth));
             }
         }
-        sums.iter().sum::<f64>() + rest.iter().map(|x| f64::from(x.abs())).sum::<f64>()
+        let Whole { name, columns, base, .. } = *self.whole;
+        let read: Vec<&[f32]> = self.room.iter().map(Vec::as_slice).collect();
+        let (inputs, importance) = read.split_at(self.whole.inputs.len());
+        look(&Given { name, columns, start: self.start, inputs, importance, base, broken })
+    }
+
+    /// The bytes of two inputs in one format, if that is what there is.
+    pub fn pair(&self, dtype: Dtype) -> Option<[&[u8]; 2]> {
+        let [a, b] = self.near else { return None };
+        Some([a.bytes(dtype, &self.part)?, b.bytes(dtype, &self.part)?])
     }
 }

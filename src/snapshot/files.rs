@@ -13,7 +13,8 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
+use super::weight::InFile;
+use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
 
 /// The file that lists which shard holds which weight.
 pub const INDEX: &str = "model.safetensors.index.json";
@@ -22,9 +23,16 @@ const SINGLE: &str = "model.safetensors";
 /// The weights of a model folder, mapped and checked, none of them read yet.
 #[derive(Debug)]
 pub struct WeightFiles {
-    shards: Vec<(PathBuf, Mmap)>,
+    shards: Vec<Shard>,
     places: BTreeMap<String, (usize, Range<usize>)>,
     infos: BTreeMap<String, WeightInfo>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+    map: Mmap,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +80,7 @@ impl WeightFiles {
 
     /// The files, in the order they were mapped.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.shards.iter().map(|(path, _)| path.as_path())
+        self.shards.iter().map(|shard| shard.path.as_path())
     }
 
     /// Bytes that all weights take on disk.
@@ -110,12 +118,28 @@ impl WeightFiles {
             }
             self.places.insert(name.to_owned(), (shard, start..start + view.data().len()));
         }
-        self.shards.push((path.to_owned(), map));
+        self.shards.push(Shard { path: path.to_owned(), file, map });
         Ok(())
     }
 
+    fn stored(&self, name: &str) -> Result<InFile<'_>, SnapshotError> {
+        let (Some((shard, range)), Some(info)) = (self.places.get(name), self.infos.get(name)) else {
+            let place =
+                self.shards.first().map_or_else(String::new, |shard| shard.path.display().to_string());
+            return Err(SnapshotError::MissingWeight {
+                name: name.to_owned(),
+                place,
+                help: "is this the checkpoint that `config.json` describes?".to_owned(),
+            });
+        };
+        let Shard { file, map, .. } = &self.shards[*shard];
+        let weight = Weight { info: info.clone(), bytes: Cow::Borrowed(&map[range.clone()]) };
+        Ok(InFile { weight, file, at: range.start as u64 })
+    }
+
     fn check_index(&self, listed: &Index) -> Result<(), SnapshotError> {
-        let file_name = |shard: usize| self.shards[shard].0.file_name().unwrap_or_default().to_string_lossy();
+        let file_name =
+            |shard: usize| self.shards[shard].path.file_name().unwrap_or_default().to_string_lossy();
         for (name, shard) in &listed.weight_map {
             let found = match self.places.get(name) {
                 Some((found, _)) if file_name(*found) == shard.as_str() => continue,
@@ -141,15 +165,11 @@ impl Weights for WeightFiles {
     }
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        let (Some((shard, range)), Some(info)) = (self.places.get(name), self.infos.get(name)) else {
-            let place = self.shards.first().map_or_else(String::new, |(path, _)| path.display().to_string());
-            return Err(SnapshotError::MissingWeight {
-                name: name.to_owned(),
-                place,
-                help: "is this the checkpoint that `config.json` describes?".to_owned(),
-            });
-        };
-        Ok(Weight { info: info.clone(), bytes: Cow::Borrowed(&self.shards[*shard].1[range.clone()]) })
+        self.stored(name).map(|stored| stored.weight)
+    }
+
+    fn numbers(&self, name: &str) -> Result<Numbers<'_>, SnapshotError> {
+        self.stored(name).map(Numbers::InFile)
     }
 }
 

@@ -8,6 +8,7 @@
 //! in, and a merge are the same thing to whoever loads or writes them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub mod adapter;
@@ -24,7 +25,7 @@ mod segments;
 pub use config::Config;
 pub use error::SnapshotError;
 pub use files::WeightFiles;
-pub use weight::{Numbers, Weight, WeightInfo};
+pub use weight::{Near, Numbers, Weight, WeightInfo};
 
 pub use crate::dtype::Dtype;
 
@@ -62,8 +63,16 @@ pub trait Weights: Sync {
     }
 }
 
-/// Takes some bytes of a weight and where they begin in it.
-pub type Put<'a> = &'a (dyn Fn(usize, &[u8]) -> Result<(), SnapshotError> + Sync);
+/// Takes some bytes of a weight: these, of all it has.
+pub type Put<'a> = &'a (dyn Fn(Range<usize>, Fill<'_>) -> Result<(), SnapshotError> + Sync);
+
+/// Writes the bytes where they go, in one or more parts in order: told where the part begins among them.
+pub type Fill<'a> = &'a mut dyn FnMut(usize, &mut [u8]);
+
+/// Fills with what is there already.
+pub fn copy_of(bytes: &[u8]) -> impl FnMut(usize, &mut [u8]) {
+    |from, out| out.copy_from_slice(&bytes[from..from + out.len()])
+}
 
 impl<W: Weights + ?Sized> Weights for &W {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {

@@ -1,20 +1,23 @@
 //! A file of known length that several threads fill in any order.
 //!
-//! Each megabyte is gathered, hashed while it is near the processor, and written past the page cache
-//! where the system allows: for a model's weights the copy into the cache costs as much as the
-//! arithmetic that made them.
+//! Every two megabytes are gathered, hashed and written past the page cache where the system allows: for
+//! a model's weights the copy into the cache costs as much as the arithmetic that made them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root};
+use memmap2::MmapMut;
+
+use super::Fill;
 
 /// Bytes that are gathered before they are written: a subtree of the hash.
-const SEGMENT: usize = 1 << 20;
+const SEGMENT: usize = 1 << 21;
 /// What a disk without page cache wants addresses and lengths to be a multiple of.
 const PAGE: usize = 1 << 12;
 
@@ -29,21 +32,16 @@ pub struct Segments {
     turn: Mutex<()>,
     /// Segments of which something is missing, by number.
     open: Mutex<BTreeMap<usize, Arc<Mutex<Segment>>>>,
-    /// Buffers to be used again.
-    free: Mutex<Vec<Buffer>>,
+    /// Segments that were written, to be used again.
+    free: Mutex<Vec<Arc<Mutex<Segment>>>>,
     /// The hash of each segment, if the file's is wanted.
     subtrees: Option<Mutex<Vec<ChainingValue>>>,
 }
 
 struct Segment {
-    buffer: Buffer,
+    /// In a map of its own, which begins where a disk takes bytes from.
+    bytes: MmapMut,
     n_filled: usize,
-}
-
-/// A segment's bytes, where a disk takes them from.
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
 }
 
 impl Segments {
@@ -67,24 +65,28 @@ impl Segments {
         })
     }
 
-    /// Takes bytes that belong at `at`; every byte of the file must come once.
+    /// Takes the bytes in `range`; every byte of the file must come once.
     ///
     /// # Errors
     ///
     /// The disk refuses.
-    pub fn put(&self, mut bytes: &[u8], mut at: usize) -> io::Result<()> {
-        while !bytes.is_empty() {
+    pub fn put(&self, range: Range<usize>, fill: Fill<'_>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
             let (nth, from) = (at / SEGMENT, at % SEGMENT);
-            let (now, later) = bytes.split_at(bytes.len().min(SEGMENT - from));
-            let shared = lock(&self.open).entry(nth).or_insert_with(|| self.fresh()).clone();
+            let n = (range.end - at).min(SEGMENT - from);
+            let shared = self.opened(nth)?;
             let mut segment = lock(&shared);
-            segment.buffer.get_mut()[from..from + now.len()].copy_from_slice(now);
-            segment.n_filled += now.len();
+            fill(at - range.start, &mut segment.bytes[from..from + n]);
+            segment.n_filled += n;
             if segment.n_filled == SEGMENT.min(self.length - nth * SEGMENT) {
                 lock(&self.open).remove(&nth);
                 self.write(nth, &mut segment)?;
+                segment.n_filled = 0;
+                drop(segment);
+                lock(&self.free).push(shared);
             }
-            (bytes, at) = (later, at + now.len());
+            at += n;
         }
         Ok(())
     }
@@ -110,15 +112,24 @@ impl Segments {
         }))
     }
 
-    fn fresh(&self) -> Arc<Mutex<Segment>> {
-        let buffer = lock(&self.free).pop().unwrap_or_else(Buffer::new);
-        Arc::new(Mutex::new(Segment { buffer, n_filled: 0 }))
+    fn opened(&self, nth: usize) -> io::Result<Arc<Mutex<Segment>>> {
+        let mut open = lock(&self.open);
+        if let Some(segment) = open.get(&nth) {
+            return Ok(segment.clone());
+        }
+        let free = lock(&self.free).pop();
+        let segment = match free {
+            Some(segment) => segment,
+            None => Arc::new(Mutex::new(Segment { bytes: place::buffer(SEGMENT)?, n_filled: 0 })),
+        };
+        open.insert(nth, segment.clone());
+        Ok(segment)
     }
 
-    /// Writes a full segment; its buffer is free again.
+    /// Writes a full segment.
     fn write(&self, nth: usize, segment: &mut Segment) -> io::Result<()> {
         let (at, n) = (nth * SEGMENT, segment.n_filled);
-        let bytes = segment.buffer.get_mut();
+        let bytes = &mut segment.bytes;
         if let Some(subtrees) = &self.subtrees {
             let hash = match self.length <= SEGMENT {
                 true => *blake3::hash(&bytes[..n]).as_bytes(),
@@ -139,30 +150,11 @@ impl Segments {
                     place::through_the_cache(&self.file)?;
                     self.direct.store(false, Ordering::Relaxed);
                 }
-                done => return done.map(|()| self.give_back(segment)),
+                done => return done,
             }
         }
         let _turn = lock(&self.turn);
-        place::write_at(&self.file, &bytes[..n], at as u64)?;
-        self.give_back(segment);
-        Ok(())
-    }
-
-    fn give_back(&self, segment: &mut Segment) {
-        let spent = Buffer { bytes: Vec::new(), start: 0 };
-        lock(&self.free).push(std::mem::replace(&mut segment.buffer, spent));
-    }
-}
-
-impl Buffer {
-    fn new() -> Self {
-        let bytes = vec![0; SEGMENT + PAGE];
-        let start = bytes.as_ptr().align_offset(PAGE);
-        Self { bytes, start }
-    }
-
-    fn get_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + SEGMENT]
+        place::write_at(&self.file, &bytes[..n], at as u64)
     }
 }
 
@@ -195,6 +187,7 @@ mod place {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
+    use memmap2::MmapMut;
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
 
@@ -229,6 +222,14 @@ mod place {
         file.write_all_at(bytes, at)
     }
 
+    /// Memory of its own, in one large page where there are such: a disk is told of it with one word.
+    pub fn buffer(length: usize) -> io::Result<MmapMut> {
+        let map = MmapMut::map_anon(length)?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage); // Small pages serve as well.
+        Ok(map)
+    }
+
     pub fn reserve(file: &File, length: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::empty(), 0, length) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(length),
@@ -242,6 +243,8 @@ mod place {
     use std::io;
     use std::os::windows::fs::FileExt;
     use std::path::Path;
+
+    use memmap2::MmapMut;
 
     pub fn open(path: &Path) -> io::Result<(File, bool)> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
@@ -260,6 +263,10 @@ mod place {
         Ok(())
     }
 
+    pub fn buffer(length: usize) -> io::Result<MmapMut> {
+        MmapMut::map_anon(length)
+    }
+
     pub fn reserve(file: &File, length: u64) -> io::Result<()> {
         file.set_len(length)
     }
@@ -269,6 +276,7 @@ mod place {
 mod tests {
     use rayon::prelude::*;
 
+    use super::super::copy_of;
     use super::{SEGMENT, Segments};
 
     #[test]
@@ -279,7 +287,10 @@ mod tests {
             let expected: Vec<u8> = (0..length).map(|i| (i * i / 251) as u8).collect();
             let segments = Segments::create(&path, length, true).unwrap();
             let pieces: Vec<(usize, &[u8])> = expected.chunks(300_007).enumerate().rev().collect();
-            pieces.par_iter().for_each(|(nth, bytes)| segments.put(bytes, nth * 300_007).unwrap());
+            pieces.par_iter().for_each(|(nth, bytes)| {
+                let at = nth * 300_007;
+                segments.put(at..at + bytes.len(), &mut copy_of(bytes)).unwrap();
+            });
             let digest = segments.finish().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), expected, "{length}");
             assert_eq!(digest, Some(blake3::hash(&expected)), "{length}");

@@ -1,8 +1,11 @@
 //! One named array of a model: its shape, its number format, its bytes.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
 
-use super::{Put, SnapshotError};
+use super::{Put, SnapshotError, copy_of};
 use crate::dtype::{Dtype, largest};
 
 /// What is known of a weight before it is read.
@@ -34,10 +37,31 @@ pub struct Weight<'a> {
 
 /// A weight's numbers, read part by part: nothing but the part that is asked for need be in memory.
 pub enum Numbers<'a> {
-    /// They lie in a file or in memory.
+    /// They lie in memory.
     Stored(Weight<'a>),
+    /// They lie in a file.
+    InFile(InFile<'a>),
     /// They are computed: as many as the slice takes, from the given place on.
     Made(Make<'a>),
+}
+
+/// A weight in a file, mapped too.
+pub struct InFile<'a> {
+    pub weight: Weight<'a>,
+    pub file: &'a File,
+    /// Where the weight begins in the file, in bytes.
+    pub at: u64,
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Some of a weight's numbers, brought near to be read in smaller parts.
+pub enum Near<'a> {
+    /// As they are stored.
+    Bytes(Dtype, &'a [u8]),
+    /// Computed, from a place on.
+    Made(&'a Make<'a>, usize),
 }
 
 /// Computes numbers from a place on.
@@ -66,23 +90,57 @@ impl<'a> Numbers<'a> {
     ///
     /// The weight has fewer numbers.
     pub fn read(&self, start: usize, out: &mut [f32]) -> u32 {
+        self.mapped(start, out.len()).read(0, out)
+    }
+
+    /// Brings `n` numbers near, from the `start`th on: those of a file into `buffer`. Whoever reads much of a
+    /// file is quicker with its parts copied than with its map, whose every page must be found.
+    ///
+    /// # Panics
+    ///
+    /// The weight has fewer numbers.
+    pub fn near<'s>(&'s self, start: usize, n: usize, buffer: &'s mut Vec<u8>) -> Near<'s> {
+        if let Self::InFile(InFile { weight, file, at }) = self {
+            let dtype = weight.info.dtype;
+            let (at, len) = (at + (start * dtype.size()) as u64, n * dtype.size());
+            if buffer.len() < len + 2 * LINE {
+                buffer.resize(len + 2 * LINE, 0);
+            }
+            // It lies in its cache line as in the file: a copy that shifts it by less than a line takes up to
+            // 3.5 times as long (AMD EPYC, Zen 4).
+            let first = buffer.as_ptr().align_offset(LINE) + at as usize % LINE;
+            let bytes = &mut buffer[first..first + len];
+            // What the system does not read is read from the map.
+            if read_at(file, bytes, at).is_ok() {
+                return Near::Bytes(dtype, bytes);
+            }
+        }
+        self.mapped(start, n)
+    }
+
+    fn mapped(&self, start: usize, n: usize) -> Near<'_> {
         match self {
-            Self::Stored(Weight { info, bytes }) => {
+            Self::Stored(weight) | Self::InFile(InFile { weight, .. }) => {
+                let Weight { info, bytes } = weight;
                 let size = info.dtype.size();
-                info.dtype.decode(&bytes[start * size..(start + out.len()) * size], out)
+                Near::Bytes(info.dtype, &bytes[start * size..(start + n) * size])
             }
-            Self::Made(make) => {
-                make(start, out);
-                largest(out)
-            }
+            Self::Made(make) => Near::Made(make, start),
+        }
+    }
+
+    fn stored(&self) -> Option<&Weight<'a>> {
+        match self {
+            Self::Stored(weight) | Self::InFile(InFile { weight, .. }) => Some(weight),
+            Self::Made(_) => None,
         }
     }
 
     /// Whether the first `len` numbers are those of `other`, bit for bit.
     pub fn equal(&self, other: &Self, len: usize) -> bool {
         const PART: usize = 1 << 16;
-        match (self, other) {
-            (Self::Stored(a), Self::Stored(b)) if a.info == b.info => a.bytes == b.bytes,
+        match (self.stored(), other.stored()) {
+            (Some(a), Some(b)) if a.info == b.info => a.bytes == b.bytes,
             _ => (0..len).step_by(PART).all(|start| {
                 let read = |of: &Self| {
                     let mut values = vec![0.0; PART.min(len - start)];
@@ -93,6 +151,45 @@ impl<'a> Numbers<'a> {
             }),
         }
     }
+}
+
+impl Near<'_> {
+    /// Reads as many numbers as `out` takes, from the `start`th of these on, as [`Numbers::read`] does.
+    ///
+    /// # Panics
+    ///
+    /// There are fewer.
+    pub fn read(&self, start: usize, out: &mut [f32]) -> u32 {
+        match self {
+            Self::Bytes(dtype, bytes) => {
+                let size = dtype.size();
+                dtype.decode(&bytes[start * size..(start + out.len()) * size], out)
+            }
+            Self::Made(make, first) => {
+                make(first + start, out);
+                largest(out)
+            }
+        }
+    }
+
+    /// The bytes of some of these numbers, if they are stored in this format.
+    pub fn bytes(&self, dtype: Dtype, range: &Range<usize>) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(stored, bytes) if *stored == dtype => {
+                Some(&bytes[range.start * dtype.size()..range.end * dtype.size()])
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+#[cfg(not(unix))]
+fn read_at(_file: &File, _bytes: &mut [u8], _at: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl<'a> Weight<'a> {
@@ -127,14 +224,14 @@ impl<'a> Weight<'a> {
         for (nth, part) in self.bytes.chunks(PART * size).enumerate() {
             let at = nth * PART * dtype.size();
             if dtype == self.info.dtype {
-                put(at, part)?;
+                put(at..at + part.len(), &mut copy_of(part))?;
                 continue;
             }
             numbers.resize(part.len() / size, 0.0);
             self.info.dtype.decode(part, &mut numbers);
             bytes.resize(numbers.len() * dtype.size(), 0);
             dtype.encode(&numbers, &mut bytes);
-            put(at, &bytes)?;
+            put(at..at + bytes.len(), &mut copy_of(&bytes))?;
         }
         Ok(())
     }

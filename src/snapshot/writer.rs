@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::segments::Segments;
-use super::{Dtype, SnapshotError, Weights, files};
+use super::{Dtype, Fill, SnapshotError, Weights, copy_of, files};
 
 /// Shards are at most this large, as Hugging Face writes them.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
@@ -157,11 +158,13 @@ pub fn write_safetensors(
     let first = length.len() + header.len();
 
     let file = Segments::create(path, first + end, digest).map_err(unwritable)?;
-    let write = |bytes: &[u8], at: usize| file.put(bytes, at).map_err(unwritable);
-    write(&length, 0)?;
-    write(&header, length.len())?;
+    let start = [&length, header.as_slice()].concat();
+    file.put(0..first, &mut copy_of(&start)).map_err(unwritable)?;
     for (name, start) in names.iter().zip(starts) {
-        weights.write_to(name, of(name), &|at, bytes| write(bytes, first + start + at))?;
+        let put = |Range { start: from, end: to }: Range<usize>, fill: Fill<'_>| {
+            file.put(first + start + from..first + start + to, fill).map_err(unwritable)
+        };
+        weights.write_to(name, of(name), &put)?;
     }
     file.finish().map_err(unwritable)
 }

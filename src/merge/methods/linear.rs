@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use crate::merge::between::Between;
 use crate::merge::given::{Given, Line, Share, fraction, read, yes};
 use crate::merge::{Merge, Method, Rule, Whole};
 use crate::simd::vectorised;
@@ -91,7 +92,11 @@ impl Merge for Linear {
     }
 
     fn prepare(&self, _whole: &Whole<'_>) -> Box<dyn Rule + '_> {
-        Box::new(self)
+        let divided = self.divide && self.weights.iter().sum::<f64>() as f32 != 1.0;
+        match *self.weights.as_slice() {
+            [a, b] if !divided => Box::new(Between { weights: [a as f32, b as f32], fell_back: false }),
+            _ => Box::new(self),
+        }
     }
 }
 
@@ -111,12 +116,6 @@ impl Rule for &Linear {
 vectorised! {
     /// One rounding for each product and sum.
     fn sum_of<'a>(inputs: &'a [&'a [f32]], weights: &'a [f32], out: &'a mut [f32]) {
-        if let ([a, b], [of_a, of_b]) = (inputs, weights) {
-            for ((out, a), b) in out.iter_mut().zip(*a).zip(*b) {
-                *out = of_b.mul_add(*b, of_a * a);
-            }
-            return;
-        }
         out.fill(0.0);
         for (input, weight) in inputs.iter().zip(weights) {
             for (out, x) in out.iter_mut().zip(*input) {

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
+use crate::merge::products::dot;
 use crate::merge::sphere::Combination;
-use crate::merge::whole::dot;
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const MODEL_STOCK: Method = Method {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 
+use crate::merge::between::Between;
 use crate::merge::given::{Given, Share, fraction, read, yes};
-use crate::merge::sphere::{Between, Combination, arc};
-use crate::merge::whole::dot;
+use crate::merge::products::dot;
+use crate::merge::sphere::{Combination, arc};
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const NUSLERP: Method = Method {
@@ -113,7 +114,7 @@ impl Merge for NuSlerp {
                 let (scales, fell_back) = self.scales(products[0][0], products[1][1], products[0][1]);
                 return match whole.base.filter(|_| self.of_updates) {
                     Some(base) => Box::new(Combination::of_updates(scales.to_vec(), base, fell_back)),
-                    None => Box::new(Between { scales, fell_back }),
+                    None => Box::new(Between::base_and_other(scales, whole.base, fell_back)),
                 };
             }
             Over::Rows => Groups::Rows,

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
+use crate::merge::products::dot;
 use crate::merge::select::{Kept, Key};
-use crate::merge::whole::dot;
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const SCE: Method = Method {

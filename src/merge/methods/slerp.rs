@@ -6,8 +6,9 @@
 
 use serde::Deserialize;
 
+use crate::merge::between::Between;
 use crate::merge::given::{fraction, read};
-use crate::merge::sphere::{Between, arc, cosine};
+use crate::merge::sphere::{arc, cosine};
 use crate::merge::{Merge, Method, Rule, Whole};
 
 pub(super) const SLERP: Method = Method {
@@ -78,7 +79,7 @@ impl Merge for Slerp {
         let cos = cosine(products[0][0], products[1][1], products[0][1]);
         let fell_back = cos.abs() > self.collinear;
         let scales = if fell_back { [1.0 - self.t, self.t] } else { arc(cos.acos(), self.t) };
-        Box::new(Between { scales, fell_back })
+        Box::new(Between::base_and_other(scales, whole.base, fell_back))
     }
 }
 
