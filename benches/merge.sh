@@ -6,7 +6,7 @@
 # rounds (default 3), each of every other command; the best of each counts.
 # A line has: command, wall s, user + system s, peak resident MB, ratio of processor seconds to cp's.
 set -euo pipefail
-program=$1 models=$2 mergekit=${3:-} runs=${RUNS:-3}
+program=$1 models=$(realpath "$2") mergekit=${3:-} runs=${RUNS:-3}
 work=$(mktemp -d "$models/bench.XXXX")
 trap 'rm -rf "$work"' EXIT
 
