@@ -247,7 +247,35 @@ impl<'a> Weight<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dtype, Weight};
+    use std::borrow::Cow;
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::{Dtype, InFile, Near, Numbers, Weight, WeightInfo};
+
+    #[test]
+    fn numbers_of_a_file_are_copied_where_it_can_be_read_and_mapped_where_not() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("file");
+        let stored: Vec<u8> = (0..40_000).map(|i| (i * 7 % 251) as u8).collect();
+        let mut writable = File::create(&path).unwrap();
+        writable.write_all(&[&[0; 74], stored.as_slice()].concat()).unwrap();
+        let readable = File::open(&path).unwrap();
+        // What is mapped here differs from the file, so that it shows which was taken.
+        let mapped = vec![0; stored.len()];
+        for (file, expected) in [(&readable, &stored), (&writable, &mapped)] {
+            let info = WeightInfo { shape: vec![20_000], dtype: Dtype::Bf16 };
+            let weight = Weight { info, bytes: Cow::Borrowed(&mapped) };
+            let numbers = Numbers::InFile(InFile { weight, file, at: 74 });
+            let mut buffer = Vec::new();
+            for (start, n) in [(0, 20_000), (1, 37), (19_999, 1), (313, 5000)] {
+                let Near::Bytes(_, found) = numbers.near(start, n, &mut buffer) else {
+                    panic!("they are stored")
+                };
+                assert_eq!(found, &expected[2 * start..2 * (start + n)], "{start} {n}");
+            }
+        }
+    }
 
     #[test]
     fn rounding_to_bf16_goes_to_the_nearest_and_ties_to_even() {
