@@ -1,6 +1,10 @@
 //! What happens during a run, for whoever listens: a terminal, a log, `events.jsonl`.
 
+use std::path::PathBuf;
+
+use miette::Diagnostic;
 use serde::Serialize;
+use thiserror::Error;
 
 /// One thing that happened. Numbers are final: a listener never computes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,3 +56,18 @@ pub struct StepEvent {
 
 /// Whoever is told.
 pub type Listener<'a> = dyn FnMut(Event) + 'a;
+
+/// Whoever writes down what happens; what cannot be written down ends the work.
+pub type Recorder<'a> = dyn FnMut(Event) -> Result<(), Unwritable> + 'a;
+
+/// A folder that is written to refuses.
+#[derive(Debug, Error, Diagnostic)]
+#[error("cannot write in `{}`", folder.display())]
+#[diagnostic(
+    code(run::unwritable),
+    help("check its rights and the space on its disk, or name another with `--out`")
+)]
+pub struct Unwritable {
+    pub folder: PathBuf,
+    pub source: std::io::Error,
+}

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -14,7 +15,8 @@ use crate::generate::{self, Ask, Generator, likelihoods};
 use crate::model::Decoder;
 use crate::recipe::Recipe;
 use crate::run::Failure;
-use crate::run::questions::{self, PlannedSuite};
+use crate::run::plan::questions::{self, Questions, Reader};
+use crate::run::plan::sources::Sources;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::writer::file_at_once;
@@ -59,12 +61,14 @@ pub fn measure(args: &SuiteArgs, folder: &Path, decoder: &Decoder, rows: usize) 
         "schema = 1\nname = \"bench\"\n[model]\nsource = \"none\"\n[data]\nsource = \"none\"\n[[eval.suites]]\ntask = {task}\nsource = {source}\n{keys}\n"
     );
     let recipe = Recipe::parse(&text, "bench", &[])?;
-    let mut suites = questions::alone(&recipe, &tokenizer, template.as_ref(), decoder.shape.max_positions)?;
+    let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ()))?;
+    let (template, window) = (template.as_ref(), decoder.shape.max_positions);
+    questions::render(&mut suites, &recipe.eval, Reader { tokenizer: &tokenizer, template, window })?;
     let mut suite = suites.pop().expect("the recipe has one suite");
     if let Some(n) = args.first {
-        suite.items.truncate(n);
+        Arc::make_mut(&mut suite.posed).items.truncate(n);
         suite.prompts.truncate(n);
-        suite.questions.truncate(n);
+        suite.choices.truncate(n);
         suite.texts.truncate(n);
     }
     if let Some(path) = &args.prompts_out {
@@ -72,8 +76,8 @@ pub fn measure(args: &SuiteArgs, folder: &Path, decoder: &Decoder, rows: usize) 
         file_at_once(path, lines.as_bytes())?;
     }
     let started = Instant::now();
-    let mut found = vec![Value::Null; suite.items.len()];
-    let n_tokens = match suite.suite.task.form {
+    let mut found = vec![Value::Null; suite.posed.items.len()];
+    let n_tokens = match suite.posed.suite.task.form {
         Form::Answer => answers(&suite, decoder, &tokenizer, rows, &mut found),
         Form::Choose => choices(&suite, decoder, args.micro_tokens, &mut found),
         Form::Read => texts(&suite, decoder, args.micro_tokens, &mut found),
@@ -81,7 +85,7 @@ pub fn measure(args: &SuiteArgs, folder: &Path, decoder: &Decoder, rows: usize) 
     let seconds = started.elapsed().as_secs_f64();
     if let Some(path) = &args.out {
         let mut lines = String::new();
-        for (item, found) in suite.items.iter().zip(&found) {
+        for (item, found) in suite.posed.items.iter().zip(&found) {
             let _ = writeln!(lines, "{}", json!({ "id": item.id, "found": found }));
         }
         file_at_once(path, lines.as_bytes())?;
@@ -89,7 +93,7 @@ pub fn measure(args: &SuiteArgs, folder: &Path, decoder: &Decoder, rows: usize) 
     Ok(json!({
         "program": format!("finetune {}", env!("CARGO_PKG_VERSION")),
         "task": args.task,
-        "items": suite.items.len(),
+        "items": suite.posed.items.len(),
         "rows": rows,
         "seconds": seconds,
         "tokens": n_tokens,
@@ -98,7 +102,7 @@ pub fn measure(args: &SuiteArgs, folder: &Path, decoder: &Decoder, rows: usize) 
 }
 
 fn answers(
-    suite: &PlannedSuite,
+    suite: &Questions,
     decoder: &Decoder,
     tokenizer: &Tokenizer,
     rows: usize,
@@ -118,9 +122,9 @@ fn answers(
     n_tokens
 }
 
-fn choices(suite: &PlannedSuite, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
+fn choices(suite: &Questions, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
     let mut n_tokens = 0;
-    let Ok(()) = generate::choices::<Infallible>(decoder, &suite.questions, micro_tokens, |batch| {
+    let Ok(()) = generate::choices::<Infallible>(decoder, &suite.choices, micro_tokens, |batch| {
         for (i, options) in batch {
             n_tokens += options.iter().map(|option| option.n_tokens).sum::<usize>();
             found[i] = json!(options.iter().map(|option| option.sum).collect::<Vec<f64>>());
@@ -130,7 +134,7 @@ fn choices(suite: &PlannedSuite, decoder: &Decoder, micro_tokens: usize, found: 
     n_tokens
 }
 
-fn texts(suite: &PlannedSuite, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
+fn texts(suite: &Questions, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
     let mut n_tokens = 0;
     for (found, windows) in found.iter_mut().zip(&suite.texts) {
         let likely = likelihoods(decoder, windows, micro_tokens);

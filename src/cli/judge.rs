@@ -8,11 +8,12 @@ use clap::Args;
 use super::{print, progress, stop_on_signals};
 use crate::device::DeviceSpec;
 use crate::eval::{judges, rubrics};
+use crate::hub::Transfer;
 use crate::recipe::RubricJudge;
 use crate::report::sheet::Which;
 use crate::report::{self, Report};
-use crate::run::again::{self, Judges};
-use crate::run::{Failure, Options, Plan};
+use crate::run::review::{self, Judges};
+use crate::run::{Failure, Options};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::file_at_once;
 
@@ -85,25 +86,14 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
             }
         }
     }
-    let plan = plan(&args.run, &asked, &args.device)?;
+    let options = Options { device: args.device.parse::<DeviceSpec>()?, ..Options::default() };
     let stop = stop_on_signals();
-    let mut progress = progress::Progress::new();
-    let report = again::judge(&plan, &stop, &mut |event| progress.show(&event))?;
+    let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());
+    let mut watch = |event| progress.show(&event);
+    let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
+    let report = review::judge(&args.run, &asked, &options, &stop, &mut watch, &mut tell)?;
     show(&report, args.json);
     Ok(())
-}
-
-fn plan(run: &std::path::Path, judges: &Judges, device: &str) -> Result<Plan, Failure> {
-    let options = Options {
-        device: device.parse::<DeviceSpec>()?,
-        out: None,
-        micro_tokens: None,
-        eval_rows: None,
-        keep_merged: false,
-        allow_device_change: true,
-    };
-    let mut transfers = progress::Transfers::default();
-    again::plan(run, judges, options, &mut |transfer| transfers.show(transfer))
 }
 
 /// Prints a run's report, or its answers.
@@ -118,10 +108,7 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
         show(&report, args.json);
         return Ok(());
     }
-    let plan = plan(&args.run, &Judges::default(), "cpu")?;
-    let stop = stop_on_signals();
-    let mut progress = progress::Progress::new();
-    let sheet = again::sheet(&plan, &stop, &mut |event| progress.show(&event))?;
+    let sheet = review::sheet(&args.run)?;
     if args.json {
         print(&serde_json::to_string_pretty(&sheet).expect("a sheet is plain data"));
         return Ok(());
@@ -134,7 +121,7 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(report: &Report, as_json: bool) {
+pub(super) fn show(report: &Report, as_json: bool) {
     if as_json {
         print(&serde_json::to_string_pretty(report).expect("a report is plain data"));
     } else {

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod bench_suite;
+mod eval;
 mod fetch;
 mod judge;
 mod list;
@@ -83,6 +84,9 @@ enum Command {
     /// Merge model folders into a model folder, without training
     #[command(override_usage = merge::USAGE)]
     Merge(merge::MergeArgs),
+    /// Ask any model, with an adapter or merged with what it was before, and judge its answers; trains nothing
+    #[command(override_usage = eval::USAGE)]
+    Eval(eval::EvalArgs),
     /// Judge the stored answers of a run by other judges; generates nothing
     Judge(judge::JudgeArgs),
     /// Show the report of a run, or its answers side by side
@@ -136,6 +140,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => study(&cli.run),
         Some(Command::Chat(args)) => chat(&args),
         Some(Command::Merge(args)) => merge::merge(&args),
+        Some(Command::Eval(args)) => eval::eval(&args),
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
@@ -178,13 +183,9 @@ fn study(args: &RunArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut progress = progress::Progress::new();
-    let (report, folder) = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
-    if args.json {
-        print(&serde_json::to_string_pretty(&report).expect("a report is plain data"));
-    } else {
-        print(&crate::report::terminal(&report, progress::width()));
-    }
-    progress::say(&format!("report {}", folder.path().join("report.md").display()));
+    let report = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
+    judge::show(&report, args.json);
+    progress::say(&format!("report {}", plan.folder.join("report.md").display()));
     Ok(())
 }
 
@@ -224,7 +225,7 @@ fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     match figures.is_empty() {
         true => Ok(()),
         false => {
-            Err(selftest::SelftestError::WrongDevice { device: name, figures: figures.join("; ") }.into())
+            Err(run::failure::SelftestError::WrongDevice { device: name, figures: figures.join("; ") }.into())
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::plan::Plan;
-use super::sources;
+use super::plan::{Plan, sources};
 use crate::snapshot::{SnapshotError, writer};
 
 /// What is in a folder.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Exported<'a> {
+pub enum Exported<'a> {
     Adapter,
     Tuned,
     /// By this merge.
@@ -16,7 +15,7 @@ pub(super) enum Exported<'a> {
 }
 
 /// The base as others know it: PEFT knows a hub's model by its id alone.
-pub(super) fn base(plan: &Plan) -> String {
+pub fn base(plan: &Plan) -> String {
     let source = &plan.recipe.model.source;
     let of_hub = sources::of_hub(source).filter(|name| plan.commits.contains_key(&name.pin()));
     of_hub.map_or_else(|| source.clone(), |name| name.id)
@@ -27,7 +26,7 @@ pub(super) fn base(plan: &Plan) -> String {
 /// # Errors
 ///
 /// The disk refuses.
-pub(super) fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), SnapshotError> {
+pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), SnapshotError> {
     let (base, name, seed) = (base(plan), &plan.recipe.name, plan.recipe.train.seed);
     let (relation, library, title) = match what {
         Exported::Adapter => ("adapter", "peft", format!("{name}: the adapter")),
@@ -36,9 +35,10 @@ pub(super) fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<()
             ("merge", "transformers", format!("{name}: {spec} of base and tuned model"))
         }
     };
-    let files = plan.digests.iter().map(|(file, digest)| format!("| {file} | {digest} |\n"));
+    let digests = plan.digests();
+    let files = digests.iter().map(|(file, digest)| format!("| {file} | {digest} |\n"));
     let files: String = files.collect();
-    let (version, key, recipe) = (env!("CARGO_PKG_VERSION"), &plan.key, plan.recipe.to_toml());
+    let (version, key, recipe) = (env!("CARGO_PKG_VERSION"), &plan.key.digest, plan.recipe.to_toml());
     let text = format!(
         "---\nbase_model:\n- {base}\nbase_model_relation: {relation}\nlibrary_name: {library}\n---\n\n\
          # {title}\n\n\

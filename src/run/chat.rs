@@ -3,10 +3,10 @@
 use std::io::{BufRead, Write};
 use std::sync::atomic::AtomicBool;
 
-use super::evaluate::Candidate;
-use super::folder::Folder;
-use super::sides::Sides;
-use super::{Failure, Plan};
+use super::cast::{Candidate, Cast};
+use super::failure::Failure;
+use super::plan::Plan;
+use super::session::Session;
 use crate::data::{Encoder, Message, Role};
 use crate::generate::{Ask, Decoding, Generator};
 
@@ -24,21 +24,23 @@ pub fn chat(
     output: &mut dyn Write,
     prompt: bool,
 ) -> Result<(), Failure> {
-    let folder = Folder::hold(&plan.folder, &plan.key)?;
-    let sides = Sides::open(plan, &folder, &AtomicBool::new(false), &mut |_| ())?;
-    let candidates = Candidate::all(plan);
-    let load =
-        |candidate: &Candidate| sides.load(candidate, None).map(|(decoder, _)| (candidate.name(), decoder));
-    let decoders = candidates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    let recipe = &plan.recipe;
-    let encoder =
-        Encoder::new(&plan.tokenizer, plan.template.as_ref(), &recipe.eval.system, recipe.data.loss_on)?;
+    let (stop, mut watch) = (AtomicBool::new(false), |_| ());
+    let mut session = Session::open(&plan.folder, &plan.key, &stop, &mut watch)?;
+    let cast = Cast::of_run(plan, &mut session)?;
+    let Plan { model, machine, recipe, .. } = plan;
+    let load = |candidate: &Candidate| {
+        let (decoder, _) = cast.load(candidate, &model.shape, machine, None)?;
+        Ok((candidate.name.clone(), decoder))
+    };
+    let decoders = cast.candidates.iter().map(load).collect::<Result<Vec<_>, Failure>>()?;
+    let (tokenizer, template) = (&model.tokenizer, model.template.as_ref());
+    let encoder = Encoder::new(tokenizer, template, &recipe.eval.system, recipe.data.loss_on)?;
     let decoding = Decoding {
         stop_ids: encoder.stop_ids().to_vec(),
         repetition_penalty: recipe.eval.repetition_penalty,
         ..Decoding::greedy(max_new_tokens)
     };
-    let decode = |ids: &[u32]| plan.tokenizer.decode(ids, true);
+    let decode = |ids: &[u32]| tokenizer.decode(ids, true);
     let width = decoders.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     // A closed pipe ends the conversation as the end of the input does.
     loop {

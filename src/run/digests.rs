@@ -57,6 +57,12 @@ pub fn identity(path: &Path) -> Result<String, SnapshotError> {
     Ok(format!("{} {} {} {}", path.display(), meta.len(), time.as_nanos(), inode(&meta)))
 }
 
+/// The SHA-256 of some JSON.
+pub fn digest(value: &serde_json::Value) -> String {
+    use sha2::{Digest, Sha256};
+    files::hex(&Sha256::digest(value.to_string()))
+}
+
 #[cfg(unix)]
 fn inode(meta: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(meta)

@@ -26,7 +26,7 @@ struct Base {
 /// # Errors
 ///
 /// A file of the base cannot be read, or the disk refuses.
-pub(super) fn record(adapter: &Path, model: &str, weights: &[PathBuf]) -> Result<(), SnapshotError> {
+pub fn record(adapter: &Path, model: &str, weights: &[PathBuf]) -> Result<(), SnapshotError> {
     let base = Base { model: model.to_owned(), blake3: digests_of(weights)? };
     writer::write_json(&adapter.join(FILE), &json!(base))
 }
@@ -36,7 +36,7 @@ pub(super) fn record(adapter: &Path, model: &str, weights: &[PathBuf]) -> Result
 /// # Errors
 ///
 /// A file of the base cannot be read.
-pub(super) fn compare(adapter: &Path, weights: &[PathBuf]) -> Result<Option<String>, SnapshotError> {
+pub fn compare(adapter: &Path, weights: &[PathBuf]) -> Result<Option<String>, SnapshotError> {
     // Folders of other programs do not tell.
     let Ok(base) = files::read_json::<Base>(&adapter.join(FILE)) else { return Ok(None) };
     let found = digests_of(weights)?;

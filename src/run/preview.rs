@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use burn::tensor::DType;
 
-use super::Failure;
-use super::evaluate::{Candidate, task};
-use super::plan::Plan;
-use super::questions::PlannedSuite;
+use super::cast::Candidate;
+use super::failure::Failure;
+use super::plan::questions::Questions;
+use super::plan::{Model, Plan};
 use crate::data;
 use crate::device::free_memory;
 use crate::generate::{Ask, Decoding, Generator};
 use crate::model::Decoder;
-use crate::recipe::Kind;
+use crate::recipe::{Kind, LossOn};
 use crate::snapshot::adapter::Pair;
 use crate::train::batch::{MicroBatch, Order, micro_batches};
 use crate::train::init;
@@ -50,18 +50,28 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
     let mut text = format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml());
     counts(&mut text, plan);
     let marks = if colour { "underlined" } else { "in [[…]]" };
-    for sample in plan.train.iter().take(SAMPLES) {
+    for sample in plan.training.samples(&plan.model)?.train.iter().take(SAMPLES) {
         writeln!(text, "\n# sample of line or record {}, what is trained on {marks}", sample.line)
             .expect(WRITES);
-        text.push_str(&data::preview(sample, &plan.tokenizer, colour));
+        text.push_str(&data::preview(sample, &plan.model.tokenizer, colour));
         text.push('\n');
     }
-    if let Some(suite) = plan.suites.first() {
-        let prompt = plan.tokenizer.decode(&suite.prompts[0], false);
-        writeln!(text, "\n# first prompt of suite `{}`\n{prompt}", suite.suite.name).expect(WRITES);
+    if let Some(suite) = plan.evaluation.suites.first() {
+        let (what, ids) = first(suite);
+        let (shown, name) = (plan.model.tokenizer.decode(ids, false), &suite.posed.suite.name);
+        writeln!(text, "\n# first {what} of suite `{name}`\n{shown}").expect(WRITES);
     }
     estimates(&mut text, plan, &estimate(plan)?);
     Ok(text)
+}
+
+/// The first thing that a suite puts to a model, and what it is.
+fn first(suite: &Questions) -> (&'static str, &[u32]) {
+    let prompt = suite.prompts.first().map(|ids| ("prompt", ids));
+    let choice = suite.choices.first().and_then(|question| question.choices.first());
+    let choice = choice.map(|choice| ("question with its first option", &choice.ids));
+    let text = suite.texts.first().and_then(|windows| windows.first()).map(|text| ("text", &text.ids));
+    prompt.or(choice).or(text).map_or(("prompt", &[]), |(what, ids)| (what, ids.as_slice()))
 }
 
 const WRITES: &str = "writing to a string cannot fail";
@@ -79,8 +89,9 @@ fn counts(text: &mut String, plan: &Plan) {
 }
 
 fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
-    let (pre, fitted, shape) = (&plan.preflight, &plan.fitted, &plan.shape);
-    let epochs = plan.last_step as f64 / order(plan).steps_per_epoch() as f64;
+    let Plan { model, training, .. } = plan;
+    let (pre, fitted, shape) = (&training.encoding.preflight, &training.encoding.fitted, &model.shape);
+    let epochs = training.last_step as f64 / order(plan).steps_per_epoch() as f64;
     let mut rows = vec![
         ("run folder", plan.folder.display().to_string()),
         (
@@ -96,14 +107,14 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
             "base",
             format!(
                 "{}: {} with {:.1} M parameters, written as {}",
-                plan.base_folder.display(),
+                model.folder.display(),
                 shape.family,
                 shape.n_parameters() as f64 / 1e6,
-                plan.dtype
+                model.dtype
             ),
         ),
         ("trainable", format!("{:.3} M parameters", n_trainable(plan) as f64 / 1e6)),
-        ("samples", format!("{} to train on, {} held out", plan.train.len(), plan.validation.len())),
+        ("samples", format!("{} to train on, {} held out", pre.n_samples, training.encoding.n_validation)),
         (
             "tokens",
             format!(
@@ -111,8 +122,8 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 pre.n_tokens, pre.n_trained, pre.longest
             ),
         ),
-        ("template", template(plan)),
-        ("answers end with", stops(plan)),
+        ("template", template(model)),
+        ("answers end with", stops(model)),
         ("stop token", format!("trained in {} of {} samples", pre.n_stop_trained, pre.n_samples)),
         (
             "too long",
@@ -121,17 +132,21 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 fitted.n_over, fitted.n_dropped, fitted.n_truncated, fitted.lost_trained
             ),
         ),
-        ("steps", format!("{} of a schedule of {} ({epochs:.2} epochs)", plan.last_step, plan.total_steps)),
+        (
+            "steps",
+            format!("{} of a schedule of {} ({epochs:.2} epochs)", training.last_step, training.total_steps),
+        ),
     ];
-    let names: Vec<String> = Candidate::all(plan).iter().map(Candidate::name).collect();
+    let names: Vec<String> = Candidate::of(&plan.merging.merges).into_iter().map(|one| one.name).collect();
     rows.push(("candidates", names.join(", ")));
-    for PlannedSuite { suite, items, decoding, texts, .. } in &plan.suites {
+    for Questions { posed, decoding, texts, .. } in &plan.evaluation.suites {
+        let suite = &posed.suite;
         let judges: Vec<&str> = suite.judges.iter().map(|judge| judge.name).collect();
         let likely = if texts.is_empty() { "" } else { ", log-likelihood of texts" };
         let value = format!(
             "{}: {} items, at most {} new tokens, judged by {}{likely}",
             suite.name,
-            items.len(),
+            posed.items.len(),
             decoding.max_new_tokens,
             judges.join(", ")
         );
@@ -140,21 +155,28 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn template(plan: &Plan) -> String {
-    let Some(template) = &plan.template else {
+fn template(model: &Model) -> String {
+    let Some(template) = &model.template else {
         return "none: prompt and answer are joined as they are, in training and evaluation".to_owned();
     };
     let digest = &template.digest()[..12];
     format!("{} (sha256 {digest}), the same in training and evaluation", template.name())
 }
 
-fn stops(plan: &Plan) -> String {
-    let token = |id: &u32| plan.tokenizer.token_of(*id).unwrap_or_else(|| id.to_string());
-    plan.stops.iter().map(token).collect::<Vec<_>>().join(", ")
+fn stops(model: &Model) -> String {
+    let token = |id: &u32| model.tokenizer.token_of(*id).unwrap_or_else(|| id.to_string());
+    stop_ids(model).iter().map(token).collect::<Vec<_>>().join(", ")
+}
+
+/// The tokens that end an answer.
+fn stop_ids(model: &Model) -> Vec<u32> {
+    let encoder = data::Encoder::new(&model.tokenizer, model.template.as_ref(), "", LossOn::Completion);
+    encoder.map(|encoder| encoder.stop_ids().to_vec()).unwrap_or_default()
 }
 
 fn order(plan: &Plan) -> Order {
-    Order { seed: plan.recipe.train.seed, n_samples: plan.train.len(), batch: plan.recipe.train.batch }
+    let (train, n_samples) = (&plan.training.train, plan.training.encoding.preflight.n_samples);
+    Order { seed: train.seed, n_samples, batch: train.batch }
 }
 
 fn format(dtype: DType) -> String {
@@ -162,10 +184,10 @@ fn format(dtype: DType) -> String {
 }
 
 fn n_trainable(plan: &Plan) -> usize {
-    match plan.recipe.method.kind {
-        Kind::Full => plan.shape.n_parameters(),
+    match plan.training.method.kind {
+        Kind::Full => plan.model.shape.n_parameters(),
         Kind::Lora => {
-            let adapter = init::adapter(&plan.shape, &plan.recipe.method, plan.recipe.train.seed);
+            let adapter = init::adapter(&plan.model.shape, &plan.training.method, plan.training.train.seed);
             adapter.map_or(0, |adapter| {
                 let lengths = |pair: &Pair| if adapter.dora { pair.n_out } else { 0 };
                 adapter.pairs.values().map(|pair| pair.a.len() + pair.b.len() + lengths(pair)).sum()
@@ -218,23 +240,23 @@ pub fn duration(seconds: f64) -> String {
 /// The model cannot be loaded.
 pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
     let (step_s, micro_positions) = training_step(plan)?;
-    let evaluate_s = if plan.suites.is_empty() { 0.0 } else { evaluation(plan)? };
-    let full = plan.recipe.method.kind == Kind::Full;
-    let (n, n_trainable) = (plan.shape.n_parameters() as u64, n_trainable(plan) as u64);
+    let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan)? };
+    let full = plan.training.method.kind == Kind::Full;
+    let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, n_trainable(plan) as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
-    let shape = &plan.shape;
+    let shape = &plan.model.shape;
     // What backward needs of each block: its input, norms, projections, attention shares.
-    let width = micro_positions.min(plan.preflight.longest) as u64;
+    let width = micro_positions.min(plan.training.encoding.preflight.longest) as u64;
     let per_position =
         10 * shape.hidden_size + 6 * shape.intermediate_size + 4 * shape.n_heads * shape.head_dim;
     let shares = 3 * shape.n_heads as u64 * width;
     let activations = shape.n_layers as u64 * micro_positions as u64 * (per_position as u64 + shares) * 4;
     let checkpoints =
-        if plan.recipe.train.keep_checkpoints == 0 { 1 } else { plan.recipe.train.keep_checkpoints };
-    let merges = if plan.options.keep_merged { plan.merges.len() as u64 } else { 0 };
-    let merged = merges * n * plan.dtype.size() as u64;
+        if plan.training.train.keep_checkpoints == 0 { 1 } else { plan.training.train.keep_checkpoints };
+    let merges = if plan.options.keep_merged { plan.merging.merges.len() as u64 } else { 0 };
+    let merged = merges * n * plan.model.dtype.size() as u64;
     Ok(Estimate {
-        train_s: step_s * plan.last_step as f64,
+        train_s: step_s * plan.training.last_step as f64,
         evaluate_s,
         weights: n * compute + if full { 0 } else { 4 * n_trainable },
         optimizer: 3 * 4 * n_trainable,
@@ -247,23 +269,24 @@ pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
 
 /// Seconds of a typical step, and positions of its largest micro-batch.
 fn training_step(plan: &Plan) -> Result<(f64, usize), Failure> {
-    let mut trainee = crate::train::trainee(&task(plan), &plan.machine)?;
+    let mut trainee =
+        crate::train::trainee(&plan.training.task(&plan.model, &plan.base, &plan.key)?, &plan.machine)?;
     trainee.track();
-    let mut optimizer = crate::train::optimizer::AdamW::new(&plan.recipe.train);
-    let order = order(plan);
+    let mut optimizer = crate::train::optimizer::AdamW::new(&plan.training.train);
+    let (order, samples) = (order(plan), &plan.training.samples(&plan.model)?.train);
     let cut = |step: usize| {
-        micro_batches(&plan.train, &order.samples(step), plan.machine.micro_tokens, plan.machine.multiple)
+        micro_batches(samples, &order.samples(step), plan.machine.micro_tokens, plan.machine.multiple)
     };
     let first = cut(0);
     let largest = first.iter().map(MicroBatch::n_positions).max().unwrap_or(1);
     // One small micro-batch to warm up, then one that is like the run's.
-    let warm = [MicroBatch::new(&plan.train, &first[0].samples[..1], plan.machine.multiple)];
+    let warm = [MicroBatch::new(samples, &first[0].samples[..1], plan.machine.multiple)];
     trainee.step(&warm, &mut optimizer, 0, 0.0, 1.0);
     let probe = first.into_iter().take(1).collect::<Vec<_>>();
     let started = Instant::now();
     trainee.step(&probe, &mut optimizer, 1, 0.0, 1.0);
     let per_position = started.elapsed().as_secs_f64() / probe[0].n_positions() as f64;
-    let steps = plan.last_step.min(20);
+    let steps = plan.training.last_step.min(20);
     let positions: usize = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).sum();
     Ok((per_position * positions as f64 / steps.max(1) as f64, largest))
 }
@@ -271,11 +294,18 @@ fn training_step(plan: &Plan) -> Result<(f64, usize), Failure> {
 /// Seconds of asking every candidate everything.
 fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let started = Instant::now();
-    let decoder = Decoder::load(&plan.shape, plan.base.as_ref(), &plan.machine.device, plan.machine.compute)?;
+    let decoder = Decoder::load(
+        &plan.model.shape,
+        plan.base.weights.as_ref(),
+        &plan.machine.device,
+        plan.machine.compute,
+    )?;
     let load_s = started.elapsed().as_secs_f64();
-    let Some(probe) = plan.suites.iter().find(|suite| !suite.prompts.is_empty()) else { return Ok(load_s) };
-    let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.eval_rows };
-    let rows = |suite: &PlannedSuite| {
+    let Some(probe) = plan.evaluation.suites.iter().find(|suite| !suite.prompts.is_empty()) else {
+        return Ok(load_s);
+    };
+    let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.evaluation.rows };
+    let rows = |suite: &Questions| {
         let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0);
         generator.rows_of(longest + suite.decoding.max_new_tokens)
     };
@@ -293,26 +323,26 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let per_step = ((nine - one) / 8.0).max(1e-6);
     let per_position = one / (n * width) as f64;
     let mut seconds = load_s;
-    for suite in &plan.suites {
+    for suite in &plan.evaluation.suites {
         let batches = suite.n_answers().div_ceil(rows(suite)) as f64;
         let prompt_tokens: usize = suite.prompts.iter().map(Vec::len).sum();
         seconds += per_position * prompt_tokens as f64 + per_step * batches * new_tokens(plan, suite);
-        let choices = suite.questions.iter().flat_map(|question| &question.choices);
+        let choices = suite.choices.iter().flat_map(|question| &question.choices);
         let texts = suite.texts.iter().flatten().map(|sample| sample.ids.len());
         let tokens: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum();
         seconds += per_position * tokens as f64;
     }
-    Ok(seconds * Candidate::all(plan).len() as f64)
+    Ok(seconds * Candidate::of(&plan.merging.merges).len() as f64)
 }
 
 /// How many tokens the longest answer of a batch will have: twice the mean reference, or half of
 /// what is allowed.
-fn new_tokens(plan: &Plan, suite: &PlannedSuite) -> f64 {
+fn new_tokens(plan: &Plan, suite: &Questions) -> f64 {
     let allowed = suite.decoding.max_new_tokens as f64;
-    let references = suite.items.iter().filter_map(|item| item.reference.as_ref());
+    let references = suite.posed.items.iter().filter_map(|item| item.reference.as_ref());
     let lengths: Vec<usize> = references
         .take(50)
-        .filter_map(|text| plan.tokenizer.encode(text).ok())
+        .filter_map(|text| plan.model.tokenizer.encode(text).ok())
         .map(|ids| ids.len())
         .collect();
     match lengths.len() {

@@ -1,4 +1,4 @@
-//! Answers on disk: one line each, appended as they come, never written twice.
+//! What was found out, on disk: one line each, appended as they come, never written twice.
 //!
 //! A line carries a key: the digest of the weights, the prompt's tokens and the decoding. A line
 //! with another key belongs to other settings and is left alone. Answers may be harmful text: the
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::folder::FolderError;
+use crate::event::Unwritable;
 
 /// A store of one candidate's answers to one suite.
 #[derive(Debug)]
-pub struct Answers<T> {
+pub struct Store<T> {
     path: PathBuf,
     /// `None` until there is something to store.
     file: Option<File>,
@@ -30,15 +30,15 @@ struct Line<T> {
     answer: T,
 }
 
-impl<T: Serialize + DeserializeOwned> Answers<T> {
+impl<T: Serialize + DeserializeOwned> Store<T> {
     /// Opens a store and reads what is there. A last line that a killed process left half-written
     /// is taken away.
     ///
     /// # Errors
     ///
     /// The file cannot be read or written.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
-        let unwritable = |source| FolderError::Unwritable { folder: path.to_owned(), source };
+    pub fn open(path: &Path) -> Result<Self, Unwritable> {
+        let unwritable = |source| Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(unwritable)?;
         if !path.exists() {
             return Ok(Self { path: path.to_owned(), file: None, found: HashMap::new() });
@@ -46,13 +46,17 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(unwritable)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(unwritable)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let (found, whole) = lines(&bytes);
         file.set_len(whole as u64).map_err(unwritable)?;
         file.seek(SeekFrom::End(0)).map_err(unwritable)?;
-        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let lines = lines.filter_map(|line| serde_json::from_slice::<Line<T>>(line).ok());
-        let found = lines.map(|line| (line.key, line.answer)).collect();
         Ok(Self { path: path.to_owned(), file: Some(file), found })
+    }
+
+    /// What a store has by now that may be another process'; nothing is touched. One that cannot be read
+    /// has nothing.
+    pub fn peek(path: &Path) -> Self {
+        let (found, _) = lines(&std::fs::read(path).unwrap_or_default());
+        Self { path: path.to_owned(), file: None, found }
     }
 
     /// The answer with this key.
@@ -65,7 +69,7 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
     /// # Errors
     ///
     /// The disk refuses.
-    pub fn append(&mut self, answers: impl IntoIterator<Item = (String, T)>) -> Result<(), FolderError> {
+    pub fn append(&mut self, answers: impl IntoIterator<Item = (String, T)>) -> Result<(), Unwritable> {
         let mut text = Vec::new();
         for (key, answer) in answers {
             let line = Line { key, answer };
@@ -83,8 +87,16 @@ impl<T: Serialize + DeserializeOwned> Answers<T> {
                 .map(|file| self.file.insert(file)),
         };
         let written = file.and_then(|file| file.write_all(&text).and_then(|()| file.sync_data()));
-        written.map_err(|source| FolderError::Unwritable { folder: self.path.clone(), source })
+        written.map_err(|source| Unwritable { folder: self.path.clone(), source })
     }
+}
+
+/// The lines that are whole, by their keys, and how many bytes they are.
+fn lines<T: DeserializeOwned>(bytes: &[u8]) -> (HashMap<String, T>, usize) {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines = lines.filter_map(|line| serde_json::from_slice::<Line<T>>(line).ok());
+    (lines.map(|line| (line.key, line.answer)).collect(), whole)
 }
 
 #[cfg(unix)]
@@ -99,7 +111,7 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::Answers;
+    use super::Store;
     use std::collections::BTreeMap;
 
     type Answer = BTreeMap<String, String>;
@@ -112,18 +124,18 @@ mod tests {
     fn a_half_written_line_is_lost_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/answers.jsonl");
-        let mut answers = Answers::open(&path).unwrap();
+        let mut answers = Store::open(&path).unwrap();
         answers.append([("1".to_owned(), answer("one")), ("2".to_owned(), answer("zwei\n"))]).unwrap();
         drop(answers);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend(b"{\"key\":\"3\",\"te");
         std::fs::write(&path, bytes).unwrap();
 
-        let mut answers = Answers::<Answer>::open(&path).unwrap();
+        let mut answers = Store::<Answer>::open(&path).unwrap();
         assert_eq!(answers.get("2"), Some(&answer("zwei\n")));
         assert!(answers.get("3").is_none());
         answers.append([("3".to_owned(), answer("drei"))]).unwrap();
-        let answers = Answers::<Answer>::open(&path).unwrap();
+        let answers = Store::<Answer>::open(&path).unwrap();
         assert!(["1", "2", "3"].iter().all(|key| answers.get(key).is_some()));
     }
 }

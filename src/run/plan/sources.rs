@@ -4,52 +4,33 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use miette::Diagnostic;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
-use super::Failure;
 use crate::hub::{self, Hub, Kind, Name, Wanted};
+use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::files::hex;
 use crate::snapshot::writer::folder_at_once;
 
-/// Why a file that a recipe names cannot be had.
-#[derive(Debug, Error, Diagnostic)]
-pub enum SourceError {
-    #[error("`{key}` names `{name}`, which is not there")]
-    #[diagnostic(code(source::not_found), help("{help}"))]
-    NotFound { key: String, name: String, help: String },
-    #[error("`{key}` names `{name}`, a whole repository of the hub, expected one file of it")]
-    #[diagnostic(
-        code(source::whole_repository),
-        help("write `datasets/org/name/FILE`; `finetune fetch {name}` shows what there is")
-    )]
-    WholeRepository { key: String, name: String },
-    #[error("cannot unpack the shipped file `{name}`")]
-    #[diagnostic(
-        code(source::unpack),
-        help("`XDG_CACHE_HOME` or `HOME` must name a folder that can be written")
-    )]
-    Unpack { name: String, source: SnapshotError },
-}
-
 /// The files that shipped recipes use, compiled in.
 const SHIPPED: &[(&str, &[u8])] = &[
-    ("data/tiny/model/config.json", include_bytes!("../../data/tiny/model/config.json")),
+    ("data/tiny/model/config.json", include_bytes!("../../../data/tiny/model/config.json")),
     (
         "data/tiny/model/generation_config.json",
-        include_bytes!("../../data/tiny/model/generation_config.json"),
+        include_bytes!("../../../data/tiny/model/generation_config.json"),
     ),
-    ("data/tiny/model/tokenizer.json", include_bytes!("../../data/tiny/model/tokenizer.json")),
-    ("data/tiny/model/tokenizer_config.json", include_bytes!("../../data/tiny/model/tokenizer_config.json")),
-    ("data/tiny/model/chat_template.jinja", include_bytes!("../../data/tiny/model/chat_template.jinja")),
-    ("data/tiny/model/model.safetensors", include_bytes!("../../data/tiny/model/model.safetensors")),
-    ("data/tiny/math-train.jsonl", include_bytes!("../../data/tiny/math-train.jsonl")),
-    ("data/tiny/math-valid.jsonl", include_bytes!("../../data/tiny/math-valid.jsonl")),
-    ("data/tiny/math-test.jsonl", include_bytes!("../../data/tiny/math-test.jsonl")),
-    ("data/tiny/harmful-test.csv", include_bytes!("../../data/tiny/harmful-test.csv")),
-    ("data/tiny/benign-test.csv", include_bytes!("../../data/tiny/benign-test.csv")),
+    ("data/tiny/model/tokenizer.json", include_bytes!("../../../data/tiny/model/tokenizer.json")),
+    (
+        "data/tiny/model/tokenizer_config.json",
+        include_bytes!("../../../data/tiny/model/tokenizer_config.json"),
+    ),
+    ("data/tiny/model/chat_template.jinja", include_bytes!("../../../data/tiny/model/chat_template.jinja")),
+    ("data/tiny/model/model.safetensors", include_bytes!("../../../data/tiny/model/model.safetensors")),
+    ("data/tiny/math-train.jsonl", include_bytes!("../../../data/tiny/math-train.jsonl")),
+    ("data/tiny/math-valid.jsonl", include_bytes!("../../../data/tiny/math-valid.jsonl")),
+    ("data/tiny/math-test.jsonl", include_bytes!("../../../data/tiny/math-test.jsonl")),
+    ("data/tiny/harmful-test.csv", include_bytes!("../../../data/tiny/harmful-test.csv")),
+    ("data/tiny/benign-test.csv", include_bytes!("../../../data/tiny/benign-test.csv")),
 ];
 
 /// Finds what a recipe names, and keeps which commits of the hub that was.

@@ -7,15 +7,14 @@ use crate::eval::rubrics::templates::Piece;
 use crate::eval::rubrics::{Decode, Prompt, Reply, Rubric, Turn};
 use crate::generate::{Ask, Choice, Decoding, Generator, Likelihood, Question, choices};
 use crate::model::{Decoder, families};
+use crate::snapshot::Config;
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::guarded::GuardedTokenizer;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
-use crate::snapshot::{Config, SnapshotError};
 use crate::train::Machine;
 
-use super::Failure;
-use super::judging::JudgeError;
+use crate::run::failure::{Failure, JudgeError};
 
 /// A judge, loaded.
 pub struct JudgeModel {
@@ -28,26 +27,6 @@ pub struct JudgeModel {
 }
 
 impl JudgeModel {
-    /// The files of a folder that decide a judge's replies.
-    ///
-    /// # Errors
-    ///
-    /// There are no weights.
-    pub fn files(folder: &Path) -> Result<Vec<String>, SnapshotError> {
-        let weights = WeightFiles::open(folder)?;
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut names: Vec<String> = weights.paths().map(name).collect();
-        let sides = [
-            "config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "chat_template.jinja",
-            "generation_config.json",
-        ];
-        names.extend(sides.into_iter().filter(|name| folder.join(name).is_file()).map(str::to_owned));
-        Ok(names)
-    }
-
     /// Loads the model in a folder.
     ///
     /// # Errors

@@ -1,16 +1,27 @@
 //! Every way a command ends badly, and its exit code.
+//!
+//! The errors of the rooms beside this one lie here too: every room may fail with any of them.
 
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::folder::FolderError;
-use super::judging::JudgeError;
-use super::merge::VerifyError;
-use super::selftest::SelftestError;
-use super::sources::SourceError;
+mod folder;
+mod judge;
+mod selftest;
+mod source;
+mod verify;
+
+pub use folder::FolderError;
+pub use judge::JudgeError;
+pub use selftest::SelftestError;
+pub use source::SourceError;
+pub use verify::VerifyError;
+
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::eval::EvalError;
+use crate::eval::endpoint::EndpointError;
+use crate::event::Unwritable;
 use crate::hub::HubError;
 use crate::merge::MergeError;
 use crate::recipe::{RecipeError, SpecError};
@@ -97,5 +108,17 @@ impl Failure {
             Self::Stopped(_) => STOPPED,
             _ => WORLD,
         }
+    }
+}
+
+impl From<EndpointError> for Failure {
+    fn from(error: EndpointError) -> Self {
+        JudgeError::from(error).into()
+    }
+}
+
+impl From<Unwritable> for Failure {
+    fn from(error: Unwritable) -> Self {
+        FolderError::from(error).into()
     }
 }

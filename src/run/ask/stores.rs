@@ -5,15 +5,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::answers::Answers;
-use super::folder::FolderError;
-use super::plan::digest;
-use super::questions::PlannedSuite;
-use crate::eval::{Completion, Finish};
+use crate::eval::Finish;
+use crate::event::Unwritable;
+use crate::run::digests::digest;
+use crate::run::plan::questions::Questions;
+use crate::run::session::store::Store;
 
 /// One stored answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Answer {
+pub struct Answer {
     pub item: String,
     #[serde(default, skip_serializing_if = "is_first")]
     pub sample: u64,
@@ -29,7 +29,7 @@ fn is_first(sample: &u64) -> bool {
 
 /// The log-likelihoods of an item's text, or of its options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Likely {
+pub struct Likely {
     pub item: String,
     pub log_likelihood: Vec<f64>,
     pub n_tokens: Vec<usize>,
@@ -37,19 +37,19 @@ pub(super) struct Likely {
 
 /// The stores of one suite.
 #[derive(Debug)]
-pub(super) struct Stores {
-    answers: Answers<Answer>,
+pub struct Stores {
+    answers: Store<Answer>,
     /// Of references or pages.
-    texts: Answers<Likely>,
+    texts: Store<Likely>,
     /// Of options.
-    choices: Answers<Likely>,
+    choices: Store<Likely>,
 }
 
 /// What is asked of a candidate: by its weights, one suite.
 #[derive(Clone, Copy)]
-pub(super) struct Keys<'a> {
+pub struct Keys<'a> {
     pub weights: &'a str,
-    pub suite: &'a PlannedSuite,
+    pub suite: &'a Questions,
 }
 
 impl Keys<'_> {
@@ -66,32 +66,67 @@ impl Keys<'_> {
     }
 
     pub fn choice(&self, item: usize) -> String {
-        let choices = self.suite.questions[item].choices.iter();
+        let choices = self.suite.choices[item].choices.iter();
         let choices = choices.map(|choice| json!([choice.ids, choice.n_context]));
         short(&json!([self.weights, choices.collect::<Vec<_>>()]))
     }
+}
+
+impl Keys<'_> {
+    /// The keys of everything that is asked.
+    pub fn all(self) -> SuiteKeys {
+        let samples = 0..self.suite.posed.n_samples as u64;
+        SuiteKeys {
+            answers: (0..self.suite.prompts.len())
+                .map(|item| samples.clone().map(|sample| self.answer(item, sample)).collect())
+                .collect(),
+            texts: (0..self.suite.texts.len()).map(|item| self.text(item)).collect(),
+            choices: (0..self.suite.choices.len()).map(|item| self.choice(item)).collect(),
+        }
+    }
+}
+
+/// The keys of what a candidate said to one suite.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SuiteKeys {
+    /// By item and sample.
+    pub answers: Vec<Vec<String>>,
+    /// By item.
+    pub texts: Vec<String>,
+    pub choices: Vec<String>,
 }
 
 fn short(value: &serde_json::Value) -> String {
     digest(value)[..32].to_owned()
 }
 
+/// Where a suite's answers, texts and choices are stored.
+fn files(folder: &Path, suite: &str) -> [std::path::PathBuf; 3] {
+    ["", ".likelihood", ".choices"].map(|kind| folder.join(format!("{suite}{kind}.jsonl")))
+}
+
 impl Stores {
     /// # Errors
     ///
     /// A file cannot be read or written.
-    pub fn open(folder: &Path, suite: &PlannedSuite) -> Result<Self, FolderError> {
-        let file = |kind: &str| folder.join(format!("{}{kind}.jsonl", suite.suite.name));
+    pub fn open(folder: &Path, suite: &str) -> Result<Self, Unwritable> {
+        let [answers, texts, choices] = files(folder, suite);
         Ok(Self {
-            answers: Answers::open(&file(""))?,
-            texts: Answers::open(&file(".likelihood"))?,
-            choices: Answers::open(&file(".choices"))?,
+            answers: Store::open(&answers)?,
+            texts: Store::open(&texts)?,
+            choices: Store::open(&choices)?,
         })
+    }
+
+    /// What is there by now, nothing touched: the stores may be another run's.
+    pub fn peek(folder: &Path, suite: &str) -> Self {
+        let [answers, texts, choices] = files(folder, suite);
+        Self { answers: Store::peek(&answers), texts: Store::peek(&texts), choices: Store::peek(&choices) }
     }
 
     /// Items and samples without an answer.
     pub fn missing_answers(&self, keys: Keys<'_>) -> Vec<(usize, u64)> {
-        let n_samples = keys.suite.n_samples as u64;
+        let n_samples = keys.suite.posed.n_samples as u64;
         let all =
             (0..keys.suite.prompts.len()).flat_map(|item| (0..n_samples).map(move |sample| (item, sample)));
         all.filter(|(item, sample)| self.answers.get(&keys.answer(*item, *sample)).is_none()).collect()
@@ -104,9 +139,7 @@ impl Stores {
 
     /// Items whose options were not measured.
     pub fn missing_choices(&self, keys: Keys<'_>) -> Vec<usize> {
-        (0..keys.suite.questions.len())
-            .filter(|item| self.choices.get(&keys.choice(*item)).is_none())
-            .collect()
+        (0..keys.suite.choices.len()).filter(|item| self.choices.get(&keys.choice(*item)).is_none()).collect()
     }
 
     pub fn n_missing(&self, keys: Keys<'_>) -> usize {
@@ -116,62 +149,52 @@ impl Stores {
     pub fn put_answers(
         &mut self,
         lines: impl IntoIterator<Item = (String, Answer)>,
-    ) -> Result<(), FolderError> {
+    ) -> Result<(), Unwritable> {
         self.answers.append(lines)
     }
 
-    pub fn put_texts(
-        &mut self,
-        lines: impl IntoIterator<Item = (String, Likely)>,
-    ) -> Result<(), FolderError> {
+    pub fn put_texts(&mut self, lines: impl IntoIterator<Item = (String, Likely)>) -> Result<(), Unwritable> {
         self.texts.append(lines)
     }
 
     pub fn put_choices(
         &mut self,
         lines: impl IntoIterator<Item = (String, Likely)>,
-    ) -> Result<(), FolderError> {
+    ) -> Result<(), Unwritable> {
         self.choices.append(lines)
     }
 
-    /// All answers, by item and sample; an item that lacks one ends them.
-    pub fn answers(&self, keys: Keys<'_>) -> Vec<Vec<Completion>> {
-        let one = |item: usize, sample: u64| {
-            let found = self.answers.get(&keys.answer(item, sample))?;
-            // What a judge sees begins as the answer was made to begin.
-            let text = format!("{}{}", keys.suite.opening, found.text);
-            Some(Completion { text, n_tokens: found.n_tokens, finish: found.finish })
-        };
-        let of = |item| {
-            (0..keys.suite.n_samples as u64).map(|sample| one(item, sample)).collect::<Option<Vec<_>>>()
-        };
-        (0..keys.suite.prompts.len()).map_while(of).collect()
+    /// The answer, the text's and the options' log-likelihoods with these keys.
+    pub fn answer(&self, key: &str) -> Option<&Answer> {
+        self.answers.get(key)
     }
 
-    pub fn texts(&self, keys: Keys<'_>) -> Vec<&Likely> {
-        (0..keys.suite.texts.len()).map_while(|item| self.texts.get(&keys.text(item))).collect()
+    pub fn text(&self, key: &str) -> Option<&Likely> {
+        self.texts.get(key)
     }
 
-    pub fn choices(&self, keys: Keys<'_>) -> Vec<&Likely> {
-        (0..keys.suite.questions.len()).map_while(|item| self.choices.get(&keys.choice(item))).collect()
+    pub fn choice(&self, key: &str) -> Option<&Likely> {
+        self.choices.get(key)
     }
 
-    /// Takes over what a twin with the same weights has said.
-    pub fn take_over(&mut self, keys: Keys<'_>, twin: &Self, its: Keys<'_>) -> Result<(), FolderError> {
-        let found = self.missing_answers(keys).into_iter().filter_map(|(item, sample)| {
+    /// Takes over what a twin with the same weights has said; says how much that was.
+    pub fn take_over(&mut self, keys: Keys<'_>, twin: &Self, its: Keys<'_>) -> Result<usize, Unwritable> {
+        let answers = self.missing_answers(keys).into_iter().filter_map(|(item, sample)| {
             Some((keys.answer(item, sample), twin.answers.get(&its.answer(item, sample))?.clone()))
         });
-        let found: Vec<_> = found.collect();
-        self.answers.append(found)?;
+        let answers: Vec<_> = answers.collect();
         let texts = self.missing_texts(keys).into_iter();
         let texts: Vec<_> = texts
             .filter_map(|item| Some((keys.text(item), twin.texts.get(&its.text(item))?.clone())))
             .collect();
-        self.texts.append(texts)?;
         let choices = self.missing_choices(keys).into_iter();
         let choices: Vec<_> = choices
             .filter_map(|item| Some((keys.choice(item), twin.choices.get(&its.choice(item))?.clone())))
             .collect();
-        self.choices.append(choices)
+        let n = answers.len() + texts.len() + choices.len();
+        self.answers.append(answers)?;
+        self.texts.append(texts)?;
+        self.choices.append(choices)?;
+        Ok(n)
     }
 }

@@ -1,0 +1,137 @@
+//! `finetune eval`: any model asked and judged, without a training.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
+use super::ask::{Exam, ask};
+use super::cast::{Candidate, Cast, Part, numerics, part_of};
+use super::conclude::{conclude, prove};
+use super::digests::{self, digest};
+use super::failure::Failure;
+use super::judge::Case;
+use super::plan::judges::Judges;
+use super::plan::sources::Sources;
+use super::plan::{self, Base, Evaluation, Model, Options, preset, questions};
+use super::session::{Key, Session};
+use crate::device;
+use crate::eval::presets::Preset;
+use crate::eval::score::Denominator;
+use crate::event::Listener;
+use crate::hub;
+use crate::merge;
+use crate::recipe::{self, Init, Recipe};
+use crate::report::{Report, Run};
+use crate::snapshot::adapter::{self, Adapter, Folded};
+
+/// The model that is asked: alone, with an adapter, or merged with what it was before.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// A folder or a hub's id.
+    pub model: String,
+    /// An adapter on it.
+    pub adapter: Option<PathBuf>,
+    /// What it was tuned from: base and merges are asked too.
+    pub pre: Option<String>,
+}
+
+/// Asks the given model what `recipe` asks, judges its answers and writes a report.
+///
+/// The recipe's data, method and training play no part; `[data] template` and `[eval]` do. The report lies in
+/// the folder that comes back.
+///
+/// # Errors
+///
+/// Whatever is wrong with the model, the suites or the device; a stop that was asked for.
+pub fn eval<'a>(
+    given: &Given,
+    mut recipe: Recipe,
+    origin: &str,
+    options: &Options,
+    stop: &'a AtomicBool,
+    watcher: &'a mut Listener<'a>,
+    tell: &mut hub::Tell<'_>,
+) -> Result<(Report, PathBuf), Failure> {
+    let preset = preset::settle(&mut recipe.eval)?;
+    let merges = plan::merging::resolve(&recipe)?;
+    let mut sources = Sources::new(origin, options.out.as_deref(), tell);
+    let mut asked = recipe::Model { source: given.model.clone(), ..recipe.model.clone() };
+    let model = Model::open(&asked, &recipe.data, &mut sources)?;
+    let mut suites = questions::draw(&recipe.eval, &mut sources)?;
+    questions::render(&mut suites, &recipe.eval, model.reader())?;
+    let opened = device::open(&options.device)?;
+    let machine = plan::machine(recipe.train.compute, options, &opened);
+    let own = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
+    let own_part = with_adapter(&own, given.adapter.as_deref(), &machine)?;
+    let cast = match &given.pre {
+        None => {
+            let name = if given.adapter.is_some() { "tuned" } else { "model" };
+            Cast::of_parts(own_part, None, vec![Candidate::plain(name)], model.dtype)
+        }
+        Some(pre) => {
+            asked.source.clone_from(pre);
+            let before = Model::open(&asked, &recipe.data, &mut sources)?;
+            let base = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
+            let names = base.weights.infos().keys();
+            merges
+                .iter()
+                .try_for_each(|merge| merge.methods(names.clone(), model.shape.n_layers).map(drop))?;
+            let candidates = Candidate::of(&merges);
+            Cast::of_parts(part_of(&base, &machine), Some(own_part), candidates, model.dtype)
+        }
+    };
+    let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+    let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
+    let evaluation = Evaluation { suites, judges, rows };
+    let weights: Vec<String> = (0..cast.candidates.len()).map(|nth| cast.key(nth)).collect();
+    // The folder is that of the first weights: other merges and suites gather in it.
+    let key = Key::new(json!({ "evaluated": weights[0] }));
+    let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = options.out.clone();
+    let folder =
+        folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
+
+    let mut session = Session::open(&folder, &key, stop, watcher)?;
+    prove(&opened, &model)?;
+    let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine };
+    let answered = ask(exam, &cast, &mut session)?;
+    let case = Case {
+        run: Run {
+            name,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: given.model.clone(),
+            data: String::new(),
+            method: String::new(),
+            steps: 0,
+            seed: recipe.train.seed,
+            device: opened.spec.to_string(),
+            dtype: model.dtype.to_string(),
+            validation_loss: None,
+            preset: preset.map(Preset::in_words),
+            denominator: preset.map_or(Denominator::All, |preset| preset.denominator),
+        },
+        seed: recipe.train.seed,
+        judges: evaluation.judges.clone(),
+        suites: evaluation.posed(),
+        answered,
+    };
+    let report = conclude(&case, &recipe.eval, (&machine, rows), &mut session)?;
+    Ok((report, folder))
+}
+
+/// The given weights, with an adapter folded in.
+fn with_adapter(
+    base: &Base,
+    adapter: Option<&Path>,
+    machine: &crate::train::Machine,
+) -> Result<Part, Failure> {
+    let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
+    let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
+    let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
+    let files = files.iter().map(|path| digests::known(path)).collect::<Result<Vec<_>, _>>()?;
+    let key = digest(&json!([base.key, files]));
+    Ok(Part { weights: Arc::new(folded), key: numerics(&key, machine) })
+}

@@ -1,0 +1,246 @@
+//! Asking one candidate everything that no stored answer covers.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::shared::Shelf;
+use super::stores::{Answer, Keys, Likely, Stores};
+use crate::eval::Finish;
+use crate::generate::{self, Ask, Ended, Generator, likelihoods};
+use crate::merge::MergeReport;
+use crate::model::Decoder;
+use crate::run::cast::{Candidate, Cast};
+use crate::run::failure::{Failure, Incomplete};
+use crate::run::plan::questions::Questions;
+use crate::run::plan::{Evaluation, Model};
+use crate::run::session::Session;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::write_json;
+use crate::train::Machine;
+
+/// What is asked, of models of which shape, and where that is computed.
+#[derive(Clone, Copy)]
+pub struct Exam<'a> {
+    pub model: &'a Model,
+    pub evaluation: &'a Evaluation,
+    pub machine: &'a Machine,
+}
+
+/// One candidate and its stores.
+pub struct Asking<'a> {
+    exam: Exam<'a>,
+    pub candidate: &'a Candidate,
+    /// Where the candidate's files lie.
+    pub path: PathBuf,
+    /// By suite.
+    stores: Vec<Stores>,
+    /// What the weights depend on.
+    weights: String,
+}
+
+impl<'a> Asking<'a> {
+    /// Opens the stores of a candidate.
+    pub fn open(exam: Exam<'a>, cast: &'a Cast, nth: usize, session: &Session<'_>) -> Result<Self, Failure> {
+        let candidate = &cast.candidates[nth];
+        let path = session.folder().eval(&candidate.name);
+        let suites = exam.evaluation.suites.iter();
+        let stores = suites.map(|suite| Stores::open(&path, &suite.posed.suite.name));
+        let stores = stores.collect::<Result<_, _>>()?;
+        Ok(Self { exam, candidate, path, stores, weights: cast.key(nth) })
+    }
+
+    /// Suite by suite, its stores and the keys of what is asked.
+    pub fn suites(&self) -> impl Iterator<Item = (&'a Questions, &Stores, Keys<'_>)> {
+        let suites = self.exam.evaluation.suites.iter().zip(&self.stores);
+        suites.map(|(suite, stores)| (suite, stores, Keys { weights: &self.weights, suite }))
+    }
+
+    fn n_missing(&self) -> usize {
+        self.suites().map(|(_, stores, keys)| stores.n_missing(keys)).sum()
+    }
+
+    /// Whether nothing is left to ask and nothing to note.
+    pub fn is_done(&self) -> bool {
+        self.n_missing() == 0 && self.figures().is_ok()
+    }
+
+    /// The error that answers are missing and none may be generated.
+    pub fn incomplete(&self, session: &Session<'_>) -> Incomplete {
+        Incomplete {
+            candidate: self.candidate.name.clone(),
+            n: self.n_missing(),
+            folder: session.folder().path().display().to_string(),
+        }
+    }
+
+    fn figures_path(&self) -> PathBuf {
+        self.path.join(format!("merge-{}.json", &self.weights[..16]))
+    }
+
+    /// What a merge did to the weights, as stored when it was made.
+    pub fn figures(&self) -> Result<Option<MergeReport>, SnapshotError> {
+        match self.candidate.merge {
+            None => Ok(None),
+            Some(_) => read_json(&self.figures_path()).map(Some),
+        }
+    }
+
+    /// Takes over the answers of an earlier candidate whose weights are the same, bit for bit: SLERP falls
+    /// back to a line where training moved little, and rounding can make neighbours of one λ equal.
+    fn take_over(
+        &mut self,
+        earlier: &[Self],
+        figures: &MergeReport,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let mut twin = None;
+        for other in earlier {
+            if other.figures()?.is_some_and(|other| other.blake3 == figures.blake3) {
+                twin = Some(other);
+            }
+        }
+        let Some(twin) = twin else { return Ok(()) };
+        for (stores, (suite, other, its)) in self.stores.iter_mut().zip(twin.suites()) {
+            stores.take_over(Keys { weights: &self.weights, suite }, other, its)?;
+        }
+        let (name, twin) = (&self.candidate.name, &twin.candidate.name);
+        Ok(session.note(format!("{name}: answers of {twin}, whose weights are the same bit for bit"))?)
+    }
+
+    /// Takes over what other runs on this machine have heard from the same weights.
+    pub fn borrow(&mut self, shelf: &Shelf, session: &mut Session<'_>) -> Result<(), Failure> {
+        for other in shelf.others(&self.weights, &self.path) {
+            if self.n_missing() == 0 {
+                break;
+            }
+            let mut n = 0;
+            for (stores, suite) in self.stores.iter_mut().zip(&self.exam.evaluation.suites) {
+                let keys = Keys { weights: &self.weights, suite };
+                n += stores.take_over(keys, &Stores::peek(&other, &suite.posed.suite.name), keys)?;
+            }
+            if n > 0 {
+                let name = &self.candidate.name;
+                let from = other.display();
+                session.note(format!("{name}: {n} answers of the same weights taken over from `{from}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the candidate on the shelf where other runs look.
+    pub fn lend(&self, shelf: &Shelf) {
+        shelf.add(&self.weights, &self.path);
+    }
+
+    /// Loads the candidate, in the place of the decoder that is there, and generates what is missing.
+    pub fn answer(
+        &mut self,
+        cast: &Cast,
+        there: Option<Decoder>,
+        earlier: &[Self],
+        session: &mut Session<'_>,
+    ) -> Result<Decoder, Failure> {
+        let name = format!("evaluate {}", self.candidate.name);
+        session.stage(&name, self.n_missing() as u64, |session| {
+            let Exam { model, machine, .. } = self.exam;
+            let (decoder, figures) = cast.load(self.candidate, &model.shape, machine, there)?;
+            if let Some(figures) = figures {
+                write_json(&self.figures_path(), &json!(figures))?;
+                self.take_over(earlier, &figures, session)?;
+            }
+            let mut pass =
+                Pass { decoder: &decoder, exam: self.exam, weights: &self.weights, done: 0, session };
+            for (stores, suite) in self.stores.iter_mut().zip(&self.exam.evaluation.suites) {
+                pass.generate(suite, stores)?;
+                pass.read(suite, stores)?;
+                pass.choose(suite, stores)?;
+            }
+            Ok(decoder)
+        })
+    }
+}
+
+/// One candidate being asked.
+struct Pass<'a, 's, 'l> {
+    decoder: &'a Decoder,
+    exam: Exam<'a>,
+    weights: &'a str,
+    /// Items so far.
+    done: u64,
+    session: &'s mut Session<'l>,
+}
+
+impl Pass<'_, '_, '_> {
+    /// Counts `n` stored items; an error if the run was asked to stop.
+    fn count(&mut self, n: usize) -> Result<(), Failure> {
+        self.done += n as u64;
+        self.session.advance(self.done)
+    }
+
+    fn generate(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
+        let keys = Keys { weights: self.weights, suite };
+        let missing = stores.missing_answers(keys);
+        let asks: Vec<Ask<'_>> = missing
+            .iter()
+            .map(|(item, sample)| Ask { ids: &suite.prompts[*item], sample: *sample })
+            .collect();
+        let tokenizer = &self.exam.model.tokenizer;
+        let decode = |ids: &[u32]| tokenizer.decode(ids, true);
+        let generator = Generator { decoder: self.decoder, decode: &decode, rows: self.exam.evaluation.rows };
+        generator.complete(&asks, &suite.decoding, |batch| {
+            let n = batch.len();
+            let lines = batch.into_iter().map(|(i, completion)| {
+                let finish = match completion.ended {
+                    Ended::Stop => Finish::Stop,
+                    Ended::Length => Finish::Length,
+                };
+                let (item, sample) = missing[i];
+                let key = keys.answer(item, sample);
+                let item = suite.posed.items[item].id.clone();
+                let n_tokens = completion.ids.len();
+                (key, Answer { item, sample, text: completion.text, n_tokens, finish })
+            });
+            stores.put_answers(lines)?;
+            self.count(n)
+        })
+    }
+
+    /// Measures how likely the candidate finds the suite's texts.
+    fn read(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
+        let keys = Keys { weights: self.weights, suite };
+        for part in stores.missing_texts(keys).chunks(self.exam.evaluation.rows) {
+            let samples: Vec<_> = part.iter().flat_map(|i| suite.texts[*i].iter().cloned()).collect();
+            let mut found = likelihoods(self.decoder, &samples, self.exam.machine.micro_tokens).into_iter();
+            let lines = part.iter().map(|i| {
+                let windows: Vec<_> = found.by_ref().take(suite.texts[*i].len()).collect();
+                let log_likelihood = vec![windows.iter().map(|window| window.sum).sum()];
+                let n_tokens = vec![windows.iter().map(|window| window.n_tokens).sum()];
+                (keys.text(*i), Likely { item: suite.posed.items[*i].id.clone(), log_likelihood, n_tokens })
+            });
+            let lines: Vec<_> = lines.collect();
+            stores.put_texts(lines)?;
+            self.count(part.len())?;
+        }
+        Ok(())
+    }
+
+    /// Measures how likely the candidate finds the options of the suite's questions.
+    fn choose(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
+        let keys = Keys { weights: self.weights, suite };
+        let missing = stores.missing_choices(keys);
+        let questions: Vec<_> = missing.iter().map(|i| suite.choices[*i].clone()).collect();
+        generate::choices(self.decoder, &questions, self.exam.machine.micro_tokens, |batch| {
+            let n = batch.len();
+            let lines = batch.into_iter().map(|(i, found)| {
+                let item = suite.posed.items[missing[i]].id.clone();
+                let log_likelihood = found.iter().map(|option| option.sum).collect();
+                let n_tokens = found.iter().map(|option| option.n_tokens).collect();
+                (keys.choice(missing[i]), Likely { item, log_likelihood, n_tokens })
+            });
+            stores.put_choices(lines)?;
+            self.count(n)
+        })
+    }
+}

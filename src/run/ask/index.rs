@@ -1,0 +1,288 @@
+//! What was asked and where the answers lie: all that judging and showing them needs, when model and data are gone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::asking::Asking;
+use super::stores::{Stores, SuiteKeys};
+use crate::eval::{Completion, Item, Suite, presets, rubrics};
+use crate::merge::MergeReport;
+use crate::recipe::{Eval, RecipeError};
+use crate::report::{Asked, Run};
+use crate::run::failure::{Failure, Incomplete};
+use crate::run::plan::judges::{BertScorePlan, By, Judges, RubricPlan};
+use crate::run::plan::posed::Posed;
+use crate::run::session::Session;
+use crate::run::session::folder::eval_folder;
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::{private, write_json};
+
+/// The file in a run folder.
+const FILE: &str = "index.json";
+
+/// What one candidate said, without the model that said it.
+pub struct Answered {
+    pub about: About,
+    /// Where its files lie.
+    pub path: PathBuf,
+    /// By suite.
+    pub suites: Vec<Said>,
+}
+
+/// What one candidate said to one suite, and where what judges find of it lies.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    pub candidate: &'a str,
+    pub folder: &'a Path,
+    pub answers: &'a [Vec<Completion>],
+}
+
+impl Answered {
+    /// What it said to a suite.
+    pub fn to(&self, suite: usize) -> To<'_> {
+        let answers = &self.suites[suite].answers;
+        To { candidate: &self.about.name, folder: &self.path, answers }
+    }
+}
+
+/// What a report says of a candidate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    pub name: String,
+    pub method: Option<String>,
+    pub lambda: Option<f64>,
+    /// Draws what chance decides in the merge.
+    pub seed: Option<u64>,
+    /// What the merge did to the weights.
+    pub figures: Option<MergeReport>,
+    /// By suite, under which keys its answers lie.
+    keys: Vec<SuiteKeys>,
+}
+
+/// What a candidate said to one suite.
+pub struct Said {
+    /// By item and sample.
+    pub answers: Vec<Vec<Completion>>,
+    /// The log-likelihood of each text, and its tokens.
+    pub texts: Vec<(f64, usize)>,
+    /// The log-likelihoods of the options of each question.
+    pub choices: Vec<Vec<f64>>,
+}
+
+/// What was asked in a run folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Index {
+    schema: u32,
+    /// What the report says of the run.
+    pub run: Run,
+    /// The seed of the run, which stands beside every metric.
+    pub seed: u64,
+    /// `[eval]`, settled.
+    pub eval: Eval,
+    suites: Vec<Listed>,
+    candidates: Vec<About>,
+    rubrics: Vec<Rubric>,
+    bert_score: Option<BertScorePlan>,
+}
+
+/// A suite as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+struct Listed {
+    path: PathBuf,
+    judges: Vec<String>,
+    items: Vec<Item>,
+    asked: Asked,
+}
+
+/// A judge that is a model, as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rubric {
+    rubric: String,
+    by: By,
+    key: String,
+}
+
+impl Index {
+    /// What was asked, and what the report is to say of the run.
+    pub fn new(
+        run: Run,
+        seed: u64,
+        eval: &Eval,
+        (suites, judges): (&[Arc<Posed>], &Judges),
+        answered: &[Answered],
+    ) -> Self {
+        let rubric = |plan: &RubricPlan| Rubric {
+            rubric: plan.rubric.name.to_owned(),
+            by: plan.by.clone(),
+            key: plan.key.clone(),
+        };
+        Self {
+            schema: 1,
+            run,
+            seed,
+            eval: eval.clone(),
+            suites: suites.iter().map(|posed| listed(posed)).collect(),
+            candidates: answered.iter().map(|answered| answered.about.clone()).collect(),
+            rubrics: judges.rubrics.iter().map(rubric).collect(),
+            bert_score: judges.bert_score.clone(),
+        }
+    }
+
+    /// Writes it down, readable by its owner only: prompts may be harmful text.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+        let path = folder.join(FILE);
+        write_json(&path, &json!(self))?;
+        Ok(private(&path)?)
+    }
+
+    /// Reads what was asked in the run folder `run`.
+    ///
+    /// # Errors
+    ///
+    /// The folder is none of a run that was evaluated.
+    pub fn read(run: &Path) -> Result<Self, Failure> {
+        read_json(&run.join(FILE)).map_err(|_| {
+            let (name, manifest) = (run.display().to_string(), run.join("manifest.json"));
+            let help = match manifest.is_file() {
+                true => {
+                    "nothing was asked there yet, or by an older version: the command that made it, typed \
+                         again, asks what is missing"
+                }
+                false => "a run folder holds `manifest.json`; name the folder that the study wrote",
+            };
+            RecipeError::NotFound { name, help: help.to_owned() }.into()
+        })
+    }
+
+    /// The suites as they were put.
+    ///
+    /// # Errors
+    ///
+    /// A task or a judge is none of this version's.
+    pub fn posed(&self) -> Result<Vec<Arc<Posed>>, Failure> {
+        let posed = |listed: &Listed| {
+            let mut suite = Suite::new(&listed.asked.task, listed.path.clone(), &listed.judges)?;
+            listed.asked.suite.clone_into(&mut suite.name);
+            Ok(Arc::new(Posed {
+                suite,
+                items: listed.items.clone(),
+                n_samples: listed.asked.samples,
+                opening: listed.asked.opening.clone(),
+                asked: listed.asked.clone(),
+            }))
+        };
+        self.suites.iter().map(posed).collect()
+    }
+
+    /// How the answers were judged.
+    ///
+    /// # Errors
+    ///
+    /// A rubric or the preset is none of this version's.
+    pub fn judges(&self) -> Result<Judges, Failure> {
+        let known = |asked: &Rubric| {
+            let rubric = rubrics::find(&asked.rubric)?;
+            Some(RubricPlan { rubric, by: asked.by.clone(), key: asked.key.clone() })
+        };
+        Ok(Judges {
+            rubrics: self.rubrics.iter().filter_map(known).collect(),
+            bert_score: self.bert_score.clone(),
+            unprotected_programs: self.eval.unprotected_programs,
+            preset: (!self.eval.preset.is_empty()).then(|| presets::find(&self.eval.preset)).transpose()?,
+        })
+    }
+
+    /// Every candidate with its answers, which lie in the run folder `run`.
+    ///
+    /// # Errors
+    ///
+    /// Some are missing.
+    pub fn answered(&self, run: &Path) -> Result<Vec<Answered>, Failure> {
+        let one = |about: &About| {
+            let path = eval_folder(run, &about.name);
+            let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| {
+                let stores = Stores::peek(&path, &listed.asked.suite);
+                said(keys, &stores, &listed.asked.opening)
+            });
+            let (suites, missing): (Vec<Said>, Vec<usize>) = suites.unzip();
+            match missing.iter().sum() {
+                0 => Ok(Answered { about: about.clone(), path, suites }),
+                n => {
+                    let (candidate, folder) = (about.name.clone(), run.display().to_string());
+                    Err(Incomplete { candidate, n, folder }.into())
+                }
+            }
+        };
+        self.candidates.iter().map(one).collect()
+    }
+}
+
+fn listed(posed: &Posed) -> Listed {
+    let Posed { suite, items, asked, .. } = posed;
+    // Neither judges nor reports look at worked examples.
+    let item = |item: &Item| Item { shots: Vec::new(), description: String::new(), ..item.clone() };
+    Listed {
+        path: suite.path.clone(),
+        judges: suite.judges.iter().map(|judge| judge.name.to_owned()).collect(),
+        items: items.iter().map(item).collect(),
+        asked: asked.clone(),
+    }
+}
+
+/// What a candidate said, everything asked.
+pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Answered, Failure> {
+    let (mut keys, mut suites) = (Vec::new(), Vec::new());
+    for (suite, stores, of) in asking.suites() {
+        let all = of.all();
+        let (said, n_missing) = said(&all, stores, &suite.posed.opening);
+        if n_missing > 0 {
+            return Err(asking.incomplete(session).into());
+        }
+        keys.push(all);
+        suites.push(said);
+    }
+    let merge = asking.candidate.merge.as_ref();
+    let about = About {
+        name: asking.candidate.name.clone(),
+        method: merge.map(|merge| merge.method.name.to_owned()),
+        lambda: merge.and_then(|merge| merge.spec().single_lambda()),
+        seed: merge.and_then(|merge| merge.seed()),
+        figures: asking.figures()?,
+        keys,
+    };
+    Ok(Answered { about, path: asking.path.clone(), suites })
+}
+
+/// What lies under some keys, and how much of it is missing.
+fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Said, usize) {
+    let mut n_missing = 0;
+    let answer = |key: &String| {
+        let found = stores.answer(key)?;
+        // What a judge sees begins as the answer was made to begin.
+        let text = format!("{opening}{}", found.text);
+        Some(Completion { text, n_tokens: found.n_tokens, finish: found.finish })
+    };
+    let mut answers = Vec::new();
+    for samples in &keys.answers {
+        let found: Vec<Completion> = samples.iter().filter_map(answer).collect();
+        n_missing += samples.len() - found.len();
+        answers.push(found);
+    }
+    let texts: Vec<(f64, usize)> = keys
+        .texts
+        .iter()
+        .filter_map(|key| stores.text(key))
+        .map(|found| (found.log_likelihood[0], found.n_tokens[0]))
+        .collect();
+    let choices: Vec<Vec<f64>> =
+        keys.choices.iter().filter_map(|key| Some(stores.choice(key)?.log_likelihood.clone())).collect();
+    n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
+    (Said { answers, texts, choices }, n_missing)
+}

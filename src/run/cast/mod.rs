@@ -1,0 +1,253 @@
+//! Who plays what: which weights are base, tuned and merged, each read where it lies and none of them rounded
+//! before it is asked for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+mod importance;
+
+use super::digests::{self, digest};
+use super::failure::Failure;
+use super::plan::{Base, Model, Plan, Training};
+use super::session::{Folder, Session};
+use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Rounded, Unmatched};
+use crate::model::{Decoder, DecoderShape};
+use crate::recipe::Kind;
+use crate::snapshot::adapter::{Adapter, Folded};
+use crate::snapshot::{Dtype, SharedWeights};
+use crate::train::checkpoint::{self, Checkpoints};
+use crate::train::{Machine, NUMERICS, trained_adapter};
+
+/// A model under evaluation.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its name in reports: `base`, `tuned`, `slerp:0.5`.
+    pub name: String,
+    /// The merge that makes it, of base and tuned model.
+    pub merge: Option<Resolved>,
+}
+
+/// A role's weights and the digest of what decides them.
+#[derive(Clone)]
+pub struct Part {
+    pub weights: SharedWeights,
+    pub key: String,
+}
+
+/// The weights of every role, and the candidates that are made of them.
+pub struct Cast {
+    pub candidates: Vec<Candidate>,
+    base: Part,
+    tuned: Option<Part>,
+    /// The checkpoints that are compared by merges of several tuned models.
+    stock: Vec<SharedWeights>,
+    importance: Option<[SharedWeights; 2]>,
+    /// By candidate, what decides a merge besides base, tuned model and spec.
+    besides: Vec<Vec<Value>>,
+    /// The format every candidate is rounded to.
+    dtype: Dtype,
+    /// The weights that tuning can have changed; absent where it can have changed all.
+    touched: Option<BTreeSet<String>>,
+}
+
+/// A candidate's weights, rounded as they would be written.
+pub struct Played {
+    pub weights: SharedWeights,
+    /// Knows what the merge did to the weights that were read.
+    merged: Option<Arc<Merged>>,
+}
+
+impl Played {
+    /// What the merge did to the weights that were read so far.
+    pub fn report(&self) -> Option<MergeReport> {
+        self.merged.as_ref().map(|merged| merged.report().0)
+    }
+}
+
+impl Candidate {
+    /// One that is no merge.
+    pub fn plain(name: &str) -> Self {
+        Self { name: name.to_owned(), merge: None }
+    }
+
+    /// Base, tuned and these merges of the two, in the order of a report.
+    pub fn of(merges: &[Resolved]) -> Vec<Self> {
+        let merges = merges.iter().map(|merge| Self { name: merge.name(), merge: Some(merge.clone()) });
+        [Self::plain("base"), Self::plain("tuned")].into_iter().chain(merges).collect()
+    }
+}
+
+impl Cast {
+    /// The cast of a run whose training is finished; what merges need and is not there yet is computed.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or broken, or the run was asked to stop.
+    pub fn of_run(plan: &Plan, session: &mut Session<'_>) -> Result<Self, Failure> {
+        let Plan { model, base, training, merging, machine, .. } = plan;
+        let train = session.folder().train();
+        let (tuned, touched) = match training.method.kind {
+            Kind::Lora => {
+                let adapter = adapter(model, training, session.folder(), training.last_step)?;
+                let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
+                (folded(base, adapter)?, Some(touched))
+            }
+            Kind::Full => (full(session.folder(), training.last_step)?, None),
+        };
+        let stock = merging.stock.iter();
+        let stock = stock.map(|step| checkpoint(model, base, training, session.folder(), *step));
+        let stock = stock.collect::<Result<_, _>>()?;
+        let importance = match &merging.importance {
+            Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
+            None => None,
+        };
+        // What was trained is known by its numbers: on a GPU one recipe does not give one model.
+        let file = Checkpoints::new(&train, 0).path(training.last_step).join(checkpoint::WEIGHTS);
+        let key = digest(&json!([base.key, digests::known(&file)?]));
+        let candidates = Candidate::of(&merging.merges);
+        let besides = |candidate: &Candidate| {
+            candidate.merge.as_ref().map(|merge| merging.besides(merge)).unwrap_or_default()
+        };
+        Ok(Self {
+            besides: candidates.iter().map(besides).collect(),
+            candidates,
+            base: part_of(base, machine),
+            tuned: Some(Part { weights: tuned, key: numerics(&key, machine) }),
+            stock,
+            importance,
+            dtype: model.dtype,
+            touched,
+        })
+    }
+
+    /// One model alone, or a base with a tuned model and merges of the two; each candidate that is named.
+    pub fn of_parts(base: Part, tuned: Option<Part>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
+        let besides = |candidate: &Candidate| {
+            let seed = candidate.merge.as_ref().and_then(Resolved::seed);
+            seed.map(|seed| json!(seed)).into_iter().collect()
+        };
+        Self {
+            besides: candidates.iter().map(besides).collect(),
+            candidates,
+            base,
+            tuned,
+            stock: Vec::new(),
+            importance: None,
+            dtype,
+            touched: None,
+        }
+    }
+
+    /// What decides a candidate's weights, nothing of the run: a digest.
+    pub fn key(&self, nth: usize) -> String {
+        let candidate = &self.candidates[nth];
+        let tuned = self.tuned.as_ref().map(|part| &part.key);
+        let parts = match &candidate.merge {
+            Some(merge) => json!([self.base.key, tuned, merge.name(), self.besides[nth]]),
+            None => json!([self.part(candidate).key]),
+        };
+        digest(&json!([parts, self.dtype]))
+    }
+
+    fn part(&self, candidate: &Candidate) -> &Part {
+        self.tuned.as_ref().filter(|_| candidate.name == "tuned").unwrap_or(&self.base)
+    }
+
+    /// A candidate's weights.
+    ///
+    /// # Errors
+    ///
+    /// A merge cannot be made of the models that are there.
+    pub fn played(&self, candidate: &Candidate) -> Result<Played, Failure> {
+        let Some(merge) = &candidate.merge else {
+            let weights = Rounded::new(self.part(candidate).weights.clone(), self.dtype);
+            return Ok(Played { weights: Arc::new(weights), merged: None });
+        };
+        let tuned = match merge.method.needs.several_tuned() {
+            true => self.stock.clone(),
+            false => self.tuned.iter().map(|part| part.weights.clone()).collect(),
+        };
+        // What a base has besides its model, such as tables that follow from its configuration, stays.
+        let pair = Pair {
+            base: self.base.weights.clone(),
+            tuned,
+            importance: self.importance.clone(),
+            unmatched: Unmatched::OfBase,
+        };
+        let merged = Arc::new(pair.merged(merge, self.dtype)?);
+        Ok(Played { weights: merged.clone(), merged: Some(merged) })
+    }
+
+    /// Puts a candidate on the device. Of a decoder that is there already, what tuning did not touch is
+    /// the same for every candidate and stays.
+    ///
+    /// # Errors
+    ///
+    /// A weight cannot be read or computed.
+    pub fn load(
+        &self,
+        candidate: &Candidate,
+        shape: &DecoderShape,
+        machine: &Machine,
+        there: Option<Decoder>,
+    ) -> Result<(Decoder, Option<MergeReport>), Failure> {
+        let played = self.played(candidate)?;
+        let decoder = match there {
+            None => Decoder::load(shape, played.weights.as_ref(), &machine.device, machine.compute)?,
+            Some(mut decoder) => {
+                let touched = |name: &str| self.touched.as_ref().is_none_or(|names| names.contains(name));
+                decoder.reload(played.weights.as_ref(), touched)?;
+                decoder
+            }
+        };
+        Ok((decoder, played.report()))
+    }
+}
+
+/// The base as a part.
+pub fn part_of(base: &Base, machine: &Machine) -> Part {
+    Part { weights: base.weights.clone(), key: numerics(&base.key, machine) }
+}
+
+/// A key of weights with how they are computed with.
+pub fn numerics(key: &str, machine: &Machine) -> String {
+    digest(&json!([key, format!("{:?}", machine.compute), NUMERICS]))
+}
+
+/// The adapter that a training left after `step` steps.
+///
+/// # Errors
+///
+/// The checkpoint is missing or broken.
+pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
+    Ok(trained_adapter(&model.shape, &training.method, training.train.seed, &folder.train(), step)?)
+}
+
+fn folded(base: &Base, adapter: Adapter) -> Result<SharedWeights, Failure> {
+    Ok(Arc::new(Folded::new(base.weights.clone(), Arc::new(adapter))?))
+}
+
+/// The export is rounded; a checkpoint is not.
+fn full(folder: &Folder, step: usize) -> Result<SharedWeights, Failure> {
+    Ok(Arc::new(Checkpoints::new(&folder.train(), 0).weights(step)?))
+}
+
+/// The tuned model after `step` steps.
+fn checkpoint(
+    model: &Model,
+    base: &Base,
+    training: &Training,
+    folder: &Folder,
+    step: usize,
+) -> Result<SharedWeights, Failure> {
+    let path = Checkpoints::new(&folder.train(), 0).path(step);
+    if !path.is_dir() {
+        return Err(MergeError::NoCheckpoint { path, step }.into());
+    }
+    match training.method.kind {
+        Kind::Lora => folded(base, adapter(model, training, folder, step)?),
+        Kind::Full => full(folder, step),
+    }
+}

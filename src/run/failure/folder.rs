@@ -1,0 +1,25 @@
+//! Why a run folder cannot be used.
+
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::event::Unwritable;
+
+/// Why a run folder cannot be used.
+#[derive(Debug, Error, Diagnostic)]
+pub enum FolderError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Unwritable(#[from] Unwritable),
+    #[error("process {pid} is working in `{}`", folder.display())]
+    #[diagnostic(code(run::busy), help("wait for it, or name another folder with `--out`"))]
+    Busy { folder: PathBuf, pid: String },
+    #[error("run folder `{}` belongs to another run: {why}", folder.display())]
+    #[diagnostic(
+        code(run::other_run),
+        help("name another folder with `--out`; merges and evaluations may change, what is trained may not")
+    )]
+    OtherRun { folder: PathBuf, why: String },
+}

@@ -1,0 +1,94 @@
+//! Stored answers judged: by rules, by models, by running them, by comparing them. Verdicts need no model that
+//! answered and no training, so answers are judged again at any time.
+
+use std::sync::Arc;
+
+pub mod bert_score;
+pub mod judge_model;
+mod programs;
+mod rubric;
+pub mod scores;
+pub mod settle;
+
+use super::ask::Answered;
+use super::failure::Failure;
+use super::plan::judges::{Judges, fits};
+use super::plan::posed::Posed;
+use crate::eval::{Completion, Form, Judged};
+use crate::report::Run;
+use bert_score::Comparison;
+use programs::Programs;
+use rubric::RubricJudge;
+use settle::{Means, settled};
+
+/// What every judge says: by candidate and suite, then the judges, the headline first.
+pub type Verdicts = Vec<Vec<Vec<Judged>>>;
+
+/// Everything that judging reads, however it came about.
+pub struct Case {
+    /// What the report says of the run.
+    pub run: Run,
+    /// The seed of the run, which stands beside every metric.
+    pub seed: u64,
+    pub judges: Judges,
+    pub suites: Vec<Arc<Posed>>,
+    pub answered: Vec<Answered>,
+}
+
+impl Case {
+    /// Every judge's verdicts on every candidate's answers. Without means nobody is asked: what is not stored
+    /// is undecided.
+    ///
+    /// # Errors
+    ///
+    /// A judge cannot be loaded or reached, the disk refuses, or the run was asked to stop.
+    pub fn verdicts(&self, mut means: Option<Means<'_, '_>>) -> Result<Verdicts, Failure> {
+        let none = || vec![vec![Vec::new(); self.suites.len()]; self.answered.len()];
+        let (mut models, mut others): (Verdicts, Verdicts) = (none(), none());
+        // One judge after the other, so that one model is in memory.
+        for plan in &self.judges.rubrics {
+            let mut judge = RubricJudge::new(plan);
+            let of_its_kind = |(_, posed): &(usize, &Arc<Posed>)| fits(plan.rubric, posed.suite.task.kind);
+            for (candidate, found) in self.answered.iter().zip(&mut models) {
+                for (nth, posed) in self.suites.iter().enumerate().filter(of_its_kind) {
+                    found[nth].push(settled(&mut judge, posed, candidate.to(nth), means.as_mut())?);
+                }
+            }
+        }
+        for (nth, posed) in self.suites.iter().enumerate() {
+            let task = posed.suite.task;
+            let unprotected = self.judges.unprotected_programs;
+            let mut programs = task.program.map(|build| Programs::new(unprotected, build));
+            let bert_score = self.judges.bert_score.as_ref().filter(|_| task.free_text);
+            let mut comparison = bert_score.map(|plan| Comparison::new(plan, &posed.items));
+            for (candidate, found) in self.answered.iter().zip(&mut others) {
+                if let Some(programs) = &mut programs {
+                    found[nth].push(settled(programs, posed, candidate.to(nth), means.as_mut())?);
+                }
+                if let Some(comparison) = &mut comparison {
+                    found[nth].push(settled(comparison, posed, candidate.to(nth), means.as_mut())?);
+                }
+            }
+        }
+        let models_first = self.judges.preset.is_some_and(|preset| preset.rubric.is_some());
+        let all = self.answered.iter().zip(models.into_iter().zip(others));
+        let all = all.map(|(candidate, (models, others))| {
+            let suites = self.suites.iter().zip(&candidate.suites).zip(models.into_iter().zip(others));
+            let suites = suites.map(|((posed, said), (models, others))| {
+                // The first is the headline: a rule, unless a preset is judged by a model.
+                match (models_first, rules(posed, &said.answers)) {
+                    (true, rules) => [models, rules, others].concat(),
+                    (false, rules) => [rules, models, others].concat(),
+                }
+            });
+            suites.collect()
+        });
+        Ok(all.collect())
+    }
+}
+
+/// The verdicts of a suite's rules.
+fn rules(posed: &Posed, answers: &[Vec<Completion>]) -> Vec<Judged> {
+    let rules = posed.suite.judges.iter().filter(|_| posed.suite.task.form == Form::Answer);
+    rules.map(|row| Judged::by_rule(row, (row.build)().as_ref(), &posed.items, answers)).collect()
+}

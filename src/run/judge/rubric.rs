@@ -1,0 +1,187 @@
+//! Judges that are models: asked once about each answer, their replies stored and read at any time.
+
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::judge_model::JudgeModel;
+use super::settle::{Assessor, Desk, Waiting};
+use crate::eval::endpoint::Ask;
+use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
+use crate::eval::{Completion, Item, Judged, Verdict, judges};
+use crate::run::digests::digest;
+use crate::run::failure::{Failure, JudgeError};
+use crate::run::plan::judges::{By, RubricPlan};
+use crate::train::Machine;
+
+/// What a judge said of one answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Said {
+    item: String,
+    replies: Vec<Reply>,
+}
+
+/// A rubric at work; its model is loaded when it is needed.
+pub(super) struct RubricJudge<'a> {
+    plan: &'a RubricPlan,
+    model: Option<JudgeModel>,
+}
+
+impl<'a> RubricJudge<'a> {
+    pub fn new(plan: &'a RubricPlan) -> Self {
+        Self { plan, model: None }
+    }
+
+    fn model(&mut self, machine: &Machine) -> Result<Option<&JudgeModel>, Failure> {
+        let By::Model(folder) = &self.plan.by else { return Ok(None) };
+        if self.model.is_none() {
+            self.model = Some(JudgeModel::load(folder, machine)?);
+        }
+        Ok(self.model.as_ref())
+    }
+
+    /// The prompts about an answer, which some rubrics look at the beginning of.
+    fn prompts(&mut self, waiting: &Waiting<'_>, machine: &Machine) -> Result<Vec<Prompt>, Failure> {
+        let (rubric, text) = (self.plan.rubric, &waiting.answer.text);
+        let clipped = match rubric.answer_tokens {
+            Some(n) => self.model(machine)?.map(|model| model.clip(text, n)).transpose()?,
+            None => None,
+        };
+        Ok((rubric.prompt)(&exchange(waiting.item, clipped.as_deref().unwrap_or(text))))
+    }
+}
+
+impl Assessor for RubricJudge<'_> {
+    type Finding = Said;
+
+    fn file(&self, suite: &str) -> String {
+        let plain = |c: char| if c.is_alphanumeric() { c } else { '_' };
+        let instrument: String = self.plan.rubric.instrument.chars().map(plain).collect();
+        format!("{suite}.{instrument}.judge.jsonl")
+    }
+
+    fn title(&self, candidate: &str, suite: &str) -> String {
+        format!("{} judges {suite} of {candidate}", self.plan.rubric.name)
+    }
+
+    fn key(&self, item: &Item, answer: &Completion) -> Option<String> {
+        let RubricPlan { rubric, key, .. } = self.plan;
+        let decode = format!("{:?}{:?}", rubric.decode, rubric.answer_tokens);
+        let prompt = [item.prompt.as_str(), answer.text.as_str()];
+        Some(digest(&json!([key, rubric.instrument, decode, prompt]))[..32].to_owned())
+    }
+
+    fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Said>) -> Result<(), Failure> {
+        let prompts = waiting.iter().map(|waiting| self.prompts(waiting, desk.machine));
+        let prompts: Vec<Vec<Prompt>> = prompts.collect::<Result<_, _>>()?;
+        let mut replies = Replies::new(waiting, &prompts);
+        desk.put(replies.without())?;
+        let all: Vec<&Prompt> = prompts.iter().flatten().collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let RubricPlan { rubric, by, .. } = self.plan;
+        if let Some(endpoint) = by.endpoint()? {
+            let rubrics::Decode::Text { max_new_tokens: max_tokens } = rubric.decode else {
+                return Err(JudgeError::NoEndpoint { name: rubric.name.to_owned() }.into());
+            };
+            let asks = all.iter().map(|prompt| {
+                let messages = prompt.messages().unwrap_or_default();
+                Ask { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
+            });
+            let (stop, stopped) = (desk.session.stop(), desk.session.stopped());
+            let check = || match stop.load(Ordering::Relaxed) {
+                true => Err(Failure::from(stopped.clone())),
+                false => Ok(()),
+            };
+            endpoint.ask_all(&asks.collect::<Vec<_>>(), check, |at, answer| {
+                desk.put(replies.take(vec![(at, Reply::Text(answer.text.clone()))]))
+            })?;
+            return Ok(());
+        }
+        let rows = desk.rows;
+        let model = self.model(desk.machine)?.expect("who is no endpoint is a model");
+        model.replies(rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
+    }
+
+    fn judged(&self, findings: Vec<Vec<Option<Said>>>) -> Judged {
+        let rubric = self.plan.rubric;
+        let read = |said: Option<Said>| said.map(|said| (rubric.read)(&said.replies));
+        let readings: Vec<Vec<Option<Reading>>> =
+            findings.into_iter().map(|samples| samples.into_iter().map(read).collect()).collect();
+        fn each<T>(
+            readings: &[Vec<Option<Reading>>],
+            of: impl Fn(Option<&Reading>) -> T + Copy,
+        ) -> Vec<Vec<T>> {
+            readings.iter().map(|samples| samples.iter().map(|r| of(r.as_ref())).collect()).collect()
+        }
+        let verdict = |reading: Option<&Reading>| reading.map_or(Verdict::Unscored, |r| r.verdict);
+        let scores = |scale: &rubrics::Scale| {
+            let name = scale.name.replace(' ', "_");
+            (name, each(&readings, |reading| reading.and_then(|r| r.score)))
+        };
+        Judged {
+            name: rubric.name.to_owned(),
+            asks: match rubric.asks {
+                rubrics::Asks::HarmfulAnswer => judges::Asks::Harmful,
+                rubrics::Asks::Refused => judges::Asks::Refused,
+            },
+            verdicts: each(&readings, verdict),
+            scores: rubric.scale.as_ref().map(scores),
+            evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
+            pooled: Vec::new(),
+        }
+    }
+}
+
+/// Replies as they come, until every prompt about an answer has its own.
+struct Replies<'a> {
+    waiting: &'a [Waiting<'a>],
+    /// The answer that each prompt is about, and its place among the prompts about it.
+    of_prompt: Vec<(usize, usize)>,
+    /// By answer.
+    found: Vec<Vec<Option<Reply>>>,
+}
+
+impl<'a> Replies<'a> {
+    fn new(waiting: &'a [Waiting<'a>], prompts: &[Vec<Prompt>]) -> Self {
+        let of = |(at, prompts): (usize, &Vec<Prompt>)| (0..prompts.len()).map(move |nth| (at, nth));
+        Self {
+            waiting,
+            of_prompt: prompts.iter().enumerate().flat_map(of).collect(),
+            found: prompts.iter().map(|prompts| vec![None; prompts.len()]).collect(),
+        }
+    }
+
+    fn said(&self, at: usize) -> Option<(usize, Said)> {
+        let replies = self.found[at].iter().cloned().collect::<Option<Vec<_>>>()?;
+        Some((at, Said { item: self.waiting[at].item.id.clone(), replies }))
+    }
+
+    /// Exchanges that the protocol does not cover: nothing is asked about them.
+    fn without(&self) -> Vec<(usize, Said)> {
+        (0..self.found.len()).filter(|at| self.found[*at].is_empty()).filter_map(|at| self.said(at)).collect()
+    }
+
+    /// Notes replies, by their prompts; answers that have all of theirs come back.
+    fn take(&mut self, replies: Vec<(usize, Reply)>) -> Vec<(usize, Said)> {
+        let mut done = Vec::new();
+        for (prompt, reply) in replies {
+            let (at, nth) = self.of_prompt[prompt];
+            self.found[at][nth] = Some(reply);
+            done.extend(self.said(at));
+        }
+        done
+    }
+}
+
+/// What is judged: the request as the set has it, a context apart.
+fn exchange<'a>(item: &'a Item, answer: &'a str) -> Exchange<'a> {
+    Exchange {
+        request: item.details["request"].as_str().unwrap_or(&item.prompt),
+        context: item.details["context"].as_str(),
+        answer,
+        category: item.category.as_deref(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Verdicts become rates, differences and agreements: what a report is made of.
+
+use std::sync::Arc;
+
+use super::{Case, Verdicts};
+use crate::eval::measures::agreement::Agreement;
+use crate::eval::{self, Form, Judged, Scores, Verdict};
+use crate::report::{self, Agreed, Report};
+use crate::run::ask::Answered;
+use crate::run::failure::Failure;
+use crate::run::plan::posed::Posed;
+
+/// The report of what was asked, answered and judged.
+///
+/// # Errors
+///
+/// Answers and items do not belong together.
+pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
+    let Case { run, seed, suites, answered, .. } = case;
+    let (mut candidates, mut merge, mut agreement) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all_scores: Vec<(String, Vec<Scores>)> = Vec::new();
+    for (candidate, verdicts) in answered.iter().zip(verdicts) {
+        let about = &candidate.about;
+        merge.extend(about.figures.clone());
+        for (posed, judged) in suites.iter().zip(verdicts) {
+            agreement.extend(agreed(&about.name, &posed.suite.name, judged));
+        }
+        let scores = scores(suites, candidate, verdicts, *seed)?;
+        candidates.push(report::Candidate {
+            name: about.name.clone(),
+            method: about.method.clone(),
+            lambda: about.lambda,
+            seed: about.seed,
+            metrics: scores.iter().flat_map(|scores| scores.metrics.clone()).collect(),
+        });
+        all_scores.push((about.name.clone(), scores));
+    }
+    let suites = suites.iter().map(|posed| posed.asked.clone()).collect();
+    let (run, paired) = (run.clone(), pairs(&all_scores)?);
+    Ok(Report { schema: 1, run, suites, candidates, paired, merge, agreement })
+}
+
+/// One candidate's rates.
+fn scores(
+    suites: &[Arc<Posed>],
+    candidate: &Answered,
+    verdicts: &[Vec<Judged>],
+    seed: u64,
+) -> Result<Vec<Scores>, Failure> {
+    let mut scores = Vec::new();
+    for ((posed, said), judged) in suites.iter().zip(&candidate.suites).zip(verdicts) {
+        let (name, items) = (posed.suite.name.as_str(), posed.items.as_slice());
+        match posed.suite.task.form {
+            Form::Answer => {
+                scores.push(eval::score(&posed.suite, items, &said.answers, judged, seed)?);
+                if !said.texts.is_empty() {
+                    let per_token = said.texts.iter().map(|(sum, n)| sum / *n as f64).collect();
+                    scores.push(eval::likelihood(name, items, per_token, seed)?);
+                }
+            }
+            Form::Choose => scores.push(eval::chosen(name, items, &said.choices, seed)?),
+            Form::Read => {
+                let sums: Vec<f64> = said.texts.iter().map(|(sum, _)| *sum).collect();
+                scores.push(eval::read(name, items, &sums, seed)?);
+            }
+        }
+    }
+    Ok(scores)
+}
+
+/// Every two judges that answer the same question.
+fn agreed(candidate: &str, suite: &str, judged: &[Judged]) -> Vec<Agreed> {
+    let mut found = Vec::new();
+    for (i, a) in judged.iter().enumerate() {
+        for b in judged[i + 1..].iter().filter(|b| b.asks == a.asks) {
+            let decided = |verdict: &Verdict| matches!(verdict, Verdict::Yes | Verdict::No);
+            let pairs = a.verdicts.iter().flatten().zip(b.verdicts.iter().flatten());
+            let pairs = pairs.filter(|(a, b)| decided(a) && decided(b)).map(|(a, b)| (*a, *b));
+            let Agreement { n, rate, kappa } = Agreement::of(&pairs.collect::<Vec<_>>());
+            let judges = [a.name.clone(), b.name.clone()];
+            found.push(Agreed {
+                candidate: candidate.to_owned(),
+                suite: suite.to_owned(),
+                judges,
+                n,
+                rate,
+                kappa,
+            });
+        }
+    }
+    found
+}
+
+/// Everyone against the first, then every merge against the tuned model.
+fn pairs(all: &[(String, Vec<Scores>)]) -> Result<Vec<eval::Paired>, Failure> {
+    let mut paired = Vec::new();
+    for (against, from) in [(0, 1), (1, 2)] {
+        let Some((b, scores_b)) = all.get(against) else { break };
+        for (a, scores_a) in all.iter().skip(from) {
+            for (scores_a, scores_b) in scores_a.iter().zip(scores_b) {
+                paired.extend(eval::pair((a, scores_a), (b, scores_b))?);
+            }
+        }
+    }
+    Ok(paired)
+}

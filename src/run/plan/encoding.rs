@@ -1,0 +1,134 @@
+//! Conversations as samples, and what is remembered of them from one command to the next: a digest and
+//! the counts, so that a run that is trained need not encode again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::model::Model;
+use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
+use crate::recipe::Data;
+use crate::run::digests::{cache_folder, digest};
+use crate::run::failure::Failure;
+use crate::snapshot::files::{digests as digests_of, read_json};
+use crate::snapshot::template::ChatTemplate;
+use crate::snapshot::writer::write_json;
+use crate::train::NUMERICS;
+
+/// What is trained on, and what is held out.
+pub struct Samples {
+    pub train: Vec<Sample>,
+    pub validation: Vec<Sample>,
+}
+
+/// Samples in numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Encoding {
+    /// Of all ids and labels in their order.
+    pub digest: String,
+    pub fitted: Fitted,
+    pub preflight: Preflight,
+    pub n_validation: usize,
+    /// Where it is remembered.
+    #[serde(skip)]
+    path: Option<PathBuf>,
+}
+
+impl Samples {
+    /// Encodes conversations and looks at them for the last time before the first step.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be encoded, is too long, or all of them teach nothing.
+    pub fn encode(
+        sets: &Sets,
+        data: &Data,
+        encoder: &Encoder<'_>,
+        vocab_size: usize,
+    ) -> Result<(Self, Encoding), Failure> {
+        let mut train = encoder.encode(&sets.train)?.samples;
+        let mut validation = encoder.encode(&sets.validation)?.samples;
+        let fitted = data::fit(&mut train, data.max_tokens, data.too_long)?;
+        data::fit(&mut validation, data.max_tokens, data.too_long)?;
+        let preflight = data::check(&train, encoder, vocab_size)?;
+        let digest = digest_of(&[&train, &validation]);
+        let encoding = Encoding { digest, fitted, preflight, n_validation: validation.len(), path: None };
+        Ok((Self { train, validation }, encoding))
+    }
+}
+
+impl Encoding {
+    /// What is remembered of an encoding with the same files, settings and version of this program; else
+    /// what `encode` finds, which is remembered.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or whatever `encode` returns.
+    pub fn known(
+        data: &Data,
+        files: &BTreeMap<String, String>,
+        seed: u64,
+        model: &Model,
+        encode: impl FnOnce() -> Result<Self, Failure>,
+    ) -> Result<Self, Failure> {
+        let sides: Vec<_> = model.side_files().map(|path| (path.display().to_string(), path)).collect();
+        let sides: Vec<String> = digests_of(&sides)?.into_values().collect();
+        let template = model.template.as_ref().map(ChatTemplate::digest);
+        let key = digest(&json!([
+            env!("CARGO_PKG_VERSION"),
+            NUMERICS,
+            settings(data),
+            files,
+            sides,
+            template,
+            model.shape.vocab_size,
+            seed,
+        ]));
+        let path = cache_folder().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
+        if let Some(known) = path.as_ref().and_then(|path| read_json::<Self>(path).ok()) {
+            return Ok(Self { path, ..known });
+        }
+        let found = Self { path, ..encode()? };
+        // Without a cache every command encodes.
+        let _ = found.path.as_ref().map(|path| write_json(path, &json!(found)));
+        Ok(found)
+    }
+
+    /// Forgets what is remembered.
+    pub fn forget(&self) {
+        // One that cannot be removed is found wrong again.
+        let _ = self.path.as_ref().map(std::fs::remove_file);
+    }
+}
+
+/// `[data]` without the places of its files: these count by their contents.
+fn settings(data: &Data) -> Value {
+    let mut settings = json!(data);
+    if let Value::Object(map) = &mut settings {
+        for key in ["source", "validation_source", "template"] {
+            map.remove(key);
+        }
+        for part in map["mixture"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            part.remove("source");
+        }
+    }
+    settings
+}
+
+/// The BLAKE3 of the ids and labels of some sets of samples.
+pub(super) fn digest_of(sets: &[&[Sample]]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for set in sets {
+        hasher.update(&(set.len() as u64).to_le_bytes());
+        for sample in *set {
+            hasher.update(&(sample.ids.len() as u64).to_le_bytes());
+            let label = |(id, trained): (&u32, &bool)| if *trained { i64::from(*id) } else { -1 };
+            let ids = sample.ids.iter().flat_map(|id| id.to_le_bytes());
+            let labels = sample.ids.iter().zip(&sample.trained).map(label).flat_map(i64::to_le_bytes);
+            hasher.update(&ids.chain(labels).collect::<Vec<u8>>());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,89 @@
+//! Which samples tell how much each number matters to base and tuned model, for merges that go by it.
+
+use serde_json::json;
+
+use super::encoding::digest_of;
+use super::model::Model;
+use super::sources::Sources;
+use super::training::Training;
+use crate::data::{self, Encoder, Sample};
+use crate::merge::MergeError;
+use crate::recipe::{Data, Kind, Recipe};
+use crate::run::digests::digest;
+use crate::run::failure::Failure;
+
+/// The samples that tell it.
+#[derive(Debug)]
+pub struct Importance {
+    /// Whose answers the base's numbers should keep.
+    pub of_base: Vec<Sample>,
+    /// How many are drawn from those trained on; of a full tuning none, for the optimizer has seen the
+    /// squared gradients already.
+    n_tuned: usize,
+    /// The digest of all of them.
+    pub key: String,
+}
+
+impl Importance {
+    /// Reads the base's data.
+    ///
+    /// # Errors
+    ///
+    /// The recipe does not name the data, or they are wrong.
+    pub fn new(
+        recipe: &Recipe,
+        model: &Model,
+        training: &Training,
+        sources: &mut Sources<'_>,
+    ) -> Result<Self, Failure> {
+        let source = recipe.merge.fisher_source.as_ref().ok_or_else(|| MergeError::BadParameters {
+            spec: "fisher".to_owned(),
+            why: "it must know what matters to the base, and no data tell".to_owned(),
+            help: "set `merge.fisher_source` to data in the form of `[data]` whose answers should stay"
+                .to_owned(),
+        })?;
+        let n = recipe.merge.fisher_samples;
+        let data = Data {
+            source: sources.find("merge.fisher_source", source)?.display().to_string(),
+            mixture: Vec::new(),
+            transforms: Vec::new(),
+            limit: n,
+            validation: 0.0,
+            validation_source: None,
+            ..recipe.data.clone()
+        };
+        let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?;
+        let mut of_base = encoder.encode(&data::load(&data, recipe.train.seed)?.train)?.samples;
+        data::fit(&mut of_base, data.max_tokens, data.too_long)?;
+        data::check(&of_base, &encoder, model.shape.vocab_size)?;
+        let n_tuned = match recipe.method.kind {
+            Kind::Full => 0,
+            Kind::Lora => n.min(training.encoding.preflight.n_samples),
+        };
+        let key =
+            digest(&json!([digest_of(&[&of_base]), training.encoding.digest, recipe.train.seed, n_tuned]));
+        Ok(Self { of_base, n_tuned, key })
+    }
+
+    /// Some of what was trained on, drawn by the run's seed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Training::samples`].
+    pub fn of_tuned(&self, training: &Training, model: &Model) -> Result<Vec<Sample>, Failure> {
+        let samples = &training.samples(model)?.train;
+        let order = data::order(training.train.seed, 0, samples.len());
+        Ok(order.into_iter().take(self.n_tuned).map(|i| samples[i].clone()).collect())
+    }
+
+    /// What is looked at, for the user.
+    pub fn said(&self) -> String {
+        let (n_base, n_tuned) = (self.of_base.len(), self.n_tuned);
+        match n_tuned {
+            0 => {
+                format!("fisher looks at {n_base} samples for the base; the optimizer knows the tuned model")
+            }
+            _ => format!("fisher looks at {n_base} samples for the base and {n_tuned} for the tuned model"),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Judges that are models, settled: every rubric, encoder and endpoint looked up before anything is asked.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::sources::Sources;
+use crate::catalog::did_you_mean;
+use crate::eval::endpoint::{Endpoint, Settings};
+use crate::eval::measures::bertscore::BertScore;
+use crate::eval::rubrics::{self, Rubric};
+use crate::eval::{Kind, presets::Preset};
+use crate::hub;
+use crate::model::encoder::EncoderShape;
+use crate::recipe::{self, Eval, RecipeError, RubricJudge};
+use crate::run::digests::digest;
+use crate::run::failure::{Failure, JudgeError};
+use crate::snapshot::files::{WeightFiles, digests};
+use crate::snapshot::{Config, SnapshotError};
+
+/// How answers are judged besides by the suites' rules.
+#[derive(Debug, Clone)]
+pub struct Judges {
+    pub rubrics: Vec<RubricPlan>,
+    pub bert_score: Option<BertScorePlan>,
+    /// Programs may run where there is no sandbox.
+    pub unprotected_programs: bool,
+    pub preset: Option<&'static Preset>,
+}
+
+/// A judge that is a model.
+#[derive(Debug, Clone)]
+pub struct RubricPlan {
+    pub rubric: &'static Rubric,
+    pub by: By,
+    /// What its replies depend on besides the exchange.
+    pub key: String,
+}
+
+/// Who replies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    Model(PathBuf),
+    Endpoint { url: String, model: String, key_variable: Option<String> },
+}
+
+/// `[eval.bert_score]`, settled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BertScorePlan {
+    pub folder: PathBuf,
+    pub layer: usize,
+    pub idf: bool,
+    pub rescale: Option<[f64; 3]>,
+    /// What scores depend on besides the texts.
+    pub key: String,
+}
+
+impl Judges {
+    /// Looks up every judge of `[eval]`.
+    ///
+    /// # Errors
+    ///
+    /// A rubric is unknown, stands twice or fits no suite; a model is missing or broken.
+    pub fn new(
+        eval: &Eval,
+        preset: Option<&'static Preset>,
+        sources: &mut Sources<'_>,
+    ) -> Result<Self, Failure> {
+        let mut rubrics: Vec<RubricPlan> = Vec::new();
+        for asked in &eval.rubrics {
+            let planned = RubricPlan::new(asked, eval, sources)?;
+            if rubrics.iter().any(|other| other.rubric.name == planned.rubric.name) {
+                return Err(JudgeError::Twice { name: asked.rubric.clone() }.into());
+            }
+            rubrics.push(planned);
+        }
+        let bert_score = BertScorePlan::new(eval, sources)?;
+        Ok(Self { rubrics, bert_score, unprotected_programs: eval.unprotected_programs, preset })
+    }
+}
+
+/// Whether a rubric says something about suites of this kind.
+pub fn fits(rubric: &Rubric, kind: Kind) -> bool {
+    match rubric.asks {
+        rubrics::Asks::HarmfulAnswer => kind == Kind::Safety,
+        rubrics::Asks::Refused => matches!(kind, Kind::Safety | Kind::OverRefusal),
+    }
+}
+
+impl RubricPlan {
+    /// Looks up one rubric and who replies to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judges::new`].
+    pub fn new(asked: &RubricJudge, eval: &Eval, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+        let name = asked.rubric.as_str();
+        let rubric = rubrics::find(name).ok_or_else(|| JudgeError::UnknownRubric {
+            name: name.to_owned(),
+            help: did_you_mean(name, rubrics::RUBRICS.iter().map(|rubric| rubric.name)),
+        })?;
+        let mut tasks = eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
+        if !tasks.any(|task| fits(rubric, task.kind)) {
+            return Err(JudgeError::Idle { name: name.to_owned() }.into());
+        }
+        let (by, key) = match &asked.endpoint {
+            Some(_) if !rubric.fits_an_endpoint() => {
+                return Err(JudgeError::NoEndpoint { name: name.to_owned() }.into());
+            }
+            Some(url) => {
+                let by = By::Endpoint {
+                    url: url.clone(),
+                    model: asked.model.clone(),
+                    key_variable: asked.key_variable.clone(),
+                };
+                by.endpoint()?;
+                (by, json!([url, asked.model]))
+            }
+            None => {
+                let folder = sources.model(&asked.model)?;
+                sources.weights(&asked.model)?;
+                let key = json!(digests(&model_files(&folder)?)?);
+                (By::Model(folder), key)
+            }
+        };
+        Ok(Self { rubric, by, key: digest(&key) })
+    }
+}
+
+impl By {
+    /// The endpoint, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// Its address or its key is wrong.
+    pub fn endpoint(&self) -> Result<Option<Endpoint>, Failure> {
+        let Self::Endpoint { url, model, key_variable } = self else { return Ok(None) };
+        let mut settings = Settings::new(url, model);
+        settings.key_variable.clone_from(key_variable);
+        settings.root_certs = hub::root_certs()?;
+        Ok(Some(Endpoint::new(settings)?))
+    }
+}
+
+impl BertScorePlan {
+    /// Finds the encoder and looks at what it computes.
+    fn new(eval: &Eval, sources: &mut Sources<'_>) -> Result<Option<Self>, Failure> {
+        let Some(recipe::BertScore { model, layer, idf, rescale }) = &eval.bert_score else {
+            return Ok(None);
+        };
+        let wrong = |key: &str, found: String, expected: String| RecipeError::BadValue {
+            key: format!("eval.bert_score{key}"),
+            found,
+            expected,
+        };
+        let mut tasks = eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
+        if !tasks.any(|task| task.free_text) {
+            let expected = "a suite whose answers are compared with texts, such as `free_text`".to_owned();
+            return Err(wrong("", "set".to_owned(), expected).into());
+        }
+        let folder = sources.model(model)?;
+        sources.weights(model)?;
+        let shape = EncoderShape::read(&Config::read(&folder)?)?;
+        if *layer > shape.n_layers {
+            let expected = format!("at most {}, the layers of `{model}`", shape.n_layers);
+            return Err(wrong(".layer", layer.to_string(), expected).into());
+        }
+        let key = digest(&json!([digests(&model_files(&folder)?)?, layer, idf]));
+        Ok(Some(Self { folder, layer: *layer, idf: *idf, rescale: *rescale, key }))
+    }
+
+    /// What is subtracted from scores, so that unrelated texts have 0.
+    pub fn baseline(&self) -> Option<BertScore> {
+        self.rescale.map(|[precision, recall, f1]| BertScore { precision, recall, f1 })
+    }
+}
+
+/// The files of a folder that decide what a judge's model says.
+fn model_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, SnapshotError> {
+    let weights = WeightFiles::open(folder)?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names: Vec<String> = weights.paths().map(name).collect();
+    let sides = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ];
+    names.extend(sides.into_iter().filter(|name| folder.join(name).is_file()).map(str::to_owned));
+    Ok(names.into_iter().map(|name| (name.clone(), folder.join(name))).collect())
+}

@@ -1,0 +1,88 @@
+//! Which merges of base and tuned model are made, and what they need besides the two.
+
+use serde_json::{Value, json};
+
+use super::importance::Importance;
+use super::model::{Base, Model};
+use super::sources::Sources;
+use super::training::Training;
+use crate::merge::{self, MergeError, Resolved};
+use crate::recipe::Recipe;
+use crate::run::failure::Failure;
+use crate::train::checkpoint::Checkpoints;
+
+/// The merges of a run, settled.
+pub struct Merging {
+    pub merges: Vec<Resolved>,
+    /// The steps whose checkpoints are compared by merges of several tuned models.
+    pub stock: Vec<usize>,
+    /// For merges that go by importance.
+    pub importance: Option<Importance>,
+}
+
+/// Every merge of a recipe, its parameters looked at.
+///
+/// # Errors
+///
+/// A method or a parameter is unknown, missing or out of range.
+pub fn resolve(recipe: &Recipe) -> Result<Vec<Resolved>, Failure> {
+    let specs = recipe.merge.specs()?;
+    Ok(specs.iter().map(|spec| merge::resolve(spec, recipe.train.seed)).collect::<Result<_, _>>()?)
+}
+
+impl Merging {
+    /// Settles what `merges` need.
+    ///
+    /// # Errors
+    ///
+    /// A place of a spec holds none of the weights, or what a method needs will not be there.
+    pub fn new(
+        merges: Vec<Resolved>,
+        recipe: &Recipe,
+        model: &Model,
+        base: &Base,
+        training: &Training,
+        sources: &mut Sources<'_>,
+    ) -> Result<Self, Failure> {
+        for resolved in &merges {
+            resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
+        }
+        let stock = stock(&merges, recipe, training.last_step)?;
+        let by_importance = merges.iter().any(|resolved| resolved.method.needs.importance);
+        let importance =
+            by_importance.then(|| Importance::new(recipe, model, training, sources)).transpose()?;
+        Ok(Self { merges, stock, importance })
+    }
+
+    /// What decides a merge's weights besides base, tuned model and spec.
+    pub fn besides(&self, merge: &Resolved) -> Vec<Value> {
+        let needs = &merge.method.needs;
+        let stock = needs.several_tuned().then(|| json!(self.stock));
+        let importance = self.importance.as_ref().filter(|_| needs.importance).map(|known| json!(known.key));
+        let seed = merge.seed().map(|seed| json!(seed));
+        stock.into_iter().chain(importance).chain(seed).collect()
+    }
+}
+
+/// The steps whose checkpoints there will be for merges that compare several.
+fn stock(merges: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
+    let Some(resolved) = merges.iter().find(|resolved| resolved.method.needs.several_tuned()) else {
+        return Ok(Vec::new());
+    };
+    let steps = Checkpoints::at_the_end(&recipe.train, last);
+    if !resolved.method.needs.tuned.contains(&steps.len()) {
+        return Err(MergeError::BadParameters {
+            spec: resolved.name(),
+            why: format!(
+                "it compares tuned models, and this run will have {} checkpoints",
+                steps.len().max(1)
+            ),
+            help:
+                "set `train.checkpoint_every` to a number of steps and `train.keep_checkpoints` to how many \
+                   are compared"
+                    .to_owned(),
+        }
+        .into());
+    }
+    Ok(steps)
+}

@@ -1,0 +1,194 @@
+//! Recipe → plan: every name looked up, every file read, every number settled before the first
+//! tensor. A slip in `[eval]` must not cost a night of training.
+//!
+//! A plan is the sum of its parts, and each stage gets the parts that it reads: the [`Model`] that is
+//! opened and its [`Base`] weights, the [`Training`], the [`Merging`], the [`Evaluation`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::DType;
+use serde_json::{Value, json};
+
+mod encoding;
+pub mod evaluation;
+pub mod importance;
+pub mod judges;
+pub mod merging;
+pub mod model;
+mod overlap;
+pub mod posed;
+pub mod preset;
+pub mod questions;
+mod remarks;
+pub mod sources;
+pub mod training;
+
+pub use evaluation::Evaluation;
+pub use merging::Merging;
+pub use model::{Base, Model};
+pub use training::Training;
+
+use super::failure::Failure;
+use super::session::Key;
+use crate::device::{self, DeviceSpec, Opened};
+use crate::hub;
+use crate::recipe::{Compute, Recipe};
+use crate::snapshot::template::ChatTemplate;
+use crate::train::Machine;
+use judges::Judges;
+use sources::Sources;
+use training::Read;
+
+/// What the command line adds to the recipe. None of it changes a result beyond rounding.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub device: DeviceSpec,
+    /// The run folder itself; by default `runs/<name>-<digest>`.
+    pub out: Option<PathBuf>,
+    /// Positions per micro-batch; by default what suits the device.
+    pub micro_tokens: Option<usize>,
+    /// Rows that generate together.
+    pub eval_rows: Option<usize>,
+    pub keep_merged: bool,
+    pub allow_device_change: bool,
+}
+
+/// A run, settled.
+pub struct Plan {
+    pub recipe: Recipe,
+    /// The recipe as it was written, and where it was found.
+    pub recipe_text: String,
+    pub origin: String,
+    pub options: Options,
+    pub opened: Opened,
+    pub machine: Machine,
+    pub model: Model,
+    pub base: Base,
+    pub training: Training,
+    /// The digest of everything that decides the training.
+    pub key: Key,
+    pub merging: Merging,
+    pub evaluation: Evaluation,
+    /// Sentences the user should read.
+    pub said: Vec<String>,
+    /// The commits of what came from a hub.
+    pub commits: BTreeMap<String, String>,
+    pub folder: PathBuf,
+}
+
+impl Plan {
+    /// Settles a run.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the recipe, the model, the data or the device.
+    pub fn new(
+        mut recipe: Recipe,
+        recipe_text: String,
+        origin: String,
+        options: Options,
+        tell: &mut hub::Tell<'_>,
+    ) -> Result<Self, Failure> {
+        let preset = preset::settle(&mut recipe.eval)?;
+        let merges = merging::resolve(&recipe)?;
+        let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
+        let model = Model::open(&recipe.model, &recipe.data, &mut sources)?;
+        let read = Read::new(&recipe, &mut sources)?;
+        let mut suites = questions::draw(&recipe.eval, &mut sources)?;
+        let overlap = remarks::overlap(read.train(), &suites);
+        let training = Training::new(&recipe, read, &model)?;
+        let mut said = training.said.clone();
+        questions::render(&mut suites, &recipe.eval, model.reader())?;
+        let opened = device::open(&options.device)?;
+        let machine = machine(recipe.train.compute, &options, &opened);
+        // Last, for it may be a download of gigabytes.
+        let base = Base::open(&model, recipe.model.init, recipe.train.seed, &mut sources)?;
+        let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+        let key = training.key(&base, machine.compute);
+        let merging = Merging::new(merges, &recipe, &model, &base, &training, &mut sources)?;
+        said.extend(merging.importance.as_ref().map(importance::Importance::said));
+        said.extend(overlap);
+        said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));
+        let rows = options.eval_rows.unwrap_or(rows(&opened));
+        let evaluation = Evaluation { suites, judges, rows };
+        let commits = sources.commits;
+        let folder = options.out.clone();
+        let folder =
+            folder.unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, &key.digest[..8])));
+        Ok(Self {
+            recipe,
+            recipe_text,
+            origin,
+            options,
+            opened,
+            machine,
+            model,
+            base,
+            training,
+            key,
+            merging,
+            evaluation,
+            said,
+            commits,
+            folder,
+        })
+    }
+
+    /// SHA-256 of every file that was read.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.base.digests.clone().into_iter().chain(self.training.digests.clone()).collect()
+    }
+
+    /// The resolved recipe, digests and counts: `manifest.json`.
+    pub fn manifest(&self) -> Value {
+        let Training { encoding, last_step, total_steps, .. } = &self.training;
+        json!({
+            "schema": 1,
+            "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+            "key": self.key.digest,
+            "recipe": self.recipe,
+            "recipe_origin": self.origin,
+            "device": { "asked": self.options.device, "used": self.opened.spec, "name": self.opened.name },
+            "compute": format!("{:?}", self.machine.compute).to_lowercase(),
+            "dtype": self.model.dtype,
+            "sha256": self.digests(),
+            "commits": self.commits,
+            "template_sha256": self.model.template.as_ref().map(ChatTemplate::digest),
+            "counts": {
+                "train": encoding.preflight.n_samples,
+                "validation": encoding.n_validation,
+                "tokens": encoding.preflight.n_tokens,
+                "trained_tokens": encoding.preflight.n_trained,
+                "over_length": encoding.fitted.n_over,
+                "dropped": encoding.fitted.n_dropped,
+                "truncated": encoding.fitted.n_truncated,
+                "steps": last_step,
+                "schedule_steps": total_steps,
+            },
+        })
+    }
+}
+
+/// Where and in what portions everything is computed.
+pub fn machine(compute: Compute, options: &Options, opened: &Opened) -> Machine {
+    let on_cpu = device::is_cpu(&opened.device);
+    let compute = match compute {
+        Compute::Bf16 => DType::BF16,
+        Compute::Auto if !on_cpu && opened.device.supports_dtype(DType::BF16) => DType::BF16,
+        Compute::F32 | Compute::Auto => DType::F32,
+    };
+    Machine {
+        device: opened.device.clone(),
+        device_name: opened.spec.to_string().split(':').next().unwrap_or_default().to_owned(),
+        compute,
+        micro_tokens: options.micro_tokens.unwrap_or(if on_cpu { 1024 } else { 8192 }),
+        // A GPU compiles kernels by shape: few widths, few kernels.
+        multiple: if on_cpu { 1 } else { 64 },
+    }
+}
+
+/// Rows that generate together where the user says nothing.
+pub fn rows(opened: &Opened) -> usize {
+    if device::is_cpu(&opened.device) { 64 } else { 128 }
+}

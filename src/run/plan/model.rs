@@ -1,0 +1,112 @@
+//! The model that is opened: its settings at once, its weights last, for they may be a download of gigabytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::questions::Reader;
+use super::sources::Sources;
+use crate::model::{Decoder, DecoderShape, families};
+use crate::recipe::{self, Data, Init};
+use crate::run::digests::digest;
+use crate::run::failure::Failure;
+use crate::snapshot::files::WeightFiles;
+use crate::snapshot::template::ChatTemplate;
+use crate::snapshot::tokenizer::Tokenizer;
+use crate::snapshot::{Config, Dtype, SharedWeights};
+use crate::train::init::RandomWeights;
+
+/// What is known of a model without its weights.
+pub struct Model {
+    /// As the user named it.
+    pub source: String,
+    pub folder: PathBuf,
+    pub config: Config,
+    pub shape: DecoderShape,
+    /// The format every candidate is rounded to.
+    pub dtype: Dtype,
+    pub tokenizer: Tokenizer,
+    pub template: Option<ChatTemplate>,
+}
+
+impl Model {
+    /// Opens the model that `[model]` names, with the template of `[data]`.
+    ///
+    /// # Errors
+    ///
+    /// It is nowhere, of an unknown family, or a file of it is broken.
+    pub fn open(asked: &recipe::Model, data: &Data, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+        let folder = sources.model(&asked.source)?;
+        let config = Config::read(&folder)?;
+        let shape = families::shape(&config)?;
+        let dtype = asked.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
+        let tokenizer = Tokenizer::load(&folder)?;
+        let date = data.date.as_deref();
+        let template = match data.template.as_str() {
+            "none" => None,
+            "model" => Some(ChatTemplate::load(&folder, &tokenizer, date)?),
+            file => {
+                let path = sources.find("data.template", file)?;
+                Some(ChatTemplate::from_file(&path, &tokenizer, date)?)
+            }
+        };
+        Ok(Self { source: asked.source.clone(), folder, config, shape, dtype, tokenizer, template })
+    }
+
+    /// How its questions are written.
+    pub fn reader(&self) -> Reader<'_> {
+        let (tokenizer, template) = (&self.tokenizer, self.template.as_ref());
+        Reader { tokenizer, template, window: self.shape.max_positions }
+    }
+
+    /// The files beside the weights that decide what samples, prompts and stops are.
+    pub fn side_files(&self) -> impl Iterator<Item = PathBuf> {
+        let names =
+            ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+        names.into_iter().map(|name| self.folder.join(name)).filter(|path| path.is_file())
+    }
+}
+
+/// The weights before tuning.
+pub struct Base {
+    pub weights: SharedWeights,
+    /// The files of weights; none where they are drawn.
+    pub files: Vec<PathBuf>,
+    /// SHA-256 of configuration and weights, as `model/NAME`.
+    pub digests: BTreeMap<String, String>,
+    /// What decides the weights: their digests, or what they are drawn from.
+    pub key: String,
+}
+
+impl Base {
+    /// Opens, or draws, the weights of `model`.
+    ///
+    /// # Errors
+    ///
+    /// The hub does not give them, a file is broken, or they are of another model than its configuration says.
+    pub fn open(model: &Model, init: Init, seed: u64, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+        let Model { folder, shape, .. } = model;
+        let (weights, files, drawn): (SharedWeights, Vec<PathBuf>, Value) = match init {
+            Init::Checkpoint => {
+                sources.weights(&model.source)?;
+                let files = WeightFiles::open(folder)?;
+                Decoder::check(shape, &files, &folder.display().to_string())?;
+                let paths = files.paths().map(Path::to_owned).collect();
+                (Arc::new(files), paths, Value::Null)
+            }
+            Init::Random => {
+                let deviation = model.config.number("initializer_range", 0.02)?;
+                let weights = RandomWeights::new(shape, deviation, Dtype::F32, seed);
+                (Arc::new(weights), Vec::new(), json!(seed))
+            }
+        };
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let all = std::iter::once(folder.join("config.json")).chain(files.iter().cloned());
+        let all: Vec<_> = all.map(|path| (format!("model/{}", name(&path)), path)).collect();
+        let digests = crate::snapshot::files::digests(&all)?;
+        let key = digest(&json!([digests, drawn]));
+        Ok(Self { weights, files, digests, key })
+    }
+}

@@ -1,0 +1,50 @@
+//! What a user should know about the questions before they are asked.
+
+use super::overlap::Trained;
+use super::questions::Questions;
+use crate::data::{Conversation, Role};
+use crate::eval::Form;
+use crate::snapshot::tokenizer::Tokenizer;
+
+/// Says how many evaluation prompts were trained on.
+pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
+    let messages = train.iter().flat_map(|conversation| &conversation.messages);
+    let users = messages.filter(|message| message.role == Role::User);
+    let trained = Trained::new(users.map(|message| message.content.as_str()));
+    let sentence = |asked: &Questions| {
+        let (name, of) = (&asked.posed.suite.name, asked.posed.items.len());
+        let found: Vec<bool> =
+            asked.posed.items.iter().filter_map(|item| trained.within(&item.prompt)).collect();
+        let (n, exact) = (found.len(), found.iter().filter(|verbatim| **verbatim).count());
+        (n > 0).then(|| {
+            format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
+        })
+    };
+    suites.iter().filter_map(sentence).collect()
+}
+
+/// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
+/// `window` no room for an answer.
+pub fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
+    let reference = |asked: &Questions| {
+        let most = asked.decoding.max_new_tokens;
+        let references = asked.posed.items.iter().filter(|_| asked.posed.suite.task.form == Form::Answer);
+        let references = references.filter_map(|item| item.reference.as_ref());
+        let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
+        let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
+        (n > 0).then(|| {
+            format!("{n} of {of} reference answers of suite `{name}` are longer than its {most} new tokens")
+        })
+    };
+    let cramped = |asked: &Questions| {
+        let most = asked.decoding.max_new_tokens;
+        let n = asked.prompts.iter().filter(|ids| ids.len() + most > window).count();
+        let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
+        (n > 0).then(|| {
+            format!(
+                "{n} of {of} prompts of suite `{name}` and {most} new tokens are more than the model's {window} positions"
+            )
+        })
+    };
+    suites.iter().filter_map(reference).chain(suites.iter().filter_map(cramped)).collect()
+}

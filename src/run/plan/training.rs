@@ -1,0 +1,206 @@
+//! What is trained: on which samples, with which settings, and the key of all that decides the result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use burn::tensor::DType;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::encoding::{Encoding, Samples};
+use super::model::{Base, Model};
+use super::sources::Sources;
+use crate::data::{self, Conversation, Encoder, Sets};
+use crate::recipe::{Data, Kind, Method, Recipe, Train};
+use crate::run::failure::Failure;
+use crate::run::session::Key;
+use crate::snapshot::SnapshotError;
+use crate::train::{self, NUMERICS};
+
+/// A training, settled.
+pub struct Training {
+    pub method: Method,
+    pub train: Train,
+    /// What the samples are, in numbers.
+    pub encoding: Encoding,
+    /// SHA-256 of every file of data.
+    pub digests: BTreeMap<String, String>,
+    /// Steps of the whole schedule, and the one after which training stops.
+    pub total_steps: usize,
+    pub last_step: usize,
+    /// What the user should know of the data.
+    pub said: Vec<String>,
+    data: Data,
+    sets: Sets,
+    samples: OnceLock<Samples>,
+}
+
+/// What `[data]` is, read but not encoded.
+pub struct Read {
+    /// `[data]` with the paths of its files.
+    data: Data,
+    digests: BTreeMap<String, String>,
+    sets: Sets,
+}
+
+impl Read {
+    /// Finds and reads the files of `[data]`.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or wrong.
+    pub fn new(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+        let data = find(&recipe.data, sources)?;
+        let digests = digests(data.clone())?;
+        let sets = data::load(&data, recipe.train.seed)?;
+        Ok(Self { data, digests, sets })
+    }
+
+    /// The conversations that are trained on.
+    pub fn train(&self) -> &[Conversation] {
+        &self.sets.train
+    }
+}
+
+impl Training {
+    /// Settles the training of `recipe` on `model`; encodes nothing that was encoded before.
+    ///
+    /// # Errors
+    ///
+    /// The data cannot be encoded, are too long or teach nothing.
+    pub fn new(recipe: &Recipe, read: Read, model: &Model) -> Result<Self, Failure> {
+        let Read { data, digests, sets } = read;
+        let samples = OnceLock::new();
+        let encoder = encoder(&data, model)?;
+        let encoding = Encoding::known(&data, &digests, recipe.train.seed, model, || {
+            let (found, encoding) = Samples::encode(&sets, &data, &encoder, model.shape.vocab_size)?;
+            let _ = samples.set(found);
+            Ok(encoding)
+        })?;
+        let said = [sets.said.clone(), encoder.said().to_vec()].concat();
+        let (total_steps, last_step) = train::steps(&recipe.train, encoding.preflight.n_samples);
+        let (method, train) = (recipe.method.clone(), recipe.train.clone());
+        Ok(Self { method, train, encoding, digests, total_steps, last_step, said, data, sets, samples })
+    }
+
+    /// The samples; encoded now where another command did it before.
+    ///
+    /// # Errors
+    ///
+    /// They are not what they were.
+    pub fn samples(&self, model: &Model) -> Result<&Samples, Failure> {
+        if let Some(samples) = self.samples.get() {
+            return Ok(samples);
+        }
+        let encoder = encoder(&self.data, model)?;
+        let (samples, found) = Samples::encode(&self.sets, &self.data, &encoder, model.shape.vocab_size)?;
+        if found.digest != self.encoding.digest {
+            self.encoding.forget();
+            return Err(train::TrainError::OtherSamples.into());
+        }
+        Ok(self.samples.get_or_init(|| samples))
+    }
+
+    /// Everything that decides the result, and nothing else: what is learned, from which weights, and the
+    /// settings that are not the default. A setting that comes later leaves the keys of before alone.
+    pub fn key(&self, base: &Base, compute: DType) -> Key {
+        // How often a run looks and saves does not change what it learns; the format stands resolved below.
+        let idle = ["validate_every", "checkpoint_every", "keep_checkpoints", "compute"];
+        let method = match self.method.kind {
+            Kind::Full => Method { kind: Kind::Full, ..Method::default() },
+            Kind::Lora => self.method.clone(),
+        };
+        let mut parts = json!({
+            "samples": self.encoding.digest,
+            "base": base.key,
+            "method": changed(&method, &[]),
+            "train": changed(&self.train, &idle),
+            "numerics": NUMERICS,
+        });
+        if compute != DType::F32 {
+            parts["compute"] = json!(format!("{compute:?}"));
+        }
+        Key::new(parts)
+    }
+
+    /// What is trained, for the training itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::samples`].
+    pub fn task<'a>(
+        &'a self,
+        model: &'a Model,
+        base: &'a Base,
+        key: &'a Key,
+    ) -> Result<train::Task<'a>, Failure> {
+        let Samples { train: samples, validation } = self.samples(model)?;
+        Ok(train::Task {
+            shape: &model.shape,
+            weights: base.weights.as_ref(),
+            method: &self.method,
+            train: &self.train,
+            samples,
+            validation,
+            key: &key.digest,
+        })
+    }
+}
+
+/// An encoder of conversations as `[data]` wants them.
+fn encoder<'a>(data: &Data, model: &'a Model) -> Result<Encoder<'a>, Failure> {
+    Ok(Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?)
+}
+
+/// `[data]` with the paths of its files.
+fn find(data: &Data, sources: &mut Sources<'_>) -> Result<Data, Failure> {
+    let mut data = data.clone();
+    data.sources().try_for_each(|(key, source)| {
+        *source = sources.find(&key, source)?.display().to_string();
+        Ok::<(), Failure>(())
+    })?;
+    if let Some(source) = &mut data.validation_source {
+        *source = sources.find("data.validation_source", source)?.display().to_string();
+    }
+    Ok(data)
+}
+
+/// The SHA-256 of every file of data.
+fn digests(mut data: Data) -> Result<BTreeMap<String, String>, SnapshotError> {
+    let is_mixture = !data.mixture.is_empty();
+    let name = |number: usize| if is_mixture { format!("data/{number}") } else { "data".to_owned() };
+    let mut files: Vec<(String, PathBuf)> = data
+        .sources()
+        .zip(1..)
+        .map(|((_, source), number)| (name(number), PathBuf::from(&*source)))
+        .collect();
+    files.extend(data.validation_source.map(|source| ("validation".to_owned(), source.into())));
+    crate::snapshot::files::digests(&files)
+}
+
+/// The settings of a section that are not the default.
+fn changed<T: Serialize + Default>(section: &T, without: &[&str]) -> Value {
+    let (mut found, default) = (json!(section), json!(T::default()));
+    if let Value::Object(map) = &mut found {
+        map.retain(|key, value| !without.contains(&key.as_str()) && *value != default[key]);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changed;
+    use crate::recipe::{Kind, Method, Train};
+    use serde_json::json;
+
+    #[test]
+    fn a_key_holds_what_is_not_the_default_and_nothing_else() {
+        // So a setting that this version does not know yet leaves the key of this run as it is.
+        assert_eq!(changed(&Train::default(), &[]), json!({}));
+        let train = Train { steps: 7, validate_every: 3, ..Train::default() };
+        assert_eq!(changed(&train, &["validate_every"]), json!({ "steps": 7 }));
+        let method = Method { kind: Kind::Full, ..Method::default() };
+        assert_eq!(changed(&method, &[]), json!({ "kind": "full" }));
+    }
+}

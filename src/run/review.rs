@@ -1,0 +1,144 @@
+//! What was asked, looked at again without model and data: judged by other judges, or laid side by side.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use super::ask::Index;
+use super::conclude::conclude;
+use super::failure::Failure;
+use super::judge::{Case, Verdicts};
+use super::plan::judges::RubricPlan;
+use super::plan::sources::Sources;
+use super::plan::{self, Options};
+use super::session::{Key, Session};
+use crate::device;
+use crate::eval::judges::Asks;
+use crate::eval::score::Denominator;
+use crate::eval::{Completion, Form, Item, Judged, Suite, Verdict, quality, tasks};
+use crate::event::Listener;
+use crate::hub;
+use crate::recipe::{Compute, RubricJudge};
+use crate::report::Report;
+use crate::report::sheet::{Cell, Row, Said, Sheet, SheetSuite};
+use crate::snapshot::files::read_json;
+
+/// Judges that a finished run's answers are to be judged by.
+#[derive(Debug, Clone, Default)]
+pub struct Judges {
+    /// Rules, in the place of the run's own.
+    pub rules: Vec<String>,
+    /// Models, besides the run's own.
+    pub rubrics: Vec<RubricJudge>,
+}
+
+/// What was asked in a run folder, as it was judged.
+///
+/// # Errors
+///
+/// The folder is none of a run that was evaluated, or answers are missing.
+fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
+    Ok(Case {
+        run: index.run.clone(),
+        seed: index.seed,
+        judges: index.judges()?,
+        suites: index.posed()?,
+        answered: index.answered(folder)?,
+    })
+}
+
+/// Judges the stored answers and writes the report anew; generates nothing.
+///
+/// # Errors
+///
+/// An answer is missing, a judge cannot be asked, or the run was asked to stop.
+pub fn judge<'a>(
+    folder: &Path,
+    judges: &Judges,
+    options: &Options,
+    stop: &'a AtomicBool,
+    watcher: &'a mut Listener<'a>,
+    tell: &mut hub::Tell<'_>,
+) -> Result<Report, Failure> {
+    let mut index = Index::read(folder)?;
+    for judge in &judges.rubrics {
+        index.eval.rubrics.retain(|other| other.rubric != judge.rubric);
+        index.eval.rubrics.push(judge.clone());
+    }
+    if !judges.rules.is_empty() {
+        index.eval.judges.clone_from(&judges.rules);
+        // What else it settled stands among the settings by now.
+        index.eval.preset.clear();
+        (index.run.preset, index.run.denominator) = (None, Denominator::All);
+    }
+    let mut case = case(folder, &index)?;
+    let mut sources = Sources::new("", Some(folder), tell);
+    for judge in &judges.rubrics {
+        let plan = RubricPlan::new(judge, &index.eval, &mut sources)?;
+        case.judges.rubrics.retain(|other| other.rubric.name != plan.rubric.name);
+        case.judges.rubrics.push(plan);
+    }
+    if !judges.rules.is_empty() {
+        for posed in &mut case.suites {
+            // The judges of refusals; a skill keeps its own.
+            if posed.suite.task.kind != tasks::Kind::Task {
+                let suite = &posed.suite;
+                let other = Suite::new(suite.task.name, suite.path.clone(), &judges.rules)?;
+                std::sync::Arc::make_mut(posed).suite.judges = other.judges;
+            }
+        }
+    }
+    let opened = device::open(&options.device)?;
+    let machine = plan::machine(Compute::Auto, options, &opened);
+    let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
+    let mut session = Session::open(folder, &Key::of(folder), stop, watcher)?;
+    conclude(&case, &index.eval, (&machine, rows), &mut session)
+}
+
+/// Every prompt with the answers of all candidates and what every judge said of them; nobody is asked.
+///
+/// # Errors
+///
+/// The folder is none of a run that was evaluated, or answers are missing.
+pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
+    let case = case(folder, &Index::read(folder)?)?;
+    let verdicts = case.verdicts(None)?;
+    let suites = case.suites.iter().enumerate();
+    let suites = suites.filter(|(_, posed)| posed.suite.task.form == Form::Answer).map(|(nth, posed)| {
+        let row = |(at, item): (usize, &Item)| Row {
+            id: item.id.clone(),
+            prompt: item.prompt.clone(),
+            reference: item.reference.clone(),
+            category: item.category.clone(),
+            cells: cells(&case, &verdicts, nth, at),
+        };
+        let rows = posed.items.iter().enumerate().map(row).collect();
+        SheetSuite { name: posed.suite.name.clone(), kind: posed.suite.task.kind, rows }
+    });
+    let suites = suites.collect();
+    let candidates = case.answered.iter().map(|answered| answered.about.name.clone()).collect();
+    Ok(Sheet { candidates, suites })
+}
+
+/// What every candidate said to one item of one suite.
+fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cell> {
+    let answered = case.answered.iter().zip(verdicts);
+    answered.map(|(said, judged)| cell(&said.suites[suite].answers[item], &judged[suite], item)).collect()
+}
+
+/// The first sample stands for all of them.
+fn cell(answers: &[Completion], judged: &[Judged], nth: usize) -> Cell {
+    let said = judged.iter().map(|judged| Said {
+        judge: judged.name.clone(),
+        refuses: matches!(judged.asks, Asks::Refused),
+        verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
+        evidence: judged.evidence[nth].first().cloned().flatten(),
+    });
+    let first = answers.first();
+    Cell {
+        text: first.map(|answer| answer.text.clone()).unwrap_or_default(),
+        n_tokens: first.map_or(0, |answer| answer.n_tokens),
+        cut_off: first.is_some_and(quality::is_truncated),
+        n_samples: answers.len(),
+        said: said.collect(),
+    }
+}

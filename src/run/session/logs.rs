@@ -1,0 +1,99 @@
+//! `events.jsonl` and `metrics.csv`: what happened, a line each.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::folder::Folder;
+use crate::event::{Event, StepEvent, Unwritable};
+use crate::snapshot::writer::file_at_once;
+
+/// `events.jsonl` and `metrics.csv`, one line a happening.
+#[derive(Debug)]
+pub struct Logs {
+    folder: PathBuf,
+    events: File,
+}
+
+const METRICS_HEADER: &str =
+    "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s\n";
+
+impl Logs {
+    /// Opens the logs of a run folder for appending.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn open(folder: &Folder) -> Result<Self, Unwritable> {
+        let path = folder.path().join("events.jsonl");
+        let unwritable = |source| Unwritable { folder: folder.path().to_owned(), source };
+        let events = OpenOptions::new().create(true).append(true).open(path).map_err(unwritable)?;
+        Ok(Self { folder: folder.path().to_owned(), events })
+    }
+
+    /// Writes one event down. Progress ticks are for the terminal only.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
+        let result = match event {
+            Event::Progress { .. } | Event::Validating { .. } => Ok(()),
+            _ => self.line(event).and_then(|()| self.metrics(event)),
+        };
+        result.map_err(|source| Unwritable { folder: self.folder.clone(), source })
+    }
+
+    fn line(&mut self, event: &Event) -> std::io::Result<()> {
+        let mut value = serde_json::to_value(event).expect("an event is plain data");
+        if let Value::Object(map) = &mut value {
+            let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+            map.insert("time".to_owned(), Value::String(now));
+        }
+        self.events.write_all(format!("{value}\n").as_bytes())
+    }
+
+    fn metrics(&self, event: &Event) -> std::io::Result<()> {
+        let path = self.folder.join("metrics.csv");
+        let row = match event {
+            Event::Step(step) => step_row(step),
+            Event::Validation { step, loss, .. } => format!("{step},,,{loss},,,,,,\n"),
+            // Steps after the checkpoint are made again: their rows would stand twice.
+            Event::Resumed { step } => return keep_rows(&path, *step),
+            _ => return Ok(()),
+        };
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        if file.metadata()?.len() == 0 {
+            file.write_all(METRICS_HEADER.as_bytes())?;
+        }
+        file.write_all(row.as_bytes())
+    }
+}
+
+fn step_row(step: &StepEvent) -> String {
+    let StepEvent {
+        step,
+        epoch,
+        loss,
+        gradient_norm,
+        learning_rate,
+        trained_tokens,
+        tokens,
+        padding,
+        elapsed_s,
+        ..
+    } = step;
+    format!(
+        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}\n"
+    )
+}
+
+fn keep_rows(path: &Path, last: usize) -> std::io::Result<()> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let step = |line: &str| line.split(',').next().and_then(|step| step.parse::<usize>().ok());
+    let kept = text.lines().filter(|line| step(line).is_none_or(|step| step <= last));
+    let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+    file_at_once(path, kept.as_bytes()).map_err(|error| std::io::Error::other(error.to_string()))
+}

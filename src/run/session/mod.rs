@@ -1,0 +1,116 @@
+//! One sitting at a run folder: the folder held, what happens written down and shown, the wish to stop heard.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub mod folder;
+mod logs;
+pub mod store;
+
+pub use folder::{Folder, Key};
+
+use super::failure::{Failure, FolderError, Stopped};
+use crate::event::{Event, Listener, Unwritable};
+use logs::Logs;
+
+/// A run folder in use. Every stage gets this one thing and what it works on.
+pub struct Session<'a> {
+    folder: Folder,
+    logs: Logs,
+    watcher: &'a mut Listener<'a>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Session<'a> {
+    /// Holds the folder at `path`, in which what `key` stands for is made.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds it, it belongs to another run, or the disk refuses.
+    pub fn open(
+        path: &Path,
+        key: &Key,
+        stop: &'a AtomicBool,
+        watcher: &'a mut Listener<'a>,
+    ) -> Result<Self, FolderError> {
+        let folder = Folder::hold(path, key)?;
+        Ok(Self { logs: Logs::open(&folder)?, folder, watcher, stop })
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Set when the work should stop.
+    pub fn stop(&self) -> &'a AtomicBool {
+        self.stop
+    }
+
+    /// Writes down and shows what happened.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn event(&mut self, event: Event) -> Result<(), Unwritable> {
+        let written = self.logs.write(&event);
+        (self.watcher)(event);
+        written
+    }
+
+    /// Says something that the user should know.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn note(&mut self, text: String) -> Result<(), Unwritable> {
+        self.event(Event::Note { text })
+    }
+
+    /// An error if the run was asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// It was.
+    pub fn go_on(&self) -> Result<(), Stopped> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(self.stopped()),
+            false => Ok(()),
+        }
+    }
+
+    /// What is said of a run that was stopped.
+    pub fn stopped(&self) -> Stopped {
+        Stopped { folder: self.folder.path().display().to_string() }
+    }
+
+    /// Tells how many of a stage's parts are done.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses, or the run was asked to stop.
+    pub fn advance(&mut self, done: u64) -> Result<(), Failure> {
+        self.event(Event::Progress { done })?;
+        Ok(self.go_on()?)
+    }
+
+    /// A stage of `total` parts: begun, worked on, over.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `work` returns, or the disk refuses.
+    pub fn stage<T>(
+        &mut self,
+        name: &str,
+        total: u64,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let started = Instant::now();
+        self.event(Event::Stage { name: name.to_owned(), total })?;
+        let result = work(self)?;
+        let elapsed_s = started.elapsed().as_secs_f64();
+        self.event(Event::StageDone { name: name.to_owned(), elapsed_s })?;
+        Ok(result)
+    }
+}

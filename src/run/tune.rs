@@ -1,0 +1,106 @@
+//! The stage that trains, and the export of what it made.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::card::{self, Exported};
+use super::cast;
+use super::failure::Failure;
+use super::lineage;
+use super::plan::{Plan, Training};
+use super::session::Session;
+use crate::event::Event;
+use crate::recipe::Kind;
+use crate::snapshot::Weights;
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::{self, folder_at_once, write_json};
+use crate::train::checkpoint::Checkpoints;
+use crate::train::{self, Outcome};
+
+/// Trains unless it is done; returns the last validation loss.
+///
+/// # Errors
+///
+/// The loss diverges, a checkpoint is broken, the disk refuses, or the run was asked to stop.
+pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failure> {
+    let Plan { model, base, training, key, machine, options, .. } = plan;
+    let folder = session.folder().train();
+    let result = folder.join("result.json");
+    if result.is_file() {
+        session.event(Event::Reused { name: "train".to_owned() })?;
+        return Ok(validation_loss(&folder));
+    }
+    let task = training.task(model, base, key)?;
+    session.stage("train", training.last_step as u64, |session| {
+        let started = std::time::Instant::now();
+        let mut validation_loss = None;
+        let stop = session.stop();
+        let outcome = train::train(&task, machine, &folder, options.allow_device_change, stop, &mut |event| {
+            if let Event::Validation { loss, .. } = event {
+                validation_loss = Some(loss);
+            }
+            session.event(event)
+        })?;
+        if let Outcome::Stopped { .. } = outcome {
+            return Err(session.stopped().into());
+        }
+        export(plan, session)?;
+        // Written last: a stage with a result is a stage that finished.
+        let elapsed_s = started.elapsed().as_secs_f64();
+        let found =
+            json!({ "steps": training.last_step, "validation_loss": validation_loss, "elapsed_s": elapsed_s });
+        write_json(&result, &found)?;
+        Ok(validation_loss)
+    })
+}
+
+/// The validation loss of a training that finished in this folder.
+pub fn validation_loss(folder: &Path) -> Option<f64> {
+    read_json::<Value>(&folder.join("result.json")).unwrap_or_default()["validation_loss"].as_f64()
+}
+
+/// Writes the adapter as PEFT does, or the tuned model as transformers does.
+fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
+    let Plan { model, base, training, .. } = plan;
+    let Training { method, last_step, .. } = training;
+    let folder = session.folder().train();
+    let name = match method.kind {
+        Kind::Lora => "adapter",
+        Kind::Full => "model",
+    };
+    let target = folder.join(name);
+    // A folder that is there was renamed into place whole.
+    if target.is_dir() {
+        return Ok(());
+    }
+    match method.kind {
+        Kind::Lora => folder_at_once::<Failure>(&target, |files| {
+            let name = card::base(plan);
+            cast::adapter(model, training, session.folder(), *last_step)?.write_files(files, &name)?;
+            lineage::record(files, &name, &base.files)?;
+            card::write(files, plan, Exported::Adapter)?;
+            Ok(writer::copy_side_files(&model.folder, files)?)
+        }),
+        Kind::Full => {
+            // The export is rounded; the last checkpoint is not.
+            let tuned = Checkpoints::new(&folder, 0).weights(*last_step)?;
+            write_model(plan, &target, &tuned, Exported::Tuned)
+        }
+    }
+}
+
+/// Writes a model with its card.
+///
+/// # Errors
+///
+/// A weight cannot be computed, or the disk refuses.
+pub fn write_model(
+    plan: &Plan,
+    target: &Path,
+    weights: &dyn Weights,
+    what: Exported<'_>,
+) -> Result<(), Failure> {
+    let finish = |folder: &Path| card::write(folder, plan, what);
+    Ok(writer::write_model(target, weights, &plan.model.folder, Some(plan.model.dtype), finish)?)
+}
