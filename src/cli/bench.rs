@@ -12,11 +12,12 @@ use super::print;
 use crate::data::Sample;
 use crate::device;
 use crate::generate::{Ask, Decoding, Generator, likelihoods};
-use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, RopeShape, Sizes, families};
+use crate::model::{
+    Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, Sizes, families, micro_batches,
+};
 use crate::recipe::{Kind, Method, Train};
 use crate::run::Failure;
 use crate::snapshot::{Dtype, Snapshot, Weights, writer};
-use crate::train::batch::{MicroBatch, micro_batches};
 use crate::train::checkpoint::HostWeights;
 use crate::train::init::{self, RandomWeights};
 use crate::train::optimizer::AdamW;
@@ -265,7 +266,7 @@ impl<'a> Bench<'a> {
         let n = self.shape.vocab_size - 2 * spared;
         let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % n + spared;
         let ids: Vec<u32> = (0..n_tokens).map(|pos| u32::try_from(id(pos)).expect("a token id")).collect();
-        Sample { trained: vec![true; ids.len()], ids, line: (row + 1).into() }
+        Sample::of_trained(ids, std::iter::repeat_n(true, n_tokens), (row + 1).into())
     }
 
     fn figures(&self, times: &[f64], tokens: usize) -> Value {
@@ -293,9 +294,10 @@ fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
     let row = |(i, line): (usize, &str)| {
         let value: Value = serde_json::from_str(line).ok()?;
         let ids = value["input_ids"].as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok());
-        let trained = value["labels"].as_array()?.iter().map(|label| label.as_i64().map(|label| label >= 0));
-        let (ids, trained) = (ids.collect::<Option<Vec<_>>>()?, trained.collect::<Option<Vec<_>>>()?);
-        (ids.len() == trained.len()).then_some(Sample { ids, trained, line: (i + 1).into() })
+        let labels = value["labels"].as_array()?.iter();
+        let labels = labels.map(|label| Some(u32::try_from(label.as_i64()?).ok()));
+        let (ids, labels) = (ids.collect::<Option<Vec<_>>>()?, labels.collect::<Option<Vec<_>>>()?);
+        (ids.len() == labels.len()).then_some(Sample { ids, labels, line: (i + 1).into() })
     };
     let rows = text.lines().enumerate().map(row).collect::<Option<Vec<_>>>();
     rows.ok_or_else(|| {

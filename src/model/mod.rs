@@ -6,10 +6,12 @@
 //! [`Weights`]: crate::snapshot::Weights
 
 mod attention;
+mod batch;
 mod cache;
 mod decoder;
 pub mod encoder;
 pub mod families;
+pub mod loss;
 mod mlp;
 mod norm;
 mod positions;
@@ -18,6 +20,7 @@ mod rope;
 mod shape;
 mod wanted;
 
+pub use batch::{MicroBatch, micro_batches};
 pub use cache::Cache;
 pub use decoder::Decoder;
 pub use norm::NormScale;

@@ -69,7 +69,7 @@ impl PlannedFisher {
             }
         };
         let ids =
-            |samples: &[Sample]| json!(samples.iter().map(|s| (&s.ids, &s.trained)).collect::<Vec<_>>());
+            |samples: &[Sample]| json!(samples.iter().map(|s| (&s.ids, s.trained())).collect::<Vec<_>>());
         let key = digest(&json!([ids(&of_base), ids(&of_tuned)]));
         Ok(Self { of_base, of_tuned, key })
     }

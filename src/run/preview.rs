@@ -12,11 +12,11 @@ use super::questions::PlannedSuite;
 use crate::data;
 use crate::device::free_memory;
 use crate::generate::{Ask, Decoding, Generator};
-use crate::model::Decoder;
+use crate::model::{Decoder, MicroBatch, micro_batches};
 use crate::recipe::Kind;
 use crate::snapshot::adapter::Pair;
-use crate::train::batch::{MicroBatch, Order, micro_batches};
 use crate::train::init;
+use crate::train::order::Order;
 
 /// What a run will take.
 #[derive(Debug, Clone, Copy, PartialEq)]

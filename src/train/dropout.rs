@@ -7,8 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
 use rayon::prelude::*;
 
-use super::batch::MicroBatch;
-use crate::model::Decoder;
+use crate::model::{Decoder, MicroBatch};
 use crate::seed::rng;
 
 /// Draws the masks of every adapter for one micro-batch.

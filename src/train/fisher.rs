@@ -8,12 +8,11 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
-use super::batch::MicroBatch;
 use super::checkpoint::HostWeights;
 use super::step::Trainee;
 use super::{Machine, TrainError};
 use crate::data::Sample;
-use crate::model::{Decoder, DecoderShape};
+use crate::model::{Decoder, DecoderShape, MicroBatch};
 use crate::recipe::Kind;
 use crate::snapshot::Weights;
 use crate::snapshot::writer::folder_at_once;

@@ -11,25 +11,24 @@ use burn::tensor::{DType, Device};
 use miette::Diagnostic;
 use thiserror::Error;
 
-pub mod batch;
 pub mod checkpoint;
 mod dropout;
 pub mod fisher;
 pub mod init;
-pub mod loss;
 pub mod optimizer;
+pub mod order;
 pub mod schedule;
 pub mod step;
 
-use batch::{MicroBatch, Order, micro_batches};
 use checkpoint::{Checkpoints, HostWeights, State};
 use optimizer::AdamW;
+use order::Order;
 use schedule::LearningRate;
 use step::Trainee;
 
 use crate::data::Sample;
 use crate::event::{Event, Listener, StepEvent};
-use crate::model::{Decoder, DecoderShape};
+use crate::model::{Decoder, DecoderShape, MicroBatch, micro_batches};
 use crate::recipe::{Kind, Method, Train};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE};
 use crate::snapshot::{SnapshotError, Weights};

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 
-use super::batch::MicroBatch;
 use super::dropout;
-use super::loss::{Gradients, cross_entropy};
 use super::optimizer::AdamW;
-use crate::model::{Decoder, Param, Positions};
+use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::{Decoder, MicroBatch, Param, Positions};
 use crate::recipe::Kind;
 
 /// The gradients of a step, by weight name, `[rows, columns]` in f32.

@@ -138,10 +138,9 @@ fn options_in_one_pass_are_as_likely_as_each_alone() {
                 Ok(())
             });
             for (question, found) in questions.iter().zip(&found) {
-                let sample = |choice: &Choice| Sample {
-                    ids: choice.ids.clone(),
-                    trained: (0..choice.ids.len()).map(|i| i >= choice.n_context).collect(),
-                    line: 1.into(),
+                let sample = |choice: &Choice| {
+                    let trained = (0..choice.ids.len()).map(|i| i >= choice.n_context);
+                    Sample::of_trained(choice.ids.clone(), trained, 1.into())
                 };
                 let samples: Vec<Sample> = question.choices.iter().map(sample).collect();
                 for (alone, together) in likelihoods(&tiny.decoder, &samples, 1000).iter().zip(found) {

@@ -12,13 +12,12 @@ use super::{
 };
 use crate::data::Sample;
 use crate::generate::{Ask, Decoding, Generator};
-use crate::model::{Cache, Decoder, DecoderShape, Positions};
+use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::{Cache, Decoder, DecoderShape, MicroBatch, Positions};
 use crate::recipe::{Kind, Schedule, Train};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::adapter_of;
-use crate::train::batch::MicroBatch;
-use crate::train::loss::{Gradients, cross_entropy};
 use crate::train::optimizer::AdamW;
 use crate::train::schedule::LearningRate;
 use crate::train::step::Trainee;
@@ -244,8 +243,8 @@ fn golden_batches(golden: &Tensors) -> Result<Vec<MicroBatch>, SelftestError> {
                 let at = (batch * b + row) * t..(batch * b + row + 1) * t;
                 let len = mask[at.clone()].iter().filter(|mask| **mask != 0).count();
                 let at = at.start..at.start + len;
-                let trained = labels[at.clone()].iter().map(|label| *label >= 0).collect();
-                Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), trained, line: 1.into() }
+                let labels = labels[at.clone()].iter().map(|label| u32::try_from(*label).ok()).collect();
+                Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), labels, line: 1.into() }
             })
             .collect();
         MicroBatch::new(&rows, &(0..b).collect::<Vec<_>>(), 1)

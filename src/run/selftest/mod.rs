@@ -18,10 +18,9 @@ use golden::Case;
 use crate::data::Sample;
 use crate::device;
 use crate::device::kernels::Gate;
-use crate::model::{Decoder, DecoderShape, NormScale, Positions, Sizes, families};
+use crate::model::{Decoder, DecoderShape, MicroBatch, NormScale, Positions, Sizes, families};
 use crate::recipe::{Kind, Train};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
-use crate::train::batch::MicroBatch;
 use crate::train::init;
 use crate::train::optimizer::AdamW;
 use crate::train::step::Trainee;
@@ -227,7 +226,7 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     let mut samples = Vec::new();
     for row in 0..4u32 {
         let ids: Vec<u32> = (0..24).map(|i| (row * 31 + i * 17 + i * i) % 96).collect();
-        samples.push(Sample { trained: vec![true; ids.len()], ids, line: (row as usize + 1).into() });
+        samples.push(Sample::of_trained(ids, [true; 24], (row as usize + 1).into()));
     }
     let batch = MicroBatch::new(&samples, &[0, 1, 2, 3], 1);
     let decoder = Decoder::load(shape, weights, device, DType::F32)?;

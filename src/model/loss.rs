@@ -5,8 +5,8 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::Head;
 use crate::device::kernels;
-use crate::model::Head;
 
 /// Logits of one chunk take at most this many bytes.
 const CHUNK_BYTES: usize = 64 << 20;
