@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::print;
 use crate::data::Sample;
 use crate::device;
-use crate::generate::{Ask, Decoding, Generator, likelihoods};
+use crate::generate::{Decoding, Generator, Query, likelihoods};
 use crate::model::{
     Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, Sizes, families, micro_batches,
 };
@@ -20,7 +20,8 @@ use crate::run::Failure;
 use crate::snapshot::{Dtype, Snapshot, Weights, writer};
 use crate::train::checkpoint::HostWeights;
 use crate::train::init::{self, RandomWeights};
-use crate::train::optimizer::AdamW;
+use crate::train::objective::Objective;
+use crate::train::optimizer::Optimizer;
 use crate::train::step::Trainee;
 
 /// What is timed.
@@ -188,10 +189,10 @@ impl<'a> Bench<'a> {
             let adapter = init::adapter(&self.shape, &Method::default(), 1);
             decoder.attach(&adapter.expect("every model has linear maps"))?;
         }
-        let mut trainee = Trainee { decoder, kind, dropout: 0.0, seed: 1 };
+        let mut trainee = Trainee::new(decoder, kind, Objective::Sft);
         trainee.track();
         let train = Train { weight_decay: 0.01, ..Train::default() };
-        let mut optimizer = AdamW::new(&train);
+        let mut optimizer = Optimizer::new(&train);
         let indices: Vec<usize> = (0..samples.len()).collect();
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..=self.common.steps {
@@ -210,14 +211,14 @@ impl<'a> Bench<'a> {
     fn generate(&self, n_prompt: usize) -> Result<Value, Failure> {
         let decoder = self.decoder()?;
         let prompts: Vec<Vec<u32>> = (0..self.common.batch).map(|row| self.row(row, n_prompt).ids).collect();
-        let asks: Vec<Ask<'_>> = prompts.iter().map(|ids| Ask::once(ids)).collect();
+        let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
         let decoding = Decoding::greedy(self.common.tokens);
         let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.common.batch };
         let (mut times, mut generated) = (Vec::new(), Vec::new());
         for _ in 0..=self.common.steps {
             let started = Instant::now();
             generated = vec![Vec::new(); prompts.len()];
-            let Ok(()) = generator.complete::<Infallible>(&asks, &decoding, |batch| {
+            let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
                 for (i, completion) in batch {
                     generated[i] = completion.ids;
                 }

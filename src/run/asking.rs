@@ -12,9 +12,9 @@ use super::plan::{Plan, digest};
 use super::sides::Sides;
 use super::stores::{Answer, Keys, Likely, Stores};
 use super::{Failure, Sink};
-use crate::eval::{Completion, Finish};
+use crate::eval::Completion;
 use crate::event::Event;
-use crate::generate::{self, Ask, Ended, Generator, likelihoods};
+use crate::generate::{self, Generator, Query, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
 use crate::snapshot::SnapshotError;
@@ -144,25 +144,21 @@ impl<'a> Asking<'a> {
         let planned = &self.plan.suites[suite];
         let keys = Keys { weights: &self.weights, suite: planned };
         let missing = self.stores[suite].missing_answers(keys);
-        let asks: Vec<Ask<'_>> = missing
+        let queries: Vec<Query<'_>> = missing
             .iter()
-            .map(|(item, sample)| Ask { ids: &planned.prompts[*item], sample: *sample })
+            .map(|(item, sample)| Query { ids: &planned.prompts[*item], sample: *sample })
             .collect();
         let decode = |ids: &[u32]| self.plan.tokenizer.decode(ids, true);
         let generator = Generator { decoder: pass.decoder, decode: &decode, rows: self.plan.eval_rows };
         let (store, folder) = (&mut self.stores[suite], &self.run_folder);
-        generator.complete(&asks, &planned.decoding, |batch| {
+        generator.complete(&queries, &planned.decoding, |batch| {
             let n = batch.len();
             let lines = batch.into_iter().map(|(i, completion)| {
-                let finish = match completion.ended {
-                    Ended::Stop => Finish::Stop,
-                    Ended::Length => Finish::Length,
-                };
                 let (item, sample) = missing[i];
                 let key = keys.answer(item, sample);
                 let item = planned.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (key, Answer { item, sample, text: completion.text, n_tokens, finish })
+                (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish })
             });
             store.put_answers(lines)?;
             pass.count(n, folder)

@@ -15,7 +15,7 @@ use crate::event::{Event, Listener};
 use crate::merge::MergeError;
 use crate::recipe::{Data, Kind, Recipe};
 use crate::snapshot::{SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
-use crate::train::checkpoint::{Checkpoints, second_moments};
+use crate::train::checkpoint::{Checkpoints, squared_gradients};
 use crate::train::fisher::{FILE, write};
 
 /// The samples that tell it.
@@ -118,7 +118,7 @@ pub fn importance(
         Kind::Lora => computed("tuned", tuned, &planned.of_tuned)?,
         Kind::Full => {
             let last = Checkpoints::new(&folder.train(), 0).path(plan.last_step);
-            Box::new(second_moments(&last)?)
+            Box::new(squared_gradients(&last)?)
         }
     };
     let infos = || plan.base.infos().clone();

@@ -12,16 +12,17 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 pub mod checkpoint;
-mod dropout;
 pub mod fisher;
 pub mod init;
+pub mod objective;
 pub mod optimizer;
 pub mod order;
 pub mod schedule;
 pub mod step;
 
 use checkpoint::{Checkpoints, HostWeights, State};
-use optimizer::AdamW;
+use objective::Objective;
+use optimizer::Optimizer;
 use order::Order;
 use schedule::LearningRate;
 use step::Trainee;
@@ -129,7 +130,7 @@ pub fn train(
     listener: &mut Listener<'_>,
 ) -> Result<Outcome, TrainError> {
     let checkpoints = Checkpoints::of(folder, task.train);
-    let mut optimizer = AdamW::new(task.train);
+    let mut optimizer = Optimizer::new(task.train);
     let mut trainee = trainee(task, machine)?;
     let mut done = 0;
     if let Some(step) = checkpoints.steps().pop() {
@@ -159,7 +160,8 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
         decoder.attach(&adapter)?;
     }
     let dropout = if task.method.kind == Kind::Lora { task.method.dropout } else { 0.0 };
-    Ok(Trainee { decoder, kind: task.method.kind, dropout, seed: task.train.seed })
+    let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
+    Ok(trainee.with_dropout(dropout, task.train.seed))
 }
 
 /// The state of a running training.
@@ -167,7 +169,7 @@ struct Loop<'a, 'l> {
     task: &'a Task<'a>,
     machine: &'a Machine,
     checkpoints: Checkpoints,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     trainee: Trainee,
     /// Steps made.
     done: usize,

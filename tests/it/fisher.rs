@@ -7,6 +7,7 @@ use finetune::recipe::Kind;
 use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use finetune::train::fisher::{FILE, write};
 use finetune::train::init::RandomWeights;
+use finetune::train::objective::Objective;
 use finetune::train::step::Trainee;
 use finetune::train::{Machine, TrainError};
 
@@ -53,7 +54,7 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
 
     let loss = |moved: &Moved<'_>, i: usize| {
         let decoder = Decoder::load(&shape, moved, &device, DType::F32).unwrap();
-        let trainee = Trainee { decoder, kind: Kind::Full, dropout: 0.0, seed: 0 };
+        let trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
         let (mean, n) = trainee.validate(&[MicroBatch::new(&samples, &[i], 1)], |_| {});
         mean * n as f64
     };
