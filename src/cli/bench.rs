@@ -11,15 +11,17 @@ use serde_json::{Value, json};
 use super::print;
 use crate::data::Sample;
 use crate::device;
-use crate::generate::{Ask, Decoding, Generator, likelihoods};
-use crate::model::{Decoder, DecoderShape, Positions, RopeScaling, RopeShape, Sizes, families};
+use crate::generate::{Decoding, Generator, Query, likelihoods};
+use crate::model::{
+    Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, Sizes, families, micro_batches,
+};
 use crate::recipe::{Kind, Method, Train};
 use crate::run::Failure;
 use crate::snapshot::{Dtype, Snapshot, Weights, writer};
-use crate::train::batch::{MicroBatch, micro_batches};
 use crate::train::checkpoint::HostWeights;
 use crate::train::init::{self, RandomWeights};
-use crate::train::optimizer::AdamW;
+use crate::train::objective::Objective;
+use crate::train::optimizer::Optimizer;
 use crate::train::step::Trainee;
 
 /// What is timed.
@@ -187,10 +189,10 @@ impl<'a> Bench<'a> {
             let adapter = init::adapter(&self.shape, &Method::default(), 1);
             decoder.attach(&adapter.expect("every model has linear maps"))?;
         }
-        let mut trainee = Trainee { decoder, kind, dropout: 0.0, seed: 1 };
+        let mut trainee = Trainee::new(decoder, kind, Objective::Sft);
         trainee.track();
         let train = Train { weight_decay: 0.01, ..Train::default() };
-        let mut optimizer = AdamW::new(&train);
+        let mut optimizer = Optimizer::new(&train);
         let indices: Vec<usize> = (0..samples.len()).collect();
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..=self.common.steps {
@@ -209,14 +211,14 @@ impl<'a> Bench<'a> {
     fn generate(&self, n_prompt: usize) -> Result<Value, Failure> {
         let decoder = self.decoder()?;
         let prompts: Vec<Vec<u32>> = (0..self.common.batch).map(|row| self.row(row, n_prompt).ids).collect();
-        let asks: Vec<Ask<'_>> = prompts.iter().map(|ids| Ask::once(ids)).collect();
+        let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
         let decoding = Decoding::greedy(self.common.tokens);
         let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.common.batch };
         let (mut times, mut generated) = (Vec::new(), Vec::new());
         for _ in 0..=self.common.steps {
             let started = Instant::now();
             generated = vec![Vec::new(); prompts.len()];
-            let Ok(()) = generator.complete::<Infallible>(&asks, &decoding, |batch| {
+            let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
                 for (i, completion) in batch {
                     generated[i] = completion.ids;
                 }
@@ -265,7 +267,7 @@ impl<'a> Bench<'a> {
         let n = self.shape.vocab_size - 2 * spared;
         let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % n + spared;
         let ids: Vec<u32> = (0..n_tokens).map(|pos| u32::try_from(id(pos)).expect("a token id")).collect();
-        Sample { trained: vec![true; ids.len()], ids, line: (row + 1).into() }
+        Sample::of_trained(ids, std::iter::repeat_n(true, n_tokens), (row + 1).into())
     }
 
     fn figures(&self, times: &[f64], tokens: usize) -> Value {
@@ -293,9 +295,10 @@ fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
     let row = |(i, line): (usize, &str)| {
         let value: Value = serde_json::from_str(line).ok()?;
         let ids = value["input_ids"].as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok());
-        let trained = value["labels"].as_array()?.iter().map(|label| label.as_i64().map(|label| label >= 0));
-        let (ids, trained) = (ids.collect::<Option<Vec<_>>>()?, trained.collect::<Option<Vec<_>>>()?);
-        (ids.len() == trained.len()).then_some(Sample { ids, trained, line: (i + 1).into() })
+        let labels = value["labels"].as_array()?.iter();
+        let labels = labels.map(|label| Some(u32::try_from(label.as_i64()?).ok()));
+        let (ids, labels) = (ids.collect::<Option<Vec<_>>>()?, labels.collect::<Option<Vec<_>>>()?);
+        (ids.len() == labels.len()).then_some(Sample { ids, labels, line: (i + 1).into() })
     };
     let rows = text.lines().enumerate().map(row).collect::<Option<Vec<_>>>();
     rows.ok_or_else(|| {

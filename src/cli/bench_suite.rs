@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::device;
 use crate::eval::Form;
-use crate::generate::{self, Ask, Generator, likelihoods};
+use crate::generate::{self, Generator, Query, likelihoods};
 use crate::model::Decoder;
 use crate::recipe::Recipe;
 use crate::run::Failure;
@@ -108,14 +108,14 @@ fn answers(
     rows: usize,
     found: &mut [Value],
 ) -> usize {
-    let asks: Vec<Ask<'_>> = suite.prompts.iter().map(|ids| Ask::once(ids)).collect();
+    let queries: Vec<Query<'_>> = suite.prompts.iter().map(|ids| Query::once(ids)).collect();
     let decode = |ids: &[u32]| tokenizer.decode(ids, true);
     let generator = Generator { decoder, decode: &decode, rows };
     let mut n_tokens = 0;
-    let Ok(()) = generator.complete::<Infallible>(&asks, &suite.decoding, |batch| {
+    let Ok(()) = generator.complete::<Infallible>(&queries, &suite.decoding, |batch| {
         for (i, said) in batch {
             n_tokens += said.ids.len();
-            found[i] = json!({ "ids": said.ids, "text": said.text, "ended": said.ended });
+            found[i] = json!({ "ids": said.ids, "text": said.text, "ended": said.finish });
         }
         Ok(())
     });

@@ -20,15 +20,36 @@ use crate::snapshot::tokenizer::{Piece, Tokenizer, TokenizerError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     pub ids: Vec<u32>,
-    /// For each id, whether predicting it is part of the loss; never true for the first.
-    pub trained: Vec<bool>,
+    /// For each id, the token that is to be predicted in its place from those before it, as transformers'
+    /// `labels`: `None` is no part of the loss, and the first id, before which nothing comes, never is.
+    pub labels: Vec<Option<u32>>,
     /// Where it was read.
     pub line: Line,
 }
 
 impl Sample {
+    /// A sample of which those ids are learned that `trained` says, one for each.
+    pub fn of_trained(ids: Vec<u32>, trained: impl IntoIterator<Item = bool>, line: Line) -> Self {
+        let label = |(i, (id, trained)): (usize, (&u32, bool))| (trained && i > 0).then_some(*id);
+        let labels: Vec<Option<u32>> = ids.iter().zip(trained).enumerate().map(label).collect();
+        assert_eq!(labels.len(), ids.len(), "whether each id is learned");
+        Self { ids, labels, line }
+    }
+
+    /// For each id, whether something is to be predicted in its place.
+    pub fn trained(&self) -> Vec<bool> {
+        self.labels.iter().map(Option::is_some).collect()
+    }
+
+    /// How many labels the loss covers.
     pub fn n_trained(&self) -> usize {
-        self.trained.iter().filter(|&&trained| trained).count()
+        self.labels.iter().flatten().count()
+    }
+
+    /// Keeps the first `n` ids and their labels.
+    pub fn truncate(&mut self, n: usize) {
+        self.ids.truncate(n);
+        self.labels.truncate(n);
     }
 }
 
@@ -266,10 +287,7 @@ impl<'a> Encoder<'a> {
             ids.push(self.tokenizer.eos_id().expect("an encoder without template has an eos"));
             trained.push(true);
         }
-        if let Some(first) = trained.first_mut() {
-            *first = false; // Nothing comes before it from which it could be predicted.
-        }
-        Ok((Sample { ids, trained, line: conversation.line }, is_split))
+        Ok((Sample::of_trained(ids, trained, conversation.line), is_split))
     }
 
     /// The messages with the recipe's system text, in the form that the template understands.
@@ -405,7 +423,7 @@ mod tests {
         let encoder = Encoder::new(&tokenizer, template.as_ref(), system, loss_on).unwrap();
         let conversation = tiny::conversation(turns);
         let sample = encoder.sample(&conversation).unwrap();
-        assert_eq!((sample.trained.len(), sample.line), (sample.ids.len(), 7.into()));
+        assert_eq!((sample.labels.len(), sample.line), (sample.ids.len(), 7.into()));
         // What is generated from is what was trained on.
         let (_, before) = conversation.messages.split_last().unwrap();
         let prompt = encoder.prompt(before, "").unwrap();

@@ -232,8 +232,7 @@ pub fn fit(samples: &mut Vec<Sample>, max_tokens: usize, rule: TooLong) -> Resul
         }
         TooLong::Truncate => {
             for sample in samples.iter_mut().filter(|sample| is_over(sample)) {
-                sample.ids.truncate(max_tokens);
-                sample.trained.truncate(max_tokens);
+                sample.truncate(max_tokens);
             }
             fitted.n_truncated = over.len();
         }
@@ -247,8 +246,7 @@ mod tests {
     use super::*;
 
     fn sample(n: usize, n_trained: usize, line: usize) -> Sample {
-        let trained = (0..n).map(|i| i >= n - n_trained).collect();
-        Sample { ids: vec![5; n], trained, line: line.into() }
+        Sample::of_trained(vec![5; n], (0..n).map(|i| i >= n - n_trained), line.into())
     }
 
     #[test]

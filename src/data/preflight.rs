@@ -82,13 +82,12 @@ fn check_vocabulary(samples: &[Sample], encoder: &Encoder, vocab_size: usize) ->
 
 /// Whether the loss covers more than stop tokens: an empty answer teaches silence.
 fn learns_something(sample: &Sample, encoder: &Encoder) -> bool {
-    let mut trained = sample.ids.iter().zip(&sample.trained).filter(|(_, trained)| **trained);
-    trained.any(|(id, _)| !encoder.stop_ids().contains(id))
+    sample.labels.iter().flatten().any(|id| !encoder.stop_ids().contains(id))
 }
 
 /// Whether the last thing that is learned, but for white space, is a stop token.
 fn trains_stop(sample: &Sample, encoder: &Encoder) -> bool {
-    for (id, _) in sample.ids.iter().zip(&sample.trained).rev().filter(|(_, trained)| **trained) {
+    for id in sample.labels.iter().rev().flatten() {
         if encoder.stop_ids().contains(id) {
             return true;
         }
@@ -138,7 +137,7 @@ pub fn preview(sample: &Sample, tokenizer: &Tokenizer, colour: bool) -> String {
     let mut out = String::new();
     let mut shown = String::new();
     let mut at = 0;
-    for run in sample.trained.chunk_by(|a, b| a == b) {
+    for run in sample.trained().chunk_by(|a, b| a == b) {
         let end = at + run.len();
         // Decoded from the start: a tokenizer may treat the beginning of a text in its own way.
         let text = tokenizer.decode(&sample.ids[..end], false);
@@ -204,7 +203,7 @@ mod tests {
     fn a_sample_with_nothing_to_learn_is_refused() {
         let error = outcome(CHATML, |sample| {
             if sample.line.number > 2 {
-                sample.trained.fill(false);
+                sample.labels.fill(None);
             }
         });
         let error = error.unwrap_err().to_string();
@@ -224,9 +223,7 @@ mod tests {
         let cut = |limit: usize| {
             move |sample: &mut Sample| {
                 if sample.line.number <= limit {
-                    let end = sample.ids.len() - 2;
-                    sample.ids.truncate(end);
-                    sample.trained.truncate(end);
+                    sample.truncate(sample.ids.len() - 2);
                 }
             }
         };
@@ -266,7 +263,7 @@ mod tests {
         let mut trained = vec![false; ids.len()];
         *trained.last_mut().unwrap() = true;
         trained[1..6].fill(true);
-        let sample = Sample { ids, trained, line: 1.into() };
+        let sample = Sample::of_trained(ids, trained, 1.into());
         let text = preview(&sample, &tokenizer, false);
         assert!(text.starts_with("a[[\\u{1b}[2Jb]]"), "{text}");
         assert!(preview(&sample, &tokenizer, true).contains("\x1b[1;4m"));

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::generate::Finish;
+
 /// One thing to ask a candidate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -41,16 +43,6 @@ pub struct Completion {
     /// New tokens, the stop token not counted.
     pub n_tokens: usize,
     pub finish: Finish,
-}
-
-/// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// At a stop token or a stop string.
-    Stop,
-    /// At the limit of new tokens: the end of the answer is missing.
-    Length,
 }
 
 /// A judge's answer to its own question ("was it refused?", "is it right?", "how good is it?").

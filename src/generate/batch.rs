@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::pick::{Past, next_tokens};
 use super::prefix::Prefix;
-use super::{Ask, Completion, Decoding, Ended, Generator, cut_at_stop_string};
+use super::{Completion, Decoding, Finish, Generator, Query, cut_at_stop_string};
 use crate::model::{Cache, Positions};
 
 /// Positions that prompts are computed in at once: scores of long prompts are large.
@@ -17,7 +17,7 @@ const PREFILL_POSITIONS: usize = 4096;
 /// One row.
 struct Row {
     /// Position of the prompt among those asked; `None` when the row has nothing to do.
-    ask: Option<usize>,
+    query: Option<usize>,
     new_ids: Vec<u32>,
     past: Past,
     padding: usize,
@@ -28,7 +28,7 @@ struct Row {
 /// A running batch.
 pub(super) struct Batch<'a, 'p> {
     generator: &'a Generator<'a>,
-    asks: &'a [Ask<'p>],
+    queries: &'a [Query<'p>],
     decoding: &'a Decoding,
     prefix: &'a Prefix,
     cache: Cache,
@@ -41,28 +41,28 @@ impl<'a, 'p> Batch<'a, 'p> {
     /// Computes the prompts `first`, the longest of all that will come, and each one's first token.
     pub(super) fn start(
         generator: &'a Generator<'a>,
-        asks: &'a [Ask<'p>],
+        queries: &'a [Query<'p>],
         decoding: &'a Decoding,
         prefix: &'a Prefix,
         first: &[usize],
     ) -> (Self, Done) {
-        let width = first.iter().map(|i| asks[*i].ids.len()).max().unwrap_or(0).max(prefix.len + 1);
+        let width = first.iter().map(|i| queries[*i].ids.len()).max().unwrap_or(0).max(prefix.len + 1);
         // Some room beyond the longest answer, or a full cache would move at every step.
         let room = width + decoding.max_new_tokens + decoding.max_new_tokens / 4 + 16;
         let mut cache = prefix.rows(generator.decoder, first.len(), room);
         cache.pad_to(width);
-        let mut batch = Self { generator, asks, decoding, prefix, cache, rows: Vec::new() };
+        let mut batch = Self { generator, queries, decoding, prefix, cache, rows: Vec::new() };
         batch.rows = first.iter().map(|i| batch.row(*i)).collect();
         let places: Vec<usize> = (0..first.len()).collect();
         let done = batch.prefill(&places);
         (batch, done)
     }
 
-    fn row(&self, ask: usize) -> Row {
-        let own = self.asks[ask].ids.len().max(1) - self.prefix.len;
+    fn row(&self, query: usize) -> Row {
+        let own = self.queries[query].ids.len().max(1) - self.prefix.len;
         let padding = self.cache.len() - self.prefix.len - own;
-        let past = Past::new(&self.asks[ask], self.decoding);
-        Row { ask: Some(ask), new_ids: Vec::new(), past, padding, next: 0 }
+        let past = Past::new(&self.queries[query], self.decoding);
+        Row { query: Some(query), new_ids: Vec::new(), past, padding, next: 0 }
     }
 
     pub(super) fn n_rows(&self) -> usize {
@@ -70,17 +70,17 @@ impl<'a, 'p> Batch<'a, 'p> {
     }
 
     pub(super) fn n_idle(&self) -> usize {
-        self.rows.iter().filter(|row| row.ask.is_none()).count()
+        self.rows.iter().filter(|row| row.query.is_none()).count()
     }
 
-    /// Gives idle rows to the prompts `asks`, of which there are no more than idle rows.
-    pub(super) fn refill(&mut self, asks: &[usize]) -> Done {
-        let longest = asks.iter().map(|i| self.asks[*i].ids.len()).max().unwrap_or(0);
+    /// Gives idle rows to the prompts `queries`, of which there are no more than idle rows.
+    pub(super) fn refill(&mut self, queries: &[usize]) -> Done {
+        let longest = queries.iter().map(|i| self.queries[*i].ids.len()).max().unwrap_or(0);
         self.forget(longest);
-        let idle = (0..self.rows.len()).filter(|i| self.rows[*i].ask.is_none());
-        let places: Vec<usize> = idle.take(asks.len()).collect();
-        for (place, ask) in places.iter().zip(asks) {
-            self.rows[*place] = self.row(*ask);
+        let idle = (0..self.rows.len()).filter(|i| self.rows[*i].query.is_none());
+        let places: Vec<usize> = idle.take(queries.len()).collect();
+        for (place, query) in places.iter().zip(queries) {
+            self.rows[*place] = self.row(*query);
         }
         self.prefill(&places)
     }
@@ -88,7 +88,7 @@ impl<'a, 'p> Batch<'a, 'p> {
     /// Forgets what lies before the longest row, or before `at_least` tokens, where that is worth it.
     fn forget(&mut self, at_least: usize) {
         let (prefix, len) = (self.prefix.len, self.cache.len());
-        let alive = self.rows.iter().filter(|row| row.ask.is_some());
+        let alive = self.rows.iter().filter(|row| row.query.is_some());
         let longest = alive.map(|row| len - prefix - row.padding).max().unwrap_or(0);
         let longest = longest.max(at_least.saturating_sub(prefix)).max(1);
         let is_full = len + 1 > self.cache.capacity();
@@ -114,8 +114,8 @@ impl<'a, 'p> Batch<'a, 'p> {
             let mut cache = self.prefix.rows(decoder, now.len(), prefix + width);
             let padding: Vec<usize> = now.iter().map(|place| width - own(place)).collect();
             let tokens = now.iter().zip(&padding).flat_map(|(place, padding)| {
-                let ask = self.rows[*place].ask.expect("a row that is filled has a prompt");
-                let ids = &self.asks[ask].ids;
+                let query = self.rows[*place].query.expect("a row that is filled has a prompt");
+                let ids = &self.queries[query].ids;
                 // An empty prompt is one padding token.
                 let ids = if ids.is_empty() { &[0] } else { &ids[prefix..] };
                 std::iter::repeat_n(0, *padding).chain(ids.iter().copied())
@@ -148,7 +148,7 @@ impl<'a, 'p> Batch<'a, 'p> {
     /// Whether the next token is the first that is turned by other angles than those before it.
     fn turns_anew(&self) -> bool {
         let n_short = self.generator.decoder.shape.rope.n_short();
-        let mut alive = self.rows.iter().filter(|row| row.ask.is_some());
+        let mut alive = self.rows.iter().filter(|row| row.query.is_some());
         n_short.is_some_and(|n| alive.any(|row| row.padding + n == self.cache.len()))
     }
 
@@ -157,7 +157,7 @@ impl<'a, 'p> Batch<'a, 'p> {
     fn renew(&mut self, all: &[usize]) -> Done {
         let width = self.cache.len() + 1;
         let row = |row: &Row| {
-            let prompt = row.ask.map_or(&[][..], |ask| self.asks[ask].ids);
+            let prompt = row.query.map_or(&[][..], |query| self.queries[query].ids);
             let tokens = prompt.iter().chain(&row.new_ids).copied();
             let mut tokens: Vec<u32> = std::iter::repeat_n(0, row.padding).chain(tokens).collect();
             tokens.resize(width, 0);
@@ -190,20 +190,20 @@ impl<'a, 'p> Batch<'a, 'p> {
         let mut wanted = places.iter().peekable();
         let pasts = self.rows.iter_mut().enumerate().filter_map(|(i, row)| {
             wanted.next_if(|place| **place == i)?;
-            Some(row.ask.is_some().then_some(&mut row.past))
+            Some(row.query.is_some().then_some(&mut row.past))
         });
         let next = next_tokens(logits, pasts.collect(), self.decoding);
         let mut done = Vec::new();
         for (place, id) in places.iter().zip(next) {
             let row = &mut self.rows[*place];
-            let Some(ask) = row.ask else { continue };
+            let Some(query) = row.query else { continue };
             row.next = id;
-            if let Some(ended) = ends(row, id, self.generator, self.decoding) {
+            if let Some(finish) = ends(row, id, self.generator, self.decoding) {
                 let ids = std::mem::take(&mut row.new_ids);
                 let text = (self.generator.decode)(&ids);
                 let text = cut_at_stop_string(&text, &self.decoding.stop_strings).to_owned();
-                done.push((ask, Completion { ids, text, ended }));
-                row.ask = None;
+                done.push((query, Completion { ids, text, finish }));
+                row.query = None;
             }
         }
         done
@@ -212,21 +212,21 @@ impl<'a, 'p> Batch<'a, 'p> {
     /// Drops idle rows once a quarter is idle: dropping copies the cache.
     pub(super) fn shrink(&mut self) {
         let alive: Vec<i32> =
-            (0i32..).zip(&self.rows).filter(|(_, row)| row.ask.is_some()).map(|(i, _)| i).collect();
+            (0i32..).zip(&self.rows).filter(|(_, row)| row.query.is_some()).map(|(i, _)| i).collect();
         let n = alive.len();
         if 4 * n > 3 * self.rows.len() {
             return;
         }
         let device = &self.generator.decoder.device;
         self.cache.keep_rows(Tensor::<1, Int>::from_data(TensorData::new(alive, [n]), device));
-        self.rows.retain(|row| row.ask.is_some());
+        self.rows.retain(|row| row.query.is_some());
     }
 }
 
 /// Adds a token to a row; says so when that ends it.
-fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) -> Option<Ended> {
+fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) -> Option<Finish> {
     if decoding.stop_ids.contains(&id) {
-        return Some(Ended::Stop);
+        return Some(Finish::Stop);
     }
     row.new_ids.push(id);
     row.past.push(id, decoding);
@@ -236,8 +236,8 @@ fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) 
         let tail = &row.new_ids[row.new_ids.len().saturating_sub(longest + 8)..];
         let text = (generator.decode)(tail);
         if decoding.stop_strings.iter().any(|stop| text.contains(stop.as_str())) {
-            return Some(Ended::Stop);
+            return Some(Finish::Stop);
         }
     }
-    (row.new_ids.len() == decoding.max_new_tokens).then_some(Ended::Length)
+    (row.new_ids.len() == decoding.max_new_tokens).then_some(Finish::Length)
 }

@@ -10,8 +10,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::Likelihood;
 use super::prefix::{Prefix, groups};
+use crate::model::loss::{Gradients, cross_entropy};
 use crate::model::{Branched, Cache, Decoder, Positions};
-use crate::train::loss::{Gradients, cross_entropy};
 
 /// An option behind its question, in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]

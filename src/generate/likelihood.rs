@@ -1,9 +1,8 @@
 //! How likely a model finds given answers.
 
 use crate::data::Sample;
-use crate::model::{Decoder, Positions};
-use crate::train::batch::micro_batches;
-use crate::train::loss::{Gradients, cross_entropy};
+use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::{Decoder, Positions, micro_batches};
 
 /// The log-likelihood of a sample's trained tokens, in nats, and how many they are.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -69,10 +69,10 @@ pub struct Sampling {
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
-    /// A stop token or a stop string.
+pub enum Finish {
+    /// At a stop token or a stop string.
     Stop,
-    /// The limit of new tokens.
+    /// At the limit of new tokens: the end of the answer is missing.
     Length,
 }
 
@@ -83,18 +83,18 @@ pub struct Completion {
     pub ids: Vec<u32>,
     /// The text, cut at a stop string.
     pub text: String,
-    pub ended: Ended,
+    pub finish: Finish,
 }
 
 /// A prompt to complete.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'p> {
+pub struct Query<'p> {
     pub ids: &'p [u32],
     /// Which of several samples of this prompt; decides what is drawn.
     pub sample: u64,
 }
 
-impl<'p> Ask<'p> {
+impl<'p> Query<'p> {
     /// The only sample.
     pub fn once(ids: &'p [u32]) -> Self {
         Self { ids, sample: 0 }
@@ -125,24 +125,27 @@ impl Generator<'_> {
     /// Whatever `done` returns; completions handed over before stay handed over.
     pub fn complete<E>(
         &self,
-        asks: &[Ask<'_>],
+        queries: &[Query<'_>],
         decoding: &Decoding,
         mut done: impl FnMut(Vec<(usize, Completion)>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut order: Vec<usize> = (0..asks.len()).collect();
+        let mut order: Vec<usize> = (0..queries.len()).collect();
         // The longest first: if memory is short, it is short at once, and a place is never too narrow for
         // who comes next.
-        order.sort_by_key(|i| (std::cmp::Reverse(asks[*i].ids.len()), *i));
-        let longest = asks.iter().map(|ask| ask.ids.len()).max().unwrap_or(0);
-        let rows = self.rows_of(longest + decoding.max_new_tokens).min(asks.len().max(1));
+        order.sort_by_key(|i| (std::cmp::Reverse(queries[*i].ids.len()), *i));
+        let longest = queries.iter().map(|query| query.ids.len()).max().unwrap_or(0);
+        let rows = self.rows_of(longest + decoding.max_new_tokens).min(queries.len().max(1));
         // Where angles change with the length a whole batch must be computed anew, so nothing is shared.
         let renews = self.decoder.shape.rope.n_short().is_some();
-        let prefix =
-            if renews { Prefix::none() } else { Prefix::of(self.decoder, asks.iter().map(|ask| ask.ids)) };
+        let prefix = if renews {
+            Prefix::none()
+        } else {
+            Prefix::of(self.decoder, queries.iter().map(|query| query.ids))
+        };
         let mut waiting = order.into_iter().peekable();
         while waiting.peek().is_some() {
             let first: Vec<usize> = waiting.by_ref().take(rows).collect();
-            let (mut batch, mut ended) = Batch::start(self, asks, decoding, &prefix, &first);
+            let (mut batch, mut ended) = Batch::start(self, queries, decoding, &prefix, &first);
             loop {
                 if !ended.is_empty() {
                     done(std::mem::take(&mut ended))?;

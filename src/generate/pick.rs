@@ -6,7 +6,7 @@ use burn::tensor::{DType, IntDType, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Ask, Decoding, Sampling};
+use super::{Decoding, Query, Sampling};
 use crate::seed;
 
 /// What of a row's past decides its next token.
@@ -18,14 +18,14 @@ pub(super) struct Past {
 }
 
 impl Past {
-    pub(super) fn new(ask: &Ask<'_>, decoding: &Decoding) -> Self {
+    pub(super) fn new(query: &Query<'_>, decoding: &Decoding) -> Self {
         let penalised = decoding.repetition_penalty != 1.0;
-        let seen = if penalised { ask.ids.iter().copied().collect() } else { BTreeSet::new() };
+        let seen = if penalised { query.ids.iter().copied().collect() } else { BTreeSet::new() };
         // The stream belongs to the prompt's text, so another limit or order draws the same.
         let stream = |sampling: &Sampling| {
-            let bytes: Vec<u8> = ask.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            let bytes: Vec<u8> = query.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             let prompt = blake3::hash(&bytes).to_hex();
-            seed::rng(sampling.seed, &format!("sample {} of {prompt}", ask.sample))
+            seed::rng(sampling.seed, &format!("sample {} of {prompt}", query.sample))
         };
         Self { seen, random: decoding.sampling.as_ref().map(stream) }
     }

@@ -10,7 +10,7 @@ use super::norm::RmsNorm;
 use super::projection::forward_all;
 use super::rope::Rotation;
 use super::wanted::Wanted;
-use super::{Cache, DecoderShape, Projection};
+use super::{Cache, DecoderShape, Dropout, Projection};
 use crate::device::kernels::{cached, masked_softmax, matmul, soft_cap};
 
 /// Self-attention of one block.
@@ -59,10 +59,11 @@ impl Attention {
         reach: &Reach,
         wanted: Option<&Wanted>,
         cache: Option<(&mut Cache, usize)>,
+        dropout: Option<&Dropout>,
     ) -> Tensor<3> {
         let [b, t, _] = x.dims();
         let (h, g, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let [q, k, v] = forward_all(&self.inputs, x, [h * d, g * d, g * d]);
+        let [q, k, v] = forward_all(&self.inputs, x, [h * d, g * d, g * d], dropout);
         let (q, k) = match &self.head_norms {
             Some([q_norm, k_norm]) => (per_head(q, q_norm, d), per_head(k, k_norm, d)),
             None => (q, k),
@@ -96,7 +97,7 @@ impl Attention {
         let shares = masked_softmax(soft_cap(scores, self.softcap), mask.as_ref()).cast(dtype);
         let shares = shares.reshape([b, g, h / g * t, s]);
         let mixed = cached::mixed(&shares, &v).unwrap_or_else(|| matmul(shares, v)).reshape([b, h, t, d]);
-        self.o_proj.forward(mixed.swap_dims(1, 2).reshape([b, t, h * d]))
+        self.o_proj.forward(mixed.swap_dims(1, 2).reshape([b, t, h * d]), dropout)
     }
 }
 

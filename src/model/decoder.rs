@@ -11,7 +11,7 @@ use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::wanted::Wanted;
-use super::{Cache, DecoderShape, Head, Lora, Param, Positions, Projection};
+use super::{Cache, DecoderShape, Dropout, Head, Lora, Matrix, Param, Positions, Projection};
 use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, Weights};
 
@@ -23,11 +23,11 @@ pub struct Decoder {
     pub device: Device,
     /// The format activations are computed in.
     pub compute: DType,
-    embed_tokens: Param,
+    embed_tokens: Matrix,
     layers: Vec<Block>,
     norm: RmsNorm,
     /// `None` when the head is the embedding.
-    lm_head: Option<Param>,
+    lm_head: Option<Matrix>,
 }
 
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
@@ -47,7 +47,7 @@ impl Block {
     fn new(shape: &DecoderShape, layer: usize, take: &mut impl FnMut(&str) -> Param) -> Self {
         let mut take = |name: &str, kind: &str| take(&format!("model.layers.{layer}.{name}.{kind}"));
         let mut linear = |name: &str, bias: bool| Projection {
-            weight: take(name, "weight"),
+            weight: Matrix::new(take(name, "weight")),
             bias: bias.then(|| take(name, "bias")),
             adapter: None,
         };
@@ -81,18 +81,20 @@ impl Block {
         reach: &Reach,
         wanted: Option<&Wanted>,
         cache: Option<(&mut Cache, usize)>,
+        dropout: Option<&Dropout>,
     ) -> Tensor<3> {
-        let y = self.self_attn.forward(self.input_layernorm.forward(x.clone()), reach, wanted, cache);
+        let normed = self.input_layernorm.forward(x.clone());
+        let y = self.self_attn.forward(normed, reach, wanted, cache, dropout);
         let x = match wanted {
             Some(wanted) => wanted.of(x),
             None => x,
         };
         let Some([before, behind]) = &self.feedforward_layernorms else {
             let x = x + y;
-            return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
+            return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x), dropout);
         };
         let x = x + self.post_attention_layernorm.forward(y);
-        x.clone() + behind.forward(self.mlp.forward(before.forward(x)))
+        x.clone() + behind.forward(self.mlp.forward(before.forward(x), dropout))
     }
 
     fn projections_mut(&mut self) -> Vec<&mut Projection> {
@@ -109,7 +111,7 @@ impl Block {
         params.extend(norms.map(|norm| &mut norm.weight));
         let inputs = self.self_attn.inputs.iter_mut().chain(&mut self.mlp.inputs);
         for linear in inputs.chain([&mut self.self_attn.o_proj, &mut self.mlp.down_proj]) {
-            params.push(&mut linear.weight);
+            params.push(linear.weight.param_mut());
             params.extend(linear.bias.as_mut());
         }
         params
@@ -170,8 +172,8 @@ impl Decoder {
         let read = |name: &String| Ok((name.clone(), param(name, weights, device, compute)?));
         let mut params: BTreeMap<String, Param> = names.par_iter().map(read).collect::<Result<_, _>>()?;
         let mut take = |name: &str| params.remove(name).expect("the shape lists every weight it uses");
-        let embed_tokens = take("model.embed_tokens.weight");
-        let lm_head = (!shape.tied).then(|| take("lm_head.weight"));
+        let embed_tokens = Matrix::new(take("model.embed_tokens.weight"));
+        let lm_head = (!shape.tied).then(|| Matrix::new(take("lm_head.weight")));
         let norm = norm(shape, take("model.norm.weight"));
         let layers = (0..shape.n_layers).map(|layer| Block::new(shape, layer, &mut take)).collect();
         Ok(Self {
@@ -216,7 +218,21 @@ impl Decoder {
     /// - `ids`: `[b, t]`
     /// - result: `[b, t, m]` in the compute format
     pub fn hidden(&self, ids: Tensor<2, Int>, positions: &Positions, cache: Option<&mut Cache>) -> Tensor<3> {
-        self.stream(ids, positions, cache, None)
+        self.stream(ids, positions, cache, None, None)
+    }
+
+    /// The stream after the last norm where adapters read only what `dropout` leaves.
+    ///
+    /// # Shapes
+    ///
+    /// As [`Decoder::hidden`].
+    pub fn hidden_with_dropout(
+        &self,
+        ids: Tensor<2, Int>,
+        positions: &Positions,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<3> {
+        self.stream(ids, positions, None, None, dropout)
     }
 
     /// The stream at the tokens `at` of each row, which the last block computes alone.
@@ -233,7 +249,7 @@ impl Decoder {
         at: &[Vec<usize>],
     ) -> Tensor<3> {
         let wanted = Wanted::new(at, ids.dims()[1], &self.device);
-        self.stream(ids, positions, cache, wanted.as_ref())
+        self.stream(ids, positions, cache, wanted.as_ref(), None)
     }
 
     fn stream(
@@ -242,6 +258,7 @@ impl Decoder {
         positions: &Positions,
         mut cache: Option<&mut Cache>,
         wanted: Option<&Wanted>,
+        dropout: Option<&Dropout>,
     ) -> Tensor<3> {
         let [_, t] = ids.dims();
         let (shape, device) = (&self.shape, &self.device);
@@ -252,14 +269,15 @@ impl Decoder {
         let full = reach(&shape.rope, None);
         let sliding = shape.windows.iter().flatten().next();
         let sliding = sliding.map(|window| reach(&shape.sliding_rope, Some(*window)));
-        let mut x = burn::tensor::module::embedding(self.embed_tokens.value.clone(), ids); // [b, t, m]
+        let mut x = self.embed_tokens.rows(ids); // [b, t, m]
         if shape.embedding_scale != 1.0 {
             x = x * rounded(shape.embedding_scale, self.compute);
         }
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
             let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
-            x = block.forward(x, reach, wanted.filter(|_| i + 1 == self.layers.len()), cache);
+            let wanted = wanted.filter(|_| i + 1 == self.layers.len());
+            x = block.forward(x, reach, wanted, cache, dropout);
         }
         if let Some(cache) = cache {
             cache.advance(t);
@@ -268,7 +286,7 @@ impl Decoder {
     }
 
     /// The head's weight, `[v, m]`.
-    pub fn head(&self) -> &Param {
+    pub fn head(&self) -> &Matrix {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
@@ -284,8 +302,8 @@ impl Decoder {
 
     /// Every weight of the model itself; adapters are not among them.
     pub fn params_mut(&mut self) -> Vec<&mut Param> {
-        let mut params = vec![&mut self.embed_tokens, &mut self.norm.weight];
-        params.extend(self.lm_head.as_mut());
+        let mut params = vec![self.embed_tokens.param_mut(), &mut self.norm.weight];
+        params.extend(self.lm_head.as_mut().map(Matrix::param_mut));
         params.extend(self.layers.iter_mut().flat_map(Block::params_mut));
         params
     }

@@ -4,8 +4,8 @@
 
 use burn::tensor::Tensor;
 
-use super::Projection;
 use super::projection::forward_all;
+use super::{Dropout, Projection};
 use crate::device::kernels::{Gate, gated};
 
 /// `down(act(gate(x)) · up(x))`.
@@ -23,8 +23,8 @@ impl Mlp {
     /// # Shapes
     ///
     /// - `x`: `[b, t, m]`; the result has the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [gate, up] = forward_all(&self.inputs, x, [self.width; 2]); // [b, t, f]
-        self.down_proj.forward(gated(self.gate, gate, up)) // [b, t, m]
+    pub fn forward(&self, x: Tensor<3>, dropout: Option<&Dropout>) -> Tensor<3> {
+        let [gate, up] = forward_all(&self.inputs, x, [self.width; 2], dropout); // [b, t, f]
+        self.down_proj.forward(gated(self.gate, gate, up), dropout) // [b, t, m]
     }
 }

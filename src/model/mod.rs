@@ -6,10 +6,14 @@
 //! [`Weights`]: crate::snapshot::Weights
 
 mod attention;
+mod batch;
 mod cache;
 mod decoder;
+mod dropout;
 pub mod encoder;
 pub mod families;
+pub mod loss;
+mod matrix;
 mod mlp;
 mod norm;
 mod positions;
@@ -18,8 +22,11 @@ mod rope;
 mod shape;
 mod wanted;
 
+pub use batch::{MicroBatch, micro_batches};
 pub use cache::Cache;
 pub use decoder::Decoder;
+pub use dropout::Dropout;
+pub use matrix::Matrix;
 pub use norm::NormScale;
 pub use positions::{Branched, Positions};
 pub use projection::{Lora, Projection};
@@ -52,7 +59,7 @@ impl Param {
 #[derive(Debug, Clone)]
 pub struct Head {
     /// `[v, m]`.
-    pub weight: Tensor<2>,
+    pub weight: Matrix,
     /// Logits are kept between plus and minus this.
     pub softcap: Option<f64>,
 }
@@ -63,7 +70,7 @@ impl Head {
     /// - `hidden`: `[n, m]`
     /// - result: `[n, v]` in f32
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = projection::linear(&hidden, &self.weight).cast(DType::F32);
+        let logits = self.weight.multiply(&hidden).cast(DType::F32);
         soft_cap(logits, self.softcap)
     }
 }

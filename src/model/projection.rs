@@ -5,14 +5,14 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::Param;
-use crate::device::kernels::{low_rank_linear, matmul, thin_linear};
+use super::{Dropout, Matrix, Param};
+use crate::device::kernels::{Mask, dropped};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE, Pair};
 
 /// A linear map from `in` to `out` features, its weight stored as on disk: `[out, in]`.
 #[derive(Debug, Clone)]
 pub struct Projection {
-    pub weight: Param,
+    pub weight: Matrix,
     /// `[1, out]`.
     pub bias: Option<Param>,
     pub adapter: Option<Lora>,
@@ -27,8 +27,6 @@ pub struct Lora {
     pub b: Param,
     pub scale: f64,
     pub dora: Option<Dora>,
-    /// The dropout mask of the batch at hand, `[b, t, in]`: 0 or `1 / (1 - p)`.
-    pub mask: Option<Tensor<3>>,
 }
 
 /// The length of each row of the map as a weight of its own: `m · (W + s·B·A) / ‖W + s·B·A‖`.
@@ -45,10 +43,9 @@ pub struct Dora {
 
 impl Dora {
     /// `m / ‖W + s·B·A‖`, `[1, out]`, from thin products only.
-    fn factor(&self, weight: &Tensor<2>, lora: &Lora) -> Tensor<2> {
+    fn factor(&self, weight: &Matrix, lora: &Lora) -> Tensor<2> {
         let (a, b) = (lora.a.frozen(), lora.b.frozen());
-        let weight = weight.clone().inner().cast(DType::F32);
-        let across = weight.matmul(a.clone().transpose()); // [out, r]
+        let across = weight.to_f32().matmul(a.clone().transpose()); // [out, r]
         let within = b.clone().matmul(a.clone().matmul(a.transpose())); // [out, r]
         let s = lora.scale;
         let cross = (b * (across * (2.0 * s) + within * (s * s))).sum_dim(1).transpose(); // [1, out]
@@ -56,31 +53,22 @@ impl Dora {
     }
 }
 
-/// `x Wᵀ`.
-///
-/// # Shapes
-///
-/// - `x`: `[n, in]`, `weight`: `[out, in]`
-/// - result: `[n, out]`
-pub fn linear(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    thin_linear(x, weight).unwrap_or_else(|| matmul(x.clone(), weight.clone().transpose()))
-}
-
 /// Applies maps that read the same input: one each, or one that is all of them, `widths` each.
 pub(super) fn forward_all<const N: usize>(
     maps: &[Projection],
     x: Tensor<3>,
     widths: [usize; N],
+    dropout: Option<&Dropout>,
 ) -> [Tensor<3>; N] {
     match maps {
         [all] => {
-            let (y, mut start) = (all.forward(x), 0);
+            let (y, mut start) = (all.forward(x, dropout), 0);
             widths.map(|width| {
                 start += width;
                 y.clone().narrow(2, start - width, width)
             })
         }
-        _ => std::array::from_fn(|i| maps[i].forward(x.clone())),
+        _ => std::array::from_fn(|i| maps[i].forward(x.clone(), dropout)),
     }
 }
 
@@ -95,8 +83,7 @@ impl Lora {
         let Pair { a, b, n_in, n_out, rank, .. } = pair;
         let factor = |which, values, rows: [usize; 2]| param(which, values, rows.to_vec(), rows);
         let dora = adapter.dora.then(|| {
-            let weight = projection.weight.frozen().cast(DType::F32);
-            let squares = weight.square().sum_dim(1).transpose(); // [1, out]
+            let squares = projection.weight.to_f32().square().sum_dim(1).transpose(); // [1, out]
             let mut magnitude = param(MAGNITUDE, &pair.magnitude, vec![*n_out], [1, pair.magnitude.len()]);
             // Before the first step the map is what it was.
             if pair.magnitude.is_empty() {
@@ -105,7 +92,7 @@ impl Lora {
             Dora { magnitude, squares }
         });
         let (a, b) = (factor("A.weight", a, [*rank, *n_in]), factor("B.weight", b, [*n_out, *rank]));
-        Self { a, b, scale: adapter.scale(pair), dora, mask: None }
+        Self { a, b, scale: adapter.scale(pair), dora }
     }
 
     /// What is trained.
@@ -121,25 +108,26 @@ impl Lora {
     ///
     /// - `rows`: `[n, in]`, `weight`: `[out, in]`
     /// - result: `[n, out]`
-    fn forward(&self, rows: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    fn forward(&self, rows: Tensor<2>, weight: &Matrix, mask: Option<&Mask>) -> Tensor<2> {
         let dtype = rows.dtype();
-        let Some(dora) = &self.dora else { return self.updated(rows, weight) };
+        let Some(dora) = &self.dora else { return self.updated(rows, weight, mask) };
         let factor = dora.factor(weight, self).cast(dtype); // [1, out]
-        let Some(left) = self.dropped(&rows) else { return self.updated(rows, weight) * factor };
+        let Some(mask) = mask else { return self.updated(rows, weight, None) * factor };
+        let left = dropped(rows.clone(), mask);
         // The reference turns only what is left of the input.
-        linear(&rows, weight) + linear(&left, weight) * (factor.clone() - 1.0) + self.update(left) * factor
+        weight.multiply(&rows) + weight.multiply(&left) * (factor.clone() - 1.0) + self.update(left) * factor
     }
 
     /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`.
-    fn updated(&self, rows: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-        let (a, b) = (&self.a.value, &self.b.value);
-        if self.mask.is_none()
-            && let Some(y) = low_rank_linear(&rows, weight, [a, b], self.scale)
-        {
-            return y;
-        }
-        let y = linear(&rows, weight); // [n, out]
-        y + self.update(self.dropped(&rows).unwrap_or(rows))
+    fn updated(&self, rows: Tensor<2>, weight: &Matrix, mask: Option<&Mask>) -> Tensor<2> {
+        let factors = [&self.a.value, &self.b.value];
+        weight.multiply_updated(&rows, factors, self.scale, mask).unwrap_or_else(|| {
+            let y = weight.multiply(&rows); // [n, out]
+            y + self.update(match mask {
+                Some(mask) => dropped(rows, mask),
+                None => rows,
+            })
+        })
     }
 
     /// `s · x Aᵀ Bᵀ`.
@@ -148,12 +136,6 @@ impl Lora {
         let low = rows.matmul(self.a.value.clone().cast(dtype).transpose()); // [n, r]
         low.matmul(self.b.value.clone().cast(dtype).transpose()) * self.scale
     }
-
-    /// The input less what is dropped, if anything is.
-    fn dropped(&self, rows: &Tensor<2>) -> Option<Tensor<2>> {
-        let mask = self.mask.as_ref()?;
-        Some(rows.clone() * mask.clone().reshape(rows.dims()).cast(rows.dtype()))
-    }
 }
 
 impl Projection {
@@ -161,12 +143,15 @@ impl Projection {
     ///
     /// - `x`: `[b, t, in]`
     /// - result: `[b, t, out]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, dropout: Option<&Dropout>) -> Tensor<3> {
         let [b, t, n_in] = x.dims();
         let rows = x.reshape([b * t, n_in]);
         let mut y = match &self.adapter {
-            Some(lora) => lora.forward(rows, &self.weight.value),
-            None => linear(&rows, &self.weight.value),
+            Some(lora) => {
+                let mask = dropout.map(|dropout| dropout.mask(self.module()));
+                lora.forward(rows, &self.weight, mask.as_ref())
+            }
+            None => self.weight.multiply(&rows),
         }; // [b*t, out]
         if let Some(bias) = &self.bias {
             y = y + bias.value.clone();
@@ -177,11 +162,6 @@ impl Projection {
 
     /// The name of the module: the weight's, less `.weight`.
     pub fn module(&self) -> &str {
-        self.weight.name.trim_end_matches(".weight")
-    }
-
-    /// The projection's own format, for casting what it is multiplied with.
-    pub fn dtype(&self) -> DType {
-        self.weight.value.dtype()
+        self.weight.name().trim_end_matches(".weight")
     }
 }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::plan::Plan;
 use super::session::Session;
 use crate::data::{Encoder, Message, Role};
-use crate::generate::{Ask, Decoding, Generator};
+use crate::generate::{Decoding, Generator, Query};
 
 /// Reads questions, one a line, and writes every candidate's answer, until the input ends.
 ///
@@ -57,7 +57,7 @@ pub fn chat(
         let ids = encoder.prompt(&[Message::new(Role::User, line.trim())], "")?;
         for (name, decoder) in &decoders {
             let generator = Generator { decoder, decode: &decode, rows: 1 };
-            generator.complete(&[Ask::once(&ids)], &decoding, |answers| {
+            generator.complete(&[Query::once(&ids)], &decoding, |answers| {
                 for (_, answer) in answers {
                     let pad = width - name.chars().count();
                     // Answers of several lines stay beside their candidate.

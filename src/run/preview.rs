@@ -11,12 +11,12 @@ use super::plan::questions::Questions;
 use super::plan::{Model, Plan};
 use crate::data;
 use crate::device::free_memory;
-use crate::generate::{Ask, Decoding, Generator};
-use crate::model::Decoder;
+use crate::generate::{Decoding, Generator, Query};
+use crate::model::{Decoder, MicroBatch, micro_batches};
 use crate::recipe::{Kind, LossOn};
 use crate::snapshot::adapter::Pair;
-use crate::train::batch::{MicroBatch, Order, micro_batches};
-use crate::train::init;
+use crate::train::order::Order;
+use crate::train::{init, optimizer};
 
 /// What a run will take.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -259,9 +259,9 @@ pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
         train_s: step_s * plan.training.last_step as f64,
         evaluate_s,
         weights: n * compute + if full { 0 } else { 4 * n_trainable },
-        optimizer: 3 * 4 * n_trainable,
+        optimizer: (optimizer::BYTES + 4) * n_trainable,
         activations: activations + 3 * (64 << 20),
-        disk: n_trainable * 12 * (checkpoints as u64 + 1)
+        disk: n_trainable * (optimizer::BYTES + 4) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })
@@ -272,7 +272,7 @@ fn training_step(plan: &Plan) -> Result<(f64, usize), Failure> {
     let mut trainee =
         crate::train::trainee(&plan.training.task(&plan.model, &plan.base, &plan.key)?, &plan.machine)?;
     trainee.track();
-    let mut optimizer = crate::train::optimizer::AdamW::new(&plan.training.train);
+    let mut optimizer = crate::train::optimizer::Optimizer::new(&plan.training.train);
     let (order, samples) = (order(plan), &plan.training.samples(&plan.model)?.train);
     let cut = |step: usize| {
         micro_batches(samples, &order.samples(step), plan.machine.micro_tokens, plan.machine.multiple)
@@ -310,8 +310,8 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
         generator.rows_of(longest + suite.decoding.max_new_tokens)
     };
     let n = probe.prompts.len().min(rows(probe));
-    let prompts: Vec<Ask<'_>> = probe.prompts[..n].iter().map(|ids| Ask::once(ids)).collect();
-    let width = prompts.iter().map(|ask| ask.ids.len()).max().unwrap_or(1);
+    let prompts: Vec<Query<'_>> = probe.prompts[..n].iter().map(|ids| Query::once(ids)).collect();
+    let width = prompts.iter().map(|query| query.ids.len()).max().unwrap_or(1);
     let time = |max_new_tokens: usize| {
         let decoding = Decoding::greedy(max_new_tokens);
         let started = Instant::now();

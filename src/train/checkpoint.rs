@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::TrainError;
-use super::optimizer::{AdamW, Moments};
+use super::optimizer::{self, Optimizer};
 use crate::model::Param;
 use crate::recipe::Train;
 use crate::snapshot::files::WeightFiles;
@@ -18,7 +18,7 @@ use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 
 /// A checkpoint's trained weights, in f32.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// Its optimizer's moments, `NAME.first` and `NAME.second` of each weight.
+/// What its optimizer remembers, by names of its own.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// What it says of itself.
 pub const STATE: &str = "state.json";
@@ -88,21 +88,23 @@ impl Checkpoints {
     /// # Errors
     ///
     /// The disk refuses.
-    pub fn save(&self, state: &State, params: &[&mut Param], optimizer: &AdamW) -> Result<(), TrainError> {
+    pub fn save(
+        &self,
+        state: &State,
+        params: &[&mut Param],
+        optimizer: &Optimizer,
+    ) -> Result<(), TrainError> {
         let target = self.path(state.step);
         if target.is_dir() {
             return Ok(());
         }
         let values = params.iter().map(|param| (param.name.clone(), param.shape.clone(), param.frozen()));
         let weights = HostWeights::read(values);
-        let moments = optimizer.moments.iter().flat_map(|(name, Moments { first, second })| {
-            [(format!("{name}.first"), first), (format!("{name}.second"), second)]
-        });
-        let moments = moments.map(|(name, moment)| (name, moment.dims().to_vec(), moment.clone()));
-        let moments = HostWeights::read(moments);
+        let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
+        let optimizer = HostWeights::read(state_of);
         folder_at_once::<TrainError>(&target, |folder| {
             weights.write(&folder.join(WEIGHTS))?;
-            moments.write(&folder.join(OPTIMIZER))?;
+            optimizer.write(&folder.join(OPTIMIZER))?;
             write_json(&folder.join(STATE), &json!(state))?;
             Ok(())
         })?;
@@ -131,7 +133,7 @@ impl Checkpoints {
         step: usize,
         key: &str,
         params: &mut [&mut Param],
-        optimizer: &mut AdamW,
+        optimizer: &mut Optimizer,
         device: &Device,
     ) -> Result<State, TrainError> {
         let path = self.path(step);
@@ -142,26 +144,21 @@ impl Checkpoints {
             return Err(broken("it was made with other settings".to_owned()));
         }
         let weights = WeightFiles::open_file(&path.join(WEIGHTS))?;
-        let moments = WeightFiles::open_file(&path.join(OPTIMIZER))?;
-        optimizer.step = step;
-        for param in params {
+        for param in params.iter_mut() {
             let [rows, columns] = param.value.dims();
-            let read = |files: &WeightFiles, name: &str| -> Result<Tensor<2>, TrainError> {
-                let weight = files.weight(name)?;
-                if weight.info.n_elements() != rows * columns {
-                    return Err(broken(format!("`{name}` has another size")));
-                }
-                let data = TensorData::new(weight.to_f32(), [rows, columns]);
-                Ok(Tensor::from_data(data, (device, DType::F32)))
-            };
-            param.value = read(&weights, &param.name)?;
-            let first = format!("{}.first", param.name);
-            if moments.infos().contains_key(&first) {
-                let second = read(&moments, &format!("{}.second", param.name))?;
-                let moments = Moments { first: read(&moments, &first)?, second };
-                optimizer.moments.insert(param.name.clone(), moments);
+            let weight = weights.weight(&param.name)?;
+            if weight.info.n_elements() != rows * columns {
+                return Err(broken(format!("`{}` has another size", param.name)));
             }
+            param.value = tensor(&weight, [rows, columns], device);
         }
+        let remembered = WeightFiles::open_file(&path.join(OPTIMIZER))?;
+        let remembered = remembered.infos().iter().map(|(name, info)| match info.shape[..] {
+            [rows, columns] => Ok((name.clone(), tensor(&remembered.weight(name)?, [rows, columns], device))),
+            _ => Err(broken(format!("`{name}` is no matrix"))),
+        });
+        let remembered = remembered.collect::<Result<_, TrainError>>()?;
+        optimizer.restore(step, params, remembered).map_err(broken)?;
         Ok(state)
     }
 
@@ -175,39 +172,20 @@ impl Checkpoints {
     }
 }
 
-/// The second moments of a checkpoint's optimizer under the names of the weights: the running mean of
-/// each number's squared gradient.
+/// The running mean of each number's squared gradient, as the optimizer of a checkpoint remembers it, under the
+/// names of the weights.
 ///
 /// # Errors
 ///
-/// The file is missing or broken.
-pub fn second_moments(checkpoint: &Path) -> Result<impl Weights + use<>, SnapshotError> {
-    let files = WeightFiles::open_file(&checkpoint.join(OPTIMIZER))?;
-    // Moments are stored as matrices; the weights beside them have the shapes.
+/// A file is missing or broken.
+pub fn squared_gradients(checkpoint: &Path) -> Result<impl Weights + use<>, SnapshotError> {
+    let state = WeightFiles::open_file(&checkpoint.join(OPTIMIZER))?;
     let weights = WeightFiles::open_file(&checkpoint.join(WEIGHTS))?;
-    let known = |name: &String| files.infos().contains_key(&format!("{name}{SECOND}"));
-    let infos = weights.infos().iter().filter(|(name, _)| known(name));
-    let infos = infos.map(|(name, info)| (name.clone(), info.clone())).collect();
-    Ok(SecondMoments { files, infos })
+    Ok(optimizer::squared_gradients(state, weights.infos()))
 }
 
-const SECOND: &str = ".second";
-
-struct SecondMoments {
-    files: WeightFiles,
-    infos: BTreeMap<String, WeightInfo>,
-}
-
-impl Weights for SecondMoments {
-    fn infos(&self) -> &BTreeMap<String, WeightInfo> {
-        &self.infos
-    }
-
-    fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
-        let weight = self.files.weight(&format!("{name}{SECOND}"))?;
-        let shape = self.infos.get(name).map_or_else(|| weight.info.shape.clone(), |info| info.shape.clone());
-        Ok(Weight { info: WeightInfo { shape, ..weight.info }, ..weight })
-    }
+fn tensor(weight: &Weight<'_>, dims: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(weight.to_f32(), dims), (device, DType::F32))
 }
 
 /// Tensors read back into this machine's memory, in f32.
@@ -256,7 +234,7 @@ impl Weights for HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use super::{AdamW, Checkpoints, State, Train};
+    use super::{Checkpoints, Optimizer, State, Train};
 
     #[test]
     fn a_stop_leaves_the_checkpoints_of_an_unbroken_training() {
@@ -268,7 +246,7 @@ mod tests {
             let checkpoints = Checkpoints::of(folder.path(), &train);
             for step in (1..=20).filter(|step| step % every == 0 || *step == 20 || stops.contains(step)) {
                 let state = State { step, key: String::new(), device: "cpu".to_owned() };
-                checkpoints.save(&state, &[], &AdamW::new(&train)).unwrap();
+                checkpoints.save(&state, &[], &Optimizer::new(&train)).unwrap();
             }
             assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
         }

@@ -11,31 +11,35 @@ use burn::tensor::{DType, Device};
 use miette::Diagnostic;
 use thiserror::Error;
 
-pub mod batch;
 pub mod checkpoint;
-mod dropout;
 pub mod fisher;
 pub mod init;
-pub mod loss;
+pub mod objective;
 pub mod optimizer;
+pub mod order;
 pub mod schedule;
 pub mod step;
 
-use batch::{MicroBatch, Order, micro_batches};
 use checkpoint::{Checkpoints, HostWeights, State};
-use optimizer::AdamW;
+use objective::Objective;
+use optimizer::Optimizer;
+use order::Order;
 use schedule::LearningRate;
 use step::Trainee;
 
 use crate::data::Sample;
-use crate::event::{Event, Listener, StepEvent};
-use crate::model::{Decoder, DecoderShape};
+use crate::event::{Event, Recorder, StepEvent, Unwritable};
+use crate::model::{Decoder, DecoderShape, MicroBatch, micro_batches};
 use crate::recipe::{Kind, Method, Train};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE};
 use crate::snapshot::{SnapshotError, Weights};
 
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
 const PACE: Duration = Duration::from_mins(5);
+
+/// Raised whenever a default or an algorithm changes, so that what an earlier version trained or said is not
+/// taken for what this one would.
+pub const NUMERICS: u32 = 1;
 
 /// Everything that a training is a function of.
 pub struct Task<'a> {
@@ -100,6 +104,12 @@ pub enum TrainError {
         help("add `--allow-device-change` to go on all the same; the report will say so")
     )]
     DeviceChange { made_on: String, device: String },
+    #[error("the samples are no longer what an earlier command found them to be")]
+    #[diagnostic(code(train::other_samples), help("type the same command again: it looks at them anew"))]
+    OtherSamples,
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Unwritable(#[from] Unwritable),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -127,10 +137,10 @@ pub fn train(
     folder: &Path,
     allow_device_change: bool,
     stop: &AtomicBool,
-    listener: &mut Listener<'_>,
+    recorder: &mut Recorder<'_>,
 ) -> Result<Outcome, TrainError> {
     let checkpoints = Checkpoints::of(folder, task.train);
-    let mut optimizer = AdamW::new(task.train);
+    let mut optimizer = Optimizer::new(task.train);
     let mut trainee = trainee(task, machine)?;
     let mut done = 0;
     if let Some(step) = checkpoints.steps().pop() {
@@ -141,10 +151,10 @@ pub fn train(
             return Err(TrainError::DeviceChange { made_on, device });
         }
         done = step;
-        listener(Event::Resumed { step });
+        recorder(Event::Resumed { step })?;
     }
     trainee.track();
-    let mut run = Loop { task, machine, checkpoints, optimizer, trainee, done, listener };
+    let mut run = Loop { task, machine, checkpoints, optimizer, trainee, done, recorder };
     run.go(stop)
 }
 
@@ -160,7 +170,8 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
         decoder.attach(&adapter)?;
     }
     let dropout = if task.method.kind == Kind::Lora { task.method.dropout } else { 0.0 };
-    Ok(Trainee { decoder, kind: task.method.kind, dropout, seed: task.train.seed })
+    let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
+    Ok(trainee.with_dropout(dropout, task.train.seed))
 }
 
 /// The state of a running training.
@@ -168,11 +179,11 @@ struct Loop<'a, 'l> {
     task: &'a Task<'a>,
     machine: &'a Machine,
     checkpoints: Checkpoints,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     trainee: Trainee,
     /// Steps made.
     done: usize,
-    listener: &'a mut Listener<'l>,
+    recorder: &'a mut Recorder<'l>,
 }
 
 impl Loop<'_, '_> {
@@ -191,7 +202,7 @@ impl Loop<'_, '_> {
             self.step(&order, &rate, last, started)?;
             let validate = train.validate_every;
             if validate > 0 && self.done.is_multiple_of(validate) && self.done < last {
-                self.validate();
+                self.validate()?;
             }
             let due = match train.checkpoint_every {
                 0 => saved.elapsed() >= PACE,
@@ -203,7 +214,7 @@ impl Loop<'_, '_> {
             }
         }
         self.save()?;
-        self.validate();
+        self.validate()?;
         Ok(Outcome::Finished { step: self.done })
     }
 
@@ -226,7 +237,7 @@ impl Loop<'_, '_> {
         self.done += 1;
         let count = |of: fn(&MicroBatch) -> usize| batches.iter().map(of).sum::<usize>();
         let (tokens, positions) = (count(|batch| batch.n_tokens), count(MicroBatch::n_positions));
-        (self.listener)(Event::Step(StepEvent {
+        (self.recorder)(Event::Step(StepEvent {
             step: self.done,
             last_step: last,
             epoch: self.done as f64 / order.steps_per_epoch() as f64,
@@ -237,22 +248,22 @@ impl Loop<'_, '_> {
             tokens,
             padding: 1.0 - tokens as f64 / positions as f64,
             elapsed_s: started.elapsed().as_secs_f64(),
-        }));
+        }))?;
         Ok(())
     }
 
-    fn validate(&mut self) {
+    fn validate(&mut self) -> Result<(), TrainError> {
         let samples = self.task.validation;
         if samples.is_empty() {
-            return;
+            return Ok(());
         }
         let Machine { micro_tokens, multiple, .. } = *self.machine;
         let all: Vec<usize> = (0..samples.len()).collect();
         let batches = micro_batches(samples, &all, micro_tokens, multiple);
         let total = batches.len();
-        let tick = |done| (self.listener)(Event::Validating { done, total });
-        let (loss, tokens) = self.trainee.validate(&batches, tick);
-        (self.listener)(Event::Validation { step: self.done, loss, tokens });
+        let tick = |done| (self.recorder)(Event::Validating { done, total });
+        let (loss, tokens) = self.trainee.validate(&batches, tick)?;
+        Ok((self.recorder)(Event::Validation { step: self.done, loss, tokens })?)
     }
 
     fn save(&mut self) -> Result<(), TrainError> {
@@ -263,8 +274,8 @@ impl Loop<'_, '_> {
             device: self.machine.device_name.clone(),
         };
         self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer)?;
-        (self.listener)(Event::Checkpoint { step: self.done, elapsed_s: started.elapsed().as_secs_f64() });
-        Ok(())
+        let elapsed_s = started.elapsed().as_secs_f64();
+        Ok((self.recorder)(Event::Checkpoint { step: self.done, elapsed_s })?)
     }
 }
 
@@ -273,9 +284,15 @@ impl Loop<'_, '_> {
 /// # Errors
 ///
 /// The checkpoint is missing or broken.
-pub fn trained_adapter(task: &Task<'_>, folder: &Path, step: usize) -> Result<Adapter, TrainError> {
+pub fn trained_adapter(
+    shape: &DecoderShape,
+    method: &Method,
+    folder: &Path,
+    step: usize,
+) -> Result<Adapter, TrainError> {
     let files = Checkpoints::new(folder, 0).weights(step)?;
-    let mut adapter = init::adapter(task.shape, task.method, task.train.seed)
+    // Its factors are read; where they started plays no part.
+    let mut adapter = init::adapter(shape, method, 0)
         .expect("a training that finished had something to train");
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, IndexingUpdateOp, Tensor};
+use burn::tensor::{DType, Tensor};
 
-use super::batch::MicroBatch;
-use super::dropout;
-use super::loss::{Gradients, cross_entropy};
-use super::optimizer::AdamW;
-use crate::model::{Decoder, Param, Positions};
+use super::objective::Objective;
+use super::optimizer::Optimizer;
+use crate::model::loss::Gradients;
+use crate::model::{Decoder, Dropout, MicroBatch, Param, Positions};
 use crate::recipe::Kind;
 
 /// The gradients of a step, by weight name, `[rows, columns]` in f32.
@@ -18,22 +17,34 @@ type Sums = BTreeMap<String, Tensor<2>>;
 #[derive(Debug)]
 pub struct Trainee {
     pub decoder: Decoder,
-    pub kind: Kind,
+    kind: Kind,
+    objective: Objective,
     /// The share of an adapter's inputs that is dropped.
-    pub dropout: f64,
-    pub seed: u64,
+    dropout: f64,
+    /// By which it is drawn what is dropped.
+    seed: u64,
 }
 
 /// What a step found.
 #[derive(Debug, Clone, Copy)]
 pub struct StepResult {
-    /// Mean cross-entropy of the trained tokens.
+    /// The objective's mean loss.
     pub loss: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
 }
 
 impl Trainee {
+    /// A model of which `kind` says what is trained, by `objective`, without dropout.
+    pub fn new(decoder: Decoder, kind: Kind, objective: Objective) -> Self {
+        Self { decoder, kind, objective, dropout: 0.0, seed: 0 }
+    }
+
+    /// Drops this share of what adapters read in every step, by this seed.
+    pub fn with_dropout(self, dropout: f64, seed: u64) -> Self {
+        Self { dropout, seed, ..self }
+    }
+
     /// Every weight that is trained.
     pub fn trainable(&mut self) -> Vec<&mut Param> {
         match self.kind {
@@ -51,18 +62,18 @@ impl Trainee {
 
     /// Forward, backward and update over the micro-batches of one step.
     ///
-    /// The loss is averaged over the trained tokens of the whole step, so how it is cut into
+    /// The loss is averaged over all that the objective counts in the whole step, so how it is cut into
     /// micro-batches does not change it. `step` counts from 0; `clip` 0 does not clip.
     pub fn step(
         &mut self,
         batches: &[MicroBatch],
-        optimizer: &mut AdamW,
+        optimizer: &mut Optimizer,
         step: usize,
         learning_rate: f64,
         clip: f64,
     ) -> StepResult {
-        let n_trained: usize = batches.iter().map(|batch| batch.targets.len()).sum();
-        let scale = 1.0 / n_trained as f64;
+        let n: usize = batches.iter().map(|batch| self.objective.count(batch)).sum();
+        let scale = 1.0 / n as f64;
         let mut sums = Sums::new();
         let mut loss = 0.0;
         for batch in batches {
@@ -84,67 +95,73 @@ impl Trainee {
         result
     }
 
-    /// The gradients of the sum of one micro-batch's cross-entropies, by weight name, in f32.
+    /// The gradients of the sum of one micro-batch's losses, by weight name, in f32.
     pub fn gradients(&mut self, batch: &MicroBatch) -> BTreeMap<String, Tensor<2>> {
         let mut sums = Sums::new();
         self.accumulate(batch, 0, 1.0, &mut sums);
         sums
     }
 
-    /// Sum of the cross-entropies of one micro-batch; its gradients are added to `sums`.
+    /// Sum of the losses of one micro-batch; its gradients are added to `sums`.
     fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> f64 {
-        if batch.targets.is_empty() {
+        if self.objective.count(batch) == 0 {
             return 0.0;
         }
-        if self.dropout > 0.0 {
-            dropout::draw(&mut self.decoder, batch, self.dropout, self.seed, step);
-        }
-        let device = self.decoder.device.clone();
-        let positions = Positions::causal(batch.width);
-        let hidden = self.decoder.hidden(batch.ids(&device), &positions, None); // [b, t, m]
+        let dropout = (self.dropout > 0.0).then(|| Dropout {
+            share: self.dropout,
+            seed: self.seed,
+            step,
+            samples: batch.samples.clone(),
+        });
+        let (ids, positions) = (batch.ids(&self.decoder.device), Positions::causal(batch.width));
+        let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout.as_ref());
         let [b, t, m] = hidden.dims();
-        let hidden = hidden.reshape([b * t, m]);
-        let indices = batch.row_indices(&device);
-        let rows = hidden.clone().inner().select(0, indices.clone()); // [n, m]
+        let stream = hidden.reshape([b * t, m]);
         let wanted = match self.kind {
             Kind::Lora => Gradients::Rows,
             Kind::Full => Gradients::RowsAndHead,
         };
-        let loss = cross_entropy(&rows, &self.decoder.frozen_head(), &batch.targets, scale, wanted);
-        let sum = loss.sum();
-        let gradient = loss.rows.expect("the gradient of the rows was asked for");
-        let seed = Tensor::zeros([b * t, m], &device);
-        let seed = seed.select_assign(0, indices, gradient, IndexingUpdateOp::Add); // [b*t, m]
+        let head = self.decoder.frozen_head();
+        let cost = self.objective.cost(&stream.clone().inner(), &head, batch, scale, wanted);
+        let seed = cost.stream.expect("the gradient of the stream was asked for"); // [b*t, m]
         // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
-        let mut gradients = (hidden.cast(DType::F32) * seed).sum().backward();
-        if let Some(gradient) = loss.head {
-            add(sums, &self.decoder.head().name.clone(), gradient);
+        let mut gradients = (stream.cast(DType::F32) * seed).sum().backward();
+        if let Some(gradient) = cost.head {
+            add(sums, head.weight.name(), gradient);
         }
         for param in self.trainable() {
             if let Some(gradient) = param.value.grad_remove(&mut gradients) {
                 add(sums, &param.name, gradient.cast(DType::F32));
             }
         }
-        sum
+        cost.sum
     }
 
-    /// Mean cross-entropy of micro-batches without any gradient, and how many tokens it is of.
-    pub fn validate(&self, batches: &[MicroBatch], mut tick: impl FnMut(usize)) -> (f64, usize) {
+    /// Mean loss of micro-batches without any gradient, and of how many it is the mean.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `tick` returns, which is told how many are done.
+    pub fn validate<E>(
+        &self,
+        batches: &[MicroBatch],
+        mut tick: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(f64, usize), E> {
         let decoder = untracked(&self.decoder);
-        let device = &decoder.device;
         let (mut sum, mut n) = (0.0, 0);
         for (i, batch) in batches.iter().enumerate() {
-            let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
-            let [b, t, m] = hidden.dims();
-            if !batch.targets.is_empty() {
-                let rows = hidden.reshape([b * t, m]).select(0, batch.row_indices(device));
-                sum +=
-                    cross_entropy(&rows, &decoder.frozen_head(), &batch.targets, 1.0, Gradients::None).sum();
-                n += batch.targets.len();
+            let count = self.objective.count(batch);
+            if count > 0 {
+                let hidden =
+                    decoder.hidden(batch.ids(&decoder.device), &Positions::causal(batch.width), None);
+                let [b, t, m] = hidden.dims();
+                let stream = hidden.reshape([b * t, m]);
+                sum += self.objective.cost(&stream, &decoder.frozen_head(), batch, 1.0, Gradients::None).sum;
+                n += count;
             }
-            tick(i + 1);
+            tick(i + 1)?;
         }
-        (sum / n.max(1) as f64, n)
+        Ok((sum / n.max(1) as f64, n))
     }
 }
 
@@ -156,7 +173,6 @@ fn untracked(decoder: &Decoder) -> Decoder {
     }
     for projection in decoder.projections_mut() {
         if let Some(lora) = &mut projection.adapter {
-            lora.mask = None;
             for param in lora.params_mut() {
                 param.value = param.frozen();
             }

@@ -26,6 +26,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import dropout
+
 NOTE = (
     "float32, eager attention, right padding; logits at padded positions are not meaningful; labels are unshifted "
     "(position t+1 is predicted from t); loss is the mean over labels != -100"
@@ -71,6 +73,15 @@ CASES = {
         traces=dict(
             full=dict(TRAIN, kind="full", lr=2e-3), lora=dict(TRAIN, kind="lora", lr=5e-3, r=4, alpha=8, accum=3)
         ),
+    ),
+    # One layer is enough to see which inputs of which map are dropped.
+    "pico-dropout": dict(
+        seed=230,
+        config=dict(rope_theta=10000.0, tie_word_embeddings=True, eos_token_id=2, pad_token_id=0, num_hidden_layers=1),
+        traces={
+            "dropout": dict(TRAIN, kind="lora", lr=5e-3, r=4, alpha=8, dropout=0.3, seed=7),
+            "dora-dropout": dict(TRAIN, kind="lora", lr=5e-3, r=4, alpha=8, dropout=0.1, seed=8, dora=True),
+        },
     ),
 }
 
@@ -172,7 +183,7 @@ def write_adapter(folder, trace, base):
         task_type="CAUSAL_LM",
         r=trace["r"],
         lora_alpha=trace["alpha"],
-        lora_dropout=0.0,
+        lora_dropout=trace.get("dropout", 0.0),
         target_modules="all-linear",
         use_rslora=trace.get("rslora", False),
         use_dora=trace.get("dora", False),
@@ -200,6 +211,8 @@ def run_trace(folder, name, trace, inputs, keep_adapter, kept=None):
     model = load(folder)
     if trace["kind"] == "lora":
         model = peft.PeftModel.from_pretrained(model, folder / f"{name}-init", is_trainable=True)
+        if "dropout" in trace:
+            dropout.install(model, trace)
     out = train(model, trace, inputs["batch_ids"], inputs["batch_mask"], inputs["batch_labels"])
     if trace["kind"] == "lora":
         if keep_adapter:

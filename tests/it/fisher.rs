@@ -2,12 +2,12 @@
 
 use burn::tensor::DType;
 use finetune::data::Sample;
-use finetune::model::Decoder;
+use finetune::model::{Decoder, MicroBatch};
 use finetune::recipe::Kind;
 use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
-use finetune::train::batch::MicroBatch;
 use finetune::train::fisher::{FILE, write};
 use finetune::train::init::RandomWeights;
+use finetune::train::objective::Objective;
 use finetune::train::step::Trainee;
 use finetune::train::{Machine, TrainError};
 
@@ -43,11 +43,8 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
         micro_tokens: 64,
         multiple: 1,
     };
-    let sample = |ids: [u32; 5]| Sample {
-        ids: ids.to_vec(),
-        trained: vec![false, false, false, true, true],
-        line: 1.into(),
-    };
+    let trained = [false, false, false, true, true];
+    let sample = |ids: [u32; 5]| Sample::of_trained(ids.to_vec(), trained, 1.into());
     let samples = [sample([1, 5, 9, 2, 7]), sample([3, 3, 8, 4, 1])];
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("fisher");
@@ -57,8 +54,8 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
 
     let loss = |moved: &Moved<'_>, i: usize| {
         let decoder = Decoder::load(&shape, moved, &device, DType::F32).unwrap();
-        let trainee = Trainee { decoder, kind: Kind::Full, dropout: 0.0, seed: 0 };
-        let (mean, n) = trainee.validate(&[MicroBatch::new(&samples, &[i], 1)], |_| {});
+        let trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
+        let (mean, n) = trainee.validate::<TrainError>(&[MicroBatch::new(&samples, &[i], 1)], |_| Ok(())).unwrap();
         mean * n as f64
     };
     for (name, at) in [

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use finetune::data::Sample;
 use finetune::generate::{
-    Ask, Choice, Completion, Decoding, Generator, Question, Sampling, choices, likelihoods,
+    Choice, Completion, Decoding, Generator, Query, Question, Sampling, choices, likelihoods,
 };
 use finetune::model::{Decoder, families};
 use finetune::snapshot::Config;
@@ -38,15 +38,15 @@ impl Tiny {
     }
 
     fn complete(&self, prompts: &[Vec<u32>], decoding: &Decoding, rows: usize) -> Vec<Completion> {
-        let asks: Vec<Ask<'_>> = prompts.iter().map(|ids| Ask::once(ids)).collect();
-        self.ask(&asks, decoding, rows)
+        let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
+        self.ask(&queries, decoding, rows)
     }
 
-    fn ask(&self, asks: &[Ask<'_>], decoding: &Decoding, rows: usize) -> Vec<Completion> {
+    fn ask(&self, queries: &[Query<'_>], decoding: &Decoding, rows: usize) -> Vec<Completion> {
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
         let generator = Generator { decoder: &self.decoder, decode: &decode, rows };
-        let mut found: Vec<Option<Completion>> = vec![None; asks.len()];
-        let Ok(()) = generator.complete::<Infallible>(asks, decoding, |batch| {
+        let mut found: Vec<Option<Completion>> = vec![None; queries.len()];
+        let Ok(()) = generator.complete::<Infallible>(queries, decoding, |batch| {
             for (i, completion) in batch {
                 assert!(found[i].replace(completion).is_none(), "prompt {i} was answered twice");
             }
@@ -99,15 +99,15 @@ fn samples_differ_and_come_again() {
     let prompts = tiny.prompts("", 6);
     let sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, seed: 7 };
     let decoding = Decoding { sampling: Some(sampling.clone()), ..Decoding::greedy(12) };
-    let asks: Vec<Ask<'_>> =
-        prompts.iter().flat_map(|ids| (0..3).map(move |sample| Ask { ids, sample })).collect();
-    let drawn = tiny.ask(&asks, &decoding, 5);
-    assert_eq!(tiny.ask(&asks, &decoding, 2), drawn);
+    let queries: Vec<Query<'_>> =
+        prompts.iter().flat_map(|ids| (0..3).map(move |sample| Query { ids, sample })).collect();
+    let drawn = tiny.ask(&queries, &decoding, 5);
+    assert_eq!(tiny.ask(&queries, &decoding, 2), drawn);
     assert!(drawn.chunks(3).all(|samples| samples[0] != samples[1] && samples[1] != samples[2]));
     // Alone as among others: a run that goes on draws what it would have drawn.
-    assert_eq!(tiny.ask(&asks[4..5], &decoding, 1), drawn[4..5]);
+    assert_eq!(tiny.ask(&queries[4..5], &decoding, 1), drawn[4..5]);
     let other = Decoding { sampling: Some(Sampling { seed: 8, ..sampling.clone() }), ..decoding.clone() };
-    assert_ne!(tiny.ask(&asks, &other, 5), drawn);
+    assert_ne!(tiny.ask(&queries, &other, 5), drawn);
     let cold = Decoding { sampling: Some(Sampling { top_k: 1, ..sampling }), ..decoding };
     assert_eq!(tiny.complete(&prompts, &cold, 3), tiny.complete(&prompts, &Decoding::greedy(12), 3));
 }
@@ -138,10 +138,9 @@ fn options_in_one_pass_are_as_likely_as_each_alone() {
                 Ok(())
             });
             for (question, found) in questions.iter().zip(&found) {
-                let sample = |choice: &Choice| Sample {
-                    ids: choice.ids.clone(),
-                    trained: (0..choice.ids.len()).map(|i| i >= choice.n_context).collect(),
-                    line: 1.into(),
+                let sample = |choice: &Choice| {
+                    let trained = (0..choice.ids.len()).map(|i| i >= choice.n_context);
+                    Sample::of_trained(choice.ids.clone(), trained, 1.into())
                 };
                 let samples: Vec<Sample> = question.choices.iter().map(sample).collect();
                 for (alone, together) in likelihoods(&tiny.decoder, &samples, 1000).iter().zip(found) {

@@ -9,12 +9,14 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
+use super::dropout::Mask;
 use super::product::product;
 use super::{fused, numbers, plain, rows, slice, tracked};
 
-/// `x Wᵀ + s · x Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient.
+/// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient.
 ///
 /// # Shapes
 ///
@@ -25,6 +27,7 @@ pub fn low_rank_linear(
     weight: &Tensor<2>,
     [a, b]: [&Tensor<2>; 2],
     scale: f64,
+    mask: Option<&Mask>,
 ) -> Option<Tensor<2>> {
     if !(fused(x) && fused(weight) && fused(a)) || weight.is_autodiff() {
         return None;
@@ -32,15 +35,15 @@ pub fn low_rank_linear(
     let (weight, scale) = (plain(weight.clone()), scale as f32);
     if !(x.is_autodiff() || a.is_autodiff() || b.is_autodiff()) {
         let (x, a, b) = (plain(x.clone()), plain(a.clone()), plain(b.clone()));
-        return Some(Tensor::from_primitive::<Flex>(forward(&x, &weight, &a, &b, scale).0));
+        return Some(Tensor::from_primitive::<Flex>(forward(&x, &weight, &a, &b, scale, mask).0));
     }
     let (x, a, b) = (tracked(x.clone()), tracked(a.clone()), tracked(b.clone()));
-    let (y, low) = forward(x.primitive(), &weight, a.primitive(), b.primitive(), scale);
+    let (y, low) = forward(x.primitive(), &weight, a.primitive(), b.primitive(), scale, mask);
     let prepared = LowRankLinear.prepare::<NoCheckpointing>([x.node(), a.node(), b.node()]);
     Some(Tensor::from_primitive::<Autodiff<Flex>>(match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let [x, a, b] = [x, a, b].map(|tensor| tensor.primitive().clone());
-            prepared.finish(State { x, weight, a, b, low, scale }, y)
+            prepared.finish(State { x, weight, a, b, low, scale, mask: mask.cloned() }, y)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }))
@@ -55,16 +58,17 @@ struct State {
     weight: FlexTensor,
     a: FlexTensor,
     b: FlexTensor,
-    /// `s · x Aᵀ`, `[n, r]`.
+    /// `s · drop(x) Aᵀ`, `[n, r]`.
     low: FlexTensor,
     scale: f32,
+    mask: Option<Mask>,
 }
 
 impl Backward<Flex, 3> for LowRankLinear {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let State { x, weight, a, b, low, scale } = ops.state;
+        let State { x, weight, a, b, low, scale, mask } = ops.state;
         let g = numbers(&gradients.consume::<Flex>(&ops.node)); // [n, out]
         let [x_node, a_node, b_node] = ops.parents;
         let d_low = scaled(product(&g, &b), scale); // [n, r]
@@ -72,24 +76,42 @@ impl Backward<Flex, 3> for LowRankLinear {
             gradients.register::<Flex>(node.id, product(&g.transpose(0, 1), &low)); // [out, r]
         }
         if let Some(node) = a_node {
-            gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &x)); // [r, in]
+            gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &left(&x, mask.as_ref()))); // [r, in]
         }
         if let Some(node) = x_node {
-            gradients.register::<Flex>(node.id, plus_product(product(&g, &weight), &d_low, &a)); // [n, in]
+            let d_x = product(&g, &weight); // [n, in]
+            let d_x = match &mask {
+                None => plus_product(d_x, &d_low, &a),
+                Some(mask) => {
+                    let mut of_left = product(&d_low, &a);
+                    mask.apply(&mut of_left);
+                    Flex::float_add(d_x, of_left)
+                }
+            };
+            gradients.register::<Flex>(node.id, d_x);
         }
     }
 }
 
-/// The result, and `s · x Aᵀ`.
+/// The result, and `s · drop(x) Aᵀ`.
 fn forward(
     x: &FlexTensor,
     weight: &FlexTensor,
     a: &FlexTensor,
     b: &FlexTensor,
     scale: f32,
+    mask: Option<&Mask>,
 ) -> (FlexTensor, FlexTensor) {
-    let low = scaled(product(x, &a.transpose(0, 1)), scale); // [n, r]
+    let low = scaled(product(&left(x, mask), &a.transpose(0, 1)), scale); // [n, r]
     (plus_product(product(x, &weight.transpose(0, 1)), &low, &b.transpose(0, 1)), low)
+}
+
+/// What dropout leaves of `x`: a copy that lives as long as the product it is made for.
+fn left(x: &FlexTensor, mask: Option<&Mask>) -> FlexTensor {
+    let Some(mask) = mask else { return x.clone() };
+    let mut left = numbers(x);
+    mask.apply(&mut left);
+    left
 }
 
 fn scaled(mut x: FlexTensor, scale: f32) -> FlexTensor {
@@ -110,6 +132,7 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
     use burn_backend::Tolerance;
 
+    use super::super::dropout::{Mask, dropped};
     use super::low_rank_linear;
 
     /// Numbers between −1 and 1 that look like no pattern.
@@ -121,13 +144,15 @@ mod tests {
     #[test]
     fn values_and_gradients_are_those_of_the_composed_form() {
         let device = crate::device::open(&"cpu".parse().unwrap()).unwrap().device;
-        for rank in [1, 3, 4, 9] {
+        let mask = Mask::new(0.4, (0..3).map(|row| crate::seed::rng(1, &row.to_string())).collect());
+        for (rank, mask) in [(1, None), (3, Some(&mask)), (4, None), (9, Some(&mask))] {
             let weight = matrix(7, 33, 1, &device);
             let leaf = |rows, columns, salt| matrix(rows, columns, salt, &device).autodiff().require_grad();
-            let (x, a, b) = (leaf(5, 33, 2), leaf(rank, 33, 3), leaf(7, rank, 4));
-            let seed = matrix(5, 7, 5, &device);
-            let one_pass = low_rank_linear(&x, &weight, [&a, &b], 0.5).unwrap();
-            let low = x.clone().matmul(a.clone().transpose());
+            let (x, a, b) = (leaf(6, 33, 2), leaf(rank, 33, 3), leaf(7, rank, 4));
+            let seed = matrix(6, 7, 5, &device);
+            let one_pass = low_rank_linear(&x, &weight, [&a, &b], 0.5, mask).unwrap();
+            let left = mask.map_or_else(|| x.clone(), |mask| dropped(x.clone(), mask));
+            let low = left.matmul(a.clone().transpose());
             let composed = x.clone().matmul(weight.transpose()) + low.matmul(b.clone().transpose()) * 0.5;
             let close = Tolerance::<f32>::rel_abs(1e-5, 1e-5);
             one_pass.clone().into_data().assert_approx_eq(&composed.clone().into_data(), close);

@@ -17,6 +17,7 @@ use super::is_cpu;
 
 pub mod cached;
 mod cross_entropy;
+mod dropout;
 mod low_rank;
 mod math;
 mod product;
@@ -25,6 +26,7 @@ mod soft_cap;
 mod thin;
 
 pub use cross_entropy::cross_entropy;
+pub use dropout::{Mask, dropped};
 pub use low_rank::low_rank_linear;
 pub use product::matmul;
 pub use soft_cap::{soft_cap, soft_cap_backward};

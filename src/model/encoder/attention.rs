@@ -85,7 +85,7 @@ impl Attention {
         let [b, t, m] = x.dims();
         let (scores, v) = match &self.inputs {
             Inputs::Apart(maps) => {
-                let [q, k, v] = maps.each_ref().map(|map| self.heads(map.forward(x.clone())));
+                let [q, k, v] = maps.each_ref().map(|map| self.heads(map.forward(x.clone(), None)));
                 ((q * (self.head_dim as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)), v)
             }
             Inputs::Disentangled(maps) => {
@@ -105,7 +105,7 @@ impl Attention {
     ) -> (Tensor<4>, Tensor<4>) {
         let [b, t, _] = x.dims();
         let (h, d) = (self.n_heads, self.head_dim);
-        let all = maps.in_proj.forward(x).reshape([b, t, h, 3 * d]).swap_dims(1, 2); // [b, h, t, 3d]
+        let all = maps.in_proj.forward(x, None).reshape([b, t, h, 3 * d]).swap_dims(1, 2); // [b, h, t, 3d]
         let part = |nth: usize| all.clone().narrow(3, nth * d, d);
         let bias = |bias: &Param| bias.value.clone().reshape([1, h, 1, d]);
         let n_terms = 1 + usize::from(maps.pos_proj.is_some()) + usize::from(maps.pos_q_proj.is_some());
@@ -113,7 +113,7 @@ impl Attention {
         let q = (part(0) + bias(&maps.q_bias)) * scale;
         let (k, v) = (part(1), part(2) + bias(&maps.v_bias));
         let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3));
-        let of_distances = |map: &Projection| self.heads(map.forward(distances.embeddings.clone()));
+        let of_distances = |map: &Projection| self.heads(map.forward(distances.embeddings.clone(), None));
         let pick = |scores: Tensor<4>, index: Tensor<4, Int>| scores.gather(3, index.repeat(&[b, h, 1, 1]));
         // The table's rows for all texts: [1, h, 2 span, d] to [b, h, d, 2 span].
         let wide = |y: Tensor<4>| y.repeat(&[b, 1, 1, 1]).swap_dims(2, 3);

@@ -36,10 +36,10 @@ impl Block {
     ///
     /// - `x`: `[b, t, m]`; the result has the same.
     pub fn forward(&self, x: Tensor<3>, distances: Option<&Distances>) -> Tensor<3> {
-        let y = self.attention_output.forward(self.attention.forward(x.clone(), distances));
+        let y = self.attention_output.forward(self.attention.forward(x.clone(), distances), None);
         let x = self.attention_norm.forward(x + y);
         // The form with the error function, as the published models have it.
-        let y = self.output.forward(activation::gelu(self.intermediate.forward(x.clone())));
+        let y = self.output.forward(activation::gelu(self.intermediate.forward(x.clone(), None)), None);
         self.output_norm.forward(x + y)
     }
 }

@@ -19,7 +19,7 @@ use self::attention::Distances;
 use self::block::Block;
 use self::norm::LayerNorm;
 use super::decoder::param;
-use super::{Param, Projection};
+use super::{Matrix, Param, Projection};
 use crate::snapshot::{SnapshotError, Weights};
 
 /// An encoder up to one layer, on a device, in f32.
@@ -27,7 +27,7 @@ use crate::snapshot::{SnapshotError, Weights};
 pub struct Encoder {
     pub shape: EncoderShape,
     device: Device,
-    word_embeddings: Param,
+    word_embeddings: Matrix,
     position_embeddings: Option<Param>,
     token_type_embeddings: Option<Param>,
     layer_norm: LayerNorm,
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
     fn linear(&self, name: &str, [n_out, n_in]: [usize; 2], bias: bool) -> Result<Projection, SnapshotError> {
         let weight = self.take(&format!("{name}.weight"), &[n_out, n_in])?;
         let bias = bias.then(|| self.take(&format!("{name}.bias"), &[n_out])).transpose()?;
-        Ok(Projection { weight, bias, adapter: None })
+        Ok(Projection { weight: Matrix::new(weight), bias, adapter: None })
     }
 
     fn norm(&self, name: &str, shape: &EncoderShape) -> Result<LayerNorm, SnapshotError> {
@@ -98,7 +98,7 @@ impl Encoder {
             .then(|| table("embeddings.token_type_embeddings", shape.type_vocab_size));
         let relative = shape.relative.map(|relative| table("encoder.rel_embeddings", 2 * relative.span));
         Ok(Self {
-            word_embeddings: table("embeddings.word_embeddings", shape.vocab_size)?,
+            word_embeddings: Matrix::new(table("embeddings.word_embeddings", shape.vocab_size)?),
             position_embeddings: positions.transpose()?,
             token_type_embeddings: types.transpose()?,
             layer_norm: reader.norm("embeddings.LayerNorm", shape)?,
@@ -121,7 +121,7 @@ impl Encoder {
         let (b, t) = (texts.len(), texts[0].len());
         let int = |ids: Vec<i64>| Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), &self.device);
         let ids = texts.iter().flat_map(|text| text.iter().map(|id| i64::from(*id))).collect();
-        let mut x = module::embedding(self.word_embeddings.value.clone(), int(ids)); // [b, t, m]
+        let mut x = self.word_embeddings.rows(int(ids)); // [b, t, m]
         if let Some(table) = &self.position_embeddings {
             let places = texts.iter().flat_map(|text| self.shape.places(text)).collect();
             x = x + module::embedding(table.value.clone(), int(places));

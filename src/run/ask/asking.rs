@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::shared::Shelf;
 use super::stores::{Answer, Keys, Likely, Stores};
-use crate::eval::Finish;
-use crate::generate::{self, Ask, Ended, Generator, likelihoods};
+use crate::generate::{self, Generator, Query, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
 use crate::run::cast::{Candidate, Cast};
@@ -182,25 +181,21 @@ impl Pass<'_, '_, '_> {
     fn generate(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
         let keys = Keys { weights: self.weights, suite };
         let missing = stores.missing_answers(keys);
-        let asks: Vec<Ask<'_>> = missing
+        let queries: Vec<Query<'_>> = missing
             .iter()
-            .map(|(item, sample)| Ask { ids: &suite.prompts[*item], sample: *sample })
+            .map(|(item, sample)| Query { ids: &suite.prompts[*item], sample: *sample })
             .collect();
         let tokenizer = &self.exam.model.tokenizer;
         let decode = |ids: &[u32]| tokenizer.decode(ids, true);
         let generator = Generator { decoder: self.decoder, decode: &decode, rows: self.exam.evaluation.rows };
-        generator.complete(&asks, &suite.decoding, |batch| {
+        generator.complete(&queries, &suite.decoding, |batch| {
             let n = batch.len();
             let lines = batch.into_iter().map(|(i, completion)| {
-                let finish = match completion.ended {
-                    Ended::Stop => Finish::Stop,
-                    Ended::Length => Finish::Length,
-                };
                 let (item, sample) = missing[i];
                 let key = keys.answer(item, sample);
                 let item = suite.posed.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (key, Answer { item, sample, text: completion.text, n_tokens, finish })
+                (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish })
             });
             stores.put_answers(lines)?;
             self.count(n)

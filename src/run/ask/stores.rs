@@ -61,7 +61,7 @@ impl Keys<'_> {
     }
 
     pub fn text(&self, item: usize) -> String {
-        let parts = self.suite.texts[item].iter().map(|sample| json!([sample.ids, sample.trained]));
+        let parts = self.suite.texts[item].iter().map(|sample| json!([sample.ids, sample.labels]));
         short(&json!([self.weights, parts.collect::<Vec<_>>()]))
     }
 

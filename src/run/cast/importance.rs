@@ -10,7 +10,7 @@ use crate::run::plan::Plan;
 use crate::run::plan::importance::Importance;
 use crate::run::session::Session;
 use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
-use crate::train::checkpoint::{Checkpoints, second_moments};
+use crate::train::checkpoint::{Checkpoints, squared_gradients};
 use crate::train::fisher::{FILE, write};
 
 /// The importance for the base and for the tuned model; what is not there yet is computed.
@@ -50,7 +50,7 @@ pub(super) fn computed(
         Kind::Lora => of("tuned", tuned.as_ref())?,
         Kind::Full => {
             let last = Checkpoints::new(&session.folder().train(), 0).path(training.last_step);
-            Arc::new(second_moments(&last)?)
+            Arc::new(squared_gradients(&last)?)
         }
     };
     let infos = || base.weights.infos().clone();

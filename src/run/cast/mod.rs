@@ -222,7 +222,7 @@ pub fn numerics(key: &str, machine: &Machine) -> String {
 ///
 /// The checkpoint is missing or broken.
 pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
-    Ok(trained_adapter(&model.shape, &training.method, training.train.seed, &folder.train(), step)?)
+    Ok(trained_adapter(&model.shape, &training.method, &folder.train(), step)?)
 }
 
 fn folded(base: &Base, adapter: Adapter) -> Result<SharedWeights, Failure> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::data::Message;
 use crate::eval::rubrics::templates::Piece;
 use crate::eval::rubrics::{Decode, Prompt, Reply, Rubric, Turn};
-use crate::generate::{Ask, Choice, Decoding, Generator, Likelihood, Question, choices};
+use crate::generate::{Choice, Decoding, Generator, Likelihood, Query, Question, choices};
 use crate::model::{Decoder, families};
 use crate::snapshot::Config;
 use crate::snapshot::files::WeightFiles;
@@ -111,14 +111,14 @@ impl JudgeModel {
             texts.iter().map(|text| Ok(self.guarded.encode(text)?)).collect::<Result<_, Failure>>()?;
         match rubric.decode {
             Decode::Text { max_new_tokens } => {
-                let asks: Vec<Ask<'_>> = ids.iter().map(|ids| Ask::once(ids)).collect();
+                let queries: Vec<Query<'_>> = ids.iter().map(|ids| Query::once(ids)).collect();
                 let decoding = Decoding {
                     stop_ids: self.tokenizer.stop_ids().to_vec(),
                     ..Decoding::greedy(max_new_tokens)
                 };
                 let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
                 let generator = Generator { decoder: &self.decoder, decode: &decode, rows };
-                generator.complete(&asks, &decoding, |batch| {
+                generator.complete(&queries, &decoding, |batch| {
                     done(batch.into_iter().map(|(i, said)| (i, Reply::Text(said.text))).collect())
                 })
             }

@@ -94,7 +94,7 @@ pub(super) fn of_run(path: &Path) -> PathBuf {
 pub(super) fn importance(path: &Path) -> Result<(Box<dyn Weights>, PathBuf), SnapshotError> {
     let optimizer = path.join(checkpoint::OPTIMIZER);
     if optimizer.is_file() {
-        let moments = checkpoint::second_moments(path)?;
+        let moments = checkpoint::squared_gradients(path)?;
         if moments.infos().keys().any(|name| name.contains(".lora_A.")) {
             return Err(SnapshotError::BadAdapter {
                 path: path.to_owned(),

@@ -124,9 +124,9 @@ pub(super) fn digest_of(sets: &[&[Sample]]) -> String {
         hasher.update(&(set.len() as u64).to_le_bytes());
         for sample in *set {
             hasher.update(&(sample.ids.len() as u64).to_le_bytes());
-            let label = |(id, trained): (&u32, &bool)| if *trained { i64::from(*id) } else { -1 };
             let ids = sample.ids.iter().flat_map(|id| id.to_le_bytes());
-            let labels = sample.ids.iter().zip(&sample.trained).map(label).flat_map(i64::to_le_bytes);
+            let label = |label: &Option<u32>| label.map_or(-1, i64::from).to_le_bytes();
+            let labels = sample.labels.iter().flat_map(label);
             hasher.update(&ids.chain(labels).collect::<Vec<u8>>());
         }
     }

@@ -233,8 +233,8 @@ impl Writer<'_> {
             let windows::Window { context, targets } = window.disjoint();
             let n_context = context.len();
             let ids: Vec<u32> = context.into_iter().chain(targets).collect();
-            let trained = (0..ids.len()).map(|i| i >= n_context).collect();
-            Sample { ids, trained, line: 1.into() }
+            let n = ids.len();
+            Sample::of_trained(ids, (0..n).map(|i| i >= n_context), 1.into())
         };
         Ok(windows.into_iter().map(sample).collect())
     }

@@ -11,15 +11,15 @@ use super::{
     Check, Selftest, SelftestError, Tolerance, largest_difference, read, relative, relative_norm, worst,
 };
 use crate::data::Sample;
-use crate::generate::{Ask, Decoding, Generator};
-use crate::model::{Cache, Decoder, DecoderShape, Positions};
+use crate::generate::{Decoding, Generator, Query};
+use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::{Cache, Decoder, DecoderShape, MicroBatch, Positions};
 use crate::recipe::{Kind, Schedule, Train};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::adapter_of;
-use crate::train::batch::MicroBatch;
-use crate::train::loss::{Gradients, cross_entropy};
-use crate::train::optimizer::AdamW;
+use crate::train::objective::Objective;
+use crate::train::optimizer::Optimizer;
 use crate::train::schedule::LearningRate;
 use crate::train::step::Trainee;
 
@@ -112,7 +112,7 @@ impl Case<'_> {
         let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: 2 };
         let mut new_ids = Vec::new();
         generator
-            .complete(&[Ask::once(&prompt), Ask::once(&neighbour)], &decoding, |batch| {
+            .complete(&[Query::once(&prompt), Query::once(&neighbour)], &decoding, |batch| {
                 new_ids = batch.into_iter().find(|(i, _)| *i == 0).expect("both rows were asked").1.ids;
                 Ok::<(), std::convert::Infallible>(())
             })
@@ -126,7 +126,7 @@ impl Case<'_> {
     pub(super) fn traces(&self, selftest: &mut Selftest) -> Result<(), SelftestError> {
         let text = std::fs::read(self.folder.join("case.json")).unwrap_or_default();
         let case: Value = serde_json::from_slice(&text).unwrap_or_default();
-        for name in ["full", "lora", "rslora", "dora"] {
+        for name in ["full", "lora", "rslora", "dora", "dropout", "dora-dropout"] {
             if let Some(settings) = case.get(name) {
                 self.trace(name, settings, selftest)?;
             }
@@ -159,9 +159,11 @@ impl Case<'_> {
             decoder.attach(adapter)?;
         }
         let kind = if full { Kind::Full } else { Kind::Lora };
-        let mut trainee = Trainee { decoder, kind, dropout: 0.0, seed: 1 };
+        let dropout = settings["dropout"].as_f64().unwrap_or(0.0);
+        let mut trainee = Trainee::new(decoder, kind, Objective::Sft)
+            .with_dropout(dropout, settings["seed"].as_u64().unwrap_or(0));
         trainee.track();
-        let mut optimizer = AdamW::new(&train);
+        let mut optimizer = Optimizer::new(&train);
         let rate = LearningRate { total_steps: steps, ..LearningRate::new(&train, steps) };
         let batches = golden_batches(&golden)?;
         let (losses, norms) = (golden.floats("losses")?, golden.floats("grad_norms")?);
@@ -238,17 +240,15 @@ fn golden_batches(golden: &Tensors) -> Result<Vec<MicroBatch>, SelftestError> {
     let (ids, [n, b, t]) = golden.ints("batch_ids")?;
     let (labels, _) = golden.ints::<3>("batch_labels")?;
     let (mask, _) = golden.ints::<3>("batch_mask")?;
-    let batches = (0..n).map(|batch| {
-        let rows: Vec<Sample> = (0..b)
-            .map(|row| {
-                let at = (batch * b + row) * t..(batch * b + row + 1) * t;
-                let len = mask[at.clone()].iter().filter(|mask| **mask != 0).count();
-                let at = at.start..at.start + len;
-                let trained = labels[at.clone()].iter().map(|label| *label >= 0).collect();
-                Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), trained, line: 1.into() }
-            })
-            .collect();
-        MicroBatch::new(&rows, &(0..b).collect::<Vec<_>>(), 1)
-    });
-    Ok(batches.collect())
+    let row = |row: usize| {
+        let len = mask[row * t..(row + 1) * t].iter().filter(|mask| **mask != 0).count();
+        let at = row * t..row * t + len;
+        let labels = labels[at.clone()].iter().map(|label| u32::try_from(*label).ok()).collect();
+        Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), labels, line: 1.into() }
+    };
+    // Every row is a sample of its own: what is dropped depends on its number.
+    let samples: Vec<Sample> = (0..n * b).map(row).collect();
+    let batch =
+        |batch: usize| MicroBatch::new(&samples, &(batch * b..(batch + 1) * b).collect::<Vec<_>>(), 1);
+    Ok((0..n).map(batch).collect())
 }

@@ -18,12 +18,12 @@ use golden::Case;
 use crate::data::Sample;
 use crate::device;
 use crate::device::kernels::Gate;
-use crate::model::{Decoder, DecoderShape, NormScale, Positions, Sizes, families};
+use crate::model::{Decoder, DecoderShape, MicroBatch, NormScale, Positions, Sizes, families};
 use crate::recipe::{Kind, Train};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
-use crate::train::batch::MicroBatch;
 use crate::train::init;
-use crate::train::optimizer::AdamW;
+use crate::train::objective::Objective;
+use crate::train::optimizer::Optimizer;
 use crate::train::step::Trainee;
 
 /// How far a device may be from the reference.
@@ -227,7 +227,7 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     let mut samples = Vec::new();
     for row in 0..4u32 {
         let ids: Vec<u32> = (0..24).map(|i| (row * 31 + i * 17 + i * i) % 96).collect();
-        samples.push(Sample { trained: vec![true; ids.len()], ids, line: (row as usize + 1).into() });
+        samples.push(Sample::of_trained(ids, [true; 24], (row as usize + 1).into()));
     }
     let batch = MicroBatch::new(&samples, &[0, 1, 2, 3], 1);
     let decoder = Decoder::load(shape, weights, device, DType::F32)?;
@@ -235,9 +235,9 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     let [b, t, m] = hidden.dims();
     let logits = read(decoder.frozen_head().logits(hidden.reshape([b * t, m])));
     let train = Train { learning_rate: 1e-2, warmup: 0.0, steps: 3, ..Train::default() };
-    let mut trainee = Trainee { decoder, kind: Kind::Full, dropout: 0.0, seed: 1 };
+    let mut trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
     trainee.track();
-    let mut optimizer = AdamW::new(&train);
+    let mut optimizer = Optimizer::new(&train);
     let losses = (0..3).map(|step| {
         trainee.step(&[MicroBatch::new(&samples, &[0, 1, 2, 3], 1)], &mut optimizer, step, 1e-2, 1.0).loss
     });

@@ -1,33 +1,10 @@
-//! The sequences of one optimizer step, cut into padded micro-batches.
+//! Samples as padded rows, few enough to be computed at once.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::data::Sample;
-use crate::data::order;
 
-/// Which sequences each step sees: a pure function of the seed, so a position is one number.
-#[derive(Debug, Clone)]
-pub struct Order {
-    pub seed: u64,
-    pub n_samples: usize,
-    pub batch: usize,
-}
-
-impl Order {
-    /// Steps of one pass over the data; the last one may be smaller.
-    pub fn steps_per_epoch(&self) -> usize {
-        self.n_samples.div_ceil(self.batch)
-    }
-
-    /// The samples of step `step`, counted from 0.
-    pub fn samples(&self, step: usize) -> Vec<usize> {
-        let (epoch, within) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let order = order(self.seed, epoch, self.n_samples);
-        order.into_iter().skip(within * self.batch).take(self.batch).collect()
-    }
-}
-
-/// Some right-padded rows and the positions that are trained on.
+/// Some right-padded rows and what is to be predicted in them.
 #[derive(Debug)]
 pub struct MicroBatch {
     /// The sample of each row.
@@ -36,9 +13,9 @@ pub struct MicroBatch {
     pub width: usize,
     /// `[b, t]`, row-major, 0 where padded.
     ids: Vec<u32>,
-    /// Rows of the flattened `[b·t]` stream that predict a trained token.
+    /// Rows of the flattened `[b·t]` stream that have something to predict.
     pub rows: Vec<u32>,
-    /// The token that each of these rows predicts.
+    /// The token that each of these rows is to predict.
     pub targets: Vec<u32>,
     /// Real tokens.
     pub n_tokens: usize,
@@ -54,10 +31,11 @@ impl MicroBatch {
         for (row, index) in indices.iter().enumerate() {
             let sample = &samples[*index];
             ids[row * width..row * width + sample.ids.len()].copy_from_slice(&sample.ids);
-            for (i, trained) in sample.trained.iter().enumerate().skip(1) {
-                if *trained {
+            for (i, label) in sample.labels.iter().enumerate().skip(1) {
+                // The token before a label is where it is predicted.
+                if let Some(label) = label {
                     rows.push(u32::try_from(row * width + i - 1).expect("a micro-batch is small"));
-                    targets.push(sample.ids[i]);
+                    targets.push(*label);
                 }
             }
         }
@@ -71,7 +49,7 @@ impl MicroBatch {
         Tensor::from_data(TensorData::new(ids, [self.samples.len(), self.width]), device)
     }
 
-    /// Indices of the trained rows on the device, `[n]`.
+    /// Indices of the rows that predict, on the device, `[n]`.
     pub fn row_indices(&self, device: &Device) -> Tensor<1, Int> {
         let rows: Vec<i32> = self.rows.iter().map(|row| row.cast_signed()).collect();
         Tensor::from_data(TensorData::new(rows, [self.rows.len()]), device)
@@ -83,7 +61,7 @@ impl MicroBatch {
     }
 }
 
-/// Cuts a step's samples into micro-batches of at most `micro_tokens` positions (or one row),
+/// Cuts samples into micro-batches of at most `micro_tokens` positions (or one row),
 /// rows of like length together.
 pub fn micro_batches(
     samples: &[Sample],
@@ -106,36 +84,29 @@ pub fn micro_batches(
 
 #[cfg(test)]
 mod tests {
-    use super::{Order, micro_batches};
+    use super::{MicroBatch, micro_batches};
     use crate::data::Sample;
 
     fn sample(len: usize) -> Sample {
-        let trained = (0..len).map(|i| i >= len / 2).collect();
-        Sample { ids: (0..len as u32).collect(), trained, line: 1.into() }
+        Sample::of_trained((0..len as u32).collect(), (0..len).map(|i| i >= len / 2), 1.into())
     }
 
     #[test]
-    fn an_epoch_sees_every_sample_once() {
-        let order = Order { seed: 1, n_samples: 10, batch: 4 };
-        assert_eq!(order.steps_per_epoch(), 3);
-        for epoch in 0..2 {
-            let mut seen: Vec<usize> = (0..3).flat_map(|i| order.samples(epoch * 3 + i)).collect();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..10).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn micro_batches_keep_every_trained_token() {
+    fn micro_batches_keep_every_label() {
         let samples: Vec<Sample> = [5, 9, 3, 8].map(sample).into();
         for micro_tokens in [1, 10, 18, 100] {
             let batches = micro_batches(&samples, &[0, 1, 2, 3], micro_tokens, 1);
-            let trained: usize = batches.iter().map(|batch| batch.targets.len()).sum();
-            assert_eq!(
-                trained,
-                samples.iter().map(|s| s.trained.iter().filter(|t| **t).count()).sum::<usize>()
-            );
+            let targets: usize = batches.iter().map(|batch| batch.targets.len()).sum();
+            assert_eq!(targets, samples.iter().map(Sample::n_trained).sum::<usize>());
             assert!(batches.iter().all(|b| b.n_positions() <= micro_tokens || b.samples.len() == 1));
         }
+    }
+
+    #[test]
+    fn a_label_is_predicted_by_the_position_before_it_and_need_not_be_the_token_there() {
+        let labels = vec![None, Some(9), None, Some(7)];
+        let samples = [Sample { labels, ..sample(4) }, sample(2)];
+        let batch = MicroBatch::new(&samples, &[1, 0], 8);
+        assert_eq!((&batch.rows[..], &batch.targets[..]), (&[0, 8, 10][..], &[1, 9, 7][..]));
     }
 }

@@ -5,8 +5,8 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::Head;
 use crate::device::kernels;
-use crate::model::Head;
 
 /// Logits of one chunk take at most this many bytes.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -47,7 +47,7 @@ pub enum Gradients {
 pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64, wanted: Gradients) -> Loss {
     let [n, m] = rows.dims();
     let Head { weight, softcap } = head;
-    let v = weight.dims()[0];
+    let [v, _] = weight.dims();
     let chunk = (CHUNK_BYTES / (4 * v)).clamp(1, n.max(1));
     let (mut losses, mut row_gradients) = (Vec::with_capacity(n), Vec::new());
     let mut head_gradient: Option<Tensor<2>> = None;
@@ -70,7 +70,7 @@ pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64,
                 None => part,
             });
         }
-        row_gradients.push(kernels::matmul(d_logits, weight.clone()).cast(DType::F32)); // [len, m]
+        row_gradients.push(weight.multiply_back(d_logits).cast(DType::F32)); // [len, m]
     }
     let row_gradient = match (wanted, row_gradients.len()) {
         (Gradients::None, _) => None,
