@@ -37,8 +37,8 @@ pub use failure::{Failure, Stopped};
 pub use plan::{Options, Plan};
 
 use crate::device;
+use crate::eval::Denominator;
 use crate::eval::presets::Preset;
-use crate::eval::score::Denominator;
 use crate::event::{Event, Listener};
 use crate::recipe::Kind;
 use crate::report::{self, Report};
