@@ -103,11 +103,15 @@ fn graphics_memory(_device: &Device) -> Option<u64> {
 /// Keeps every part of burn that asks for a default device on the processor.
 ///
 /// burn picks its default by compiled feature, not by what is there, and would panic where CUDA is
-/// compiled in and no driver is installed. Call this before any thread starts.
-pub fn pin_default() {
+/// compiled in and no driver is installed. Tests get the same from `.cargo/config.toml`.
+///
+/// # Safety
+///
+/// No other thread runs: one that reads the environment meanwhile reads freed memory.
+#[expect(unsafe_code, reason = "burn's default is reached by an environment variable only")]
+pub unsafe fn pin_default() {
     let unset = |name: &str| std::env::var_os(name).is_none();
-    #[expect(unsafe_code, reason = "the only way to reach burn's default; no other thread runs yet")]
-    // SAFETY: called first thing in `main`, before any thread is started.
+    // SAFETY: the caller says that no other thread runs.
     unsafe {
         if unset("BURN_DEVICE") {
             std::env::set_var("BURN_DEVICE", "flex");

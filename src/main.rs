@@ -7,7 +7,14 @@ use clap::Parser;
 use finetune::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    finetune::device::pin_default();
+    #[expect(
+        unsafe_code,
+        reason = "sets environment variables, and only here is it known that nobody reads them"
+    )]
+    // SAFETY: the first thing that this program does, on its only thread.
+    unsafe {
+        finetune::device::pin_default();
+    }
     finetune::device::keep_freed_memory();
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::conversation::{Conversation, Line, Message, Role};
 use super::cut::{self, Cut, CutError};
 use super::error::DataError;
-use super::preflight::unknown_tokens;
+use super::marks::unknown_tokens;
 use crate::recipe::LossOn;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::{Piece, Tokenizer, TokenizerError};
@@ -129,9 +129,11 @@ impl<'a> Encoder<'a> {
         match template {
             None if tokenizer.eos_id().is_none() => return Err(DataError::NoEos),
             None => {}
-            Some(template) => encoder.find_turn_end(template),
+            Some(template) => {
+                encoder.find_turn_end(template);
+                encoder.said.extend(unknown_tokens(template, tokenizer));
+            }
         }
-        encoder.said.extend(unknown_tokens(&encoder));
         if encoder.system.is_some() && !encoder.has_system_role() {
             let said = "the template has no system role: system texts go in front of the first user message";
             encoder.said.push(said.to_owned());

@@ -13,6 +13,7 @@ mod cut;
 mod encode;
 mod error;
 mod formats;
+mod marks;
 mod mixture;
 mod parquet_rows;
 mod preflight;

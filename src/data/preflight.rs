@@ -1,11 +1,8 @@
 //! The last look before the first step: refuses what would train to no purpose or to harm.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use regex::Regex;
-
-use super::conversation::{Line, Message, Role};
+use super::conversation::Line;
 use super::encode::{Encoder, Sample};
 use super::error::{DataError, places};
 use crate::snapshot::tokenizer::Tokenizer;
@@ -112,25 +109,6 @@ fn stop_not_trained(endless: &[Line], n: usize, encoder: &Encoder) -> DataError 
     DataError::StopNotTrained { found: endless.len(), n, stops, places: places(endless), help }
 }
 
-/// A sentence on what the template writes as a special token and the tokenizer takes for plain text:
-/// the model has not seen it as one token.
-pub fn unknown_tokens(encoder: &Encoder) -> Option<String> {
-    let template = encoder.template()?;
-    let messages = [Message::new(Role::User, "x"), Message::new(Role::Assistant, "y")];
-    let text = template.render(&messages, false).ok()?;
-    let marks = Regex::new(r"<\|[^<>|\s]{1,40}\|>|<[a-z]+(?:_[a-z]+)+>").expect("the pattern is right");
-    let unknown: BTreeSet<&str> = marks
-        .find_iter(&text)
-        .map(|found| found.as_str())
-        .filter(|mark| encoder.tokenizer().id_of(mark).is_none())
-        .collect();
-    let list: Vec<String> = unknown.iter().map(|mark| format!("`{mark}`")).collect();
-    (!list.is_empty()).then(|| {
-        let (list, name) = (list.join(", "), template.name());
-        format!("chat template `{name}` writes {list}, of which the tokenizer makes several tokens each")
-    })
-}
-
 /// A sample's text with what is learned marked: bold and underlined in `colour`, else in `[[…]]`.
 pub fn preview(sample: &Sample, tokenizer: &Tokenizer, colour: bool) -> String {
     let (open, close) = if colour { ("\x1b[1;4m", "\x1b[0m") } else { ("[[", "]]") };
@@ -229,19 +207,6 @@ mod tests {
         };
         assert_eq!(outcome(CHATML, cut(4)).unwrap().n_stop_trained, 4);
         assert!(matches!(outcome(CHATML, cut(5)), Err(DataError::StopNotTrained { found: 5, .. })));
-    }
-
-    #[test]
-    fn a_mark_that_is_no_token_is_told() {
-        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "<|im_end|>");
-        let said = |source: &str| {
-            let template = tiny::template(source, "<|im_end|>");
-            unknown_tokens(&Encoder::new(&tokenizer, Some(&template), "", LossOn::Completion).unwrap())
-        };
-        assert_eq!(said(CHATML), None);
-        let text =
-            said("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end_of_text>{% endfor %}").unwrap();
-        assert!(text.contains("writes `<end_of_text>`, `<|assistant|>`, `<|user|>`, of which"), "{text}");
     }
 
     #[test]

@@ -3,15 +3,26 @@
 use std::fs;
 
 /// Lets freed memory stay with this process. The C library gives large pieces back to the system at once, which then
-/// clears every page when the next tensor asks for it: a seventh of the time of generation.
+/// clears every page when the next tensor asks for it: a seventh of the time of generation. Where it refuses, that
+/// time is all that is lost.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "the C library has no other door to these settings")]
-    // SAFETY: both only change how later calls of the allocator choose where memory comes from.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    {
+        // Some versions refuse what is above half of an arena, 32 MiB.
+        let large_stays = [1 << 30, 1 << 25].into_iter().any(|bytes| option(libc::M_MMAP_THRESHOLD, bytes));
+        // Alone, the second would only stop the library from raising the first by itself (mallopt(3)).
+        if large_stays {
+            option(libc::M_TRIM_THRESHOLD, i32::MAX);
+        }
     }
+}
+
+/// Sets an option of the C library's allocator; false where it refuses.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "the C library has no other door to these settings")]
+fn option(name: i32, value: i32) -> bool {
+    // SAFETY: only changes how later calls of the allocator choose where memory comes from.
+    unsafe { libc::mallopt(name, value) == 1 }
 }
 
 /// Bytes of main memory that can still be had without swapping, where the system tells.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
-use super::score::{Outcomes, Scores, Values};
+use super::metric::{Outcomes, Scores, Values};
 use super::stats::{self, Discordance, Mean};
 
 /// Candidate `a` less candidate `b` on the same items.

@@ -4,7 +4,7 @@
 //! are not comparable with the paper's.
 
 use super::error::EvalError;
-use super::score::Denominator;
+use super::metric::Denominator;
 use crate::catalog::did_you_mean;
 
 /// A row of the catalog.

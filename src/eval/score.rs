@@ -1,119 +1,15 @@
 //! Items and completions become rates.
 
-use serde::{Deserialize, Serialize};
-
 use super::Suite;
 use super::error::EvalError;
-use super::item::{Completion, Item, Verdict};
-use super::judges::{Asks, Judge, JudgeRow};
+use super::item::{Completion, Item};
+use super::judged::{Answers, Judged};
 use super::measures::options;
 use super::measures::perplexity::{Document, Perplexity};
+use super::metric::{Denominator, Scores, Values};
 use super::quality;
 use super::tally::{Found, Sheet, values};
 use super::tasks::Kind;
-
-/// Over which answers a rate is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Denominator {
-    #[default]
-    All,
-    /// Those neither empty nor looping.
-    Coherent,
-    /// Those that the judge could decide.
-    Scored,
-}
-
-/// One number of a report. Unique by suite, metric, judge, denominator, category and seed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Metric {
-    pub suite: String,
-    pub metric: String,
-    pub kind: Kind,
-    /// None where nobody judges, as with empty answers.
-    pub judge: Option<String>,
-    pub denominator: Denominator,
-    /// None: all categories together.
-    pub category: Option<String>,
-    /// The seed of the run.
-    pub seed: u64,
-    /// A rate from 0 to 1, or a mean; none if there was nothing to measure it on.
-    pub value: Option<f64>,
-    /// Items counted in the rate; none for a mean.
-    pub k: Option<usize>,
-    /// The denominator.
-    pub n: usize,
-    /// Items that the judge could not decide. They are in the denominator of a rate, and not in a mean.
-    pub unscored: usize,
-    /// The lower end of the 95 % interval: Wilson's for a rate, Student's for a mean.
-    pub low: Option<f64>,
-    pub high: Option<f64>,
-}
-
-/// What one candidate's answers to one suite came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scores {
-    pub suite: String,
-    pub metrics: Vec<Metric>,
-    /// The items by their ids, and each item's part in every metric over all of them.
-    pub ids: Vec<String>,
-    pub outcomes: Vec<Outcomes>,
-}
-
-/// What each item gave for one metric, in the order of the items.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcomes {
-    pub metric: String,
-    pub judge: Option<String>,
-    pub values: Values,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Values {
-    /// Whether the item is counted in the rate; none where the judge could not decide.
-    Hits(Vec<Option<bool>>),
-    /// Not finite: unscored.
-    Numbers(Vec<f64>),
-}
-
-/// One judge's verdicts: by item, then by sample.
-#[derive(Debug, Clone)]
-pub struct Judged {
-    pub name: String,
-    pub asks: Asks,
-    pub verdicts: Vec<Vec<Verdict>>,
-    /// Numbers beside the verdicts, and the name of their mean.
-    pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,
-    /// The parts of the answers that the verdicts rest on, where the judge tells them.
-    pub evidence: Vec<Vec<Option<String>>>,
-    /// Metrics of all answers together.
-    pub pooled: Vec<(&'static str, Option<f64>)>,
-}
-
-impl Judged {
-    /// The verdicts of a judge that goes by a rule.
-    pub fn by_rule(row: &'static JudgeRow, judge: &dyn Judge, items: &[Item], answers: &Answers) -> Self {
-        let by = items.iter().zip(answers);
-        let verdicts = by
-            .clone()
-            .map(|(item, samples)| samples.iter().map(|answer| judge.judge(item, answer)).collect());
-        let evidence =
-            answers.iter().map(|samples| samples.iter().map(|answer| judge.evidence(answer)).collect());
-        let pairs: Vec<(&Item, &Completion)> =
-            by.clone().flat_map(|(item, samples)| samples.iter().map(move |answer| (item, answer))).collect();
-        Self {
-            name: row.name.to_owned(),
-            asks: row.asks,
-            verdicts: verdicts.collect(),
-            scores: None,
-            evidence: evidence.collect(),
-            pooled: judge.pooled(&pairs),
-        }
-    }
-}
-
-/// Answers by item, then by sample.
-pub type Answers = [Vec<Completion>];
 
 /// All metrics of a suite from the answers to its items: `answers[i]` are those to `items[i]`.
 ///
@@ -257,7 +153,9 @@ fn same_length(suite: &str, items: &[Item], answers: usize) -> Result<(), EvalEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::item::Finish;
+    use crate::eval::item::{Finish, Verdict};
+    use crate::eval::judges::Asks;
+    use crate::eval::metric::Metric;
     use crate::eval::pairing::pair;
     use std::collections::BTreeSet;
 

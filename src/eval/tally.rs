@@ -1,9 +1,10 @@
 //! Metrics while they are written down: rates, means, their intervals and categories.
 
 use super::item::{Item, Verdict};
+use super::judged::Judged;
 use super::judges::Asks;
 use super::measures::{majority, pass_at_k};
-use super::score::{Denominator, Judged, Metric, Outcomes, Scores, Values};
+use super::metric::{Denominator, Metric, Outcomes, Scores, Values};
 use super::stats::{self, Mean};
 use super::tasks::Kind;
 

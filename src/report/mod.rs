@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::eval::score::Denominator;
+use crate::eval::Denominator;
 use crate::eval::{Kind, Metric, Paired};
 use crate::merge::MergeReport;
 

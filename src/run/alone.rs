@@ -19,7 +19,7 @@ use super::plan::{self, Base, Evaluation, Model, Options, preset, questions};
 use super::session::{Key, Session};
 use crate::device;
 use crate::eval::presets::Preset;
-use crate::eval::score::Denominator;
+use crate::eval::Denominator;
 use crate::event::Listener;
 use crate::hub;
 use crate::merge;

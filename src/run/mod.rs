@@ -37,8 +37,8 @@ mod tune;
 pub use failure::{Failure, Stopped};
 pub use plan::{Options, Plan};
 
+use crate::eval::Denominator;
 use crate::eval::presets::Preset;
-use crate::eval::score::Denominator;
 use crate::event::Listener;
 use crate::recipe::Kind;
 use crate::report::{Report, Run};

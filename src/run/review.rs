@@ -13,7 +13,7 @@ use super::plan::{self, Options};
 use super::session::{Key, Session};
 use crate::device;
 use crate::eval::judges::Asks;
-use crate::eval::score::Denominator;
+use crate::eval::Denominator;
 use crate::eval::{Completion, Form, Item, Judged, Suite, Verdict, quality, tasks};
 use crate::event::Listener;
 use crate::hub;

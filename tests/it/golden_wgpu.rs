@@ -15,7 +15,6 @@ mod golden {
         if std::env::var_os("FINETUNE_REQUIRE_WGPU").is_none() {
             return;
         }
-        device::pin_default();
         let opened = device::open(&"webgpu".parse().unwrap()).unwrap();
         let shared = std::env::var_os("FINETUNE_GOLDEN").map(|folder| Path::new(&folder).join("models"));
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");

@@ -127,14 +127,16 @@ impl<'a> Matrices<'a> {
         }
     }
 
-    /// The first number of the `nth` matrix.
+    /// The first number of the `nth` matrix, as a pointer that may reach all the others.
     fn first(&self, mut nth: usize) -> *const f32 {
         let mut at = self.start.cast_signed();
         for (n, step) in self.batch.iter().zip(self.batch_steps).rev() {
             at += (nth % n).cast_signed() * step;
             nth /= n;
         }
-        &raw const self.numbers[at.cast_unsigned()]
+        let at = at.cast_unsigned();
+        assert!(at < self.numbers.len(), "a matrix begins within its tensor");
+        self.numbers.as_ptr().wrapping_add(at)
     }
 }
 
@@ -144,7 +146,8 @@ fn multiply(a: &Matrices, b: &Matrices, nth: usize, y: &mut [MaybeUninit<f32>], 
     assert_eq!((b.size[0], y.len()), (k, m * n), "a product's numbers");
     let ([a_row, a_column], [b_row, b_column]) = (a.steps, b.steps);
     #[expect(unsafe_code, reason = "the function takes pointers")]
-    // SAFETY: a tensor's layout stays within its numbers, and `y` holds the `m · n` numbers that are written.
+    // SAFETY: a tensor's layout stays within its numbers, all of which the pointers may reach, and `y` holds the
+    // `m · n` numbers that are written.
     unsafe {
         gemm::gemm(
             m,

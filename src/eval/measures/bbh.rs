@@ -57,7 +57,9 @@ impl Variant {
             Self::CotZeroshot => Take::Last,
         };
         match (filter, self) {
-            (Filter::Flexible, _) => bbh_flexible::extract(family, take, input, output),
+            (Filter::Flexible, _) => {
+                bbh_flexible::extract(family, take, input, output).unwrap_or_else(|| INVALID.to_owned())
+            }
             (Filter::Strict, Self::Zeroshot) => output.to_owned(),
             (Filter::Strict, Self::CotFewshot) => {
                 behind(&["the answer is "], output).map_or(INVALID, strip).to_owned()

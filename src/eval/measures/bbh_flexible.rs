@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use super::bbh::INVALID;
 use super::number_words;
 use super::python_text::{is_space, strip};
 
@@ -106,9 +105,9 @@ pattern!(OPTION, r"\([A-Z]\)([^\n^(]*)");
 pattern!(PUNCTUATION, r"\p{P}");
 pattern!(DIGITS, r"[-0-9]+");
 
-/// The answer in `output` to the question `input`, or [`INVALID`].
-pub(super) fn extract(family: Family, take: Take, input: &str, output: &str) -> String {
-    let found = match family {
+/// The answer in `output` to the question `input`, if there is one.
+pub(super) fn extract(family: Family, take: Take, input: &str, output: &str) -> Option<String> {
+    match family {
         Family::Truth => plain(&TRUTH, take, output),
         Family::YesNo => plain(&YES_NO, take, output),
         Family::Validity => plain(&VALIDITY, take, output),
@@ -118,8 +117,7 @@ pub(super) fn extract(family: Family, take: Take, input: &str, output: &str) -> 
         Family::Options => option(take, input, output),
         Family::Number => number(take, output),
         Family::Words => sorted_words(input, output),
-    };
-    found.unwrap_or_else(|| INVALID.to_owned())
+    }
 }
 
 fn plain(pattern: &Regex, take: Take, output: &str) -> Option<String> {
@@ -206,8 +204,13 @@ mod tests {
 
     const INPUT: &str = "Which?\nOptions:\n(A) Guilty\n(B) Guilty of Romance\n(C) a red ball";
 
+    /// What was found, `none` for nothing.
+    fn found_in(input: &str, family: Family, take: Take, output: &str) -> String {
+        extract(family, take, input, output).unwrap_or_else(|| "none".to_owned())
+    }
+
     fn found(family: Family, take: Take, output: &str) -> String {
-        extract(family, take, INPUT, output)
+        found_in(INPUT, family, take, output)
     }
 
     #[test]
@@ -215,29 +218,29 @@ mod tests {
         assert_eq!(found(Family::Options, Take::First, "guilty of romance, no: (C)"), "(C)");
         assert_eq!(found(Family::Options, Take::First, "Guilty, of romance! Or: C"), "(B)");
         assert_eq!(found(Family::Options, Take::Last, "Answer: A\nAnswer:\n C"), "(C)");
-        assert_eq!(found(Family::Options, Take::Last, "Answer: D"), INVALID);
+        assert_eq!(found(Family::Options, Take::Last, "Answer: D"), "none");
     }
 
     #[test]
     fn an_option_without_text_hides_the_others_from_the_last_find() {
         let input = "(A) ...\n(B) ball";
-        assert_eq!(extract(Family::Options, Take::Last, input, "a ball"), INVALID);
-        assert_eq!(extract(Family::Options, Take::First, input, "ball"), "(B)");
-        assert_eq!(extract(Family::Options, Take::First, input, "a ball"), INVALID);
+        assert_eq!(found_in(input, Family::Options, Take::Last, "a ball"), "none");
+        assert_eq!(found_in(input, Family::Options, Take::First, "ball"), "(B)");
+        assert_eq!(found_in(input, Family::Options, Take::First, "a ball"), "none");
     }
 
     #[test]
     fn a_hyphen_is_a_number_and_words_are_one_only_without_digits() {
         assert_eq!(found(Family::Number, Take::First, "a well-known 7"), "-");
         assert_eq!(found(Family::Number, Take::Last, "Twenty six birds"), "20");
-        assert_eq!(found(Family::Number, Take::First, "trillion"), INVALID);
+        assert_eq!(found(Family::Number, Take::First, "trillion"), "none");
     }
 
     #[test]
     fn words_stand_in_the_order_of_their_last_mention() {
         let input = "Sort: List: cow ant bee";
-        assert_eq!(extract(Family::Words, Take::First, input, "cow ant bee: ant, bee, cow"), "ant bee cow");
-        assert_eq!(extract(Family::Words, Take::First, input, "none"), "");
+        assert_eq!(found_in(input, Family::Words, Take::First, "cow ant bee: ant, bee, cow"), "ant bee cow");
+        assert_eq!(found_in(input, Family::Words, Take::First, "none"), "");
     }
 
     #[test]

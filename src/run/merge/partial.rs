@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::merge::WeightReport;
-use crate::run::folder::{self, LOCK};
+use crate::run::session::folder::{self, LOCK};
 use crate::run::{Failure, digests};
 use crate::snapshot::{SnapshotError, files, writer};
 

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{
     Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal, setsid, umask,
@@ -65,6 +65,14 @@ const STAGES: [Stage; 9] = [
     Stage::Execute,
 ];
 
+/// What lies behind the files that are handed over, in this order, until `execve`.
+#[derive(Clone, Copy)]
+enum Placed {
+    Report,
+    Go,
+    Rules,
+}
+
 /// A start that failed, and where.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -92,7 +100,11 @@ impl Child {
         // SAFETY: the copy goes into `confine`, which keeps the rules and never returns.
         let cloned = unsafe { syscall::clone(flags) };
         if let Ok(None) = cloned {
-            plan.confine(&go, &say);
+            #[expect(unsafe_code, reason = "see `Plan::confine`")]
+            // SAFETY: this is the copy.
+            unsafe {
+                plan.confine(&go, &say);
+            }
         }
         syscall::restore_signals(&signals);
         let pid = cloned.map_err(trouble(Stage::Clone))?.expect("the copy has gone its way");
@@ -150,29 +162,45 @@ pub(super) fn read_some(file: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
 
 impl Plan<'_> {
     /// The life of the copy: allocates nothing, locks nothing, never returns.
-    fn confine(&self, go: &OwnedFd, say: &OwnedFd) -> ! {
+    ///
+    /// # Safety
+    ///
+    /// This is the copy that `clone` made: it has one thread, and no code but this uses its files.
+    #[expect(unsafe_code, reason = "takes the process's whole table of files")]
+    unsafe fn confine(&self, go: &OwnedFd, say: &OwnedFd) -> ! {
         let mut stage = Stage::Files;
-        let n_files = self.files.len() as c_int;
-        let error =
-            self.take_steps(&mut stage, go, say).err().unwrap_or_else(|| io::Error::from_raw_os_error(0));
+        // SAFETY: the caller's.
+        let error = unsafe { self.take_steps(&mut stage, go, say) };
+        let error = error.err().unwrap_or_else(|| io::Error::from_raw_os_error(0));
         let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_ne_bytes();
-        // Before the files are in place the report is where it was.
         let said = [stage as u8, a, b, c, d];
-        let place = if stage == Stage::Files { say.as_raw_fd() } else { n_files };
-        let _ = rustix::io::write(syscall::borrow(place), &said);
+        // Before the files are in place the report is where it was.
+        let report = if stage == Stage::Files {
+            say.as_fd()
+        } else {
+            // SAFETY: `place_files` has come through.
+            unsafe { self.placed(Placed::Report) }
+        };
+        let _ = rustix::io::write(report, &said);
         syscall::exit_now()
     }
 
-    fn take_steps(&self, stage: &mut Stage, go: &OwnedFd, say: &OwnedFd) -> io::Result<()> {
-        let n_files = self.files.len() as c_int;
+    /// # Safety
+    ///
+    /// As for [`Plan::confine`].
+    #[expect(unsafe_code, reason = "see `Plan::confine`")]
+    unsafe fn take_steps(&self, stage: &mut Stage, go: &OwnedFd, say: &OwnedFd) -> io::Result<()> {
         syscall::forget_signals();
         set_parent_process_death_signal(Some(Signal::KILL))?;
         setsid()?;
         umask(rustix::fs::Mode::from_raw_mode(0o022));
-        self.place_files(go, say)?;
+        // SAFETY: the caller's; from here on `go` and `say` are not used.
+        unsafe { self.place_files(go, say) }?;
 
         *stage = Stage::Users;
-        rustix::io::retry_on_intr(|| rustix::io::read(syscall::borrow(n_files + 1), &mut [0]))?;
+        // SAFETY: `place_files` has come through.
+        let go = unsafe { self.placed(Placed::Go) };
+        rustix::io::retry_on_intr(|| rustix::io::read(go, &mut [0]))?;
 
         *stage = Stage::Root;
         if let Some(root) = self.root {
@@ -186,7 +214,8 @@ impl Plan<'_> {
 
         *stage = Stage::Landlock;
         if self.rules.is_some() {
-            syscall::landlock_restrict(n_files + 2)?;
+            // SAFETY: `place_files` has come through.
+            syscall::landlock_restrict(unsafe { self.placed(Placed::Rules) })?;
         }
         *stage = Stage::Seccomp;
         if let Some(filter) = self.filter {
@@ -197,22 +226,40 @@ impl Plan<'_> {
     }
 
     /// Ours at 0, 1, 2 and so on; behind them, until `execve`, the report, the go and the rules. No other stays open.
-    fn place_files(&self, go: &OwnedFd, say: &OwnedFd) -> io::Result<()> {
-        let rules = self.rules.map_or(say.as_raw_fd(), |rules| rules.ruleset.as_raw_fd());
-        let behind = [say.as_raw_fd(), go.as_raw_fd(), rules];
-        let all = self.files.iter().map(AsRawFd::as_raw_fd).chain(behind);
+    ///
+    /// # Safety
+    ///
+    /// As for [`Plan::confine`]. Afterwards no file that was open before is used.
+    #[expect(unsafe_code, reason = "see `Plan::confine`")]
+    unsafe fn place_files(&self, go: &OwnedFd, say: &OwnedFd) -> io::Result<()> {
+        let rules = self.rules.map_or(say.as_fd(), |rules| rules.ruleset.as_fd());
+        let all = self.files.iter().copied().chain([say.as_fd(), go.as_fd(), rules]);
         // First to places that no target has.
-        let mut places = [0; MOST_FILES + 3];
+        let mut places = [const { None }; MOST_FILES + 3];
         let mut n_places = 0;
         for (place, file) in places.iter_mut().zip(all) {
-            *place = syscall::duplicate_above(file, 64)?;
+            *place = Some(rustix::io::fcntl_dupfd_cloexec(file, 64)?);
             n_places += 1;
         }
-        for (target, place) in places.iter().take(n_places).enumerate() {
-            syscall::duplicate(*place, target as c_int, target >= self.files.len())?;
+        for (target, place) in places.iter().flatten().enumerate() {
+            // SAFETY: the caller's: what lies at these numbers is not used again.
+            unsafe { syscall::duplicate(place.as_fd(), target as c_int, target >= self.files.len()) }?;
         }
-        syscall::close_from(n_places as c_int);
+        drop(places);
+        // SAFETY: the caller's, and our own copies are closed.
+        unsafe { syscall::close_from(n_places) };
         Ok(())
+    }
+
+    /// One of the files behind ours.
+    ///
+    /// # Safety
+    ///
+    /// [`Plan::place_files`] has come through, and `execve` has not.
+    #[expect(unsafe_code, reason = "files whose owners did not come along into the copy")]
+    unsafe fn placed(&self, file: Placed) -> BorrowedFd<'_> {
+        // SAFETY: the caller says that it lies there, and nothing closes it.
+        unsafe { BorrowedFd::borrow_raw(self.files.len() as c_int + file as c_int) }
     }
 
     /// No capability, now or by executing something, and no way to be traced into one.

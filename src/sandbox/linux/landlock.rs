@@ -5,7 +5,7 @@
 //! `linux/landlock.h`. Versions: 1 files, 2 renaming, 3 truncating, 4 TCP, 5 devices, 6 signals and sockets in scope.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 
@@ -46,7 +46,7 @@ impl Rules {
         let allow = |path: &std::path::Path| -> io::Result<()> {
             let rights = if path.is_dir() { EXECUTE | READ_FILE | READ_DIR } else { EXECUTE | READ_FILE };
             let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            syscall::landlock_allow(ruleset.as_raw_fd(), rights, file.as_raw_fd())
+            syscall::landlock_allow(ruleset.as_fd(), rights, file.as_fd())
         };
         for path in &python.readable {
             allow(path)?;

@@ -1,10 +1,11 @@
-//! The system calls that `rustix` does not wrap, each a function that is safe to call.
+//! The system calls that `rustix` does not wrap. Those that only the copy of a process may make are unsafe.
 //!
-//! All of them are also called between `clone` and `execve`, where only the thread that cloned exists: none allocates,
-//! locks or panics.
+//! They are called between `clone` and `execve`, where only the thread that cloned exists: none allocates, locks or
+//! panics.
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 fn checked(result: c_long) -> io::Result<c_long> {
@@ -71,7 +72,8 @@ pub(super) fn restore_signals(before: &libc::sigset_t) {
 /// Every signal does again what it does by default, and none is held back.
 #[expect(unsafe_code, reason = "signal handlers have no safe function")]
 pub(super) fn forget_signals() {
-    // SAFETY: no handler of ours is installed; unknown numbers are refused by the kernel.
+    // SAFETY: a default action runs no code of this process, whose handlers (Rust's own, the stop signals') are only
+    // no longer called; unknown numbers are refused by the kernel; the set lives here.
     unsafe {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
@@ -83,27 +85,35 @@ pub(super) fn forget_signals() {
 }
 
 /// Makes `to` mean what `from` means, to be closed or not by `execve`.
+///
+/// # Safety
+///
+/// Nothing that still runs owns or borrows `to`, unless it wants the new meaning.
 #[expect(unsafe_code, reason = "`rustix` wants to own the number that is written over")]
-pub(super) fn duplicate(from: c_int, to: c_int, close_on_exec: bool) -> io::Result<()> {
+pub(super) unsafe fn duplicate(from: BorrowedFd, to: c_int, close_on_exec: bool) -> io::Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
-    // SAFETY: only numbers; who calls this in the copied process owns its whole table of files.
-    checked(unsafe { libc::dup3(from, to, flags) }.into()).map(drop)
+    // SAFETY: `from` is open, and the caller gives `to` away.
+    checked(unsafe { libc::dup3(from.as_raw_fd(), to, flags) }.into()).map(drop)
 }
 
 /// Closes all files from this number on.
+///
+/// # Safety
+///
+/// Nothing that still runs uses or closes a file from this number on.
 #[expect(
     unsafe_code,
     reason = "closes files that other code believes to own, in a process that has no other code"
 )]
-pub(super) fn close_from(first: c_int) {
-    // SAFETY: only numbers.
+pub(super) unsafe fn close_from(first: c_int) {
+    // SAFETY: the caller gives these files away.
     let closed = checked(unsafe {
         libc::syscall(libc::SYS_close_range, c_long::from(first), c_long::from(u32::MAX), 0)
     });
     if closed.is_err() {
         // Before Linux 5.9 one by one.
         for fd in first..65536 {
-            // SAFETY: only numbers.
+            // SAFETY: the caller gives these files away.
             unsafe { libc::close(fd) };
         }
     }
@@ -157,31 +167,32 @@ pub(super) fn landlock_version() -> io::Result<u32> {
 
 /// A set of rules over files, TCP and scopes, as a file descriptor that closes on exec.
 #[expect(unsafe_code, reason = "Landlock has no wrapper in libc")]
-pub(super) fn landlock_ruleset(handled: &[u64]) -> io::Result<std::os::fd::OwnedFd> {
-    use std::os::fd::FromRawFd;
+pub(super) fn landlock_ruleset(handled: &[u64]) -> io::Result<OwnedFd> {
     // SAFETY: an array of the size that is stated; what comes back is ours alone.
     unsafe {
         let number = libc::SYS_landlock_create_ruleset;
         let fd = checked(libc::syscall(number, handled.as_ptr(), size_of_val(handled), 0_u32))?;
-        Ok(std::os::fd::OwnedFd::from_raw_fd(fd as c_int))
+        Ok(OwnedFd::from_raw_fd(fd as c_int))
     }
 }
 
 /// Allows `access` to what is under `parent`.
 #[expect(unsafe_code, reason = "Landlock has no wrapper in libc")]
-pub(super) fn landlock_allow(ruleset: c_int, access: u64, parent: c_int) -> io::Result<()> {
+pub(super) fn landlock_allow(ruleset: BorrowedFd, access: u64, parent: BorrowedFd) -> io::Result<()> {
     #[repr(C, packed)]
     struct PathBeneath(u64, c_int);
-    let rule = PathBeneath(access, parent);
-    // SAFETY: kind 1 is a record of 12 bytes, as it is laid out here.
+    let rule = PathBeneath(access, parent.as_raw_fd());
+    let ruleset = ruleset.as_raw_fd();
+    // SAFETY: both files are open; kind 1 is a record of 12 bytes, as it is laid out here.
     checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, 1, &raw const rule, 0_u32) })
         .map(drop)
 }
 
+/// Puts this thread under a set of rules, for good.
 #[expect(unsafe_code, reason = "Landlock has no wrapper in libc")]
-pub(super) fn landlock_restrict(ruleset: c_int) -> io::Result<()> {
-    // SAFETY: only numbers.
-    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0_u32) }).map(drop)
+pub(super) fn landlock_restrict(ruleset: BorrowedFd) -> io::Result<()> {
+    // SAFETY: the file is open, and the call takes nothing else.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) }).map(drop)
 }
 
 /// How a process ended, and the processor time that it used.
@@ -214,18 +225,4 @@ pub(super) fn wait(pid: c_int, block: bool) -> io::Result<Option<Ended>> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The lowest free number from `least` on for what `from` means.
-#[expect(unsafe_code, reason = "`rustix` would own a number that is only passed on")]
-pub(super) fn duplicate_above(from: c_int, least: c_int) -> io::Result<c_int> {
-    // SAFETY: only numbers.
-    checked(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, least) }.into()).map(|fd| fd as c_int)
-}
-
-/// A file by its number, in the copied process, which knows what lies where.
-#[expect(unsafe_code, reason = "a number that was just placed")]
-pub(super) fn borrow(fd: c_int) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: called for files that stay open until `execve`.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }

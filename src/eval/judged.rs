@@ -1,0 +1,43 @@
+//! What judges said of the answers to a suite.
+
+use super::item::{Completion, Item, Verdict};
+use super::judges::{Asks, Judge, JudgeRow};
+
+/// One judge's verdicts: by item, then by sample.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub name: String,
+    pub asks: Asks,
+    pub verdicts: Vec<Vec<Verdict>>,
+    /// Numbers beside the verdicts, and the name of their mean.
+    pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,
+    /// The parts of the answers that the verdicts rest on, where the judge tells them.
+    pub evidence: Vec<Vec<Option<String>>>,
+    /// Metrics of all answers together.
+    pub pooled: Vec<(&'static str, Option<f64>)>,
+}
+
+impl Judged {
+    /// The verdicts of a judge that goes by a rule.
+    pub fn by_rule(row: &'static JudgeRow, judge: &dyn Judge, items: &[Item], answers: &Answers) -> Self {
+        let by = items.iter().zip(answers);
+        let verdicts = by
+            .clone()
+            .map(|(item, samples)| samples.iter().map(|answer| judge.judge(item, answer)).collect());
+        let evidence =
+            answers.iter().map(|samples| samples.iter().map(|answer| judge.evidence(answer)).collect());
+        let pairs: Vec<(&Item, &Completion)> =
+            by.clone().flat_map(|(item, samples)| samples.iter().map(move |answer| (item, answer))).collect();
+        Self {
+            name: row.name.to_owned(),
+            asks: row.asks,
+            verdicts: verdicts.collect(),
+            scores: None,
+            evidence: evidence.collect(),
+            pooled: judge.pooled(&pairs),
+        }
+    }
+}
+
+/// Answers by item, then by sample.
+pub type Answers = [Vec<Completion>];
