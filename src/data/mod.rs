@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 mod conversation;
 mod cut;
@@ -190,7 +191,7 @@ fn shuffled(n: usize, seed: u64, name: &str) -> Vec<usize> {
 }
 
 /// What the rule for long samples did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fitted {
     /// How many samples were too long.
     pub n_over: usize,

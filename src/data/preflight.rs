@@ -5,10 +5,12 @@ use std::fmt::Write;
 use super::conversation::Line;
 use super::encode::{Encoder, Sample};
 use super::error::{DataError, places};
+use serde::{Deserialize, Serialize};
+
 use crate::snapshot::tokenizer::Tokenizer;
 
 /// What there is to learn, in numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
     pub n_samples: usize,
     pub n_tokens: usize,

@@ -119,6 +119,9 @@ pub struct Candidate {
     pub method: Option<String>,
     /// The weight of the tuned model.
     pub lambda: Option<f64>,
+    /// Draws what chance decides in the merge; none where it plays no part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     pub metrics: Vec<Metric>,
 }
 

@@ -25,7 +25,7 @@ pub fn fresh(path: &Path) -> Result<String, SnapshotError> {
 ///
 /// As there. A cache that cannot be read or written is done without.
 pub fn known(path: &Path) -> Result<String, SnapshotError> {
-    let Some(cache) = cache() else { return fresh(path) };
+    let Some(cache) = cache_folder().map(|cache| cache.join("digests.json")) else { return fresh(path) };
     let key = identity(path)?;
     let mut all: BTreeMap<String, String> = files::read_json(&cache).unwrap_or_default();
     if let Some(digest) = all.get(&key) {
@@ -38,11 +38,11 @@ pub fn known(path: &Path) -> Result<String, SnapshotError> {
     Ok(digest)
 }
 
-/// `$XDG_CACHE_HOME/finetune/digests.json`, `~/.cache/finetune/digests.json`.
-fn cache() -> Option<PathBuf> {
+/// `$XDG_CACHE_HOME/finetune` or `~/.cache/finetune`.
+pub fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
-    Some(cache.join("finetune/digests.json"))
+    Some(cache.join("finetune"))
 }
 
 /// Path, size, time and inode: a file that has all of these is the file that had them before.

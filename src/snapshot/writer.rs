@@ -249,6 +249,23 @@ fn copy_if_there(name: &str, from: &Path, to: &Path) -> Result<(), SnapshotError
     Ok(())
 }
 
+/// Makes a file readable by its owner only, where the system knows of owners.
+///
+/// # Errors
+///
+/// The disk refuses.
+pub fn private(path: &Path) -> Result<(), SnapshotError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let owner = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, owner)
+            .map_err(|source| SnapshotError::Unwritable { path: path.to_owned(), source })?;
+    }
+    let _ = path;
+    Ok(())
+}
+
 /// Writes a JSON file, indented by two blanks as Hugging Face's are.
 ///
 /// # Errors

@@ -292,8 +292,8 @@ pub fn trained_adapter(
 ) -> Result<Adapter, TrainError> {
     let files = Checkpoints::new(folder, 0).weights(step)?;
     // Its factors are read; where they started plays no part.
-    let mut adapter = init::adapter(shape, method, 0)
-        .expect("a training that finished had something to train");
+    let mut adapter =
+        init::adapter(shape, method, 0).expect("a training that finished had something to train");
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();
         pair.b = files.weight(&format!("{module}.lora_B.weight"))?.to_f32();

@@ -55,7 +55,8 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
     let loss = |moved: &Moved<'_>, i: usize| {
         let decoder = Decoder::load(&shape, moved, &device, DType::F32).unwrap();
         let trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
-        let (mean, n) = trainee.validate::<TrainError>(&[MicroBatch::new(&samples, &[i], 1)], |_| Ok(())).unwrap();
+        let (mean, n) =
+            trainee.validate::<TrainError>(&[MicroBatch::new(&samples, &[i], 1)], |_| Ok(())).unwrap();
         mean * n as f64
     };
     for (name, at) in [

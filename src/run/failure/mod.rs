@@ -82,7 +82,7 @@ pub struct Incomplete {
 }
 
 /// The run was asked to stop and did.
-#[derive(Debug, Error, Diagnostic)]
+#[derive(Debug, Clone, Error, Diagnostic)]
 #[error("stopped on request; everything so far is kept in `{folder}`")]
 #[diagnostic(code(run::stopped), help("the same command goes on from there"))]
 pub struct Stopped {

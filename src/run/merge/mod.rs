@@ -23,7 +23,7 @@ mod tokenizer;
 mod verify;
 
 pub use output::write;
-pub use verify::{Verified, VerifyError, verify};
+pub use verify::{Verified, verify};
 
 /// What is merged: all that decides the result, besides the models' files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use miette::Diagnostic;
 use rand::seq::IndexedRandom;
-use thiserror::Error;
 
 use super::output::{MANIFEST, Manifest};
 use super::{Layout, with_merge};
+use crate::run::failure::VerifyError;
 use crate::run::{Failure, digests};
 use crate::seed;
 use crate::snapshot::{SnapshotError, WeightFiles, Weights, adapter, files};
@@ -21,20 +20,6 @@ pub struct Verified {
     pub n_files: usize,
     /// Weights that were computed again and are the same bit for bit.
     pub weights: Vec<String>,
-}
-
-/// How a folder differs from its manifest.
-#[derive(Debug, Error, Diagnostic)]
-pub enum VerifyError {
-    #[error("`{}` is not what was recorded: its BLAKE3 is {found}, expected {expected}", path.display())]
-    #[diagnostic(code(merge::other_file), help("the file was changed after the merge; merge again"))]
-    OtherFile { path: PathBuf, found: String, expected: String },
-    #[error("weight `{name}` of `{}` is not what its inputs give", folder.display())]
-    #[diagnostic(
-        code(merge::other_weight),
-        help("the folder was made from other inputs or by another version; merge again")
-    )]
-    OtherWeight { folder: PathBuf, name: String },
 }
 
 /// Checks every digest and computes `n` weights again, drawn by `seed`.

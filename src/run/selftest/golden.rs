@@ -7,14 +7,13 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 use super::tensors::Tensors;
-use super::{
-    Check, Selftest, SelftestError, Tolerance, largest_difference, read, relative, relative_norm, worst,
-};
+use super::{Check, Selftest, Tolerance, largest_difference, read, relative, relative_norm, worst};
 use crate::data::Sample;
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::loss::{Gradients, cross_entropy};
 use crate::model::{Cache, Decoder, DecoderShape, MicroBatch, Positions};
 use crate::recipe::{Kind, Schedule, Train};
+use crate::run::failure::SelftestError;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::adapter_of;

@@ -6,9 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor};
-use miette::Diagnostic;
 use serde::Serialize;
-use thiserror::Error;
 
 mod golden;
 mod tensors;
@@ -20,6 +18,7 @@ use crate::device;
 use crate::device::kernels::Gate;
 use crate::model::{Decoder, DecoderShape, MicroBatch, NormScale, Positions, Sizes, families};
 use crate::recipe::{Kind, Train};
+use crate::run::failure::SelftestError;
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::init;
 use crate::train::objective::Objective;
@@ -73,31 +72,6 @@ impl Selftest {
     pub fn failures(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| !check.passed())
     }
-}
-
-/// Why a self-test could not be made or did not pass.
-#[derive(Debug, Error, Diagnostic)]
-pub enum SelftestError {
-    #[error("there are no golden cases in `{}`", folder.display())]
-    #[diagnostic(
-        code(selftest::no_cases),
-        help("give the folder that has `golden.safetensors` in its sub-folders")
-    )]
-    NoCases { folder: PathBuf },
-    #[error("golden case `{}` is broken: {why}", path.display())]
-    #[diagnostic(code(selftest::broken_case), help("make the case again"))]
-    Broken { path: PathBuf, why: String },
-    #[error("device `{device}` computes wrongly: {figures}")]
-    #[diagnostic(
-        code(selftest::wrong_device),
-        help(
-            "update its driver, or use `--device cpu`; `finetune doctor --selftest --device {device}` shows every figure"
-        )
-    )]
-    WrongDevice { device: String, figures: String },
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Snapshot(#[from] SnapshotError),
 }
 
 /// Runs every golden case below `folder` (model folders with a `golden.safetensors`).

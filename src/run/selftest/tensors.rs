@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype as StDtype, SafeTensors};
 
-use super::SelftestError;
+use crate::run::failure::SelftestError;
 
 /// A safetensors file of golden numbers, integers among them.
 pub(super) struct Tensors {
