@@ -1,9 +1,10 @@
 //! Models with different vocabularies brought to one, row by row and by the text of each token.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::HEAD;
-use crate::snapshot::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
+use crate::snapshot::{Dtype, Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
 /// The weight with a row for each token.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -183,24 +184,17 @@ fn source(known: &[Tokens], choice: &Choice, own: usize, token: Option<&String>)
 }
 
 /// One model with the rows of another vocabulary.
-struct Respelt<'a> {
-    models: Vec<&'a dyn Weights>,
+struct Respelt {
+    models: Vec<SharedWeights>,
     own: usize,
-    rows: &'a [Source],
+    vocabulary: Arc<Vocabulary>,
     infos: BTreeMap<String, WeightInfo>,
 }
 
 /// Models with the rows of another vocabulary, if there is one.
-pub fn respelt<'a>(
-    models: &[&'a dyn Weights],
-    vocabulary: Option<&'a Vocabulary>,
-) -> Vec<Box<dyn Weights + 'a>> {
-    let one = |own: usize| -> Box<dyn Weights + 'a> {
-        match vocabulary {
-            Some(vocabulary) => Box::new(Respelt::new(models.to_vec(), own, vocabulary)),
-            None => Box::new(models[own]),
-        }
-    };
+pub fn respelt(models: Vec<SharedWeights>, vocabulary: Option<&Arc<Vocabulary>>) -> Vec<SharedWeights> {
+    let Some(vocabulary) = vocabulary else { return models };
+    let one = |own| Arc::new(Respelt::new(models.clone(), own, vocabulary.clone())) as SharedWeights;
     (0..models.len()).map(one).collect()
 }
 
@@ -208,9 +202,9 @@ fn by_token(name: &str) -> bool {
     name == EMBEDDING || name == HEAD
 }
 
-impl<'a> Respelt<'a> {
+impl Respelt {
     /// `models[own]` with the rows of `vocabulary`.
-    fn new(models: Vec<&'a dyn Weights>, own: usize, vocabulary: &'a Vocabulary) -> Self {
+    fn new(models: Vec<SharedWeights>, own: usize, vocabulary: Arc<Vocabulary>) -> Self {
         let mut infos = models[own].infos().clone();
         for (name, info) in infos.iter_mut().filter(|(name, _)| by_token(name)) {
             info.shape[0] = vocabulary.n_rows();
@@ -219,12 +213,17 @@ impl<'a> Respelt<'a> {
                 info.dtype = Dtype::F32;
             }
         }
-        Self { models, own, rows: &vocabulary.sources[own], infos }
+        Self { models, own, vocabulary, infos }
+    }
+
+    /// Where each of its rows comes from.
+    fn rows(&self) -> &[Source] {
+        &self.vocabulary.sources[self.own]
     }
 
     /// That every row that is named is there.
     fn check(&self, name: &str) -> Result<(), SnapshotError> {
-        for (model, row) in self.rows.iter().flat_map(Source::rows) {
+        for (model, row) in self.rows().iter().flat_map(Source::rows) {
             let n_rows = self.models[*model].infos()[name].shape[0];
             if *row >= n_rows {
                 let (name, place) = (name.to_owned(), format!("model {}", model + 1));
@@ -235,7 +234,7 @@ impl<'a> Respelt<'a> {
     }
 }
 
-impl Weights for Respelt<'_> {
+impl Weights for Respelt {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -273,9 +272,9 @@ impl Weights for Respelt<'_> {
                 }
             }
         };
-        let padding = self.rows.contains(&Source::Padding).then(|| {
+        let padding = self.rows().contains(&Source::Padding).then(|| {
             let (mut sums, mut row) = (vec![0.0f64; width], vec![0.0; width]);
-            let named = self.rows.iter().filter(|source| **source != Source::Padding);
+            let named = self.rows().iter().filter(|source| **source != Source::Padding);
             for source in named.clone() {
                 read(source, 0, &mut row);
                 sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += f64::from(*x));
@@ -283,7 +282,7 @@ impl Weights for Respelt<'_> {
             let n = named.count() as f64;
             sums.into_iter().map(|sum| (sum / n) as f32).collect::<Vec<f32>>()
         });
-        Ok(Numbers::by_rows(width, move |row, column, out| match (&self.rows[row], &padding) {
+        Ok(Numbers::by_rows(width, move |row, column, out| match (&self.rows()[row], &padding) {
             (Source::Padding, Some(mean)) => out.copy_from_slice(&mean[column..column + out.len()]),
             (source, _) => read(source, column, out),
         }))
@@ -293,9 +292,10 @@ impl Weights for Respelt<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use super::{Choice, EMBEDDING, Respelt, Tokens, Vocabulary};
-    use crate::snapshot::{SnapshotError, Weight, WeightInfo, Weights};
+    use super::{Choice, EMBEDDING, Tokens, Vocabulary, respelt};
+    use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
     /// An embedding whose row `i` is `first + i`.
     struct Rows(BTreeMap<String, WeightInfo>, f32);
@@ -324,13 +324,12 @@ mod tests {
     }
 
     /// Each model's embedding in the new vocabulary; model `m` has rows `10 m + 10 + i`.
-    fn embeddings(vocabulary: &Vocabulary, sizes: &[usize]) -> Vec<Vec<f32>> {
-        let models: Vec<Rows> =
-            sizes.iter().enumerate().map(|(m, n)| Rows::new(*n, 10.0 * m as f32 + 10.0)).collect();
-        let models: Vec<&dyn Weights> = models.iter().map(|model| model as &dyn Weights).collect();
-        let embedding =
-            |own| Respelt::new(models.clone(), own, vocabulary).weight(EMBEDDING).unwrap().to_f32();
-        (0..models.len()).map(embedding).collect()
+    fn embeddings(vocabulary: Vocabulary, sizes: &[usize]) -> Vec<Vec<f32>> {
+        let model =
+            |(m, n): (usize, &usize)| -> SharedWeights { Arc::new(Rows::new(*n, 10.0 * m as f32 + 10.0)) };
+        let models = sizes.iter().enumerate().map(model).collect();
+        let respelt = respelt(models, Some(&Arc::new(vocabulary)));
+        respelt.iter().map(|model| model.weight(EMBEDDING).unwrap().to_f32()).collect()
     }
 
     #[test]
@@ -340,7 +339,7 @@ mod tests {
         let choice = Choice { union: true, multiple: Some(4), base: Some(0), ..Choice::default() };
         let vocabulary = Vocabulary::new(&known, 2, &choice).unwrap();
         assert_eq!(vocabulary.new_tokens().collect::<Vec<_>>(), [(4, "d")]);
-        let found = embeddings(&vocabulary, &[4, 3]);
+        let found = embeddings(vocabulary, &[4, 3]);
         // Padding is the mean of the five rows before it.
         assert_eq!(found[0], [10.0, 0.0, 12.0, 13.0, 22.0, 11.4, 11.4, 11.4]);
         assert_eq!(found[1], [20.0, 0.0, 12.0, 21.0, 22.0, 15.0, 15.0, 15.0]);
@@ -351,7 +350,7 @@ mod tests {
         // The tuned model moved `b`, learned `c` and has two rows of padding, the base one.
         let known = [tokens(&[("a", 0), ("b", 1)]), tokens(&[("b", 0), ("a", 1), ("c", 2)])];
         let vocabulary = Vocabulary::of_tuned(&known, &[3, 5]);
-        let found = embeddings(&vocabulary, &[3, 5]);
+        let found = embeddings(vocabulary, &[3, 5]);
         assert_eq!(found[0], [11.0, 10.0, 22.0, 23.0, 24.0]);
         assert_eq!(found[1], [20.0, 21.0, 22.0, 23.0, 24.0]);
     }

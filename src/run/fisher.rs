@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
@@ -14,7 +15,7 @@ use crate::data::{self, Encoder, Sample};
 use crate::event::{Event, Listener};
 use crate::merge::MergeError;
 use crate::recipe::{Data, Kind, Recipe};
-use crate::snapshot::{SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
+use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use crate::train::checkpoint::{Checkpoints, second_moments};
 use crate::train::fisher::{FILE, write};
 
@@ -98,7 +99,7 @@ pub fn importance(
     tuned: &dyn Weights,
     stopped: &dyn Fn() -> Option<Stopped>,
     listener: &mut Listener<'_>,
-) -> Result<[Box<dyn Weights>; 2], Failure> {
+) -> Result<[SharedWeights; 2], Failure> {
     let path = |which: &str| folder.path().join("fisher").join(format!("{which}-{}", &planned.key[..8]));
     let mut computed = |which: &str, weights: &dyn Weights, samples: &[Sample]| {
         let target: PathBuf = path(which);
@@ -111,23 +112,23 @@ pub fn importance(
             })?;
             listener(Event::StageDone { name, elapsed_s: started.elapsed().as_secs_f64() });
         }
-        Ok::<Box<dyn Weights>, Failure>(Box::new(WeightFiles::open_file(&target.join(FILE))?))
+        Ok::<SharedWeights, Failure>(Arc::new(WeightFiles::open_file(&target.join(FILE))?))
     };
     let of_base = computed("base", plan.base.as_ref(), &planned.of_base)?;
     let of_tuned = match plan.recipe.method.kind {
         Kind::Lora => computed("tuned", tuned, &planned.of_tuned)?,
         Kind::Full => {
             let last = Checkpoints::new(&folder.train(), 0).path(plan.last_step);
-            Box::new(second_moments(&last)?)
+            Arc::new(second_moments(&last)?)
         }
     };
     let infos = || plan.base.infos().clone();
-    Ok([of_base, of_tuned].map(|known| -> Box<dyn Weights> { Box::new(Filled { known, infos: infos() }) }))
+    Ok([of_base, of_tuned].map(|known| -> SharedWeights { Arc::new(Filled { known, infos: infos() }) }))
 }
 
 /// Importance that is nowhere where it is not known: of weights that are no part of the model.
 struct Filled {
-    known: Box<dyn Weights>,
+    known: SharedWeights,
     infos: BTreeMap<String, WeightInfo>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::DType;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
-use crate::snapshot::{Config, Dtype, SnapshotError, Weights};
+use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, Weights};
 use crate::train::init::RandomWeights;
 use crate::train::{self, Machine};
 
@@ -53,7 +54,7 @@ pub struct Plan {
     pub machine: Machine,
     pub eval_rows: usize,
     pub base_folder: PathBuf,
-    pub base: Box<dyn Weights>,
+    pub base: SharedWeights,
     pub shape: DecoderShape,
     /// The format every candidate is rounded to.
     pub dtype: Dtype,
@@ -259,19 +260,19 @@ fn base(
     config: &Config,
     shape: &DecoderShape,
     sources: &mut Sources<'_>,
-) -> Result<(Box<dyn Weights>, Vec<PathBuf>), Failure> {
+) -> Result<(SharedWeights, Vec<PathBuf>), Failure> {
     match recipe.model.init {
         Init::Checkpoint => {
             sources.weights(&recipe.model.source)?;
             let files = WeightFiles::open(folder)?;
             Decoder::check(shape, &files, &folder.display().to_string())?;
             let paths = files.paths().map(Path::to_owned).collect();
-            Ok((Box::new(files), paths))
+            Ok((Arc::new(files), paths))
         }
         Init::Random => {
             let deviation = config.number("initializer_range", 0.02)?;
             let weights = RandomWeights::new(shape, deviation, Dtype::F32, recipe.train.seed);
-            Ok((Box::new(weights), Vec::new()))
+            Ok((Arc::new(weights), Vec::new()))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a run's candidates are made of: the base, what was tuned from it, and what merges ask for
 //! besides.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::evaluate::{Candidate, adapter, task};
@@ -14,18 +14,18 @@ use crate::event::Listener;
 use crate::merge::{MergeError, MergeReport, Pair, Resolved, Rounded, Unmatched, resolve};
 use crate::model::Decoder;
 use crate::recipe::{Kind, Recipe};
-use crate::snapshot::Weights;
 use crate::snapshot::adapter::{Adapter, Folded};
+use crate::snapshot::{SharedWeights, Weights};
 use crate::train::{checkpoint::Checkpoints, trained_adapter};
 
 /// The weights of a finished training, none of them rounded, all read where they lie.
 pub struct Sides<'a> {
     plan: &'a Plan,
     /// Before any rounding, as all here.
-    tuned: Box<dyn Weights + 'a>,
+    tuned: SharedWeights,
     /// The checkpoints that are compared by merges of several tuned models.
-    stock: Vec<Box<dyn Weights + 'a>>,
-    importance: Option<[Box<dyn Weights>; 2]>,
+    stock: Vec<SharedWeights>,
+    importance: Option<[SharedWeights; 2]>,
     /// The weights that tuning can have changed; absent where it can have changed all.
     touched: Option<BTreeSet<String>>,
 }
@@ -70,7 +70,7 @@ impl<'a> Sides<'a> {
         candidate: &Candidate,
         use_them: impl FnOnce(&dyn Weights) -> Result<T, Failure>,
     ) -> Result<(T, Option<MergeReport>), Failure> {
-        let (base, tuned, dtype) = (self.plan.base.as_ref(), self.tuned.as_ref(), self.plan.dtype);
+        let (base, tuned, dtype) = (self.plan.base.clone(), self.tuned.clone(), self.plan.dtype);
         match candidate {
             Candidate::Base => Ok((use_them(&Rounded::new(base, dtype))?, None)),
             Candidate::Tuned => Ok((use_them(&Rounded::new(tuned, dtype))?, None)),
@@ -79,9 +79,9 @@ impl<'a> Sides<'a> {
                 // What a base has besides its model, such as tables that follow from its configuration, stays.
                 let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, tuned) };
                 if resolved.method.compares() {
-                    pair.tuned = self.stock.iter().map(AsRef::as_ref).collect();
+                    pair.tuned = self.stock.clone();
                 }
-                pair.importance = self.importance.as_ref().map(|both| both.each_ref().map(AsRef::as_ref));
+                pair.importance = self.importance.clone();
                 let merged = pair.merged(&resolved, dtype)?;
                 let result = use_them(&merged)?;
                 Ok((result, Some(merged.report().0)))
@@ -108,17 +108,17 @@ impl<'a> Sides<'a> {
     }
 }
 
-fn folded(plan: &Plan, adapter: Adapter) -> Result<Box<dyn Weights + '_>, Failure> {
-    Ok(Box::new(Folded::new(plan.base.as_ref(), Cow::Owned(adapter))?))
+fn folded(plan: &Plan, adapter: Adapter) -> Result<SharedWeights, Failure> {
+    Ok(Arc::new(Folded::new(plan.base.clone(), Arc::new(adapter))?))
 }
 
 /// The export is rounded; a checkpoint is not.
-fn full(folder: &Folder, step: usize) -> Result<Box<dyn Weights>, Failure> {
-    Ok(Box::new(Checkpoints::new(&folder.train(), 0).weights(step)?))
+fn full(folder: &Folder, step: usize) -> Result<SharedWeights, Failure> {
+    Ok(Arc::new(Checkpoints::new(&folder.train(), 0).weights(step)?))
 }
 
 /// The tuned model after `step` steps.
-fn checkpoint<'a>(plan: &'a Plan, folder: &Folder, step: usize) -> Result<Box<dyn Weights + 'a>, Failure> {
+fn checkpoint(plan: &Plan, folder: &Folder, step: usize) -> Result<SharedWeights, Failure> {
     let path = Checkpoints::new(&folder.train(), 0).path(step);
     if !path.is_dir() {
         return Err(MergeError::NoCheckpoint { path, step }.into());

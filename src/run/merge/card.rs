@@ -4,22 +4,22 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::output::Manifest;
-use super::{Asked, Models, PairRequest, Request};
+use super::{Models, PairRequest, Prepared, Request};
 use crate::merge::{MergeReport, Unmatched, WeightReport};
 use crate::snapshot::writer;
 
 /// The card as Markdown with a hub's front matter.
-pub(super) fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
+pub(super) fn card(request: &Request, prepared: &Prepared, manifest: &Manifest) -> String {
     let mut lines = vec!["---".to_owned()];
-    if let Some(base) = &asked.base {
-        let relation = if asked.is_adapter() { "adapter" } else { "merge" };
+    if let Some(base) = &prepared.base {
+        let relation = if prepared.is_adapter() { "adapter" } else { "merge" };
         lines.push(format!("base_model:\n- {}\nbase_model_relation: {relation}", base.display()));
     }
-    let library = if asked.is_adapter() { "peft" } else { "transformers" };
+    let library = if prepared.is_adapter() { "peft" } else { "transformers" };
     lines.push(format!("tags:\n- merge\nlibrary_name: {library}\n---\n"));
     let rounded = if request.stochastic { "by chance" } else { "to the nearest" };
     let (version, seed) = (&manifest.version, request.seed);
-    lines.push(format!("# {}\n", asked.title));
+    lines.push(format!("# {}\n", prepared.title));
     lines.push(format!("Merged by finetune {version} with seed {seed}, rounded {rounded}.\n"));
     lines.push(asked_for(request));
     if !manifest.inputs.is_empty() {

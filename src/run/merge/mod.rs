@@ -2,6 +2,7 @@
 //! and what was tuned from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::Failure;
 use crate::merge::{Bare, HEAD, MergeReport, Merged, Rounding, Unmatched};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::writer::{self, Shard};
-use crate::snapshot::{Config, Dtype, SnapshotError, WeightFiles, Weights, adapter};
+use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, Weights, adapter};
 
 mod card;
 mod config;
@@ -134,8 +135,8 @@ enum Layout {
 }
 
 /// A merge that is set up: what it computes and what goes beside its weights.
-struct Asked<'a> {
-    merged: Merged<'a>,
+struct Prepared {
+    merged: Merged,
     title: String,
     layout: Layout,
     /// The base's folder.
@@ -146,11 +147,17 @@ struct Asked<'a> {
     donor: PathBuf,
     /// What the user should know before the start.
     said: Vec<String>,
-    edit: &'a dyn Fn(&mut Map<String, Value>),
-    finish: &'a dyn Fn(&Path) -> Result<(), SnapshotError>,
+    /// The format of all weights, where it is one.
+    dtype: Option<Dtype>,
+    /// What the configuration says otherwise than the donor's.
+    settings: Map<String, Value>,
+    finish: Finish,
 }
 
-impl Asked<'_> {
+/// Puts into the folder what lies beside weights and configuration.
+type Finish = Box<dyn Fn(&Path) -> Result<(), SnapshotError>>;
+
+impl Prepared {
     fn is_adapter(&self) -> bool {
         self.layout == Layout::Adapter
     }
@@ -178,10 +185,10 @@ fn files_of_model(folder: &Path, weights: &WeightFiles) -> Vec<PathBuf> {
 }
 
 /// A model's weights without a head that its configuration says is not used.
-fn headed<'a>(weights: &'a dyn Weights, config: &Config) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
+fn headed(weights: SharedWeights, config: &Config) -> Result<SharedWeights, SnapshotError> {
     Ok(match weights.infos().contains_key(HEAD) && config.tied()? {
-        true => Box::new(Bare::new(weights)),
-        false => Box::new(weights),
+        true => Arc::new(Bare::new(weights)),
+        false => weights,
     })
 }
 
@@ -204,35 +211,29 @@ pub struct Outline {
 ///
 /// As there.
 pub fn outline(request: &Request) -> Result<Outline, Failure> {
-    with_merge(request, |asked| {
-        let shards = asked.shards(request.shard_bytes);
-        let weights = asked.merged.infos().iter();
-        Ok(Outline {
-            weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
-            bytes: shards.iter().map(|shard| shard.bytes).sum(),
-            n_shards: shards.len(),
-            said: asked.said.clone(),
-            title: asked.title.clone(),
-        })
+    let prepared = prepare(request)?;
+    let shards = prepared.shards(request.shard_bytes);
+    let weights = prepared.merged.infos().iter();
+    Ok(Outline {
+        weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
+        bytes: shards.iter().map(|shard| shard.bytes).sum(),
+        n_shards: shards.len(),
+        said: prepared.said.clone(),
+        title: prepared.title.clone(),
     })
 }
 
 /// Opens the models and settles every weight; nothing is computed yet.
-fn with_merge<T>(
-    request: &Request,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+fn prepare(request: &Request) -> Result<Prepared, Failure> {
     let rounding = match request.stochastic {
         true => Rounding::Stochastic { seed: request.seed },
         false => Rounding::Nearest,
     };
-    let use_it = |asked: Asked<'_>| {
-        let merged = asked.merged.rounded(rounding).lenient(request.lenient);
-        use_it(Asked { merged, ..asked })
+    let prepared = match &request.models {
+        Models::Pair(pair) if pair.adapter_only => pair::prepare_adapter(pair)?,
+        Models::Pair(pair) => pair::prepare(pair, request.seed)?,
+        Models::Config { name, text, root } => config::prepare(text, name, root, request.seed)?,
     };
-    match &request.models {
-        Models::Pair(pair) if pair.adapter_only => pair::with_adapter(pair, use_it),
-        Models::Pair(pair) => pair::with_pair(pair, request.seed, use_it),
-        Models::Config { name, text, root } => config::with_config(text, name, root, request.seed, use_it),
-    }
+    let merged = prepared.merged.rounded(rounding).lenient(request.lenient);
+    Ok(Prepared { merged, ..prepared })
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::card::card;
 use super::partial::Partial;
-use super::{Asked, Layout, Options, Request, Written, with_merge};
+use super::{Layout, Options, Prepared, Request, Written, prepare};
 use crate::merge::{MergeReport, Merged, Track, WeightReport};
 use crate::run::{Failure, Stopped, digests};
 use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights, writer};
@@ -44,30 +44,29 @@ pub(super) struct Manifest {
 /// together, `out` cannot be written, or the merge was asked to stop.
 pub fn write(request: &Request, out: &Path, options: Options<'_>) -> Result<Written, Failure> {
     writer::must_be_free(out)?;
-    with_merge(request, |asked| {
-        let track = options.statistics && asked.layout == Layout::Model;
-        let merged = asked.merged.tracked(track.then_some(Track { digests: false }));
-        let asked = Asked { merged, ..asked };
-        for sentence in &asked.said {
-            (options.say)(sentence);
+    let prepared = prepare(request)?;
+    let track = options.statistics && prepared.layout == Layout::Model;
+    let merged = prepared.merged.tracked(track.then_some(Track { digests: false }));
+    let prepared = Prepared { merged, ..prepared };
+    for sentence in &prepared.said {
+        (options.say)(sentence);
+    }
+    let shards = prepared.shards(request.shard_bytes);
+    let partial = Partial::open(out, &key(request, &prepared, options)?)?;
+    let filled = enough_room(out, &shards, &partial)
+        .and_then(|()| fill(request, &prepared, &shards, &partial, options));
+    match filled {
+        Ok(()) => partial.settle(out)?,
+        Err(Failure::Snapshot(SnapshotError::Stopped)) => {
+            return Err(Stopped { folder: partial.path().display().to_string() }.into());
         }
-        let shards = asked.shards(request.shard_bytes);
-        let partial = Partial::open(out, &key(request, &asked, options)?)?;
-        let filled = enough_room(out, &shards, &partial)
-            .and_then(|()| fill(request, &asked, &shards, &partial, options));
-        match filled {
-            Ok(()) => partial.settle(out)?,
-            Err(Failure::Snapshot(SnapshotError::Stopped)) => {
-                return Err(Stopped { folder: partial.path().display().to_string() }.into());
-            }
-            Err(failure) => {
-                partial.discard();
-                return Err(failure);
-            }
+        Err(failure) => {
+            partial.discard();
+            return Err(failure);
         }
-        let report = track.then(|| asked.merged.report().0);
-        Ok(Written { report, n_weights: asked.merged.infos().len() })
-    })
+    }
+    let report = track.then(|| prepared.merged.report().0);
+    Ok(Written { report, n_weights: prepared.merged.infos().len() })
 }
 
 /// That the disk has room for the shards that are missing.
@@ -84,20 +83,20 @@ fn enough_room(out: &Path, shards: &[writer::Shard<'_>], partial: &Partial) -> R
 }
 
 /// Everything that decides the folder.
-fn key(request: &Request, asked: &Asked<'_>, options: Options<'_>) -> Result<String, SnapshotError> {
-    let inputs = asked.files.iter().map(|path| digests::identity(path)).collect::<Result<Vec<_>, _>>()?;
+fn key(request: &Request, prepared: &Prepared, options: Options<'_>) -> Result<String, SnapshotError> {
+    let inputs = prepared.files.iter().map(|path| digests::identity(path)).collect::<Result<Vec<_>, _>>()?;
     let noted = [options.statistics, options.digests];
     Ok(json!([env!("CARGO_PKG_VERSION"), request, inputs, noted]).to_string())
 }
 
 fn fill(
     request: &Request,
-    asked: &Asked<'_>,
+    prepared: &Prepared,
     shards: &[writer::Shard<'_>],
     partial: &Partial,
     options: Options<'_>,
 ) -> Result<(), Failure> {
-    let merged = &asked.merged;
+    let merged = &prepared.merged;
     let told = Told { merged, n_done: AtomicUsize::new(0), stop: options.stop, tell: options.tell };
     let mut written = BTreeMap::new();
     for shard in shards {
@@ -117,14 +116,17 @@ fn fill(
         written.extend(finished.blake3.map(|digest| (shard.file.clone(), digest)));
     }
     let folder = partial.path();
-    if asked.layout == Layout::Model {
+    if prepared.layout == Layout::Model {
         writer::write_index(folder, shards)?;
-        writer::write_config(folder, &asked.donor, asked.edit)?;
+        writer::write_config(folder, &prepared.donor, |config| {
+            writer::set_dtype(config, prepared.dtype);
+            config.extend(prepared.settings.clone());
+        })?;
     }
-    (asked.finish)(folder)?;
+    (prepared.finish)(folder)?;
     let mut inputs = BTreeMap::new();
     if options.digests {
-        for path in &asked.files {
+        for path in &prepared.files {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             inputs.insert(path.clone(), digests::known(&path)?);
         }
@@ -137,17 +139,17 @@ fn fill(
         seen_from: std::env::current_dir().unwrap_or_default(),
         inputs,
         shards: written,
-        report: (options.statistics && asked.layout == Layout::Model).then_some(report),
+        report: (options.statistics && prepared.layout == Layout::Model).then_some(report),
         weights,
     };
-    writer::file_at_once(&folder.join("README.md"), card(request, asked, &manifest).as_bytes())?;
+    writer::file_at_once(&folder.join("README.md"), card(request, prepared, &manifest).as_bytes())?;
     let json = serde_json::to_value(&manifest).expect("a manifest is JSON");
     Ok(writer::write_json(&folder.join(MANIFEST), &json)?)
 }
 
 /// A merge that says how far it is and stops when asked.
 struct Told<'a> {
-    merged: &'a Merged<'a>,
+    merged: &'a Merged,
     n_done: AtomicUsize,
     stop: &'a AtomicBool,
     tell: &'a (dyn Fn(usize, usize) + Sync),

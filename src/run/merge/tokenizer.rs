@@ -1,6 +1,7 @@
 //! The tokenizer of a model that mergekit's YAML asks for: its vocabulary, its files, its chat template.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -35,7 +36,7 @@ impl Named<'_> {
 
 /// A vocabulary, and the folder whose tokenizer files the result takes.
 pub(super) struct Spelling {
-    pub vocabulary: Vocabulary,
+    pub vocabulary: Arc<Vocabulary>,
     pub files_of: PathBuf,
 }
 
@@ -97,6 +98,7 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
         told: told.collect::<Result<_, Failure>>()?,
     };
     let vocabulary = Vocabulary::new(&known, named.names.len(), &choice).map_err(|why| named.wrong(why))?;
+    let vocabulary = Arc::new(vocabulary);
     Ok(Some(Spelling { vocabulary, files_of: folders.swap_remove(files_of) }))
 }
 

@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 use thiserror::Error;
 
 use super::output::{MANIFEST, Manifest};
-use super::{Layout, with_merge};
+use super::{Layout, prepare};
 use crate::run::{Failure, digests};
 use crate::seed;
 use crate::snapshot::{SnapshotError, WeightFiles, Weights, adapter, files};
@@ -63,22 +63,20 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
             return Err(VerifyError::OtherFile { path, found, expected }.into());
         }
     }
-    let weights = with_merge(&manifest.request.seen_from(&manifest.seen_from), |asked| {
-        let written = match asked.layout {
-            Layout::Model => WeightFiles::open(folder)?,
-            Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
-        };
-        let merged = asked.merged.tracked(None);
-        let names: Vec<&String> = merged.infos().keys().collect();
-        let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
-        for name in &sample {
-            let (found, expected) = (written.weight(name)?, merged.weight(name)?);
-            if found.info != expected.info || found.bytes != expected.bytes {
-                let (folder, name) = (folder.to_owned(), (*name).clone());
-                return Err(Failure::from(VerifyError::OtherWeight { folder, name }));
-            }
+    let prepared = prepare(&manifest.request.seen_from(&manifest.seen_from))?;
+    let written = match prepared.layout {
+        Layout::Model => WeightFiles::open(folder)?,
+        Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
+    };
+    let merged = prepared.merged.tracked(None);
+    let names: Vec<&String> = merged.infos().keys().collect();
+    let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
+    for name in &sample {
+        let (found, expected) = (written.weight(name)?, merged.weight(name)?);
+        if found.info != expected.info || found.bytes != expected.bytes {
+            let (folder, name) = (folder.to_owned(), (*name).clone());
+            return Err(VerifyError::OtherWeight { folder, name }.into());
         }
-        Ok(sample.into_iter().cloned().collect())
-    })?;
-    Ok(Verified { n_files: recorded.len(), weights })
+    }
+    Ok(Verified { n_files: recorded.len(), weights: sample.into_iter().cloned().collect() })
 }
