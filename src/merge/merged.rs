@@ -23,6 +23,7 @@ pub struct Merged {
     parts: BTreeMap<String, Part>,
     infos: BTreeMap<String, WeightInfo>,
     rounding: Rounding,
+    seed: Option<u64>,
     track: Option<Track>,
     /// Numbers that are NaN or infinite are counted and not refused.
     lenient: bool,
@@ -106,7 +107,12 @@ impl Merged {
         }
         let (rounding, track) = (Rounding::Nearest, Some(Track { digests: true }));
         let reports = Mutex::default();
-        Ok(Self { name, models, places, parts, infos, rounding, track, lenient: false, reports })
+        Ok(Self { name, models, places, parts, infos, rounding, seed: None, track, lenient: false, reports })
+    }
+
+    /// Says in its report which seed draws what chance decides in its methods.
+    pub fn drawn_by(self, seed: Option<u64>) -> Self {
+        Self { seed, ..self }
     }
 
     /// Rounds in another way.
@@ -141,7 +147,7 @@ impl Merged {
     pub fn report(&self) -> (MergeReport, BTreeMap<String, WeightReport>) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let untouched = self.infos.len() - reports.len();
-        (MergeReport::new(&self.name, &reports, untouched), reports)
+        (MergeReport::new(&self.name, self.seed, &reports, untouched), reports)
     }
 }
 

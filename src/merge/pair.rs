@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::methods::scaled_by;
-use super::{MergeError, Merged, Part, Resolved, layer_of};
+use super::{MergeError, Merged, Part, Resolved, Role, layer_of};
 use crate::snapshot::{Dtype, SharedWeights};
 
 /// A base and its tuned models.
@@ -62,8 +62,9 @@ impl Pair {
             why,
             help: help.to_owned(),
         };
-        if !method.tuned.contains(&n) {
-            let (why, help) = match *method.tuned.start() {
+        let count = method.needs.count(Role::Tuned);
+        if !count.contains(&n) {
+            let (why, help) = match *count.start() {
                 1 => (
                     format!("it takes one tuned model, and there are {n}"),
                     "name one; `--config` merges several",
@@ -75,20 +76,20 @@ impl Pair {
             };
             return Err(refused(why, help));
         }
-        let mut models = vec![(self.base.clone(), "the base".to_owned())];
-        for (nth, tuned) in self.tuned.iter().enumerate() {
-            let place =
-                if n == 1 { "the tuned model".to_owned() } else { format!("tuned model {}", nth + 1) };
-            models.push((tuned.clone(), place));
+        let mut models = vec![(self.base.clone(), format!("the {}", Role::Base))];
+        for (tuned, nth) in self.tuned.iter().zip(1..) {
+            let role = Role::Tuned;
+            models
+                .push((tuned.clone(), if n == 1 { format!("the {role}") } else { format!("{role} {nth}") }));
         }
         let mut importance = Vec::new();
         match &self.importance {
-            Some([of_base, of_tuned]) if method.by_importance => {
+            Some([of_base, of_tuned]) if method.needs.importance => {
                 importance = vec![models.len(), models.len() + 1];
                 models.push((of_base.clone(), "the importance for the base".to_owned()));
                 models.push((of_tuned.clone(), "the importance for the tuned model".to_owned()));
             }
-            None if method.by_importance => {
+            None if method.needs.importance => {
                 let why = "how much each number matters to the two models is not known".to_owned();
                 return Err(refused(why, "give `--pre-fisher` and `--post-fisher`"));
             }
@@ -120,7 +121,7 @@ impl Pair {
                 parts.insert(name.to_owned(), part);
             }
         }
-        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?)
+        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?.drawn_by(spec.seed()))
     }
 
     fn check(&self, alone: &[&str]) -> Result<(), MergeError> {

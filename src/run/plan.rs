@@ -19,7 +19,7 @@ use crate::data::{self, Encoder, Fitted, Preflight, Sample};
 use crate::device::{self, Opened};
 use crate::eval::presets::Preset;
 use crate::hub;
-use crate::merge::{self, Resolved};
+use crate::merge;
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
 use crate::snapshot::files::{WeightFiles, hex};
@@ -103,7 +103,8 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let preset = questions::settle(&mut recipe.eval)?;
         let merges = recipe.merge.specs()?;
-        let methods = merges.iter().map(merge::resolve).collect::<Result<Vec<_>, _>>()?;
+        let resolve = |spec| merge::resolve(spec, recipe.train.seed);
+        let methods = merges.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let base_folder = sources.model(&recipe.model.source)?;
         let read = find_data(&recipe, &mut sources)?;
@@ -122,7 +123,7 @@ impl Plan {
         let (max_tokens, rule) = (recipe.data.max_tokens, recipe.data.too_long);
         let fitted = data::fit(&mut train, max_tokens, rule)?;
         data::fit(&mut validation, max_tokens, rule)?;
-        let by_importance = methods.iter().any(|resolved| resolved.method.by_importance);
+        let by_importance = methods.iter().any(|resolved| resolved.method.needs.importance);
         let fisher = by_importance
             .then(|| PlannedFisher::new(&recipe, &train, &encoder, shape.vocab_size, &mut sources))
             .transpose()?;
@@ -187,10 +188,12 @@ impl Plan {
 
     /// What decides a merge's weights besides base, tuned model and spec.
     pub fn besides(&self, spec: &Spec) -> Vec<Value> {
-        let Ok(Resolved { method, .. }) = merge::resolve(spec) else { return Vec::new() };
-        let stock = method.compares().then(|| json!(self.stock));
-        let fisher = self.fisher.as_ref().filter(|_| method.by_importance).map(|fisher| json!(fisher.key));
-        stock.into_iter().chain(fisher).collect()
+        let Ok(resolved) = merge::resolve(spec, self.recipe.train.seed) else { return Vec::new() };
+        let needs = &resolved.method.needs;
+        let stock = needs.several_tuned().then(|| json!(self.stock));
+        let fisher = self.fisher.as_ref().filter(|_| needs.importance).map(|fisher| json!(fisher.key));
+        let seed = resolved.seed().map(|seed| json!({ "seed": seed }));
+        stock.into_iter().chain(fisher).chain(seed).collect()
     }
 
     /// The resolved recipe, digests and counts: `manifest.json`.

@@ -11,7 +11,7 @@ use super::folder::Folder;
 use super::plan::Plan;
 use super::{Failure, Stopped};
 use crate::event::Listener;
-use crate::merge::{MergeError, MergeReport, Pair, Resolved, Rounded, Unmatched, resolve};
+use crate::merge::{MergeError, MergeReport, Pair, Resolved, Role, Rounded, Unmatched, resolve};
 use crate::model::Decoder;
 use crate::recipe::{Kind, Recipe};
 use crate::snapshot::adapter::{Adapter, Folded};
@@ -75,10 +75,10 @@ impl<'a> Sides<'a> {
             Candidate::Base => Ok((use_them(&Rounded::new(base, dtype))?, None)),
             Candidate::Tuned => Ok((use_them(&Rounded::new(tuned, dtype))?, None)),
             Candidate::Merge(spec) => {
-                let resolved = resolve(spec)?;
+                let resolved = resolve(spec, self.plan.recipe.train.seed)?;
                 // What a base has besides its model, such as tables that follow from its configuration, stays.
                 let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, tuned) };
-                if resolved.method.compares() {
+                if resolved.method.needs.several_tuned() {
                     pair.tuned = self.stock.clone();
                 }
                 pair.importance = self.importance.clone();
@@ -131,11 +131,11 @@ fn checkpoint(plan: &Plan, folder: &Folder, step: usize) -> Result<SharedWeights
 
 /// The steps whose checkpoints there will be for merges that compare several.
 pub fn stock(methods: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
-    let Some(resolved) = methods.iter().find(|resolved| resolved.method.compares()) else {
+    let Some(resolved) = methods.iter().find(|resolved| resolved.method.needs.several_tuned()) else {
         return Ok(Vec::new());
     };
     let steps = Checkpoints::at_the_end(&recipe.train, last);
-    if steps.len() < *resolved.method.tuned.start() {
+    if steps.len() < *resolved.method.needs.count(Role::Tuned).start() {
         return Err(MergeError::BadParameters {
             spec: resolved.name(),
             why: format!(

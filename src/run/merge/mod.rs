@@ -230,7 +230,7 @@ fn prepare(request: &Request) -> Result<Prepared, Failure> {
         false => Rounding::Nearest,
     };
     let prepared = match &request.models {
-        Models::Pair(pair) if pair.adapter_only => pair::prepare_adapter(pair)?,
+        Models::Pair(pair) if pair.adapter_only => pair::prepare_adapter(pair, request.seed)?,
         Models::Pair(pair) => pair::prepare(pair, request.seed)?,
         Models::Config { name, text, root } => config::prepare(text, name, root, request.seed)?,
     };

@@ -8,10 +8,9 @@ use serde_json::{Map, json};
 use super::post::{Post, importance, of_run};
 use super::{Layout, PairRequest, Prepared, files_of_model, headed};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary, find,
+    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary,
     resolve, respelt, scaled_adapter,
 };
-use crate::recipe::Spec;
 use crate::run::{Failure, lineage};
 use crate::snapshot::adapter::{self, Adapter};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
@@ -20,7 +19,7 @@ use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, SnapshotError, Wei
 /// Sets up the merge of a pair.
 pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Prepared, Failure> {
     let PairRequest { pre, post, unmatched, .. } = request;
-    let resolved = seeded(request.merge.parse()?, seed)?;
+    let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
     let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
     let dtype = request.dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
@@ -73,14 +72,6 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Prepared, Fail
     })
 }
 
-/// A spec settled; what chance decides in it is drawn by `seed` unless it names its own.
-fn seeded(mut spec: Spec, seed: u64) -> Result<Resolved, MergeError> {
-    if find(&spec.method)?.random && !spec.parameters.contains_key("seed") && seed != 0 {
-        spec.parameters.insert("seed".to_owned(), toml::Value::Integer(seed.cast_signed()));
-    }
-    resolve(&spec)
-}
-
 fn refused(spec: &Resolved, why: String, help: &str) -> Failure {
     MergeError::BadParameters { spec: spec.name(), why, help: help.to_owned() }.into()
 }
@@ -89,7 +80,7 @@ type Fishers = [(SharedWeights, PathBuf); 2];
 
 fn fishers(request: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result<Option<Fishers>, Failure> {
     let Some([of_pre, of_post]) = &request.fisher else { return Ok(None) };
-    if !resolved.method.by_importance {
+    if !resolved.method.needs.importance {
         let why = "it does not go by importance, and `--pre-fisher` would have no effect".to_owned();
         return Err(refused(resolved, why, "leave it out, or merge by `fisher:λ`"));
     }
@@ -199,8 +190,8 @@ fn say_unmatched(pair: &Pair, said: &mut Vec<String>) {
 }
 
 /// Sets up a scaled adapter: the same merge as of whole models, without reading the base's weights.
-pub(super) fn prepare_adapter(request: &PairRequest) -> Result<Prepared, Failure> {
-    let resolved = resolve(&request.merge.parse()?)?;
+pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Prepared, Failure> {
+    let resolved = resolve(&request.merge.parse()?, seed)?;
     let [post] = request.post.as_slice() else {
         return Err(refused(&resolved, "an adapter is made of one adapter".to_owned(), "give one `--post`"));
     };
