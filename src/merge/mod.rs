@@ -185,13 +185,6 @@ pub fn find(name: &str) -> Result<&'static Method, MergeError> {
     })
 }
 
-/// The layer of a weight inside the stack, and what stands before and after its number.
-fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
-    let (before, rest) = name.split_once("layers.")?;
-    let (number, after) = rest.split_once('.')?;
-    Some((number.parse().ok()?, before, after))
-}
-
 #[cfg(test)]
 mod tests {
     use super::whole::Room;

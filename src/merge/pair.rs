@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::methods::scaled_by;
-use super::{MergeError, Merged, Part, Resolved, Role, layer_of};
+use super::{MergeError, Merged, Part, Resolved, Role};
+use crate::recipe::layer_of;
 use crate::snapshot::{Dtype, SharedWeights};
 
 /// A base and its tuned models.

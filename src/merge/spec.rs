@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Merge, MergeError, Method, find, layer_of};
-use crate::recipe::{Lambda, Spec};
+use super::{Merge, MergeError, Method, find};
+use crate::recipe::{Lambda, Spec, layer_of};
 
 /// The parameter of a method that chance plays a part in.
 const SEED: &str = "seed";
@@ -66,13 +66,12 @@ impl Resolved {
         let mut made: BTreeMap<Option<u64>, Arc<dyn Merge>> = BTreeMap::new();
         let mut methods = BTreeMap::new();
         for name in names {
-            let layer = layer_of(name).map(|(layer, ..)| layer);
-            let depth = match layer {
-                Some(layer) => layer as f64 / last,
+            let depth = match layer_of(name) {
+                Some((layer, ..)) => layer as f64 / last,
                 None => f64::from(!name.contains("embed")),
             };
             let mut places = self.spec.places.iter().enumerate();
-            let lambda = match places.find(|(_, (place, _))| place.holds(name, layer)) {
+            let lambda = match places.find(|(_, (place, _))| place.holds(name)) {
                 Some((nth, (_, lambda))) => {
                     used[nth] = true;
                     Some(lambda)
@@ -140,11 +139,20 @@ mod tests {
         assert_eq!(lambda("layers.1.self_attn.q_proj"), Some(0.25));
         assert_eq!(lambda("layers.0.self_attn.q_proj"), Some(0.75));
         assert_eq!(lambda("layers.2.mlp.up_proj"), Some(1.0));
+        let resolved = resolve(&"linear:0,layers.*.up_proj=1".parse().unwrap(), 0).unwrap();
+        let methods = resolved.methods(names().iter(), 3).unwrap();
+        let lambda = |name: &str| methods[&format!("model.{name}.weight")].of_update();
+        assert_eq!([lambda("layers.2.mlp.up_proj"), lambda("norm")], [Some(1.0), Some(0.0)]);
     }
 
     #[test]
     fn a_place_without_weights_or_without_effect_is_refused() {
-        for text in ["linear:0.5,head=0", "linear:0.5,layers.7=0", "linear:0.5,attn=0,q_proj=1"] {
+        for text in [
+            "linear:0.5,head=0",
+            "linear:0.5,layers.7=0",
+            "linear:0.5,*.v_proj=0",
+            "linear:0.5,attn=0,q_proj=1",
+        ] {
             assert!(
                 resolve(&text.parse().unwrap(), 0).unwrap().methods(names().iter(), 3).is_err(),
                 "{text}"

@@ -26,7 +26,7 @@ use crate::snapshot::files::{WeightFiles, hex};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, Weights};
-use crate::train::init::RandomWeights;
+use crate::train::init::{self, RandomWeights};
 use crate::train::{self, Machine};
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
@@ -111,6 +111,9 @@ impl Plan {
         let mut suites = questions::suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
+        if recipe.method.kind == Kind::Lora {
+            init::targets(&shape, &recipe.method)?;
+        }
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
         let template = template(&recipe, &base_folder, &tokenizer, &mut sources)?;
