@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::EMBEDDING;
 use crate::snapshot::{Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
+/// The weight with a row for each token.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
 /// The weight with a row for each token that may come next; absent where it is the embedding.
 pub const HEAD: &str = "lm_head.weight";
 

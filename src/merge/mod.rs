@@ -38,7 +38,7 @@ mod vocabulary;
 mod whole;
 
 pub use given::{Given, Settings};
-pub use heads::{Bare, HEAD, Untied};
+pub use heads::{Bare, EMBEDDING, HEAD, Untied};
 pub use merged::{Merged, Part, Rounded, Rounding, Track};
 pub use methods::METHODS;
 pub use needs::{Needs, Role};
@@ -46,7 +46,7 @@ pub use pair::{Pair, Unmatched};
 pub use report::{MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
-pub use vocabulary::{Choice, EMBEDDING, Source, Tokens, Told, Vocabulary, respelt};
+pub use vocabulary::{RowRule, RowSource, TokenPolicy, Tokens, Vocabulary, respelt};
 pub use whole::Whole;
 
 /// A row of the catalog.

@@ -91,13 +91,13 @@ pub struct Token {
 pub enum TokenSource {
     /// The same token of this model.
     Model(String),
-    Told(ToldSource),
+    Row(TokenRow),
 }
 
-/// The same, spelt out.
+/// A row of a model, or none, by what it is called there.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ToldSource {
+pub struct TokenRow {
     /// `zero`, `model_token`, or absent for the same token of a model.
     pub kind: Option<String>,
     pub model: Option<String>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 mod config;
 mod templates;
 
-pub use config::{Config, Input, Setting, Slice, Source, Token, TokenSource, Tokenizer, ToldSource};
+pub use config::{Config, Input, Setting, Slice, Source, Token, TokenRow, TokenSource, Tokenizer};
 pub use templates::{TEMPLATES, chat_template};
 
 use super::{Merge, MergeError, Part, Settings, find};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use super::tokenizer::{self, Named};
-use super::{Layout, Prepared, files_of_model, headed};
+use super::{Draft, Layout, files_of_model, headed};
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
 use crate::run::Failure;
@@ -23,7 +23,7 @@ struct Opened {
 }
 
 /// Sets up the merge of a YAML file with this `text`, called `name`; its paths are seen from `root`.
-pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<Prepared, Failure> {
+pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<Draft, Failure> {
     let yaml = Yaml::parse(text, name)?;
     let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.to_owned(), why });
     let dtype =
@@ -72,7 +72,7 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
     }
     let text = text.to_owned();
     let files = opened.iter().flat_map(|model| model.files.iter().cloned());
-    Ok(Prepared {
+    Ok(Draft {
         merged,
         title,
         base: yaml.base_model.as_ref().map(|_| opened[donor].folder.clone()),

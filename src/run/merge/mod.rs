@@ -16,6 +16,7 @@ use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, 
 
 mod card;
 mod config;
+mod manifest;
 mod output;
 mod pair;
 mod partial;
@@ -65,7 +66,8 @@ pub struct PairRequest {
     pub dtype: Option<Dtype>,
     pub unmatched: Unmatched,
     /// Importance of the base's numbers and of the tuned model's.
-    pub fisher: Option<[PathBuf; 2]>,
+    #[serde(rename = "fisher")]
+    pub importance: Option<[PathBuf; 2]>,
     /// Write an adapter and not a whole model.
     pub adapter_only: bool,
 }
@@ -83,7 +85,7 @@ impl Request {
         match &mut request.models {
             Models::Config { root, .. } => *root = folder.join(&root),
             Models::Pair(pair) => {
-                let paths = pair.post.iter_mut().chain(pair.fisher.iter_mut().flatten());
+                let paths = pair.post.iter_mut().chain(pair.importance.iter_mut().flatten());
                 paths.chain([&mut pair.pre]).for_each(|path| *path = folder.join(&path));
             }
         }
@@ -134,8 +136,8 @@ enum Layout {
     Adapter,
 }
 
-/// A merge that is set up: what it computes and what goes beside its weights.
-struct Prepared {
+/// A merged model before it is written: its weights, none computed yet, and what goes beside them.
+struct Draft {
     merged: Merged,
     title: String,
     layout: Layout,
@@ -157,7 +159,7 @@ struct Prepared {
 /// Puts into the folder what lies beside weights and configuration.
 type Finish = Box<dyn Fn(&Path) -> Result<(), SnapshotError>>;
 
-impl Prepared {
+impl Draft {
     fn is_adapter(&self) -> bool {
         self.layout == Layout::Adapter
     }
@@ -211,29 +213,29 @@ pub struct Outline {
 ///
 /// As there.
 pub fn outline(request: &Request) -> Result<Outline, Failure> {
-    let prepared = prepare(request)?;
-    let shards = prepared.shards(request.shard_bytes);
-    let weights = prepared.merged.infos().iter();
+    let draft = prepare(request)?;
+    let shards = draft.shards(request.shard_bytes);
+    let weights = draft.merged.infos().iter();
     Ok(Outline {
         weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
         bytes: shards.iter().map(|shard| shard.bytes).sum(),
         n_shards: shards.len(),
-        said: prepared.said.clone(),
-        title: prepared.title.clone(),
+        said: draft.said.clone(),
+        title: draft.title.clone(),
     })
 }
 
 /// Opens the models and settles every weight; nothing is computed yet.
-fn prepare(request: &Request) -> Result<Prepared, Failure> {
+fn prepare(request: &Request) -> Result<Draft, Failure> {
     let rounding = match request.stochastic {
         true => Rounding::Stochastic { seed: request.seed },
         false => Rounding::Nearest,
     };
-    let prepared = match &request.models {
+    let draft = match &request.models {
         Models::Pair(pair) if pair.adapter_only => pair::prepare_adapter(pair, request.seed)?,
         Models::Pair(pair) => pair::prepare(pair, request.seed)?,
         Models::Config { name, text, root } => config::prepare(text, name, root, request.seed)?,
     };
-    let merged = prepared.merged.rounded(rounding).lenient(request.lenient);
-    Ok(Prepared { merged, ..prepared })
+    let merged = draft.merged.rounded(rounding).lenient(request.lenient);
+    Ok(Draft { merged, ..draft })
 }

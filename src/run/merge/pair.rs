@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
-use super::post::{Post, importance, of_run};
-use super::{Layout, PairRequest, Prepared, files_of_model, headed};
+use super::post::{self, Post, of_run};
+use super::{Draft, Layout, PairRequest, files_of_model, headed};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary,
-    resolve, respelt, scaled_adapter,
+    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
+    Vocabulary, resolve, respelt, scaled_adapter,
 };
 use crate::run::{Failure, lineage};
 use crate::snapshot::adapter::{self, Adapter};
@@ -17,7 +17,7 @@ use crate::snapshot::tokenizer::{FILE, Tokenizer};
 use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer};
 
 /// Sets up the merge of a pair.
-pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Prepared, Failure> {
+pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure> {
     let PairRequest { pre, post, unmatched, .. } = request;
     let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
@@ -35,11 +35,11 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Prepared, Fail
     let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
     let vocabulary = vocabulary(pre, &posts, &models, &mut said)?.map(Arc::new);
     let mut models = respelt(models, vocabulary.as_ref());
-    let fishers = fishers(request, &resolved, vocabulary.is_some() || other_heads)?;
+    let importance = importance(request, &resolved, vocabulary.is_some() || other_heads)?;
     let pair = Pair {
         base: models.remove(0),
         tuned: models,
-        importance: fishers.as_ref().map(|both| both.each_ref().map(|(weights, _)| weights.clone())),
+        importance: importance.as_ref().map(|both| both.each_ref().map(|(weights, _)| weights.clone())),
         unmatched: *unmatched,
     };
     say_unmatched(&pair, &mut said);
@@ -54,8 +54,8 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Prepared, Fail
     let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
     let mut files = files_of_model(&pre, &base.weights);
     files.extend(posts.iter().flat_map(|post| post.files.iter().cloned()));
-    files.extend(fishers.iter().flatten().map(|(_, file)| file.clone()));
-    Ok(Prepared {
+    files.extend(importance.iter().flatten().map(|(_, file)| file.clone()));
+    Ok(Draft {
         merged,
         title: resolved.name(),
         layout: Layout::Model,
@@ -76,13 +76,20 @@ fn refused(spec: &Resolved, why: String, help: &str) -> Failure {
     MergeError::BadParameters { spec: spec.name(), why, help: help.to_owned() }.into()
 }
 
-type Fishers = [(SharedWeights, PathBuf); 2];
+/// That of the base's numbers and of the tuned model's, with the file it lies in.
+type Importance = [(SharedWeights, PathBuf); 2];
 
-fn fishers(request: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result<Option<Fishers>, Failure> {
-    let Some([of_pre, of_post]) = &request.fisher else { return Ok(None) };
+fn importance(
+    request: &PairRequest,
+    resolved: &Resolved,
+    reshaped: bool,
+) -> Result<Option<Importance>, Failure> {
+    let Some([of_pre, of_post]) = &request.importance else { return Ok(None) };
     if !resolved.method.needs.importance {
         let why = "it does not go by importance, and `--pre-fisher` would have no effect".to_owned();
-        return Err(refused(resolved, why, "leave it out, or merge by `fisher:λ`"));
+        let example = METHODS.iter().find(|method| method.needs.importance).map(|method| method.example);
+        let help = format!("leave it out, or merge for example by `{}`", example.unwrap_or_default());
+        return Err(refused(resolved, why, &help));
     }
     if reshaped {
         let why = "importance is known of the weights as they are, and these have other tokens or heads";
@@ -92,7 +99,7 @@ fn fishers(request: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result
             "bring both models to one vocabulary and one head first",
         ));
     }
-    Ok(Some([importance(of_pre)?, importance(of_post)?]))
+    Ok(Some([post::importance(of_pre)?, post::importance(of_post)?]))
 }
 
 /// Brings models to one form of head: all share it with the embedding, or all have their own, which is
@@ -190,7 +197,7 @@ fn say_unmatched(pair: &Pair, said: &mut Vec<String>) {
 }
 
 /// Sets up a scaled adapter: the same merge as of whole models, without reading the base's weights.
-pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Prepared, Failure> {
+pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft, Failure> {
     let resolved = resolve(&request.merge.parse()?, seed)?;
     let [post] = request.post.as_slice() else {
         return Err(refused(&resolved, "an adapter is made of one adapter".to_owned(), "give one `--post`"));
@@ -209,7 +216,7 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Prepar
     let models = vec![(factors, folder.display().to_string())];
     let dtype = request.dtype.or(Some(Dtype::F32));
     let merged = Merged::of_parts(resolved.name(), models, parts, dtype)?;
-    Ok(Prepared {
+    Ok(Draft {
         merged,
         title: resolved.name(),
         layout: Layout::Adapter,

@@ -8,7 +8,7 @@ use miette::Diagnostic;
 use rand::seq::IndexedRandom;
 use thiserror::Error;
 
-use super::output::{MANIFEST, Manifest};
+use super::manifest::{MANIFEST, Manifest};
 use super::{Layout, prepare};
 use crate::run::{Failure, digests};
 use crate::seed;
@@ -63,12 +63,12 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
             return Err(VerifyError::OtherFile { path, found, expected }.into());
         }
     }
-    let prepared = prepare(&manifest.request.seen_from(&manifest.seen_from))?;
-    let written = match prepared.layout {
+    let draft = prepare(&manifest.request.seen_from(&manifest.seen_from))?;
+    let written = match draft.layout {
         Layout::Model => WeightFiles::open(folder)?,
         Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
     };
-    let merged = prepared.merged.tracked(None);
+    let merged = draft.merged.tracked(None);
     let names: Vec<&String> = merged.infos().keys().collect();
     let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
     for name in &sample {
