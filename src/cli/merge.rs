@@ -181,7 +181,7 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
     let models = match (&args.config, &args.pre, &args.merge) {
         (Some(config), ..) => Models::of_file(config, Path::new(""))?,
         (None, Some(pre), Some(merge)) => {
-            let fisher = args.pre_fisher.clone().zip(args.post_fisher.clone());
+            let importance = args.pre_fisher.clone().zip(args.post_fisher.clone());
             Models::Pair(PairRequest {
                 pre: pre.clone(),
                 post: args.post.clone(),
@@ -193,7 +193,7 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
                     Alone::Post => Unmatched::OfTuned,
                     Alone::Both => Unmatched::Both,
                 },
-                fisher: fisher.map(|(of_pre, of_post)| [of_pre, of_post]),
+                importance: importance.map(|(of_pre, of_post)| [of_pre, of_post]),
                 adapter_only: args.adapter_only,
             })
         }

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use super::conversation::Line;
 use super::encode::{Encoder, Sample};
 use super::error::{DataError, places};
-use serde::{Deserialize, Serialize};
-
 use crate::snapshot::tokenizer::Tokenizer;
 
 /// What there is to learn, in numbers.

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use super::EMBEDDING;
-use crate::snapshot::{Numbers, SnapshotError, Weight, WeightInfo, Weights};
+use crate::snapshot::{Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
+/// The weight with a row for each token.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
 /// The weight with a row for each token that may come next; absent where it is the embedding.
 pub const HEAD: &str = "lm_head.weight";
 
 /// A model that shares its head with the embedding as one that has a head of its own.
-pub struct Untied<'a> {
-    inner: &'a dyn Weights,
+pub struct Untied {
+    inner: SharedWeights,
     infos: BTreeMap<String, WeightInfo>,
 }
 
-impl<'a> Untied<'a> {
-    pub fn new(inner: &'a dyn Weights) -> Self {
+impl Untied {
+    pub fn new(inner: SharedWeights) -> Self {
         let mut infos = inner.infos().clone();
         if let Some(info) = infos.get(EMBEDDING).cloned() {
             infos.insert(HEAD.to_owned(), info);
@@ -25,7 +26,7 @@ impl<'a> Untied<'a> {
     }
 }
 
-impl Weights for Untied<'_> {
+impl Weights for Untied {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -40,13 +41,13 @@ impl Weights for Untied<'_> {
 }
 
 /// A model without the head it has.
-pub struct Bare<'a> {
-    inner: &'a dyn Weights,
+pub struct Bare {
+    inner: SharedWeights,
     infos: BTreeMap<String, WeightInfo>,
 }
 
-impl<'a> Bare<'a> {
-    pub fn new(inner: &'a dyn Weights) -> Self {
+impl Bare {
+    pub fn new(inner: SharedWeights) -> Self {
         let mut infos = inner.infos().clone();
         infos.remove(HEAD);
         Self { inner, infos }
@@ -64,7 +65,7 @@ impl<'a> Bare<'a> {
     }
 }
 
-impl Weights for Bare<'_> {
+impl Weights for Bare {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }

@@ -9,20 +9,21 @@ use rayon::prelude::*;
 use super::block::{Failed, Ready, Space, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
 use super::{Merge, Whole};
-use crate::snapshot::{Dtype, Numbers, Put, SnapshotError, Weight, WeightInfo, Weights};
+use crate::snapshot::{Dtype, Numbers, Put, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
 /// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
 /// Arithmetic is f32 on the exact inputs; each weight is rounded once. A weight that is the same in
 /// every input is the base's, bit for bit, unless the method scales.
-pub struct Merged<'a> {
+pub struct Merged {
     name: String,
-    models: Vec<&'a dyn Weights>,
+    models: Vec<SharedWeights>,
     /// What each model is called in messages.
     places: Vec<String>,
     parts: BTreeMap<String, Part>,
     infos: BTreeMap<String, WeightInfo>,
     rounding: Rounding,
+    seed: Option<u64>,
     track: Option<Track>,
     /// Numbers that are NaN or infinite are counted and not refused.
     lenient: bool,
@@ -58,7 +59,7 @@ pub struct Part {
     pub method: Arc<dyn Merge>,
 }
 
-impl<'a> Merged<'a> {
+impl Merged {
     /// Sets up a merge of any models, each weight with its own part; nothing is computed yet.
     ///
     /// Each model comes with what it is called in messages. Weights are rounded to `dtype`, or to the
@@ -69,7 +70,7 @@ impl<'a> Merged<'a> {
     /// A part's inputs are not there or have different shapes.
     pub fn of_parts(
         name: String,
-        models: Vec<(&'a dyn Weights, String)>,
+        models: Vec<(SharedWeights, String)>,
         parts: BTreeMap<String, Part>,
         dtype: Option<Dtype>,
     ) -> Result<Self, SnapshotError> {
@@ -106,7 +107,12 @@ impl<'a> Merged<'a> {
         }
         let (rounding, track) = (Rounding::Nearest, Some(Track { digests: true }));
         let reports = Mutex::default();
-        Ok(Self { name, models, places, parts, infos, rounding, track, lenient: false, reports })
+        Ok(Self { name, models, places, parts, infos, rounding, seed: None, track, lenient: false, reports })
+    }
+
+    /// Says in its report which seed draws what chance decides in its methods.
+    pub fn drawn_by(self, seed: Option<u64>) -> Self {
+        Self { seed, ..self }
     }
 
     /// Rounds in another way.
@@ -141,11 +147,11 @@ impl<'a> Merged<'a> {
     pub fn report(&self) -> (MergeReport, BTreeMap<String, WeightReport>) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let untouched = self.infos.len() - reports.len();
-        (MergeReport::new(&self.name, &reports, untouched), reports)
+        (MergeReport::new(&self.name, self.seed, &reports, untouched), reports)
     }
 }
 
-impl Weights for Merged<'_> {
+impl Weights for Merged {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -171,7 +177,7 @@ impl Weights for Merged<'_> {
     }
 }
 
-impl Merged<'_> {
+impl Merged {
     /// Merges one weight block by block, several at a time; `put` takes them in any order.
     fn compute(&self, name: &str, part: &Part, info: &WeightInfo, put: Put<'_>) -> Result<(), SnapshotError> {
         let places = part.inputs.iter().chain(&part.importance);
@@ -217,18 +223,20 @@ impl Merged<'_> {
 }
 
 /// Weights rounded to one format: what a model is when it is written and read again.
-pub struct Rounded<'a> {
-    inner: &'a dyn Weights,
+pub struct Rounded {
+    inner: SharedWeights,
     infos: BTreeMap<String, WeightInfo>,
 }
 
-impl<'a> Rounded<'a> {
-    pub fn new(inner: &'a dyn Weights, dtype: Dtype) -> Self {
-        Self { inner, infos: rounded_infos(inner, dtype) }
+impl Rounded {
+    pub fn new(inner: SharedWeights, dtype: Dtype) -> Self {
+        let infos = inner.infos().iter();
+        let infos = infos.map(|(name, info)| (name.clone(), WeightInfo { dtype, ..info.clone() })).collect();
+        Self { inner, infos }
     }
 }
 
-impl Weights for Rounded<'_> {
+impl Weights for Rounded {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -247,9 +255,4 @@ impl Weights for Rounded<'_> {
 /// The narrowest format that holds the numbers of both.
 fn promoted(a: Dtype, b: Dtype) -> Dtype {
     if a == b { a } else { Dtype::F32 }
-}
-
-fn rounded_infos(weights: &dyn Weights, dtype: Dtype) -> BTreeMap<String, WeightInfo> {
-    let infos = weights.infos().iter();
-    infos.map(|(name, info)| (name.clone(), WeightInfo { shape: info.shape.clone(), dtype })).collect()
 }

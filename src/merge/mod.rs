@@ -9,7 +9,6 @@
 //!
 //! [`Weights`]: crate::snapshot::Weights
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -26,6 +25,7 @@ mod heads;
 mod merged;
 pub mod mergekit;
 mod methods;
+mod needs;
 mod pair;
 mod products;
 mod report;
@@ -38,14 +38,15 @@ mod vocabulary;
 mod whole;
 
 pub use given::{Given, Settings};
-pub use heads::{Bare, HEAD, Untied};
+pub use heads::{Bare, EMBEDDING, HEAD, Untied};
 pub use merged::{Merged, Part, Rounded, Rounding, Track};
 pub use methods::METHODS;
+pub use needs::{Needs, Role};
 pub use pair::{Pair, Unmatched};
 pub use report::{MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
-pub use vocabulary::{Choice, EMBEDDING, Source, Tokens, Told, Vocabulary, respelt};
+pub use vocabulary::{RowRule, RowSource, TokenPolicy, Tokens, Vocabulary, respelt};
 pub use whole::Whole;
 
 /// A row of the catalog.
@@ -58,25 +59,14 @@ pub struct Method {
     pub source: &'static str,
     /// A spec that works.
     pub example: &'static str,
-    /// How many tuned models it takes besides the base, in a spec.
-    pub tuned: RangeInclusive<usize>,
-    /// It weighs numbers by their importance, which must be known of every model.
-    pub by_importance: bool,
-    /// Chance plays a part, drawn by a parameter `seed`.
-    pub random: bool,
+    /// What it must be given in a spec.
+    pub needs: Needs,
     /// From the parameters of a spec; the error says what is wrong with them.
     from_spec: fn(toml::Table) -> Result<Box<dyn Merge>, String>,
     /// The parameters that mergekit has for each model; all others are the merge's.
     of_models: &'static [&'static str],
     /// From mergekit's settings of one weight.
     from_settings: fn(&Settings) -> Result<Box<dyn Merge>, String>,
-}
-
-impl Method {
-    /// Whether it compares several tuned models with each other.
-    pub fn compares(&self) -> bool {
-        *self.tuned.start() > 1
-    }
 }
 
 /// A method with its parameters.
@@ -195,17 +185,10 @@ pub fn find(name: &str) -> Result<&'static Method, MergeError> {
     })
 }
 
-/// The layer of a weight inside the stack, and what stands before and after its number.
-fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
-    let (before, rest) = name.split_once("layers.")?;
-    let (number, after) = rest.split_once('.')?;
-    Some((number.parse().ok()?, before, after))
-}
-
 #[cfg(test)]
 mod tests {
     use super::whole::Room;
-    use super::{METHODS, Merge, Whole, resolve};
+    use super::{METHODS, Merge, Role, Whole, resolve};
     use crate::recipe::Spec;
     use crate::snapshot::{Numbers, Weight};
 
@@ -237,7 +220,7 @@ mod tests {
 
     fn built(text: &str) -> Box<dyn Merge> {
         let spec: Spec = text.parse().unwrap();
-        resolve(&spec).unwrap().build(spec.single_lambda()).unwrap()
+        resolve(&spec, 0).unwrap().build(spec.single_lambda()).unwrap()
     }
 
     fn weights(seed: u32) -> Vec<f32> {
@@ -251,7 +234,7 @@ mod tests {
     fn each(base: &[f32], tuned: &[f32], check: impl Fn(&str, &[f32])) {
         for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
             let models = [base, tuned, tuned];
-            let models = &models[..=*method.tuned.start()];
+            let models = &models[..=*method.needs.count(Role::Tuned).start()];
             check(method.name, &of_several(built(method.example).as_ref(), 16, models).0);
         }
     }
@@ -291,17 +274,40 @@ mod tests {
     }
 
     #[test]
+    fn what_chance_drops_follows_from_the_seed() {
+        let kept = |text: &str, seed: u64| -> Vec<bool> {
+            let spec: Spec = text.parse().unwrap();
+            let resolved = resolve(&spec, seed).unwrap();
+            assert_eq!(resolved.name(), text);
+            let merge = resolved.build(spec.single_lambda()).unwrap();
+            let (values, _) = merged(merge.as_ref(), 16, &[0.0; 4096], &[1.0; 4096]);
+            values.into_iter().map(|value| value != 0.0).collect()
+        };
+        for method in METHODS.iter().filter(|method| method.needs.seed) {
+            let text = format!("{}:0.5,density=0.5", method.name);
+            assert_eq!(kept(&text, 1), kept(&text, 1), "{text}");
+            assert_eq!(kept(&text, 7), kept(&format!("{text},seed=7"), 1), "{text}");
+            let differ = kept(&text, 1).iter().zip(kept(&text, 2)).filter(|(a, b)| **a != *b).count();
+            assert!((1800..2300).contains(&differ), "{text}: {differ} of 4096 differ");
+        }
+        let seed = |text: &str| resolve(&text.parse().unwrap(), 3).unwrap().seed();
+        assert_eq!(seed("linear:0.5"), None);
+        assert_eq!(seed("della:0.5,density=0.5"), Some(3));
+        assert_eq!(seed("della:0.5,density=0.5,seed=9"), Some(9));
+    }
+
+    #[test]
     fn unknown_parameters_and_impossible_lambdas_are_refused() {
         for method in METHODS {
             for more in [",zebra=1", ",lambda=2"] {
                 let example = if method.example.is_empty() { method.name } else { method.example };
                 let text = format!("{example}{more}");
-                assert!(text.parse::<Spec>().map_or(true, |spec| resolve(&spec).is_err()), "{text}");
+                assert!(text.parse::<Spec>().map_or(true, |spec| resolve(&spec, 0).is_err()), "{text}");
             }
             for lambda in ["-0.1", "1.5"].into_iter().filter(|l| (*l, method.name) != ("1.5", "extrapolate"))
             {
                 let spec: Spec = format!("{}:{lambda}", method.name).parse().unwrap();
-                assert!(resolve(&spec).is_err(), "{spec}");
+                assert!(resolve(&spec, 0).is_err(), "{spec}");
             }
         }
     }
@@ -321,7 +327,7 @@ mod tests {
             "spectral:0.5",
             "fisher:0.5,floor=0",
         ] {
-            assert!(resolve(&text.parse().unwrap()).is_err(), "{text}");
+            assert!(resolve(&text.parse().unwrap(), 0).is_err(), "{text}");
         }
     }
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::methods::scaled_by;
-use super::{MergeError, Merged, Part, Resolved, layer_of};
-use crate::snapshot::{Dtype, Weights};
+use super::{MergeError, Merged, Part, Resolved, Role};
+use crate::recipe::layer_of;
+use crate::snapshot::{Dtype, SharedWeights};
 
 /// A base and its tuned models.
-pub struct Pair<'a> {
-    pub base: &'a dyn Weights,
+pub struct Pair {
+    pub base: SharedWeights,
     /// One; several seeds or checkpoints for a method that compares them.
-    pub tuned: Vec<&'a dyn Weights>,
+    pub tuned: Vec<SharedWeights>,
     /// How much each number matters to the base and to the tuned model, under the weights' names.
-    pub importance: Option<[&'a dyn Weights; 2]>,
+    pub importance: Option<[SharedWeights; 2]>,
     pub unmatched: Unmatched,
 }
 
@@ -34,19 +35,18 @@ pub enum Unmatched {
     Both,
 }
 
-impl<'a> Pair<'a> {
+impl Pair {
     /// A base and one tuned model with the same weights.
-    pub fn new(base: &'a dyn Weights, tuned: &'a dyn Weights) -> Self {
+    pub fn new(base: SharedWeights, tuned: SharedWeights) -> Self {
         Self { base, tuned: vec![tuned], importance: None, unmatched: Unmatched::Refuse }
     }
 
     /// Weights that not every model has, rising.
-    pub fn unmatched(&self) -> Vec<&'a str> {
-        let models: Vec<&'a dyn Weights> =
-            [self.base].into_iter().chain(self.tuned.iter().copied()).collect();
-        let names: BTreeSet<&'a str> =
-            models.iter().copied().flat_map(|model| model.infos().keys().map(String::as_str)).collect();
-        let everywhere = |name: &&str| models.iter().all(|model| model.infos().contains_key(*name));
+    pub fn unmatched(&self) -> Vec<&str> {
+        let models = || [&self.base].into_iter().chain(&self.tuned);
+        let names: BTreeSet<&str> =
+            models().flat_map(|model| model.infos().keys().map(String::as_str)).collect();
+        let everywhere = |name: &&str| models().all(|model| model.infos().contains_key(*name));
         names.into_iter().filter(|name| !everywhere(name)).collect()
     }
 
@@ -56,15 +56,16 @@ impl<'a> Pair<'a> {
     ///
     /// The method takes another number of models or needs what is not there, or the models do not
     /// have the same weights in the same shapes.
-    pub fn merged(&self, spec: &Resolved, dtype: Dtype) -> Result<Merged<'a>, MergeError> {
+    pub fn merged(&self, spec: &Resolved, dtype: Dtype) -> Result<Merged, MergeError> {
         let (method, n) = (spec.method, self.tuned.len());
         let refused = |why: String, help: &str| MergeError::BadParameters {
             spec: spec.name(),
             why,
             help: help.to_owned(),
         };
-        if !method.tuned.contains(&n) {
-            let (why, help) = match *method.tuned.start() {
+        let count = method.needs.count(Role::Tuned);
+        if !count.contains(&n) {
+            let (why, help) = match *count.start() {
                 1 => (
                     format!("it takes one tuned model, and there are {n}"),
                     "name one; `--config` merges several",
@@ -76,20 +77,20 @@ impl<'a> Pair<'a> {
             };
             return Err(refused(why, help));
         }
-        let mut models = vec![(self.base, "the base".to_owned())];
-        for (nth, tuned) in self.tuned.iter().enumerate() {
-            let place =
-                if n == 1 { "the tuned model".to_owned() } else { format!("tuned model {}", nth + 1) };
-            models.push((*tuned, place));
+        let mut models = vec![(self.base.clone(), format!("the {}", Role::Base))];
+        for (tuned, nth) in self.tuned.iter().zip(1..) {
+            let role = Role::Tuned;
+            models
+                .push((tuned.clone(), if n == 1 { format!("the {role}") } else { format!("{role} {nth}") }));
         }
         let mut importance = Vec::new();
-        match self.importance {
-            Some([of_base, of_tuned]) if method.by_importance => {
+        match &self.importance {
+            Some([of_base, of_tuned]) if method.needs.importance => {
                 importance = vec![models.len(), models.len() + 1];
-                models.push((of_base, "the importance for the base".to_owned()));
-                models.push((of_tuned, "the importance for the tuned model".to_owned()));
+                models.push((of_base.clone(), "the importance for the base".to_owned()));
+                models.push((of_tuned.clone(), "the importance for the tuned model".to_owned()));
             }
-            None if method.by_importance => {
+            None if method.needs.importance => {
                 let why = "how much each number matters to the two models is not known".to_owned();
                 return Err(refused(why, "give `--pre-fisher` and `--post-fisher`"));
             }
@@ -121,7 +122,7 @@ impl<'a> Pair<'a> {
                 parts.insert(name.to_owned(), part);
             }
         }
-        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?)
+        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?.drawn_by(spec.seed()))
     }
 
     fn check(&self, alone: &[&str]) -> Result<(), MergeError> {

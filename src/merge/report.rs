@@ -12,7 +12,8 @@ pub struct WeightReport {
     pub relative_update: f64,
     /// Between base and tuned as vectors, in degrees.
     pub angle_degrees: f64,
-    /// The share of the merge's own change of the base that rounding left, along that change.
+    /// The share of the merge's own change of the base that rounding left, along that change; 1 where
+    /// the merge is the base.
     pub survived: f64,
     /// The share of the update that the merged weight holds after rounding, along the update:
     /// what λ came to. Absent where several tuned models are merged, for then there is no one update:
@@ -95,6 +96,11 @@ impl Sums {
         }
     }
 
+    /// All of it where there is no change that rounding could lose.
+    fn survived(&self) -> f64 {
+        if self.change > 0.0 { self.change_written / self.change } else { 1.0 }
+    }
+
     fn relative_update(&self) -> f64 {
         ratio(self.update, self.base).sqrt()
     }
@@ -174,6 +180,9 @@ impl WithSimd for SumsOf<'_> {
 pub struct MergeReport {
     /// The candidate, such as `slerp:0.5`.
     pub merge: String,
+    /// What drew the numbers that a random method dropped; absent where chance plays no part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Weights that tuning touched.
     pub touched: usize,
     /// Weights that tuning left alone; they are the base's bit for bit.
@@ -212,7 +221,7 @@ impl WeightReport {
         Self {
             relative_update: sums.relative_update(),
             angle_degrees: sums.angle_degrees(),
-            survived: ratio(sums.change_written, sums.change),
+            survived: sums.survived(),
             effective_lambda: one_update.then(|| ratio(sums.along, sums.update)),
             unchanged: ratio(sums.same, sums.n),
             fell_back,
@@ -225,7 +234,12 @@ impl WeightReport {
 
 impl MergeReport {
     /// Sums up the touched weights of a merge.
-    pub(super) fn new(merge: &str, reports: &BTreeMap<String, WeightReport>, untouched: usize) -> Self {
+    pub(super) fn new(
+        merge: &str,
+        seed: Option<u64>,
+        reports: &BTreeMap<String, WeightReport>,
+        untouched: usize,
+    ) -> Self {
         let mut hasher = blake3::Hasher::new();
         for (name, report) in reports {
             hasher.update(name.as_bytes());
@@ -239,11 +253,12 @@ impl MergeReport {
         let total = weights.clone().fold(Sums::default(), |sum, weight| sum.plus(&weight.sums));
         Self {
             merge: merge.to_owned(),
+            seed,
             touched: weights.clone().count(),
             untouched,
             fell_back: weights.clone().filter(|weight| weight.fell_back).count(),
             relative_update: total.relative_update(),
-            survived: ratio(total.change_written, total.change),
+            survived: total.survived(),
             effective_lambda: one_update.then(|| ratio(total.along, total.update)),
             unchanged: ratio(total.same, total.n),
             not_finite: total.not_finite,

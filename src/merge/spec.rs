@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Merge, MergeError, Method, find, layer_of};
-use crate::recipe::{Lambda, Spec};
+use super::{Merge, MergeError, Method, find};
+use crate::recipe::{Lambda, Spec, layer_of};
+
+/// The parameter of a method that chance plays a part in.
+const SEED: &str = "seed";
 
 /// A spec whose every parameter was looked at.
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub method: &'static Method,
     spec: Spec,
+    seed: u64,
 }
 
-/// Looks at a spec's method and parameters, at every λ it names.
+/// Looks at a spec's method and parameters, at every λ it names. What chance decides in it is drawn by
+/// `seed` unless the spec has its own.
 ///
 /// # Errors
 ///
 /// The method is unknown, a parameter is unknown, missing or out of range.
-pub fn resolve(spec: &Spec) -> Result<Resolved, MergeError> {
-    let resolved = Resolved { method: find(&spec.method)?, spec: spec.clone() };
+pub fn resolve(spec: &Spec, seed: u64) -> Result<Resolved, MergeError> {
+    let resolved = Resolved { method: find(&spec.method)?, spec: spec.clone(), seed };
     if let (None, Some((place, lambda))) = (&spec.lambda, spec.places.first()) {
         let why = format!("`{place}={lambda}` stands without a λ for the other weights");
         return Err(resolved.refused(why));
@@ -40,6 +45,12 @@ impl Resolved {
         self.spec.to_string()
     }
 
+    /// What draws the numbers that are dropped; nothing where chance plays no part.
+    pub fn seed(&self) -> Option<u64> {
+        let own = self.spec.parameters.get(SEED).and_then(toml::Value::as_integer);
+        self.method.needs.seed.then(|| own.map_or(self.seed, i64::cast_unsigned))
+    }
+
     /// The method with its λ for each of the weights of a model of so many layers.
     ///
     /// # Errors
@@ -55,13 +66,12 @@ impl Resolved {
         let mut made: BTreeMap<Option<u64>, Arc<dyn Merge>> = BTreeMap::new();
         let mut methods = BTreeMap::new();
         for name in names {
-            let layer = layer_of(name).map(|(layer, ..)| layer);
-            let depth = match layer {
-                Some(layer) => layer as f64 / last,
+            let depth = match layer_of(name) {
+                Some((layer, ..)) => layer as f64 / last,
                 None => f64::from(!name.contains("embed")),
             };
             let mut places = self.spec.places.iter().enumerate();
-            let lambda = match places.find(|(_, (place, _))| place.holds(name, layer)) {
+            let lambda = match places.find(|(_, (place, _))| place.holds(name)) {
                 Some((nth, (_, lambda))) => {
                     used[nth] = true;
                     Some(lambda)
@@ -89,6 +99,9 @@ impl Resolved {
         let mut parameters = self.spec.parameters.clone();
         if let Some(lambda) = lambda {
             parameters.insert("lambda".to_owned(), lambda.into());
+        }
+        if let Some(seed) = self.seed() {
+            parameters.insert(SEED.to_owned(), seed.cast_signed().into());
         }
         (self.method.from_spec)(parameters).map_err(|why| self.refused(why))
     }
@@ -118,7 +131,7 @@ mod tests {
 
     #[test]
     fn each_weight_has_the_lambda_of_its_place_and_depth() {
-        let resolved = resolve(&"linear:0~1,layers.1=0.25,attn=0.75".parse().unwrap()).unwrap();
+        let resolved = resolve(&"linear:0~1,layers.1=0.25,attn=0.75".parse().unwrap(), 0).unwrap();
         let methods = resolved.methods(names().iter(), 3).unwrap();
         let lambda = |name: &str| methods[&format!("model.{name}.weight")].of_update();
         assert_eq!(lambda("embed_tokens"), Some(0.0));
@@ -126,15 +139,27 @@ mod tests {
         assert_eq!(lambda("layers.1.self_attn.q_proj"), Some(0.25));
         assert_eq!(lambda("layers.0.self_attn.q_proj"), Some(0.75));
         assert_eq!(lambda("layers.2.mlp.up_proj"), Some(1.0));
+        let resolved = resolve(&"linear:0,layers.*.up_proj=1".parse().unwrap(), 0).unwrap();
+        let methods = resolved.methods(names().iter(), 3).unwrap();
+        let lambda = |name: &str| methods[&format!("model.{name}.weight")].of_update();
+        assert_eq!([lambda("layers.2.mlp.up_proj"), lambda("norm")], [Some(1.0), Some(0.0)]);
     }
 
     #[test]
     fn a_place_without_weights_or_without_effect_is_refused() {
-        for text in ["linear:0.5,head=0", "linear:0.5,layers.7=0", "linear:0.5,attn=0,q_proj=1"] {
-            assert!(resolve(&text.parse().unwrap()).unwrap().methods(names().iter(), 3).is_err(), "{text}");
+        for text in [
+            "linear:0.5,head=0",
+            "linear:0.5,layers.7=0",
+            "linear:0.5,*.v_proj=0",
+            "linear:0.5,attn=0,q_proj=1",
+        ] {
+            assert!(
+                resolve(&text.parse().unwrap(), 0).unwrap().methods(names().iter(), 3).is_err(),
+                "{text}"
+            );
         }
         for text in ["linear,attn=0.3", "karcher,attn=0.5", "linear:0.5,attn=2", "slerp:0.1~1.5"] {
-            assert!(resolve(&text.parse().unwrap()).is_err(), "{text}");
+            assert!(resolve(&text.parse().unwrap(), 0).is_err(), "{text}");
         }
     }
 }

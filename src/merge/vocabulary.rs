@@ -1,12 +1,10 @@
 //! Models with different vocabularies brought to one, row by row and by the text of each token.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::HEAD;
-use crate::snapshot::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
-
-/// The weight with a row for each token.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
+use super::{EMBEDDING, HEAD};
+use crate::snapshot::{Dtype, Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
 /// A tokenizer's tokens.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,14 +31,14 @@ pub struct Vocabulary {
     /// The result's tokens by their rows; ids may have gaps.
     tokens: Vec<Option<String>>,
     /// For each model, where each row of the result comes from.
-    sources: Vec<Vec<Source>>,
+    sources: Vec<Vec<RowSource>>,
     /// Where the tokens begin that the tokenizer files of the result lack.
     n_known: usize,
 }
 
 /// Which tokens a merged model has.
 #[derive(Debug, Default)]
-pub struct Choice {
+pub struct TokenPolicy {
     /// The tokenizer whose tokens come first.
     pub files_of: usize,
     /// Those that only others have come behind them.
@@ -49,20 +47,20 @@ pub struct Choice {
     pub multiple: Option<usize>,
     /// The model that rows come from which another lacks.
     pub base: Option<usize>,
-    /// Tokens whose rows come from where they are told to.
-    pub told: Vec<(String, Told)>,
+    /// Tokens whose rows come from where a rule says.
+    pub rules: Vec<(String, RowRule)>,
 }
 
 /// Where a token's row comes from in models that lack it; with `force` in all of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
-    pub source: Option<Source>,
+pub struct RowRule {
+    pub source: Option<RowSource>,
     pub force: bool,
 }
 
 /// Where a row comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Source {
+pub enum RowSource {
     Zeros,
     /// A model, and its row there.
     Row((usize, usize)),
@@ -72,7 +70,7 @@ pub enum Source {
     Padding,
 }
 
-impl Source {
+impl RowSource {
     fn rows(&self) -> &[(usize, usize)] {
         match self {
             Self::Zeros | Self::Padding => &[],
@@ -92,28 +90,28 @@ impl Vocabulary {
     /// # Errors
     ///
     /// A token is told to come from nowhere.
-    pub fn new(known: &[Tokens], n_models: usize, choice: &Choice) -> Result<Self, String> {
-        let own = &known[choice.files_of];
+    pub fn new(known: &[Tokens], n_models: usize, policy: &TokenPolicy) -> Result<Self, String> {
+        let own = &known[policy.files_of];
         let n_known = own.rows.values().max().map_or(0, |last| last + 1);
         let mut tokens = vec![None; n_known];
         for (token, row) in &own.rows {
             tokens[*row] = Some(token.clone());
         }
         let mut new: Vec<&String> = Vec::new();
-        if choice.union {
+        if policy.union {
             new.extend(known.iter().flat_map(|tokens| tokens.in_order(false)));
             new.extend(known.iter().flat_map(|tokens| tokens.in_order(true)));
         }
-        new.extend(choice.told.iter().map(|(token, _)| token));
+        new.extend(policy.rules.iter().map(|(token, _)| token));
         let mut seen: BTreeSet<&str> = own.rows.keys().map(String::as_str).collect();
         new.retain(|token| seen.insert(token));
         tokens.extend(new.into_iter().map(|token| Some(token.clone())));
         let n_named = tokens.len();
-        let n_rows = choice.multiple.map_or(n_named, |multiple| n_named.next_multiple_of(multiple.max(1)));
+        let n_rows = policy.multiple.map_or(n_named, |multiple| n_named.next_multiple_of(multiple.max(1)));
         let known = &known[..n_models];
         let of = |own| {
-            let sources = tokens.iter().map(|token| source(known, choice, own, token.as_ref()));
-            let padding = std::iter::repeat_n(Ok(Source::Padding), n_rows - n_named);
+            let sources = tokens.iter().map(|token| source(known, policy, own, token.as_ref()));
+            let padding = std::iter::repeat_n(Ok(RowSource::Padding), n_rows - n_named);
             sources.chain(padding).collect::<Result<Vec<_>, String>>()
         };
         let sources = (0..n_models).map(of).collect::<Result<_, _>>()?;
@@ -141,7 +139,7 @@ impl Vocabulary {
                     Some(token) => known.rows.get(token).copied(),
                     None => Some(row).filter(|row| row < n_rows && !named.contains(row)),
                 };
-                Source::Row(found.map_or((TUNED, row), |row| (own, row)))
+                RowSource::Row(found.map_or((TUNED, row), |row| (own, row)))
             };
             tokens.iter().enumerate().map(source).collect()
         });
@@ -163,44 +161,42 @@ impl Vocabulary {
 }
 
 /// Where a model's row of a token comes from.
-fn source(known: &[Tokens], choice: &Choice, own: usize, token: Option<&String>) -> Result<Source, String> {
-    let Some(token) = token else { return Ok(Source::Zeros) };
+fn source(
+    known: &[Tokens],
+    policy: &TokenPolicy,
+    own: usize,
+    token: Option<&String>,
+) -> Result<RowSource, String> {
+    let Some(token) = token else { return Ok(RowSource::Zeros) };
     let row = |model: usize| Some((model, *known[model].rows.get(token)?));
-    let told = choice.told.iter().find(|(name, _)| name == token).map(|(_, told)| told);
-    if let Some(row) = row(own).filter(|_| told.is_none_or(|told| !told.force)) {
-        return Ok(Source::Row(row));
+    let rule = policy.rules.iter().find(|(name, _)| name == token).map(|(_, rule)| rule);
+    if let Some(row) = row(own).filter(|_| rule.is_none_or(|rule| !rule.force)) {
+        return Ok(RowSource::Row(row));
     }
-    if let Some(told) = told {
+    if let Some(rule) = rule {
         let missing = || format!("`tokens.{token}` has no `source`, and a model has no row for it");
-        return told.source.clone().ok_or_else(missing);
+        return rule.source.clone().ok_or_else(missing);
     }
     let all: Vec<(usize, usize)> = (0..known.len()).filter_map(row).collect();
-    Ok(match (all.as_slice(), choice.base.and_then(row)) {
-        ([], _) => Source::Zeros,
-        (&[row], _) | (_, Some(row)) => Source::Row(row),
-        _ => Source::Mean(all),
+    Ok(match (all.as_slice(), policy.base.and_then(row)) {
+        ([], _) => RowSource::Zeros,
+        (&[row], _) | (_, Some(row)) => RowSource::Row(row),
+        _ => RowSource::Mean(all),
     })
 }
 
 /// One model with the rows of another vocabulary.
-struct Respelt<'a> {
-    models: Vec<&'a dyn Weights>,
+struct Respelt {
+    models: Vec<SharedWeights>,
     own: usize,
-    rows: &'a [Source],
+    vocabulary: Arc<Vocabulary>,
     infos: BTreeMap<String, WeightInfo>,
 }
 
 /// Models with the rows of another vocabulary, if there is one.
-pub fn respelt<'a>(
-    models: &[&'a dyn Weights],
-    vocabulary: Option<&'a Vocabulary>,
-) -> Vec<Box<dyn Weights + 'a>> {
-    let one = |own: usize| -> Box<dyn Weights + 'a> {
-        match vocabulary {
-            Some(vocabulary) => Box::new(Respelt::new(models.to_vec(), own, vocabulary)),
-            None => Box::new(models[own]),
-        }
-    };
+pub fn respelt(models: Vec<SharedWeights>, vocabulary: Option<&Arc<Vocabulary>>) -> Vec<SharedWeights> {
+    let Some(vocabulary) = vocabulary else { return models };
+    let one = |own| Arc::new(Respelt::new(models.clone(), own, vocabulary.clone())) as SharedWeights;
     (0..models.len()).map(one).collect()
 }
 
@@ -208,9 +204,9 @@ fn by_token(name: &str) -> bool {
     name == EMBEDDING || name == HEAD
 }
 
-impl<'a> Respelt<'a> {
+impl Respelt {
     /// `models[own]` with the rows of `vocabulary`.
-    fn new(models: Vec<&'a dyn Weights>, own: usize, vocabulary: &'a Vocabulary) -> Self {
+    fn new(models: Vec<SharedWeights>, own: usize, vocabulary: Arc<Vocabulary>) -> Self {
         let mut infos = models[own].infos().clone();
         for (name, info) in infos.iter_mut().filter(|(name, _)| by_token(name)) {
             info.shape[0] = vocabulary.n_rows();
@@ -219,12 +215,17 @@ impl<'a> Respelt<'a> {
                 info.dtype = Dtype::F32;
             }
         }
-        Self { models, own, rows: &vocabulary.sources[own], infos }
+        Self { models, own, vocabulary, infos }
+    }
+
+    /// Where each of its rows comes from.
+    fn rows(&self) -> &[RowSource] {
+        &self.vocabulary.sources[self.own]
     }
 
     /// That every row that is named is there.
     fn check(&self, name: &str) -> Result<(), SnapshotError> {
-        for (model, row) in self.rows.iter().flat_map(Source::rows) {
+        for (model, row) in self.rows().iter().flat_map(RowSource::rows) {
             let n_rows = self.models[*model].infos()[name].shape[0];
             if *row >= n_rows {
                 let (name, place) = (name.to_owned(), format!("model {}", model + 1));
@@ -235,7 +236,7 @@ impl<'a> Respelt<'a> {
     }
 }
 
-impl Weights for Respelt<'_> {
+impl Weights for Respelt {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }
@@ -257,7 +258,7 @@ impl Weights for Respelt<'_> {
         self.check(name)?;
         let width = self.infos[name].shape[1];
         let tables = self.models.iter().map(|model| model.numbers(name)).collect::<Result<Vec<_>, _>>()?;
-        let read = move |source: &Source, column: usize, out: &mut [f32]| match source.rows() {
+        let read = move |source: &RowSource, column: usize, out: &mut [f32]| match source.rows() {
             [(model, row)] => {
                 tables[*model].read(row * width + column, out);
             }
@@ -273,9 +274,9 @@ impl Weights for Respelt<'_> {
                 }
             }
         };
-        let padding = self.rows.contains(&Source::Padding).then(|| {
+        let padding = self.rows().contains(&RowSource::Padding).then(|| {
             let (mut sums, mut row) = (vec![0.0f64; width], vec![0.0; width]);
-            let named = self.rows.iter().filter(|source| **source != Source::Padding);
+            let named = self.rows().iter().filter(|source| **source != RowSource::Padding);
             for source in named.clone() {
                 read(source, 0, &mut row);
                 sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += f64::from(*x));
@@ -283,8 +284,8 @@ impl Weights for Respelt<'_> {
             let n = named.count() as f64;
             sums.into_iter().map(|sum| (sum / n) as f32).collect::<Vec<f32>>()
         });
-        Ok(Numbers::by_rows(width, move |row, column, out| match (&self.rows[row], &padding) {
-            (Source::Padding, Some(mean)) => out.copy_from_slice(&mean[column..column + out.len()]),
+        Ok(Numbers::by_rows(width, move |row, column, out| match (&self.rows()[row], &padding) {
+            (RowSource::Padding, Some(mean)) => out.copy_from_slice(&mean[column..column + out.len()]),
             (source, _) => read(source, column, out),
         }))
     }
@@ -293,9 +294,10 @@ impl Weights for Respelt<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use super::{Choice, EMBEDDING, Respelt, Tokens, Vocabulary};
-    use crate::snapshot::{SnapshotError, Weight, WeightInfo, Weights};
+    use super::{EMBEDDING, TokenPolicy, Tokens, Vocabulary, respelt};
+    use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 
     /// An embedding whose row `i` is `first + i`.
     struct Rows(BTreeMap<String, WeightInfo>, f32);
@@ -324,23 +326,22 @@ mod tests {
     }
 
     /// Each model's embedding in the new vocabulary; model `m` has rows `10 m + 10 + i`.
-    fn embeddings(vocabulary: &Vocabulary, sizes: &[usize]) -> Vec<Vec<f32>> {
-        let models: Vec<Rows> =
-            sizes.iter().enumerate().map(|(m, n)| Rows::new(*n, 10.0 * m as f32 + 10.0)).collect();
-        let models: Vec<&dyn Weights> = models.iter().map(|model| model as &dyn Weights).collect();
-        let embedding =
-            |own| Respelt::new(models.clone(), own, vocabulary).weight(EMBEDDING).unwrap().to_f32();
-        (0..models.len()).map(embedding).collect()
+    fn embeddings(vocabulary: Vocabulary, sizes: &[usize]) -> Vec<Vec<f32>> {
+        let model =
+            |(m, n): (usize, &usize)| -> SharedWeights { Arc::new(Rows::new(*n, 10.0 * m as f32 + 10.0)) };
+        let models = sizes.iter().enumerate().map(model).collect();
+        let respelt = respelt(models, Some(&Arc::new(vocabulary)));
+        respelt.iter().map(|model| model.weight(EMBEDDING).unwrap().to_f32()).collect()
     }
 
     #[test]
     fn a_gap_in_the_ids_moves_no_row() {
         // The first model has no token 1; the second has `c` elsewhere and `d` of its own.
         let known = [tokens(&[("a", 0), ("b", 2), ("c", 3)]), tokens(&[("a", 0), ("c", 1), ("d", 2)])];
-        let choice = Choice { union: true, multiple: Some(4), base: Some(0), ..Choice::default() };
-        let vocabulary = Vocabulary::new(&known, 2, &choice).unwrap();
+        let policy = TokenPolicy { union: true, multiple: Some(4), base: Some(0), ..TokenPolicy::default() };
+        let vocabulary = Vocabulary::new(&known, 2, &policy).unwrap();
         assert_eq!(vocabulary.new_tokens().collect::<Vec<_>>(), [(4, "d")]);
-        let found = embeddings(&vocabulary, &[4, 3]);
+        let found = embeddings(vocabulary, &[4, 3]);
         // Padding is the mean of the five rows before it.
         assert_eq!(found[0], [10.0, 0.0, 12.0, 13.0, 22.0, 11.4, 11.4, 11.4]);
         assert_eq!(found[1], [20.0, 0.0, 12.0, 21.0, 22.0, 15.0, 15.0, 15.0]);
@@ -351,7 +352,7 @@ mod tests {
         // The tuned model moved `b`, learned `c` and has two rows of padding, the base one.
         let known = [tokens(&[("a", 0), ("b", 1)]), tokens(&[("b", 0), ("a", 1), ("c", 2)])];
         let vocabulary = Vocabulary::of_tuned(&known, &[3, 5]);
-        let found = embeddings(&vocabulary, &[3, 5]);
+        let found = embeddings(vocabulary, &[3, 5]);
         assert_eq!(found[0], [11.0, 10.0, 22.0, 23.0, 24.0]);
         assert_eq!(found[1], [20.0, 21.0, 22.0, 23.0, 24.0]);
     }

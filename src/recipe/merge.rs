@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{RecipeError, bad};
+use super::{Place, RecipeError, bad};
 
 /// The merges of a run. A merge is a row of the catalog with its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,58 +117,6 @@ impl fmt::Display for Lambda {
     }
 }
 
-/// Some of a model's weights.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Place {
-    /// `embed`, `attn`, `mlp`, `norm` or `head`.
-    Part(String),
-    /// Modules of this name, such as `q_proj` or `input_layernorm`.
-    Module(String),
-    /// `layers.A` or `layers.A-B`, both ends included, counted from 0.
-    Layers(usize, usize),
-}
-
-const PARTS: [&str; 5] = ["embed", "attn", "mlp", "norm", "head"];
-
-impl Place {
-    fn parse(key: &str) -> Option<Self> {
-        if let Some(range) = key.strip_prefix("layers.") {
-            let (from, to) = range.split_once('-').unwrap_or((range, range));
-            return Some(Self::Layers(from.parse().ok()?, to.parse().ok()?));
-        }
-        if PARTS.contains(&key) {
-            return Some(Self::Part(key.to_owned()));
-        }
-        (key.ends_with("_proj") || key.ends_with("norm")).then(|| Self::Module(key.to_owned()))
-    }
-
-    /// Whether the weight called `name` lies here; `layer` is its layer's number.
-    pub fn holds(&self, name: &str, layer: Option<usize>) -> bool {
-        let has = |fits: &dyn Fn(&str) -> bool| name.split('.').any(fits);
-        match self {
-            Self::Layers(from, to) => layer.is_some_and(|layer| (*from..=*to).contains(&layer)),
-            Self::Module(module) => has(&|word| word == module),
-            Self::Part(part) => match part.as_str() {
-                "embed" => has(&|word| word == "embed_tokens"),
-                "attn" => has(&|word| word == "self_attn"),
-                "norm" => has(&|word| word.ends_with("norm")),
-                "head" => has(&|word| word == "lm_head"),
-                other => has(&|word| word == other),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Part(name) | Self::Module(name) => f.write_str(name),
-            Self::Layers(from, to) if from == to => write!(f, "layers.{from}"),
-            Self::Layers(from, to) => write!(f, "layers.{from}-{to}"),
-        }
-    }
-}
-
 /// Why a text is not a merge.
 #[derive(Debug, Error, Diagnostic)]
 #[error("`{text}` is not a merge: {why}")]
@@ -251,7 +199,8 @@ impl Spec {
         if key == "lambda" {
             return Err(format!("λ stands behind the colon: `{}:{value}`", self.method));
         }
-        if let Some(place) = Place::parse(key) {
+        if Place::is_key(key) {
+            let place: Place = key.parse().map_err(|error| format!("`{key}` is no place: {error}"))?;
             let known = self.places.iter().any(|(other, _)| *other == place);
             self.places.push((place, value.parse().map_err(|why| format!("`{key}`: {why}"))?));
             return Ok(!known);
@@ -310,10 +259,13 @@ mod tests {
         assert_eq!(spec.parameters.len(), 1);
         let at = |depth| (spec.lambda.as_ref().unwrap().at(depth) * 1e9).round() / 1e9;
         assert_eq!([at(0.0), at(0.25), at(0.5), at(1.0)], [0.2, 0.4, 0.6, 0.8]);
-        let holds = |name: &str, layer| spec.places.iter().position(|(place, _)| place.holds(name, layer));
-        assert_eq!(holds("model.layers.5.self_attn.q_proj.weight", Some(5)), Some(0));
-        assert_eq!(holds("model.layers.5.mlp.up_proj.weight", Some(5)), Some(1));
-        assert_eq!(holds("model.layers.8.mlp.up_proj.weight", Some(8)), None);
+        let holds = |name: &str| spec.places.iter().position(|(place, _)| place.holds(name));
+        assert_eq!(holds("model.layers.5.self_attn.q_proj.weight"), Some(0));
+        assert_eq!(holds("model.layers.5.mlp.up_proj.weight"), Some(1));
+        assert_eq!(holds("model.layers.8.mlp.up_proj.weight"), None);
+        let spec: Spec = "linear:0.5,*.up_proj=0.1,self_attn.q_proj=1".parse().unwrap();
+        assert_eq!(spec.to_string(), "linear:0.5,*.up_proj=0.1,self_attn.q_proj=1");
+        assert_eq!(spec.places.len(), 2);
         assert_eq!(spec.single_lambda(), None);
         assert_eq!("linear:0.5".parse::<Spec>().unwrap().single_lambda(), Some(0.5));
     }
@@ -334,6 +286,7 @@ mod tests {
             "slerp:0.2~",
             "slerp:0.5,attn=much",
             "slerp:0.5,attn=0.1,attn=0.2",
+            "slerp:0.5,*.[q_proj=0.1",
         ] {
             assert!(Spec::parse_range(text).is_err(), "{text}");
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecipeError, bad};
+use super::{Place, RecipeError, bad};
 
 /// A low-rank adapter, or every weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,8 @@ pub struct Method {
     pub alpha: f64,
     /// The share of an adapter's inputs that is dropped while training.
     pub dropout: f64,
-    /// `all-linear`, or patterns such as `["*.q_proj", "*.v_proj"]` over module names.
+    /// `all-linear`, or places such as `["q_proj", "mlp", "layers.0-3", "*.self_attn.*"]`; each must hold a
+    /// linear map.
     pub targets: Targets,
     /// `lora` scales by `alpha / rank`, `rslora` by `alpha / √rank`; `dora` is `lora` with the length
     /// of each row a weight of its own.
@@ -46,19 +47,24 @@ pub enum Variant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Targets {
-    /// `all-linear`, or a single pattern.
+    /// `all-linear`, or a single place.
     One(String),
     Many(Vec<String>),
 }
 
 impl Targets {
-    /// The patterns, `all-linear` being `*`.
-    pub fn patterns(&self) -> Vec<&str> {
-        match self {
+    /// The places, `all-linear` being `*`.
+    ///
+    /// # Errors
+    ///
+    /// One is a broken pattern; the error is its text.
+    pub fn places(&self) -> Result<Vec<Place>, String> {
+        let texts = match self {
             Self::One(word) if word == "all-linear" => vec!["*"],
-            Self::One(pattern) => vec![pattern],
-            Self::Many(patterns) => patterns.iter().map(String::as_str).collect(),
-        }
+            Self::One(text) => vec![text.as_str()],
+            Self::Many(texts) => texts.iter().map(String::as_str).collect(),
+        };
+        texts.into_iter().map(|text| text.parse().map_err(|_| text.to_owned())).collect()
     }
 }
 
@@ -87,11 +93,7 @@ impl Method {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(bad("method.dropout", self.dropout, "a share of at least 0 and below 1"));
         }
-        for pattern in self.targets.patterns() {
-            if globset::Glob::new(pattern).is_err() {
-                return Err(bad("method.targets", format!("`{pattern}`"), "a pattern such as `*.q_proj`"));
-            }
-        }
-        Ok(())
+        let places = self.targets.places().map(drop);
+        places.map_err(|text| bad("method.targets", format!("`{text}`"), "a pattern such as `*.q_proj`"))
     }
 }

@@ -15,14 +15,16 @@ mod eval;
 mod merge;
 mod method;
 mod model;
+mod place;
 mod shipped;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite};
-pub use merge::{Lambda, Merge, Place, Spec, SpecError, along};
+pub use merge::{Lambda, Merge, Spec, SpecError, along};
 pub use method::{Kind, Method, Targets, Variant};
 pub use model::{Init, Model};
+pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
 pub use train::{Compute, Schedule, Train};
 

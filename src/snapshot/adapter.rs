@@ -4,9 +4,9 @@
 //! Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023,
 //! arXiv 2312.03732; Liu et al., "DoRA", 2024, arXiv 2402.09353. Names and files are those of PEFT.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use regex::Regex;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::{WeightFiles, read_json};
 use super::writer::{folder_at_once, write_file, write_json};
-use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
+use super::{Dtype, Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
 use crate::simd::vectorised;
 
 /// What an adapter folder says of itself.
@@ -343,19 +343,19 @@ impl Weights for Factors<'_> {
 
 /// A base with an adapter folded in: `W + scale · B A` in f32 where the adapter acts, and the
 /// base's own bytes elsewhere.
-pub struct Folded<'a, B> {
-    base: B,
-    adapter: Cow<'a, Adapter>,
+pub struct Folded {
+    base: SharedWeights,
+    adapter: Arc<Adapter>,
     infos: BTreeMap<String, WeightInfo>,
 }
 
-impl<'a, B: Weights> Folded<'a, B> {
+impl Folded {
     /// Folds `adapter` into `base`; nothing is computed until a weight is asked for.
     ///
     /// # Errors
     ///
     /// The adapter acts on a weight that the base lacks or that has another shape.
-    pub fn new(base: B, adapter: Cow<'a, Adapter>) -> Result<Self, SnapshotError> {
+    pub fn new(base: SharedWeights, adapter: Arc<Adapter>) -> Result<Self, SnapshotError> {
         let mut infos = base.infos().clone();
         for (module, pair) in &adapter.pairs {
             let name = format!("{module}.weight");
@@ -374,7 +374,7 @@ impl<'a, B: Weights> Folded<'a, B> {
     }
 }
 
-impl<B: Weights> Weights for Folded<'_, B> {
+impl Weights for Folded {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         &self.infos
     }

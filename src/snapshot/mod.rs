@@ -5,11 +5,13 @@
 //! The base is never written to.
 //!
 //! [`Weights`] is the one seam between disk, merging and model: files, files with an adapter folded
-//! in, and a merge are the same thing to whoever loads or writes them.
+//! in, and a merge are the same thing to whoever loads or writes them. What reads other weights shares
+//! them as [`SharedWeights`], so that it can be handed on and kept.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub mod adapter;
 pub mod config;
@@ -33,7 +35,7 @@ pub use crate::dtype::Dtype;
 ///
 /// Names are those of the checkpoint on disk. Asking for a weight may read a memory map, fold an
 /// adapter in or compute a merge; nothing is kept.
-pub trait Weights: Sync {
+pub trait Weights: Send + Sync {
     /// Every weight's name with its shape and the dtype that [`Weights::weight`] returns, by name.
     fn infos(&self) -> &BTreeMap<String, WeightInfo>;
 
@@ -63,6 +65,9 @@ pub trait Weights: Sync {
     }
 }
 
+/// Weights that several read, such as a base under every merge of it.
+pub type SharedWeights = Arc<dyn Weights>;
+
 /// Takes some bytes of a weight: these, of all it has.
 pub type Put<'a> = &'a (dyn Fn(Range<usize>, Fill<'_>) -> Result<(), SnapshotError> + Sync);
 
@@ -74,7 +79,7 @@ pub fn copy_of(bytes: &[u8]) -> impl FnMut(usize, &mut [u8]) {
     |from, out| out.copy_from_slice(&bytes[from..from + out.len()])
 }
 
-impl<W: Weights + ?Sized> Weights for &W {
+impl<W: Weights + ?Sized> Weights for Arc<W> {
     fn infos(&self) -> &BTreeMap<String, WeightInfo> {
         (**self).infos()
     }
@@ -97,7 +102,7 @@ impl<W: Weights + ?Sized> Weights for &W {
 pub struct Snapshot {
     pub folder: PathBuf,
     pub config: Config,
-    pub weights: WeightFiles,
+    pub weights: Arc<WeightFiles>,
 }
 
 impl Snapshot {
@@ -111,7 +116,7 @@ impl Snapshot {
             return Err(SnapshotError::NoFolder { folder: folder.to_owned() });
         }
         let config = Config::read(folder)?;
-        let weights = WeightFiles::open(folder)?;
+        let weights = Arc::new(WeightFiles::open(folder)?);
         Ok(Self { folder: folder.to_owned(), config, weights })
     }
 }

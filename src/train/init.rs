@@ -1,22 +1,49 @@
 //! Where training starts: a fresh adapter, or random weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rand::Rng;
 
+use super::TrainError;
+use crate::catalog::did_you_mean;
 use crate::model::{DecoderShape, NormScale};
-use crate::recipe::{Method, Variant};
+use crate::recipe::{Method, Place, Variant};
 use crate::seed::rng;
 use crate::snapshot::adapter::{Adapter, Pair};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 
+/// The linear maps that the recipe's targets mean, with their `[out, in]`.
+///
+/// # Errors
+///
+/// A target means none of them.
+pub fn targets(shape: &DecoderShape, method: &Method) -> Result<BTreeMap<String, [usize; 2]>, TrainError> {
+    let mut modules = shape.linear_modules();
+    let places = method.targets.places().expect("the recipe checked its targets");
+    let idle = match places.as_slice() {
+        [] => Some("[]".to_owned()),
+        places => {
+            let holds_none = |place: &&Place| !modules.keys().any(|module| place.holds(module));
+            places.iter().find(holds_none).map(ToString::to_string)
+        }
+    };
+    if let Some(target) = idle {
+        let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+        let known: BTreeSet<String> = modules.keys().map(|module| last(module)).collect();
+        let help = did_you_mean(&last(&target), known.iter().map(String::as_str));
+        return Err(TrainError::NoTarget { target, help });
+    }
+    modules.retain(|module, _| places.iter().any(|place| place.holds(module)));
+    Ok(modules)
+}
+
 /// A fresh adapter: A uniform as PEFT's default (Kaiming with a = √5: ± 1/√in), B zero.
 ///
-/// Returns `None` when no linear map matches the recipe's targets.
-pub fn adapter(shape: &DecoderShape, method: &Method, seed: u64) -> Option<Adapter> {
-    let targets = matcher(&method.targets.patterns());
-    let pairs = shape.linear_modules().into_iter().filter(|(module, _)| targets.is_match(module));
+/// # Errors
+///
+/// As [`targets`].
+pub fn adapter(shape: &DecoderShape, method: &Method, seed: u64) -> Result<Adapter, TrainError> {
+    let pairs = targets(shape, method)?.into_iter();
     let pairs = pairs.map(|(module, [n_out, n_in])| {
         let mut stream = rng(seed, &format!("lora_A {module}"));
         let bound = (n_in as f64).sqrt().recip();
@@ -25,26 +52,14 @@ pub fn adapter(shape: &DecoderShape, method: &Method, seed: u64) -> Option<Adapt
         let (b, magnitude) = (vec![0.0; n_out * method.rank], Vec::new());
         (module, Pair { a, b, magnitude, n_in, n_out, rank: method.rank, alpha: method.alpha })
     });
-    let pairs: BTreeMap<String, Pair> = pairs.collect();
-    (!pairs.is_empty()).then_some(Adapter {
+    Ok(Adapter {
         rank: method.rank,
         alpha: method.alpha,
         rank_stabilized: method.variant == Variant::RsLora,
         dora: method.variant == Variant::Dora,
         dropout: method.dropout,
-        pairs,
+        pairs: pairs.collect(),
     })
-}
-
-/// Patterns over module names; a name that ends in the pattern matches too, as in PEFT.
-fn matcher(patterns: &[&str]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        for glob in [(*pattern).to_owned(), format!("*.{pattern}")] {
-            set.add(GlobBuilder::new(&glob).build().expect("the recipe checked its patterns"));
-        }
-    }
-    set.build().expect("every pattern was built")
 }
 
 /// Between 0 and 1, 53 bits.
@@ -93,19 +108,4 @@ impl Weights for RandomWeights {
 fn normal(stream: &mut impl Rng) -> f64 {
     let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
     radius * (std::f64::consts::TAU * uniform(stream)).cos()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matcher;
-
-    #[test]
-    fn targets_match_whole_names_or_their_ends() {
-        let name = "model.layers.0.self_attn.q_proj";
-        assert!(matcher(&["*"]).is_match(name));
-        assert!(matcher(&["q_proj"]).is_match(name));
-        assert!(matcher(&["*.q_proj"]).is_match(name));
-        assert!(matcher(&["model.layers.0.*"]).is_match(name));
-        assert!(!matcher(&["k_proj", "mlp"]).is_match(name));
-    }
 }

@@ -86,12 +86,12 @@ pub enum TrainError {
         )
     )]
     Diverged { step: usize, loss: f64, learning_rate: f64 },
-    #[error("no linear map matches `method.targets`")]
+    #[error("`{target}` of `method.targets` is none of the model's linear maps")]
     #[diagnostic(
         code(train::no_target),
-        help("write `all-linear`, or patterns such as `*.q_proj` over names such as `{example}`")
+        help("{help}; `all-linear` is all of them, `attn`, `mlp` and `layers.0-3` are some")
     )]
-    NoTarget { example: String },
+    NoTarget { target: String, help: String },
     #[error("checkpoint `{}` cannot be used: {why}", path.display())]
     #[diagnostic(
         code(train::bad_checkpoint),
@@ -163,11 +163,7 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     let compute = if task.method.kind == Kind::Full { DType::F32 } else { machine.compute };
     let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute)?;
     if task.method.kind == Kind::Lora {
-        let adapter = init::adapter(task.shape, task.method, task.train.seed).ok_or_else(|| {
-            let example = task.shape.linear_modules().into_keys().next().unwrap_or_default();
-            TrainError::NoTarget { example }
-        })?;
-        decoder.attach(&adapter)?;
+        decoder.attach(&init::adapter(task.shape, task.method, task.train.seed)?)?;
     }
     let dropout = if task.method.kind == Kind::Lora { task.method.dropout } else { 0.0 };
     let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
@@ -292,8 +288,7 @@ pub fn trained_adapter(
 ) -> Result<Adapter, TrainError> {
     let files = Checkpoints::new(folder, 0).weights(step)?;
     // Its factors are read; where they started plays no part.
-    let mut adapter =
-        init::adapter(shape, method, 0).expect("a training that finished had something to train");
+    let mut adapter = init::adapter(shape, method, 0)?;
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();
         pair.b = files.weight(&format!("{module}.lora_B.weight"))?.to_f32();

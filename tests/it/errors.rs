@@ -120,6 +120,8 @@ fn bad_command_lines() {
     check(&fixture, "device_not_compiled_in", &["--recipe", "r.toml", "--device", "cuda"]);
     check(&fixture, "judge_unknown", &run_with(&["--set", "eval.judges=[\"advbench92\"]"]));
     check(&fixture, "target_unknown", &run_with(&["--set", "method.targets=\"z_proj\""]));
+    let idle = "method.targets=[\"q_proj\", \"*.qq_proj\"]";
+    check(&fixture, "target_idle", &run_with(&["--set", idle]));
 }
 
 #[test]

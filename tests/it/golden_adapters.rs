@@ -1,9 +1,9 @@
 //! Adapters that PEFT wrote: the same logits beside the base and folded into it, or refused by name.
 
 mod golden {
-    use std::borrow::Cow;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use burn::tensor::{DType, Int, Tensor, TensorData};
     use finetune::device::cpu;
@@ -39,7 +39,7 @@ mod golden {
             let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(base);
             let Snapshot { config, weights, .. } = Snapshot::open(&base).unwrap();
             let shape = families::shape(&config).unwrap();
-            let adapter = Adapter::read(&folder).unwrap();
+            let adapter = Arc::new(Adapter::read(&folder).unwrap());
             let bytes = fs::read(folder.join("golden.safetensors")).unwrap();
             let golden = SafeTensors::deserialize(&bytes).unwrap();
             let (ids, expected) = (golden.tensor("input_ids").unwrap(), golden.tensor("logits").unwrap());
@@ -51,7 +51,7 @@ mod golden {
             let load = |weights: &dyn Weights| Decoder::load(&shape, weights, &cpu(), DType::F32).unwrap();
             let mut beside = load(&weights);
             beside.attach(&adapter).unwrap();
-            let folded = load(&Folded::new(&weights, Cow::Borrowed(&adapter)).unwrap());
+            let folded = load(&Folded::new(weights.clone(), adapter.clone()).unwrap());
             for (how, decoder) in [("beside", &beside), ("folded", &folded)] {
                 let found = logits(decoder, &ids, dims);
                 assert_eq!(found.len(), expected.len());
@@ -62,7 +62,7 @@ mod golden {
             let again = tempfile::tempdir().unwrap();
             let copy = again.path().join("adapter");
             adapter.write(&copy, "base").unwrap();
-            assert_eq!(Adapter::read(&copy).unwrap(), adapter, "{}", folder.display());
+            assert_eq!(Adapter::read(&copy).unwrap(), *adapter, "{}", folder.display());
         }
     }
 

@@ -65,8 +65,12 @@ impl Weights for Edited {
     }
 }
 
+fn json_of(fixture: &Fixture, file: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture.file(file)).unwrap()).unwrap()
+}
+
 fn config(fixture: &Fixture, folder: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(fixture.file(folder).join("config.json")).unwrap()).unwrap()
+    json_of(fixture, &format!("{folder}/config.json"))
 }
 
 fn edit_config(fixture: &Fixture, folder: &str, key: &str, value: Value) {
@@ -135,6 +139,51 @@ fn checkpoints_and_run_folders_are_tuned_models() {
     fixture.study("full", &[&full[..], &["--merge", "linear:0.5"]].concat());
     merge(&fixture, "--post full --merge linear:0.5 --out by-full");
     assert_eq!(bytes("by-full"), bytes("full/merged/linear_0.5"));
+}
+
+#[test]
+fn the_seed_of_a_run_draws_what_its_merges_drop() {
+    const SPEC: &str = "dare_linear:0.5,density=0.5";
+    let fixture = Fixture::new();
+    fixture.study("run", &["--keep-merged", "--set", "train.seed=1", "--merge", SPEC]);
+    merge(&fixture, &format!("--post run --merge {SPEC} --seed 1 --out same"));
+    merge(&fixture, &format!("--post run --merge {SPEC} --seed 2 --out other"));
+    let bytes = |folder: &std::path::Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    let kept: Vec<_> = std::fs::read_dir(fixture.file("run/merged")).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(bytes(&kept[0].path()), bytes(&fixture.file("same")));
+    assert_ne!(bytes(&kept[0].path()), bytes(&fixture.file("other")));
+    let report = json_of(&fixture, "run/report.json");
+    assert_eq!((&report["merge"][0]["merge"], &report["merge"][0]["seed"]), (&json!(SPEC), &json!(1)));
+    let manifest = json_of(&fixture, "other/merge.json");
+    assert_eq!((&manifest["report"]["merge"], &manifest["report"]["seed"]), (&json!(SPEC), &json!(2)));
+}
+
+#[test]
+fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
+    let fixture = Fixture::new();
+    fixture.study("run", &["--merge", "linear:0"]);
+    let report = json_of(&fixture, "run/report.json");
+    assert_eq!(
+        (&report["merge"][0]["survived"], &report["merge"][0]["unchanged"]),
+        (&json!(1.0), &json!(1.0))
+    );
+    assert!(report["merge"][0].get("seed").is_none());
+    for spec in ["linear:0", "ties:0,density=0.5"] {
+        let words = ["merge", "--pre", "model", "--post", "run", "--merge", spec, "--out", spec];
+        let output = fixture.run(&words);
+        let (said, printed) =
+            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success() && !said.contains("warning"), "{said}");
+        let figures =
+            "1.000 of the change is left after rounding, which makes λ 0.000; 100.0 % of the numbers";
+        assert!(printed.contains(figures), "{printed}");
+        let card = std::fs::read_to_string(fixture.file(spec).join("README.md")).unwrap();
+        assert!(card.contains("° | 1.000 | 0.000 | 100.00 % |"), "{card}");
+    }
+    // What there was to lose is still told.
+    let lost = merge(&fixture, "--post run --merge linear:0.001 --out lost");
+    assert!(lost.contains("warning: rounding left"), "{lost}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use finetune::snapshot::adapter::{Adapter, Folded};
@@ -68,7 +69,7 @@ fn a_kept_merge_holds_the_merge_of_its_inputs_and_nothing_else() {
         // A linear merge of an adapter is the adapter scaled by λ.
         let mut scaled = adapter.clone();
         scaled.pairs.values_mut().for_each(|pair| pair.alpha *= lambda);
-        let expected = Folded::new(&base, std::borrow::Cow::Borrowed(&scaled)).unwrap();
+        let expected = Folded::new(base.clone(), Arc::new(scaled)).unwrap();
         for name in base.infos().keys() {
             let found = merged.weight(name).unwrap();
             let touched = adapter.pairs.contains_key(name.trim_end_matches(".weight"));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use crate::recipe::along;
+use crate::recipe::{Place, along};
 
 /// A whole merge.
 #[derive(Debug, Clone, Deserialize)]
@@ -91,13 +91,13 @@ pub struct Token {
 pub enum TokenSource {
     /// The same token of this model.
     Model(String),
-    Told(ToldSource),
+    Row(TokenRow),
 }
 
-/// The same, spelt out.
+/// A row of a model, or none, by what it is called there.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ToldSource {
+pub struct TokenRow {
     /// `zero`, `model_token`, or absent for the same token of a model.
     pub kind: Option<String>,
     pub model: Option<String>,
@@ -123,16 +123,21 @@ pub enum Setting {
 #[serde(deny_unknown_fields)]
 pub struct Filtered {
     /// Part of a name; `*` or none fits all.
-    pub filter: Option<String>,
+    #[serde(default, deserialize_with = "part_of_name")]
+    pub filter: Option<Place>,
     pub value: Box<Setting>,
 }
 
+fn part_of_name<'de, D: Deserializer<'de>>(filter: D) -> Result<Option<Place>, D::Error> {
+    Ok(Option::deserialize(filter)?.map(Place::Containing))
+}
+
 impl Setting {
-    /// The parts of names that it asks for.
-    pub fn filters(&self) -> Vec<&str> {
+    /// The filters that it has.
+    pub fn filters(&self) -> Vec<&Place> {
         match self {
             Self::Filtered(rows) => {
-                let own = rows.iter().filter_map(|row| row.filter.as_deref());
+                let own = rows.iter().filter_map(|row| row.filter.as_ref());
                 own.chain(rows.iter().flat_map(|row| row.value.filters())).collect()
             }
             _ => Vec::new(),
@@ -151,10 +156,8 @@ impl Setting {
                 points => Some(number_of(along(points, t))),
             },
             Self::Filtered(rows) => {
-                let fits = |filter: &Option<String>| {
-                    filter.as_deref().is_none_or(|filter| filter == "*" || name.contains(filter))
-                };
-                let mut rows = rows.iter().filter(|row| fits(&row.filter));
+                let fits = |row: &&Filtered| row.filter.as_ref().is_none_or(|place| place.holds(name));
+                let mut rows = rows.iter().filter(fits);
                 rows.find_map(|row| row.value.value(name, t))
             }
         }

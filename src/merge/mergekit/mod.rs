@@ -8,10 +8,11 @@ use std::sync::Arc;
 mod config;
 mod templates;
 
-pub use config::{Config, Input, Setting, Slice, Source, Token, TokenSource, Tokenizer, ToldSource};
+pub use config::{Config, Input, Setting, Slice, Source, Token, TokenRow, TokenSource, Tokenizer};
 pub use templates::{TEMPLATES, chat_template};
 
-use super::{Merge, MergeError, Part, Settings, find, layer_of};
+use super::{Merge, MergeError, Part, Settings, find};
+use crate::recipe::layer_of;
 use crate::snapshot::Weights;
 
 /// One model as the plan sees it.
@@ -146,7 +147,7 @@ impl Config {
         let filters = scopes.flat_map(|scope| scope.values()).flat_map(Setting::filters);
         let names = || parts.iter().flat_map(|(name, part)| part.inputs.iter().map(|(_, n)| n).chain([name]));
         filters
-            .filter(|filter| *filter != "*" && !names().any(|name| name.contains(*filter)))
+            .filter(|filter| !names().any(|name| filter.holds(name)))
             .map(|filter| format!("filter `{filter}` is part of no weight's name and has no effect"))
             .collect()
     }

@@ -4,16 +4,14 @@ use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
 use crate::merge::select::{Key, ranked};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const ARCEE_FUSION: Method = Method {
     name: "arcee_fusion",
     summary: "take over the numbers whose change stands out, keep the base's elsewhere",
     source: "mergekit",
     example: "arcee_fusion",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| Ok(Box::new(read::<Fusion>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {

@@ -1,7 +1,7 @@
 //! Drop at random and rescale.
 
-use crate::merge::Method;
 use crate::merge::deltas::{Deltas, Thin};
+use crate::merge::{Method, Needs};
 
 const SOURCE: &str = "Yu et al. 2023, arXiv 2311.03099";
 
@@ -10,9 +10,7 @@ pub(super) const DARE_LINEAR: Method = Method {
     summary: "drop numbers of the update at random, scale up the rest and add it",
     source: SOURCE,
     example: "dare_linear:0.5,density=0.5",
-    tuned: 1..=1,
-    by_importance: false,
-    random: true,
+    needs: Needs::PAIR.with_seed(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
     of_models: &["weight", "density"],
     from_settings: |settings| {
@@ -25,9 +23,7 @@ pub(super) const DARE_TIES: Method = Method {
     summary: "as dare_linear; of several models, what agrees in sign",
     source: SOURCE,
     example: "dare_ties:0.5,density=0.5",
-    tuned: 1..=1,
-    by_importance: false,
-    random: true,
+    needs: Needs::PAIR.with_seed(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
     of_models: &["weight", "density"],
     from_settings: |settings| Ok(Box::new(Deltas::from_settings(Thin::Random, true, false, true, settings)?)),

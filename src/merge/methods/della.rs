@@ -1,7 +1,7 @@
 //! Drop at random, small numbers more often than large ones, and rescale.
 
-use crate::merge::Method;
 use crate::merge::deltas::{Deltas, Thin};
+use crate::merge::{Method, Needs};
 
 const SOURCE: &str = "Deep et al. 2024, arXiv 2406.11617";
 
@@ -10,9 +10,7 @@ pub(super) const DELLA: Method = Method {
     summary: "as della_linear; of several models, what agrees in sign",
     source: SOURCE,
     example: "della:0.5,density=0.5,epsilon=0.1",
-    tuned: 1..=1,
-    by_importance: false,
-    random: true,
+    needs: Needs::PAIR.with_seed(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {
@@ -25,9 +23,7 @@ pub(super) const DELLA_LINEAR: Method = Method {
     summary: "drop numbers of the update at random, the small ones of a row more often, scale up the rest",
     source: SOURCE,
     example: "della_linear:0.5,density=0.5,epsilon=0.1",
-    tuned: 1..=1,
-    by_importance: false,
-    random: true,
+    needs: Needs::PAIR.with_seed(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {

@@ -8,7 +8,7 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, fraction, read};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 use crate::simd::vectorised;
 
 pub(super) const FISHER: Method = Method {
@@ -16,9 +16,7 @@ pub(super) const FISHER: Method = Method {
     summary: "between base and tuned model, each number nearer to the model that it matters more to",
     source: "Matena and Raffel 2021, arXiv 2111.09832",
     example: "fisher:0.5",
-    tuned: 1..=1,
-    by_importance: true,
-    random: false,
+    needs: Needs::PAIR.with_importance(),
     from_spec: |parameters| {
         let fisher: Fisher = read(parameters)?;
         fraction("λ", fisher.lambda)?;

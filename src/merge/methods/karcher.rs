@@ -6,16 +6,14 @@ use serde::Deserialize;
 
 use crate::merge::given::read;
 use crate::merge::sphere::{Combination, inner, norm};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const KARCHER: Method = Method {
     name: "karcher",
     summary: "mean direction of the models by least squares on the sphere, times their mean norm",
     source: "arXiv 2603.04972",
     example: "karcher",
-    tuned: 1..=usize::MAX,
-    by_importance: false,
-    random: false,
+    needs: Needs::ANY,
     from_spec: |parameters| Ok(Box::new(read::<Karcher>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::merge::between::Between;
 use crate::merge::given::{Given, Line, Share, fraction, read, yes};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 use crate::simd::vectorised;
 
 pub(super) const LINEAR: Method = Method {
@@ -15,9 +15,7 @@ pub(super) const LINEAR: Method = Method {
     summary: "walk the straight line from the base to the tuned model",
     source: "Wortsman et al. 2021, arXiv 2109.01903",
     example: "linear:0.5",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         fraction("λ", lambda)?;
@@ -48,9 +46,7 @@ pub(super) const EXTRAPOLATE: Method = Method {
     summary: "go on along the straight line, past the tuned model (ExPO)",
     source: "Zheng et al. 2024, arXiv 2404.16792",
     example: "extrapolate:1.3",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         if lambda <= 1.0 {

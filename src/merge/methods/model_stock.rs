@@ -5,16 +5,14 @@ use serde::Deserialize;
 use crate::merge::given::{Given, read};
 use crate::merge::products::dot;
 use crate::merge::sphere::Combination;
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const MODEL_STOCK: Method = Method {
     name: "model_stock",
     summary: "of several tuned models, as near to the base as the angle between their updates says",
     source: "Jang et al. 2024, arXiv 2403.19522",
     example: "model_stock",
-    tuned: 2..=usize::MAX,
-    by_importance: false,
-    random: false,
+    needs: Needs::SEVERAL,
     from_spec: |parameters| {
         let All { filter_wise } = read(parameters)?;
         Ok(Box::new(ModelStock { filter_wise }))

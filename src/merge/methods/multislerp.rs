@@ -4,16 +4,14 @@ use serde::Deserialize;
 
 use crate::merge::given::{Line, Share, fraction, read, yes};
 use crate::merge::sphere::{Combination, inner, norm};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const MULTISLERP: Method = Method {
     name: "multislerp",
     summary: "mean direction of several models on the sphere, times their mean norm",
     source: "mergekit",
     example: "multislerp:0.5",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let Line { lambda } = read(parameters)?;
         fraction("λ", lambda)?;

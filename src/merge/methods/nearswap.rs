@@ -3,16 +3,14 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
-use crate::merge::{Merge, Method, Rule, piecewise};
+use crate::merge::{Merge, Method, Needs, Rule, piecewise};
 
 pub(super) const NEARSWAP: Method = Method {
     name: "nearswap",
     summary: "the update with every number cut to at most t",
     source: "huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     example: "nearswap,t=0.001",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| build(read(parameters)?),
     of_models: &[],
     from_settings: |settings| {

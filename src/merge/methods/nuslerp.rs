@@ -9,16 +9,14 @@ use crate::merge::between::Between;
 use crate::merge::given::{Given, Share, fraction, read, yes};
 use crate::merge::products::dot;
 use crate::merge::sphere::{Combination, arc};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const NUSLERP: Method = Method {
     name: "nuslerp",
     summary: "walk the arc from the base to the tuned model, row by row if asked",
     source: "mergekit; Shoemake 1985",
     example: "nuslerp:0.5,over=rows",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let Arc { lambda, over } = read(parameters)?;
         fraction("λ", lambda)?;

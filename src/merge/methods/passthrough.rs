@@ -2,16 +2,14 @@
 
 use serde::Deserialize;
 
-use crate::merge::{Given, Merge, Method, Rule, Whole};
+use crate::merge::{Given, Merge, Method, Needs, Rule, Whole};
 
 pub(super) const PASSTHROUGH: Method = Method {
     name: "passthrough",
     summary: "one model as it is, for putting layers together",
     source: "mergekit",
     example: "",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |_| Err("it copies one model and merges nothing".to_owned()),
     of_models: &["scale"],
     from_settings: |settings| {

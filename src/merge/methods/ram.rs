@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::merge::given::{Given, read};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 const SOURCE: &str = "arXiv 2601.13572";
 
@@ -12,9 +12,7 @@ pub(super) const RAM: Method = Method {
     summary: "of several tuned models, lone changes kept whole and shared ones averaged",
     source: SOURCE,
     example: "ram",
-    tuned: 2..=usize::MAX,
-    by_importance: false,
-    random: false,
+    needs: Needs::SEVERAL,
     from_spec: |parameters| Ok(Box::new(Ram::from(read::<All>(parameters)?))),
     of_models: &[],
     from_settings: |settings| {
@@ -28,9 +26,7 @@ pub(super) const RAMPLUS_TL: Method = Method {
     summary: "as ram, lone changes the stronger the more a model shares",
     source: SOURCE,
     example: "ramplus_tl",
-    tuned: 2..=usize::MAX,
-    by_importance: false,
-    random: false,
+    needs: Needs::SEVERAL,
     from_spec: |parameters| Ok(Box::new(Ram::from(read::<Plus>(parameters)?))),
     of_models: &[],
     from_settings: |settings| {

@@ -5,16 +5,14 @@ use serde::Deserialize;
 use crate::merge::given::{Given, read};
 use crate::merge::products::dot;
 use crate::merge::select::{Kept, Key};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const SCE: Method = Method {
     name: "sce",
     summary: "of several tuned models, the numbers that vary most, weighted by the size of their updates",
     source: "Wan et al. 2024, arXiv 2408.07990",
     example: "sce,select_topk=0.5",
-    tuned: 2..=usize::MAX,
-    by_importance: false,
-    random: false,
+    needs: Needs::SEVERAL,
     from_spec: |parameters| Ok(Box::new(read::<Sce>(parameters)?)),
     of_models: &[],
     from_settings: |settings| {

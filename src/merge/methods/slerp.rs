@@ -9,16 +9,14 @@ use serde::Deserialize;
 use crate::merge::between::Between;
 use crate::merge::given::{fraction, read};
 use crate::merge::sphere::{arc, cosine};
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const SLERP: Method = Method {
     name: "slerp",
     summary: "walk the arc from the base to the tuned model",
     source: "Shoemake 1985",
     example: "slerp:0.5",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let Arc { lambda, collinear } = read(parameters)?;
         fraction("λ", lambda)?;

@@ -9,16 +9,14 @@ use serde::Deserialize;
 
 use crate::merge::given::{Given, fraction, read};
 use crate::merge::subspace::Subspace;
-use crate::merge::{Merge, Method, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Rule, Whole};
 
 pub(super) const SPECTRAL: Method = Method {
     name: "spectral",
     summary: "add the strongest directions of the update and leave the rest",
     source: "Eckart and Young 1936; Halko et al. 2011, arXiv 0909.4061",
     example: "spectral:0.5,rank=4",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| {
         let spectral: Spectral = read(parameters)?;
         fraction("λ", spectral.lambda)?;

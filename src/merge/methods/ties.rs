@@ -1,16 +1,14 @@
 //! Trim, elect sign and merge.
 
-use crate::merge::Method;
 use crate::merge::deltas::{Deltas, Thin};
+use crate::merge::{Method, Needs};
 
 pub(super) const TIES: Method = Method {
     name: "ties",
     summary: "add the largest part of the update; of several models, what agrees in sign",
     source: "Yadav et al. 2023, arXiv 2306.01708",
     example: "ties:0.5,density=0.2",
-    tuned: 1..=1,
-    by_importance: false,
-    random: false,
+    needs: Needs::PAIR,
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Smallest, parameters)?)),
     of_models: &["weight", "density"],
     from_settings: |settings| {

@@ -3,23 +3,23 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::output::Manifest;
-use super::{Asked, Models, PairRequest, Request};
+use super::manifest::Manifest;
+use super::{Draft, Models, PairRequest, Request};
 use crate::merge::{MergeReport, Unmatched, WeightReport};
 use crate::snapshot::writer;
 
 /// The card as Markdown with a hub's front matter.
-pub(super) fn card(request: &Request, asked: &Asked<'_>, manifest: &Manifest) -> String {
+pub(super) fn card(request: &Request, draft: &Draft, manifest: &Manifest) -> String {
     let mut lines = vec!["---".to_owned()];
-    if let Some(base) = &asked.base {
-        let relation = if asked.is_adapter() { "adapter" } else { "merge" };
+    if let Some(base) = &draft.base {
+        let relation = if draft.is_adapter() { "adapter" } else { "merge" };
         lines.push(format!("base_model:\n- {}\nbase_model_relation: {relation}", base.display()));
     }
-    let library = if asked.is_adapter() { "peft" } else { "transformers" };
+    let library = if draft.is_adapter() { "peft" } else { "transformers" };
     lines.push(format!("tags:\n- merge\nlibrary_name: {library}\n---\n"));
     let rounded = if request.stochastic { "by chance" } else { "to the nearest" };
     let (version, seed) = (&manifest.version, request.seed);
-    lines.push(format!("# {}\n", asked.title));
+    lines.push(format!("# {}\n", draft.title));
     lines.push(format!("Merged by finetune {version} with seed {seed}, rounded {rounded}.\n"));
     lines.push(asked_for(request));
     if !manifest.inputs.is_empty() {
@@ -88,7 +88,7 @@ fn asked_for(request: &Request) -> String {
 }
 
 fn of_pair(pair: &PairRequest) -> String {
-    let PairRequest { pre, post, merge, dtype, unmatched, fisher, adapter_only } = pair;
+    let PairRequest { pre, post, merge, dtype, unmatched, importance, adapter_only } = pair;
     let mut text = format!(" --pre {}", pre.display());
     for post in post {
         let _ = write!(text, " --post {}", post.display());
@@ -97,7 +97,7 @@ fn of_pair(pair: &PairRequest) -> String {
     if let Some(dtype) = dtype {
         let _ = write!(text, " --out-dtype {dtype}");
     }
-    if let Some([of_pre, of_post]) = fisher {
+    if let Some([of_pre, of_post]) = importance {
         let _ = write!(text, " --pre-fisher {} --post-fisher {}", of_pre.display(), of_post.display());
     }
     text.push_str(match unmatched {

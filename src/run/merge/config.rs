@@ -1,35 +1,29 @@
 //! What a YAML file of mergekit's asks for.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::tokenizer::{self, Named};
-use super::{Asked, Layout, files_of_model, headed};
+use super::{Draft, Layout, files_of_model, headed};
 use crate::merge::mergekit::{Config as Yaml, Model};
-use crate::merge::{HEAD, MergeError, Merged, Untied, respelt};
+use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
-use crate::snapshot::{Config, Dtype, Snapshot, Weights, writer};
+use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, Weights, writer};
 
 /// A model that was opened: its folder, and its weights with an adapter folded in.
 struct Opened {
     folder: PathBuf,
     files: Vec<PathBuf>,
     config: Config,
-    weights: Box<dyn Weights>,
+    weights: SharedWeights,
 }
 
 /// Sets up the merge of a YAML file with this `text`, called `name`; its paths are seen from `root`.
-pub(super) fn with_config<T>(
-    text: &str,
-    name: &str,
-    root: &Path,
-    seed: u64,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<Draft, Failure> {
     let yaml = Yaml::parse(text, name)?;
     let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.to_owned(), why });
     let dtype =
@@ -39,23 +33,16 @@ pub(super) fn with_config<T>(
     let dtype = dtype.transpose()?;
     let names = yaml.models();
     let opened: Vec<Opened> = names.iter().map(|name| open(root, name)).collect::<Result<_, _>>()?;
-    let used = opened.iter().map(|model| headed(model.weights.as_ref(), &model.config));
-    let used: Vec<Box<dyn Weights + '_>> = used.collect::<Result<_, _>>()?;
+    let used = opened.iter().map(|model| headed(model.weights.clone(), &model.config));
+    let mut used: Vec<SharedWeights> = used.collect::<Result<_, _>>()?;
     let untied = used.iter().any(|model| model.infos().contains_key(HEAD));
-    let same_heads: Vec<Box<dyn Weights + '_>> = used
-        .iter()
-        .map(|model| -> Box<dyn Weights + '_> {
-            match untied && !model.infos().contains_key(HEAD) {
-                true => Box::new(Untied::new(model.as_ref())),
-                false => Box::new(model.as_ref()),
-            }
-        })
-        .collect();
-    let headed: Vec<&dyn Weights> = same_heads.iter().map(AsRef::as_ref).collect();
+    for model in used.iter_mut().filter(|model| untied && !model.infos().contains_key(HEAD)) {
+        *model = Arc::new(Untied::new(model.clone()));
+    }
     let folders: Vec<PathBuf> = opened.iter().map(|model| model.folder.clone()).collect();
     let named = Named { names: &names, folders: &folders, root, yaml: name };
     let spelling = tokenizer::spelling(&yaml, named)?;
-    let spelt = respelt(&headed, spelling.as_ref().map(|spelling| &spelling.vocabulary));
+    let spelt = respelt(used, spelling.as_ref().map(|spelling| &spelling.vocabulary));
     let models: Vec<Model<'_>> = names
         .iter()
         .zip(&opened)
@@ -66,35 +53,26 @@ pub(super) fn with_config<T>(
         .collect::<Result<_, Failure>>()?;
     let planned = yaml.plan(&models, name, seed)?;
     let weights =
-        spelt.iter().zip(&names).map(|(weights, name)| (weights.as_ref(), (*name).to_owned())).collect();
+        spelt.iter().zip(&names).map(|(weights, name)| (weights.clone(), (*name).to_owned())).collect();
     let title = format!("{} by {name}", yaml.merge_method);
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
+    let merged = merged.drawn_by(find(&yaml.merge_method)?.needs.seed.then_some(seed));
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
-    let files_of = spelling.as_ref().map_or(&folders[donor], |spelling| &spelling.files_of);
-    let template = tokenizer::template(&yaml, named, files_of)?;
+    let files_of = spelling.as_ref().map_or(&folders[donor], |spelling| &spelling.files_of).clone();
+    let template = tokenizer::template(&yaml, named, &files_of)?;
     let mut dtypes = merged.infos().values().map(|info| info.dtype);
     let first = dtypes.next();
-    let shared = first.filter(|first| dtypes.all(|dtype| dtype == *first));
-    let edit = |config: &mut Map<String, Value>| {
-        writer::set_dtype(config, shared);
-        config.insert("num_hidden_layers".to_owned(), json!(planned.n_layers));
-        config.insert("tie_word_embeddings".to_owned(), json!(!untied));
-        if let Some(spelling) = &spelling {
-            config.insert("vocab_size".to_owned(), json!(spelling.vocabulary.n_rows()));
-        }
-    };
-    let finish = |folder: &Path| {
-        writer::copy_side_files(files_of, folder)?;
-        if let Some(spelling) = &spelling {
-            tokenizer::extend(&folder.join(FILE), &spelling.vocabulary, &folders)?;
-        }
-        if let Some(template) = &template {
-            tokenizer::write_template(folder, template)?;
-        }
-        writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())
-    };
+    let dtype = first.filter(|first| dtypes.all(|dtype| dtype == *first));
+    let mut settings = Map::from_iter([
+        ("num_hidden_layers".to_owned(), json!(planned.n_layers)),
+        ("tie_word_embeddings".to_owned(), json!(!untied)),
+    ]);
+    if let Some(spelling) = &spelling {
+        settings.insert("vocab_size".to_owned(), json!(spelling.vocabulary.n_rows()));
+    }
+    let text = text.to_owned();
     let files = opened.iter().flat_map(|model| model.files.iter().cloned());
-    use_it(Asked {
+    Ok(Draft {
         merged,
         title,
         base: yaml.base_model.as_ref().map(|_| opened[donor].folder.clone()),
@@ -102,8 +80,18 @@ pub(super) fn with_config<T>(
         files: files.collect(),
         said: planned.remarks.iter().map(|remark| format!("warning: {remark}")).collect(),
         donor: opened[donor].folder.clone(),
-        edit: &edit,
-        finish: &finish,
+        dtype,
+        settings,
+        finish: Box::new(move |folder| {
+            writer::copy_side_files(&files_of, folder)?;
+            if let Some(spelling) = &spelling {
+                tokenizer::extend(&folder.join(FILE), &spelling.vocabulary, &folders)?;
+            }
+            if let Some(template) = &template {
+                tokenizer::write_template(folder, template)?;
+            }
+            writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())
+        }),
     })
 }
 
@@ -118,9 +106,9 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
     for name in [adapter::WEIGHTS, adapter::CONFIG] {
         files.extend(adapter.map(|adapter| root.join(adapter).join(name)));
     }
-    let weights: Box<dyn Weights> = match adapter {
-        None => Box::new(weights),
-        Some(adapter) => Box::new(Folded::new(weights, Cow::Owned(Adapter::read(&root.join(adapter))?))?),
+    let weights: SharedWeights = match adapter {
+        None => weights,
+        Some(adapter) => Arc::new(Folded::new(weights, Arc::new(Adapter::read(&root.join(adapter))?))?),
     };
     Ok(Opened { folder, files, config, weights })
 }

@@ -2,6 +2,7 @@
 //! and what was tuned from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,11 @@ use super::Failure;
 use crate::merge::{Bare, HEAD, MergeReport, Merged, Rounding, Unmatched};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::writer::{self, Shard};
-use crate::snapshot::{Config, Dtype, SnapshotError, WeightFiles, Weights, adapter};
+use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, Weights, adapter};
 
 mod card;
 mod config;
+mod manifest;
 mod output;
 mod pair;
 mod partial;
@@ -64,7 +66,8 @@ pub struct PairRequest {
     pub dtype: Option<Dtype>,
     pub unmatched: Unmatched,
     /// Importance of the base's numbers and of the tuned model's.
-    pub fisher: Option<[PathBuf; 2]>,
+    #[serde(rename = "fisher")]
+    pub importance: Option<[PathBuf; 2]>,
     /// Write an adapter and not a whole model.
     pub adapter_only: bool,
 }
@@ -82,7 +85,7 @@ impl Request {
         match &mut request.models {
             Models::Config { root, .. } => *root = folder.join(&root),
             Models::Pair(pair) => {
-                let paths = pair.post.iter_mut().chain(pair.fisher.iter_mut().flatten());
+                let paths = pair.post.iter_mut().chain(pair.importance.iter_mut().flatten());
                 paths.chain([&mut pair.pre]).for_each(|path| *path = folder.join(&path));
             }
         }
@@ -133,9 +136,9 @@ enum Layout {
     Adapter,
 }
 
-/// A merge that is set up: what it computes and what goes beside its weights.
-struct Asked<'a> {
-    merged: Merged<'a>,
+/// A merged model before it is written: its weights, none computed yet, and what goes beside them.
+struct Draft {
+    merged: Merged,
     title: String,
     layout: Layout,
     /// The base's folder.
@@ -146,11 +149,17 @@ struct Asked<'a> {
     donor: PathBuf,
     /// What the user should know before the start.
     said: Vec<String>,
-    edit: &'a dyn Fn(&mut Map<String, Value>),
-    finish: &'a dyn Fn(&Path) -> Result<(), SnapshotError>,
+    /// The format of all weights, where it is one.
+    dtype: Option<Dtype>,
+    /// What the configuration says otherwise than the donor's.
+    settings: Map<String, Value>,
+    finish: Finish,
 }
 
-impl Asked<'_> {
+/// Puts into the folder what lies beside weights and configuration.
+type Finish = Box<dyn Fn(&Path) -> Result<(), SnapshotError>>;
+
+impl Draft {
     fn is_adapter(&self) -> bool {
         self.layout == Layout::Adapter
     }
@@ -178,10 +187,10 @@ fn files_of_model(folder: &Path, weights: &WeightFiles) -> Vec<PathBuf> {
 }
 
 /// A model's weights without a head that its configuration says is not used.
-fn headed<'a>(weights: &'a dyn Weights, config: &Config) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
+fn headed(weights: SharedWeights, config: &Config) -> Result<SharedWeights, SnapshotError> {
     Ok(match weights.infos().contains_key(HEAD) && config.tied()? {
-        true => Box::new(Bare::new(weights)),
-        false => Box::new(weights),
+        true => Arc::new(Bare::new(weights)),
+        false => weights,
     })
 }
 
@@ -204,35 +213,29 @@ pub struct Outline {
 ///
 /// As there.
 pub fn outline(request: &Request) -> Result<Outline, Failure> {
-    with_merge(request, |asked| {
-        let shards = asked.shards(request.shard_bytes);
-        let weights = asked.merged.infos().iter();
-        Ok(Outline {
-            weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
-            bytes: shards.iter().map(|shard| shard.bytes).sum(),
-            n_shards: shards.len(),
-            said: asked.said.clone(),
-            title: asked.title.clone(),
-        })
+    let draft = prepare(request)?;
+    let shards = draft.shards(request.shard_bytes);
+    let weights = draft.merged.infos().iter();
+    Ok(Outline {
+        weights: weights.map(|(name, info)| (name.clone(), info.shape.clone(), info.dtype)).collect(),
+        bytes: shards.iter().map(|shard| shard.bytes).sum(),
+        n_shards: shards.len(),
+        said: draft.said.clone(),
+        title: draft.title.clone(),
     })
 }
 
 /// Opens the models and settles every weight; nothing is computed yet.
-fn with_merge<T>(
-    request: &Request,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+fn prepare(request: &Request) -> Result<Draft, Failure> {
     let rounding = match request.stochastic {
         true => Rounding::Stochastic { seed: request.seed },
         false => Rounding::Nearest,
     };
-    let use_it = |asked: Asked<'_>| {
-        let merged = asked.merged.rounded(rounding).lenient(request.lenient);
-        use_it(Asked { merged, ..asked })
+    let draft = match &request.models {
+        Models::Pair(pair) if pair.adapter_only => pair::prepare_adapter(pair, request.seed)?,
+        Models::Pair(pair) => pair::prepare(pair, request.seed)?,
+        Models::Config { name, text, root } => config::prepare(text, name, root, request.seed)?,
     };
-    match &request.models {
-        Models::Pair(pair) if pair.adapter_only => pair::with_adapter(pair, use_it),
-        Models::Pair(pair) => pair::with_pair(pair, request.seed, use_it),
-        Models::Config { name, text, root } => config::with_config(text, name, root, request.seed, use_it),
-    }
+    let merged = draft.merged.rounded(rounding).lenient(request.lenient);
+    Ok(Draft { merged, ..draft })
 }

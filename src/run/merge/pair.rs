@@ -1,50 +1,45 @@
 //! The merge of a base and what was tuned from it, as one command line asks for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
-use super::post::{Post, importance, of_run};
-use super::{Asked, Layout, PairRequest, files_of_model, headed};
+use super::post::{self, Post, of_run};
+use super::{Draft, Layout, PairRequest, files_of_model, headed};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied, Vocabulary, find,
-    resolve, respelt, scaled_adapter,
+    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
+    Vocabulary, resolve, respelt, scaled_adapter,
 };
-use crate::recipe::Spec;
 use crate::run::{Failure, lineage};
 use crate::snapshot::adapter::{self, Adapter};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
-use crate::snapshot::{Config, Dtype, Snapshot, SnapshotError, WeightFiles, Weights, writer};
+use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer};
 
 /// Sets up the merge of a pair.
-pub(super) fn with_pair<T>(
-    asked: &PairRequest,
-    seed: u64,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let PairRequest { pre, post, unmatched, .. } = asked;
-    let resolved = seeded(asked.merge.parse()?, seed)?;
+pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure> {
+    let PairRequest { pre, post, unmatched, .. } = request;
+    let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
     let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
-    let dtype = asked.dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
-    let used = headed(&base.weights, &base.config)?;
-    let tuned: Vec<Box<dyn Weights + '_>> =
-        posts.iter().map(|post| post.on(used.as_ref())).collect::<Result<_, _>>()?;
-    let models: Vec<&dyn Weights> = [&used].into_iter().chain(&tuned).map(AsRef::as_ref).collect();
+    let dtype = request.dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
+    let mut models = vec![headed(base.weights.clone(), &base.config)?];
+    for post in &posts {
+        models.push(post.on(&models[0])?);
+    }
     let mut said = Vec::new();
 
-    let (same_heads, untied) = heads(&models, &mut said)?;
+    let (models, untied) = heads(models, &mut said)?;
     let other_heads = !said.is_empty();
-    let models: Vec<&dyn Weights> = same_heads.iter().map(AsRef::as_ref).collect();
     // The tuned model's tokenizer and configuration, for it may have learned new tokens.
     let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
-    let vocabulary = vocabulary(pre, &posts, &models, &mut said)?;
-    let spelt = respelt(&models, vocabulary.as_ref());
-    let fishers = fishers(asked, &resolved, vocabulary.is_some() || other_heads)?;
+    let vocabulary = vocabulary(pre, &posts, &models, &mut said)?.map(Arc::new);
+    let mut models = respelt(models, vocabulary.as_ref());
+    let importance = importance(request, &resolved, vocabulary.is_some() || other_heads)?;
     let pair = Pair {
-        base: spelt[0].as_ref(),
-        tuned: spelt[1..].iter().map(AsRef::as_ref).collect(),
-        importance: fishers.as_ref().map(|all| all.each_ref().map(|(weights, _)| weights.as_ref())),
+        base: models.remove(0),
+        tuned: models,
+        importance: importance.as_ref().map(|both| both.each_ref().map(|(weights, _)| weights.clone())),
         unmatched: *unmatched,
     };
     say_unmatched(&pair, &mut said);
@@ -53,54 +48,48 @@ pub(super) fn with_pair<T>(
         said.extend(lineage::compare(adapter, &weights)?);
     }
     let merged = pair.merged(&resolved, dtype)?;
-    let (donor, spelling) = (donor.unwrap_or(pre), posts[0].tokenizer.as_deref().unwrap_or(pre));
-    let rows = merged.infos().get(EMBEDDING).map(|info| info.shape[0]);
-    let edit = |config: &mut Map<String, Value>| {
-        writer::set_dtype(config, Some(dtype));
-        config.insert("tie_word_embeddings".to_owned(), json!(!untied));
-        if let (Some(rows), true) = (rows, vocabulary.is_some()) {
-            config.insert("vocab_size".to_owned(), json!(rows));
-        }
-    };
-    let finish = |folder: &Path| {
-        writer::copy_side_files(spelling, folder)?;
-        writer::copy_generation_settings(pre, folder)
-    };
-    let mut files = files_of_model(pre, &base.weights);
+    let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
+    let rows = merged.infos().get(EMBEDDING).map(|info| json!(info.shape[0]));
+    settings.extend(rows.filter(|_| vocabulary.is_some()).map(|rows| ("vocab_size".to_owned(), rows)));
+    let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
+    let mut files = files_of_model(&pre, &base.weights);
     files.extend(posts.iter().flat_map(|post| post.files.iter().cloned()));
-    files.extend(fishers.iter().flatten().map(|(_, file)| file.clone()));
-    use_it(Asked {
+    files.extend(importance.iter().flatten().map(|(_, file)| file.clone()));
+    Ok(Draft {
         merged,
         title: resolved.name(),
         layout: Layout::Model,
         base: Some(pre.clone()),
         files,
-        donor: donor.to_owned(),
+        donor: donor.unwrap_or(&pre).to_owned(),
         said,
-        edit: &edit,
-        finish: &finish,
+        dtype: Some(dtype),
+        settings,
+        finish: Box::new(move |folder| {
+            writer::copy_side_files(&spelling, folder)?;
+            writer::copy_generation_settings(&pre, folder)
+        }),
     })
-}
-
-/// A spec settled; what chance decides in it is drawn by `seed` unless it names its own.
-fn seeded(mut spec: Spec, seed: u64) -> Result<Resolved, MergeError> {
-    if find(&spec.method)?.random && !spec.parameters.contains_key("seed") && seed != 0 {
-        spec.parameters.insert("seed".to_owned(), toml::Value::Integer(seed.cast_signed()));
-    }
-    resolve(&spec)
 }
 
 fn refused(spec: &Resolved, why: String, help: &str) -> Failure {
     MergeError::BadParameters { spec: spec.name(), why, help: help.to_owned() }.into()
 }
 
-type Fishers = [(Box<dyn Weights>, PathBuf); 2];
+/// That of the base's numbers and of the tuned model's, with the file it lies in.
+type Importance = [(SharedWeights, PathBuf); 2];
 
-fn fishers(asked: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result<Option<Fishers>, Failure> {
-    let Some([of_pre, of_post]) = &asked.fisher else { return Ok(None) };
-    if !resolved.method.by_importance {
+fn importance(
+    request: &PairRequest,
+    resolved: &Resolved,
+    reshaped: bool,
+) -> Result<Option<Importance>, Failure> {
+    let Some([of_pre, of_post]) = &request.importance else { return Ok(None) };
+    if !resolved.method.needs.importance {
         let why = "it does not go by importance, and `--pre-fisher` would have no effect".to_owned();
-        return Err(refused(resolved, why, "leave it out, or merge by `fisher:λ`"));
+        let example = METHODS.iter().find(|method| method.needs.importance).map(|method| method.example);
+        let help = format!("leave it out, or merge for example by `{}`", example.unwrap_or_default());
+        return Err(refused(resolved, why, &help));
     }
     if reshaped {
         let why = "importance is known of the weights as they are, and these have other tokens or heads";
@@ -110,20 +99,20 @@ fn fishers(asked: &PairRequest, resolved: &Resolved, reshaped: bool) -> Result<O
             "bring both models to one vocabulary and one head first",
         ));
     }
-    Ok(Some([importance(of_pre)?, importance(of_post)?]))
+    Ok(Some([post::importance(of_pre)?, post::importance(of_post)?]))
 }
 
 /// Brings models to one form of head: all share it with the embedding, or all have their own, which is
 /// told. A head that equals its embedding counts as shared.
-fn heads<'a>(
-    models: &[&'a dyn Weights],
+fn heads(
+    models: Vec<SharedWeights>,
     said: &mut Vec<String>,
-) -> Result<(Vec<Box<dyn Weights + 'a>>, bool), SnapshotError> {
-    let has_head = |model: &&dyn Weights| model.infos().contains_key(HEAD);
+) -> Result<(Vec<SharedWeights>, bool), SnapshotError> {
+    let has_head = |model: &SharedWeights| model.infos().contains_key(HEAD);
     let n = models.iter().filter(|model| has_head(model)).count();
     let mut own = false;
     for model in models.iter().filter(|model| has_head(model)) {
-        own |= !Bare::same(*model)?;
+        own |= !Bare::same(model)?;
     }
     if n > 0 && !own {
         said.push("a head that equals its embedding counts as shared: the result shares it".into());
@@ -132,14 +121,14 @@ fn heads<'a>(
             "some models share head and embedding and some do not: the result has a head of its own".into(),
         );
     }
-    let form = |model: &&'a dyn Weights| -> Box<dyn Weights + 'a> {
-        match (has_head(model), own) {
-            (false, true) => Box::new(Untied::new(*model)),
-            (true, false) => Box::new(Bare::new(*model)),
-            _ => Box::new(*model),
+    let form = |model: SharedWeights| -> SharedWeights {
+        match (has_head(&model), own) {
+            (false, true) => Arc::new(Untied::new(model)),
+            (true, false) => Arc::new(Bare::new(model)),
+            _ => model,
         }
     };
-    Ok((models.iter().map(form).collect(), own))
+    Ok((models.into_iter().map(form).collect(), own))
 }
 
 /// The tuned model's vocabulary, if it is not the base's: rows are matched by the text of their
@@ -147,10 +136,10 @@ fn heads<'a>(
 fn vocabulary(
     pre: &Path,
     posts: &[Post],
-    models: &[&dyn Weights],
+    models: &[SharedWeights],
     said: &mut Vec<String>,
 ) -> Result<Option<Vocabulary>, Failure> {
-    let rows = |model: &&dyn Weights| model.infos().get(EMBEDDING).map_or(0, |info| info.shape[0]);
+    let rows = |model: &SharedWeights| model.infos().get(EMBEDDING).map_or(0, |info| info.shape[0]);
     let sizes: Vec<usize> = models.iter().map(rows).collect();
     // An adapter and a checkpoint have the base's rows.
     let folders = posts.iter().map(|post| post.model.as_deref().unwrap_or(pre));
@@ -194,7 +183,7 @@ fn vocabulary(
     Ok(Some(Vocabulary::of_tuned(&known, &sizes)))
 }
 
-fn say_unmatched(pair: &Pair<'_>, said: &mut Vec<String>) {
+fn say_unmatched(pair: &Pair, said: &mut Vec<String>) {
     let alone = pair.unmatched();
     if alone.is_empty() || pair.unmatched == Unmatched::Refuse {
         return;
@@ -208,12 +197,9 @@ fn say_unmatched(pair: &Pair<'_>, said: &mut Vec<String>) {
 }
 
 /// Sets up a scaled adapter: the same merge as of whole models, without reading the base's weights.
-pub(super) fn with_adapter<T>(
-    asked: &PairRequest,
-    use_it: impl FnOnce(Asked<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let resolved = resolve(&asked.merge.parse()?)?;
-    let [post] = asked.post.as_slice() else {
+pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft, Failure> {
+    let resolved = resolve(&request.merge.parse()?, seed)?;
+    let [post] = request.post.as_slice() else {
         return Err(refused(&resolved, "an adapter is made of one adapter".to_owned(), "give one `--post`"));
     };
     let folder = of_run(post);
@@ -224,26 +210,27 @@ pub(super) fn with_adapter<T>(
     // Looked at, so that one of another kind is refused.
     Adapter::read(&folder)?;
     let file = folder.join(adapter::WEIGHTS);
-    let factors = WeightFiles::open_file(&file)?;
-    let n_layers = Config::read(&asked.pre)?.count("num_hidden_layers")?;
+    let factors: SharedWeights = Arc::new(WeightFiles::open_file(&file)?);
+    let n_layers = Config::read(&request.pre)?.count("num_hidden_layers")?;
     let parts = scaled_adapter(&resolved, &factors, n_layers)?;
-    let models = vec![(&factors as &dyn Weights, folder.display().to_string())];
-    let merged = Merged::of_parts(resolved.name(), models, parts, asked.dtype.or(Some(Dtype::F32)))?;
-    let finish = |out: &Path| {
-        let config: PathBuf = out.join(adapter::CONFIG);
-        let copied = std::fs::copy(folder.join(adapter::CONFIG), &config).map(drop);
-        copied.map_err(|source| SnapshotError::Unwritable { path: config, source })?;
-        writer::copy_side_files(&folder, out)
-    };
-    use_it(Asked {
+    let models = vec![(factors, folder.display().to_string())];
+    let dtype = request.dtype.or(Some(Dtype::F32));
+    let merged = Merged::of_parts(resolved.name(), models, parts, dtype)?;
+    Ok(Draft {
         merged,
         title: resolved.name(),
         layout: Layout::Adapter,
-        base: Some(asked.pre.clone()),
+        base: Some(request.pre.clone()),
         files: vec![file, folder.join(adapter::CONFIG)],
         donor: folder.clone(),
         said: Vec::new(),
-        edit: &|_| (),
-        finish: &finish,
+        dtype,
+        settings: Map::new(),
+        finish: Box::new(move |out| {
+            let config: PathBuf = out.join(adapter::CONFIG);
+            let copied = std::fs::copy(folder.join(adapter::CONFIG), &config).map(drop);
+            copied.map_err(|source| SnapshotError::Unwritable { path: config, source })?;
+            writer::copy_side_files(&folder, out)
+        }),
     })
 }

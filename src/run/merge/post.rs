@@ -1,13 +1,13 @@
 //! What a tuned model may be: a model folder, an adapter on the base, a checkpoint, a run folder.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{files_of_model, headed};
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
-use crate::snapshot::{Config, Snapshot, SnapshotError, WeightFiles, Weights};
+use crate::snapshot::{Config, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::fisher;
 
@@ -25,8 +25,8 @@ pub(super) struct Post {
 }
 
 enum Found {
-    Whole(WeightFiles, Option<Config>),
-    Adapter(Adapter),
+    Whole(SharedWeights, Option<Config>),
+    Adapter(Arc<Adapter>),
 }
 
 impl Post {
@@ -40,7 +40,7 @@ impl Post {
         if path.join(adapter::CONFIG).is_file() {
             let files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
             let tokenizer = Some(path.clone()).filter(|path| path.join(FILE).is_file());
-            let (found, adapter) = (Found::Adapter(Adapter::read(path)?), Some(path.clone()));
+            let (found, adapter) = (Found::Adapter(Arc::new(Adapter::read(path)?)), Some(path.clone()));
             return Ok(Self { found, files, model: None, adapter, tokenizer });
         }
         if path.join(checkpoint::STATE).is_file() {
@@ -48,8 +48,8 @@ impl Post {
             let weights = WeightFiles::open_file(&file)?;
             let found = match weights.infos().keys().any(|name| name.contains(".lora_A.")) {
                 // A checkpoint has the factors alone; the rest of the adapter is told beside it.
-                true => Found::Adapter(Adapter::of_checkpoint(path, &weights)?),
-                false => Found::Whole(weights, None),
+                true => Found::Adapter(Arc::new(Adapter::of_checkpoint(path, &weights)?)),
+                false => Found::Whole(Arc::new(weights), None),
             };
             return Ok(Self { found, files: vec![file], model: None, adapter: None, tokenizer: None });
         }
@@ -65,11 +65,11 @@ impl Post {
     /// # Errors
     ///
     /// It is an adapter on another model.
-    pub fn on<'a>(&'a self, base: &'a dyn Weights) -> Result<Box<dyn Weights + 'a>, SnapshotError> {
+    pub fn on(&self, base: &SharedWeights) -> Result<SharedWeights, SnapshotError> {
         Ok(match &self.found {
-            Found::Whole(weights, None) => Box::new(weights),
-            Found::Whole(weights, Some(config)) => headed(weights, config)?,
-            Found::Adapter(adapter) => Box::new(Folded::new(base, Cow::Borrowed(adapter))?),
+            Found::Whole(weights, None) => weights.clone(),
+            Found::Whole(weights, Some(config)) => headed(weights.clone(), config)?,
+            Found::Adapter(adapter) => Arc::new(Folded::new(base.clone(), adapter.clone())?),
         })
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn of_run(path: &Path) -> PathBuf {
 
 /// The importance of a model's numbers: a file that a run wrote, or a checkpoint of full tuning,
 /// whose optimizer has seen their squared gradients.
-pub(super) fn importance(path: &Path) -> Result<(Box<dyn Weights>, PathBuf), SnapshotError> {
+pub(super) fn importance(path: &Path) -> Result<(SharedWeights, PathBuf), SnapshotError> {
     let optimizer = path.join(checkpoint::OPTIMIZER);
     if optimizer.is_file() {
         let moments = checkpoint::squared_gradients(path)?;
@@ -102,8 +102,8 @@ pub(super) fn importance(path: &Path) -> Result<(Box<dyn Weights>, PathBuf), Sna
                 help: "give a folder that a run wrote under `fisher`".to_owned(),
             });
         }
-        return Ok((Box::new(moments), optimizer));
+        return Ok((Arc::new(moments), optimizer));
     }
     let file = if path.is_dir() { path.join(fisher::FILE) } else { path.to_owned() };
-    Ok((Box::new(WeightFiles::open_file(&file)?), file))
+    Ok((Arc::new(WeightFiles::open_file(&file)?), file))
 }

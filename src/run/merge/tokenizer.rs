@@ -1,12 +1,13 @@
 //! The tokenizer of a model that mergekit's YAML asks for: its vocabulary, its files, its chat template.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::merge::mergekit::{Config as Yaml, Token, TokenSource, ToldSource, chat_template};
-use crate::merge::{Choice, MergeError, Source, Tokens, Told, Vocabulary};
+use crate::merge::mergekit::{Config as Yaml, Token, TokenRow, TokenSource, chat_template};
+use crate::merge::{MergeError, RowRule, RowSource, TokenPolicy, Tokens, Vocabulary};
 use crate::run::Failure;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
@@ -35,7 +36,7 @@ impl Named<'_> {
 
 /// A vocabulary, and the folder whose tokenizer files the result takes.
 pub(super) struct Spelling {
-    pub vocabulary: Vocabulary,
+    pub vocabulary: Arc<Vocabulary>,
     pub files_of: PathBuf,
 }
 
@@ -87,21 +88,22 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
         }
     };
     let known = folders.iter().map(|folder| tokens(folder)).collect::<Result<Vec<_>, _>>()?;
-    let told = section.into_iter().flat_map(|section| &section.tokens);
-    let told = told.map(|(token, value)| Ok((token.clone(), self::told(token, value, &known, named)?)));
-    let choice = Choice {
+    let rules = section.into_iter().flat_map(|section| &section.tokens);
+    let rules = rules.map(|(token, value)| Ok((token.clone(), rule(token, value, &known, named)?)));
+    let policy = TokenPolicy {
         files_of,
         union,
         multiple: section.and_then(|section| section.pad_to_multiple_of),
         base: yaml.base_model.as_ref().map(|_| donor),
-        told: told.collect::<Result<_, Failure>>()?,
+        rules: rules.collect::<Result<_, Failure>>()?,
     };
-    let vocabulary = Vocabulary::new(&known, named.names.len(), &choice).map_err(|why| named.wrong(why))?;
+    let vocabulary = Vocabulary::new(&known, named.names.len(), &policy).map_err(|why| named.wrong(why))?;
+    let vocabulary = Arc::new(vocabulary);
     Ok(Some(Spelling { vocabulary, files_of: folders.swap_remove(files_of) }))
 }
 
 /// What the YAML says of one token.
-fn told(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Result<Told, Failure> {
+fn rule(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Result<RowRule, Failure> {
     let wrong = |why: String| named.wrong(format!("`tokens.{token}`: {why}"));
     let asked: Token = serde_json::from_value(value.clone()).map_err(|error| wrong(error.to_string()))?;
     let model = |name: &str| {
@@ -114,13 +116,13 @@ fn told(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Resul
     };
     let source = match asked.source {
         None => None,
-        Some(TokenSource::Model(name)) => Some(Source::Row(row(&name, token)?)),
-        Some(TokenSource::Told(ToldSource { kind, model: of, token: text, token_id })) => {
+        Some(TokenSource::Model(name)) => Some(RowSource::Row(row(&name, token)?)),
+        Some(TokenSource::Row(TokenRow { kind, model: of, token: text, token_id })) => {
             Some(match (kind.as_deref(), of, text, token_id) {
-                (Some("zero"), None, None, None) => Source::Zeros,
-                (None, Some(name), None, None) => Source::Row(row(&name, token)?),
-                (Some("model_token"), Some(name), Some(text), None) => Source::Row(row(&name, &text)?),
-                (Some("model_token"), Some(name), None, Some(id)) => Source::Row((model(&name)?, id)),
+                (Some("zero"), None, None, None) => RowSource::Zeros,
+                (None, Some(name), None, None) => RowSource::Row(row(&name, token)?),
+                (Some("model_token"), Some(name), Some(text), None) => RowSource::Row(row(&name, &text)?),
+                (Some("model_token"), Some(name), None, Some(id)) => RowSource::Row((model(&name)?, id)),
                 _ => {
                     let forms = "a model, `{kind: zero}`, or `{kind: model_token, model: M}` with `token` or `token_id`";
                     return Err(wrong(format!("the source is none of {forms}")));
@@ -128,7 +130,7 @@ fn told(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Resul
             })
         }
     };
-    Ok(Told { source, force: asked.force })
+    Ok(RowRule { source, force: asked.force })
 }
 
 /// Adds to a copied `tokenizer.json` the tokens that it lacks, with the flags they have elsewhere.

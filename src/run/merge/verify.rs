@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rand::seq::IndexedRandom;
 
-use super::output::{MANIFEST, Manifest};
-use super::{Layout, with_merge};
+use super::manifest::{MANIFEST, Manifest};
+use super::{Layout, prepare};
 use crate::run::failure::VerifyError;
 use crate::run::{Failure, digests};
 use crate::seed;
@@ -48,22 +48,20 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
             return Err(VerifyError::OtherFile { path, found, expected }.into());
         }
     }
-    let weights = with_merge(&manifest.request.seen_from(&manifest.seen_from), |asked| {
-        let written = match asked.layout {
-            Layout::Model => WeightFiles::open(folder)?,
-            Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
-        };
-        let merged = asked.merged.tracked(None);
-        let names: Vec<&String> = merged.infos().keys().collect();
-        let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
-        for name in &sample {
-            let (found, expected) = (written.weight(name)?, merged.weight(name)?);
-            if found.info != expected.info || found.bytes != expected.bytes {
-                let (folder, name) = (folder.to_owned(), (*name).clone());
-                return Err(Failure::from(VerifyError::OtherWeight { folder, name }));
-            }
+    let draft = prepare(&manifest.request.seen_from(&manifest.seen_from))?;
+    let written = match draft.layout {
+        Layout::Model => WeightFiles::open(folder)?,
+        Layout::Adapter => WeightFiles::open_file(&folder.join(adapter::WEIGHTS))?,
+    };
+    let merged = draft.merged.tracked(None);
+    let names: Vec<&String> = merged.infos().keys().collect();
+    let sample: Vec<&String> = names.sample(&mut seed::rng(seed, "verify"), n).copied().collect();
+    for name in &sample {
+        let (found, expected) = (written.weight(name)?, merged.weight(name)?);
+        if found.info != expected.info || found.bytes != expected.bytes {
+            let (folder, name) = (folder.to_owned(), (*name).clone());
+            return Err(VerifyError::OtherWeight { folder, name }.into());
         }
-        Ok(sample.into_iter().cloned().collect())
-    })?;
-    Ok(Verified { n_files: recorded.len(), weights })
+    }
+    Ok(Verified { n_files: recorded.len(), weights: sample.into_iter().cloned().collect() })
 }

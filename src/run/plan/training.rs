@@ -16,7 +16,7 @@ use crate::recipe::{Data, Kind, Method, Recipe, Train};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
-use crate::train::{self, NUMERICS};
+use crate::train::{self, NUMERICS, init};
 
 /// A training, settled.
 pub struct Training {
@@ -72,6 +72,9 @@ impl Training {
     pub fn new(recipe: &Recipe, read: Read, model: &Model) -> Result<Self, Failure> {
         let Read { data, digests, sets } = read;
         let samples = OnceLock::new();
+        if recipe.method.kind == Kind::Lora {
+            init::targets(&model.shape, &recipe.method)?;
+        }
         let encoder = encoder(&data, model)?;
         let encoding = Encoding::known(&data, &digests, recipe.train.seed, model, || {
             let (found, encoding) = Samples::encode(&sets, &data, &encoder, model.shape.vocab_size)?;

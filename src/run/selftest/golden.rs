@@ -1,7 +1,7 @@
 //! One golden folder: forward, greedy continuation, training traces.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -210,7 +210,7 @@ impl Case<'_> {
         });
         let allowed = self.tolerance.weights;
         self.check(selftest, &format!("{name} adapter"), worst(pairs), allowed);
-        let folded = Folded::new(&self.snapshot.weights, Cow::Owned(trained))?;
+        let folded = Folded::new(self.snapshot.weights.clone(), Arc::new(trained))?;
         self.compare_weights(name, "merged.", golden, selftest, |wanted| {
             Ok(Some(folded.weight(wanted)?.to_f32()))
         })
