@@ -70,10 +70,9 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     recipe.merge.methods.clone_from(&args.merge);
     let given = Given { model: args.model.clone(), adapter: args.adapter.clone(), pre: args.pre.clone() };
     let options = Options {
-        device: args.device.parse::<DeviceSpec>()?,
         out: args.out.clone(),
         eval_rows: args.eval_rows,
-        ..Options::default()
+        ..Options::on(args.device.parse::<DeviceSpec>()?)
     };
     let stop = stop_on_signals();
     let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());

@@ -86,7 +86,7 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
             }
         }
     }
-    let options = Options { device: args.device.parse::<DeviceSpec>()?, ..Options::default() };
+    let options = Options::on(args.device.parse::<DeviceSpec>()?);
     let stop = stop_on_signals();
     let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());
     let mut watch = |event| progress.show(&event);

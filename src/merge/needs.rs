@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 /// A method that needs a model of another kind, such as one without safety training, adds its role here,
 /// names it in its row's [`Needs::roles`], and [`super::Pair`] gets a place for it. Whoever merges asks the
 /// row which roles are needed, and no list of methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// As it was before tuning.
     Base,

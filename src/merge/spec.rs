@@ -45,6 +45,11 @@ impl Resolved {
         self.spec.to_string()
     }
 
+    /// λ, if there is one and it is the same for every weight.
+    pub fn lambda(&self) -> Option<f64> {
+        self.spec.single_lambda()
+    }
+
     /// What draws the numbers that are dropped; nothing where chance plays no part.
     pub fn seed(&self) -> Option<u64> {
         let own = self.spec.parameters.get(SEED).and_then(toml::Value::as_integer);

@@ -22,7 +22,7 @@ use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
 use crate::hub;
-use crate::merge;
+use crate::merge::Role;
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter::{self, Adapter, Folded};
@@ -68,8 +68,12 @@ pub fn eval<'a>(
     let own_part = with_adapter(&own, given.adapter.as_deref(), &machine)?;
     let cast = match &given.pre {
         None => {
-            let name = if given.adapter.is_some() { "tuned" } else { "model" };
-            Cast::of_parts(own_part, None, vec![Candidate::plain(name)], model.dtype)
+            let (name, role) = match given.adapter {
+                Some(_) => ("tuned", Role::Tuned),
+                None => ("model", Role::Base),
+            };
+            let parts = BTreeMap::from([(role, own_part)]);
+            Cast::of_parts(parts, vec![Candidate::new(name, role)], model.dtype)
         }
         Some(pre) => {
             asked.source.clone_from(pre);
@@ -80,7 +84,8 @@ pub fn eval<'a>(
                 .iter()
                 .try_for_each(|merge| merge.methods(names.clone(), model.shape.n_layers).map(drop))?;
             let candidates = Candidate::of(&merges);
-            Cast::of_parts(part_of(&base, &machine), Some(own_part), candidates, model.dtype)
+            let parts = BTreeMap::from([(Role::Base, part_of(&base, &machine)), (Role::Tuned, own_part)]);
+            Cast::of_parts(parts, candidates, model.dtype)
         }
     };
     let judges = Judges::new(&recipe.eval, preset, &mut sources)?;

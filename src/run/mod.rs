@@ -14,7 +14,6 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use serde_json::json;
 
 pub mod alone;
 pub mod ask;
@@ -92,7 +91,7 @@ fn write_inputs(plan: &Plan, folder: &Path) -> Result<(), Failure> {
 }
 
 fn keep_merged(plan: &Plan, cast: &Cast, session: &mut Session<'_>) -> Result<(), Failure> {
-    for candidate in cast.candidates.iter().filter(|candidate| candidate.merge.is_some()) {
+    for candidate in cast.candidates.iter().filter(|candidate| candidate.merge().is_some()) {
         let target = session.folder().merged(&candidate.name);
         if target.is_dir() {
             continue;

@@ -20,7 +20,6 @@ use crate::hub;
 use crate::recipe::{Compute, RubricJudge};
 use crate::report::Report;
 use crate::report::sheet::{Cell, Row, Said, Sheet, SheetSuite};
-use crate::snapshot::files::read_json;
 
 /// Judges that a finished run's answers are to be judged by.
 #[derive(Debug, Clone, Default)]

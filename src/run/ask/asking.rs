@@ -80,7 +80,7 @@ impl<'a> Asking<'a> {
 
     /// What a merge did to the weights, as stored when it was made.
     pub fn figures(&self) -> Result<Option<MergeReport>, SnapshotError> {
-        match self.candidate.merge {
+        match self.candidate.merge() {
             None => Ok(None),
             Some(_) => read_json(&self.figures_path()).map(Some),
         }

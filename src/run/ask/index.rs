@@ -9,7 +9,7 @@ use serde_json::json;
 use super::asking::Asking;
 use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
-use crate::merge::MergeReport;
+use crate::merge::{MergeReport, Resolved};
 use crate::recipe::{Eval, RecipeError};
 use crate::report::{Asked, Run};
 use crate::run::failure::{Failure, Incomplete};
@@ -248,12 +248,12 @@ pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Ans
         keys.push(all);
         suites.push(said);
     }
-    let merge = asking.candidate.merge.as_ref();
+    let merge = asking.candidate.merge();
     let about = About {
         name: asking.candidate.name.clone(),
         method: merge.map(|merge| merge.method.name.to_owned()),
-        lambda: merge.and_then(|merge| merge.spec().single_lambda()),
-        seed: merge.and_then(|merge| merge.seed()),
+        lambda: merge.and_then(Resolved::lambda),
+        seed: merge.and_then(Resolved::seed),
         figures: asking.figures()?,
         keys,
     };

@@ -1,7 +1,7 @@
 //! Who plays what: which weights are base, tuned and merged, each read where it lies and none of them rounded
 //! before it is asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::digests::{self, digest};
 use super::failure::Failure;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
-use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Rounded, Unmatched};
+use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::Kind;
 use crate::snapshot::adapter::{Adapter, Folded};
@@ -25,8 +25,16 @@ use crate::train::{Machine, NUMERICS, trained_adapter};
 pub struct Candidate {
     /// Its name in reports: `base`, `tuned`, `slerp:0.5`.
     pub name: String,
-    /// The merge that makes it, of base and tuned model.
-    pub merge: Option<Resolved>,
+    made: Made,
+}
+
+/// What a candidate is.
+#[derive(Debug, Clone)]
+enum Made {
+    /// The model of a role, as it is.
+    Of(Role),
+    /// A merge of models by their roles.
+    By(Resolved),
 }
 
 /// A role's weights and the digest of what decides them.
@@ -39,8 +47,7 @@ pub struct Part {
 /// The weights of every role, and the candidates that are made of them.
 pub struct Cast {
     pub candidates: Vec<Candidate>,
-    base: Part,
-    tuned: Option<Part>,
+    roles: BTreeMap<Role, Part>,
     /// The checkpoints that are compared by merges of several tuned models.
     stock: Vec<SharedWeights>,
     importance: Option<[SharedWeights; 2]>,
@@ -67,15 +74,23 @@ impl Played {
 }
 
 impl Candidate {
-    /// One that is no merge.
-    pub fn plain(name: &str) -> Self {
-        Self { name: name.to_owned(), merge: None }
+    /// The model of a role under a name.
+    pub fn new(name: &str, role: Role) -> Self {
+        Self { name: name.to_owned(), made: Made::Of(role) }
     }
 
     /// Base, tuned and these merges of the two, in the order of a report.
     pub fn of(merges: &[Resolved]) -> Vec<Self> {
-        let merges = merges.iter().map(|merge| Self { name: merge.name(), merge: Some(merge.clone()) });
-        [Self::plain("base"), Self::plain("tuned")].into_iter().chain(merges).collect()
+        let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Made::By(merge.clone()) });
+        [Self::new("base", Role::Base), Self::new("tuned", Role::Tuned)].into_iter().chain(merges).collect()
+    }
+
+    /// The merge that makes it, if one does.
+    pub fn merge(&self) -> Option<&Resolved> {
+        match &self.made {
+            Made::Of(_) => None,
+            Made::By(merge) => Some(merge),
+        }
     }
 }
 
@@ -107,14 +122,15 @@ impl Cast {
         let file = Checkpoints::new(&train, 0).path(training.last_step).join(checkpoint::WEIGHTS);
         let key = digest(&json!([base.key, digests::known(&file)?]));
         let candidates = Candidate::of(&merging.merges);
-        let besides = |candidate: &Candidate| {
-            candidate.merge.as_ref().map(|merge| merging.besides(merge)).unwrap_or_default()
-        };
+        let besides =
+            |candidate: &Candidate| candidate.merge().map(|merge| merging.besides(merge)).unwrap_or_default();
         Ok(Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
-            base: part_of(base, machine),
-            tuned: Some(Part { weights: tuned, key: numerics(&key, machine) }),
+            roles: BTreeMap::from([
+                (Role::Base, part_of(base, machine)),
+                (Role::Tuned, Part { weights: tuned, key: numerics(&key, machine) }),
+            ]),
             stock,
             importance,
             dtype: model.dtype,
@@ -122,17 +138,16 @@ impl Cast {
         })
     }
 
-    /// One model alone, or a base with a tuned model and merges of the two; each candidate that is named.
-    pub fn of_parts(base: Part, tuned: Option<Part>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
+    /// Models by their roles, however they came about, and the candidates that are made of them.
+    pub fn of_parts(roles: BTreeMap<Role, Part>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
         let besides = |candidate: &Candidate| {
-            let seed = candidate.merge.as_ref().and_then(Resolved::seed);
+            let seed = candidate.merge().and_then(Resolved::seed);
             seed.map(|seed| json!(seed)).into_iter().collect()
         };
         Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
-            base,
-            tuned,
+            roles,
             stock: Vec::new(),
             importance: None,
             dtype,
@@ -142,17 +157,18 @@ impl Cast {
 
     /// What decides a candidate's weights, nothing of the run: a digest.
     pub fn key(&self, nth: usize) -> String {
-        let candidate = &self.candidates[nth];
-        let tuned = self.tuned.as_ref().map(|part| &part.key);
-        let parts = match &candidate.merge {
-            Some(merge) => json!([self.base.key, tuned, merge.name(), self.besides[nth]]),
-            None => json!([self.part(candidate).key]),
+        let parts = match &self.candidates[nth].made {
+            Made::Of(role) => json!([self.part(*role).key]),
+            Made::By(merge) => {
+                let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
+                json!([keys, merge.name(), self.besides[nth]])
+            }
         };
         digest(&json!([parts, self.dtype]))
     }
 
-    fn part(&self, candidate: &Candidate) -> &Part {
-        self.tuned.as_ref().filter(|_| candidate.name == "tuned").unwrap_or(&self.base)
+    fn part(&self, role: Role) -> &Part {
+        self.roles.get(&role).expect("a candidate is made of roles that are filled")
     }
 
     /// A candidate's weights.
@@ -161,17 +177,20 @@ impl Cast {
     ///
     /// A merge cannot be made of the models that are there.
     pub fn played(&self, candidate: &Candidate) -> Result<Played, Failure> {
-        let Some(merge) = &candidate.merge else {
-            let weights = Rounded::new(self.part(candidate).weights.clone(), self.dtype);
-            return Ok(Played { weights: Arc::new(weights), merged: None });
+        let merge = match &candidate.made {
+            Made::By(merge) => merge,
+            Made::Of(role) => {
+                let weights = Rounded::new(self.part(*role).weights.clone(), self.dtype);
+                return Ok(Played { weights: Arc::new(weights), merged: None });
+            }
         };
         let tuned = match merge.method.needs.several_tuned() {
             true => self.stock.clone(),
-            false => self.tuned.iter().map(|part| part.weights.clone()).collect(),
+            false => vec![self.part(Role::Tuned).weights.clone()],
         };
         // What a base has besides its model, such as tables that follow from its configuration, stays.
         let pair = Pair {
-            base: self.base.weights.clone(),
+            base: self.part(Role::Base).weights.clone(),
             tuned,
             importance: self.importance.clone(),
             unmatched: Unmatched::OfBase,

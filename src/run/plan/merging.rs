@@ -6,7 +6,7 @@ use super::importance::Importance;
 use super::model::{Base, Model};
 use super::sources::Sources;
 use super::training::Training;
-use crate::merge::{self, MergeError, Resolved};
+use crate::merge::{self, MergeError, Resolved, Role};
 use crate::recipe::Recipe;
 use crate::run::failure::Failure;
 use crate::train::checkpoint::Checkpoints;
@@ -70,7 +70,7 @@ fn stock(merges: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>
         return Ok(Vec::new());
     };
     let steps = Checkpoints::at_the_end(&recipe.train, last);
-    if !resolved.method.needs.tuned.contains(&steps.len()) {
+    if !resolved.method.needs.count(Role::Tuned).contains(&steps.len()) {
         return Err(MergeError::BadParameters {
             spec: resolved.name(),
             why: format!(

@@ -41,7 +41,7 @@ use sources::Sources;
 use training::Read;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub device: DeviceSpec,
     /// The run folder itself; by default `runs/<name>-<digest>`.
@@ -52,6 +52,14 @@ pub struct Options {
     pub eval_rows: Option<usize>,
     pub keep_merged: bool,
     pub allow_device_change: bool,
+}
+
+impl Options {
+    /// Those of a device, everything else as it suits the device.
+    pub fn on(device: DeviceSpec) -> Self {
+        let (out, micro_tokens, eval_rows) = (None, None, None);
+        Self { device, out, micro_tokens, eval_rows, keep_merged: false, allow_device_change: false }
+    }
 }
 
 /// A run, settled.

@@ -173,7 +173,7 @@ pub fn lock(folder: &Path, place: &Path) -> Result<File, FolderError> {
             file.read_to_string(&mut pid).map_err(unwritable)?;
             return Err(FolderError::Busy { folder: place.to_owned(), pid: pid.trim().to_owned() });
         }
-        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+        Err(TryLockError::Error(source)) => return Err(unwritable(source).into()),
     }
     file.set_len(0)
         .and_then(|()| file.rewind())
