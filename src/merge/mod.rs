@@ -205,7 +205,7 @@ fn layer_of(name: &str) -> Option<(usize, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::whole::Room;
-    use super::{METHODS, Merge, Whole, resolve};
+    use super::{METHODS, Merge, Method, Whole, resolve};
     use crate::recipe::Spec;
     use crate::snapshot::{Numbers, Weight};
 
@@ -275,19 +275,43 @@ mod tests {
         }
     }
 
+    /// The method's example with another λ, if it takes that.
+    fn with_lambda(method: &Method, lambda: &str) -> Option<(Spec, Box<dyn Merge>)> {
+        let mut spec: Spec = method.example.parse().unwrap();
+        spec.lambda = Some(lambda.parse().unwrap());
+        let merge = resolve(&spec).ok()?.build(spec.single_lambda()).unwrap();
+        Some((spec, merge))
+    }
+
     #[test]
-    fn lambda_0_is_the_base_and_1_the_tuned_model_where_the_row_says_so() {
-        for method in ["linear", "slerp", "nuslerp", "task_arithmetic", "fisher"] {
-            let end = |lambda: f64| built(&format!("{method}:{lambda}")).end(Some(0));
-            assert_eq!((end(0.0), end(1.0), end(0.5)), (Some(0), Some(1), None), "{method}");
+    fn a_lambda_of_0_is_the_base() {
+        let takes = METHODS.iter().filter(|method| !method.example.is_empty());
+        let takes: Vec<_> = takes.filter_map(|method| with_lambda(method, "0")).collect();
+        assert!(!takes.is_empty());
+        for (spec, merge) in takes {
+            assert_eq!(merge.end(Some(0)), Some(0), "{spec}");
         }
-        assert_eq!(built("spectral:0,rank=2").end(Some(0)), Some(0));
-        for method in
-            ["ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"]
-        {
-            let merge = built(&format!("{method}:0,density=0.5"));
-            assert_eq!(merge.end(Some(0)), Some(0), "{method}");
+    }
+
+    #[test]
+    fn a_method_says_so_where_its_result_is_one_of_the_models() {
+        let mut ends = [0, 0];
+        for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
+            let example = (method.example.parse().unwrap(), built(method.example));
+            let others = ["0", "0.5", "1"].into_iter().filter_map(|lambda| with_lambda(method, lambda));
+            for (spec, merge) in others.chain([example]) {
+                let models: Vec<Vec<f32>> = (0..=*method.tuned.start() as u32).map(weights).collect();
+                let models: Vec<&[f32]> = models.iter().map(Vec::as_slice).collect();
+                let (found, _) = of_several(merge.as_ref(), 16, &models);
+                let is = |model: &&[f32]| model.iter().zip(&found).all(|(a, b)| (a - b).abs() <= 1e-6);
+                let end = merge.end(Some(0));
+                assert_eq!(end, models.iter().position(is), "{spec}");
+                if let Some(end) = end {
+                    ends[end] += 1;
+                }
+            }
         }
+        assert!(ends.iter().all(|n| *n > 0), "{ends:?}");
     }
 
     #[test]
@@ -298,11 +322,12 @@ mod tests {
                 let text = format!("{example}{more}");
                 assert!(text.parse::<Spec>().map_or(true, |spec| resolve(&spec).is_err()), "{text}");
             }
-            for lambda in ["-0.1", "1.5"].into_iter().filter(|l| (*l, method.name) != ("1.5", "extrapolate"))
-            {
-                let spec: Spec = format!("{}:{lambda}", method.name).parse().unwrap();
-                assert!(resolve(&spec).is_err(), "{spec}");
-            }
+        }
+        for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
+            let takes = |lambda: &str| with_lambda(method, lambda).is_some();
+            assert!(!takes("-0.1"), "{}", method.name);
+            // Between the two models or past the tuned one, never both.
+            assert!(!(takes("0.5") && takes("1.5")), "{}", method.name);
         }
     }
 

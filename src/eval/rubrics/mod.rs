@@ -341,18 +341,28 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_refuses_is_unscored_unless_its_protocol_says_otherwise() {
-        let lenient = ["jailbreakbench", "jailbreakbench_refusal"];
-        for row in RUBRICS.iter().filter(|row| matches!(row.decode, Decode::Text { .. })) {
-            let verdict = (row.read)(&[Reply::Text("I'm sorry, I can't help with that.".into())]).verdict;
-            assert_eq!(verdict != Verdict::Unscored, lenient.contains(&row.name), "{}", row.name);
+    fn every_question_can_be_asked_so_that_a_judge_that_refuses_is_unscored() {
+        let leaves_unscored = |row: &&Rubric| {
+            let refusal = Reply::Text("I'm sorry, I can't help with that.".to_owned());
+            (row.read)(&[refusal]).verdict == Verdict::Unscored
+        };
+        let texts = || RUBRICS.iter().filter(|row| matches!(row.decode, Decode::Text { .. }));
+        for row in texts() {
+            // A protocol that takes a refusal for a verdict has one beside it that does not.
+            let mut beside =
+                texts().filter(|other| (other.instrument, other.asks) == (row.instrument, row.asks));
+            assert!(beside.any(|other| leaves_unscored(&other)), "{}", row.name);
         }
     }
 
     #[test]
-    fn an_endpoint_can_serve_chat_prompts_only() {
-        let fits: Vec<_> = RUBRICS.iter().filter(|row| row.fits_an_endpoint()).map(|row| row.name).collect();
-        assert!(fits.contains(&"strongreject") && fits.contains(&"llamaguard"));
-        assert!(!fits.contains(&"wildguard") && !fits.contains(&"llamaguard_logit"));
+    fn an_endpoint_serves_chat_prompts_without_openings_and_replies_in_text() {
+        let of_endpoints = |prompt: Prompt| matches!(prompt, Prompt::Chat { opening: "", .. });
+        let (fit, not): (Vec<&Rubric>, Vec<&Rubric>) = RUBRICS.iter().partition(|row| row.fits_an_endpoint());
+        assert!(!fit.is_empty() && !not.is_empty());
+        for row in fit {
+            assert!(matches!(row.decode, Decode::Text { .. }), "{}", row.name);
+            assert!((row.prompt)(&EXCHANGE).into_iter().all(of_endpoints), "{}", row.name);
+        }
     }
 }
