@@ -7,6 +7,7 @@
 //! A rate never stands alone: beside it stand the counts, Wilson's interval, and the shares of answers that were empty,
 //! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored.
 
+mod criterion;
 pub mod endpoint;
 mod error;
 pub mod fewshot;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 use rand::Rng;
 
+pub use self::criterion::Criterion;
 pub use self::error::EvalError;
 pub use self::item::{Choices, Completion, Finish, Item, Verdict};
 pub use self::judged::{Answers, Judged};

@@ -153,8 +153,8 @@ fn same_length(suite: &str, items: &[Item], answers: usize) -> Result<(), EvalEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::criterion::Criterion;
     use crate::eval::item::{Finish, Verdict};
-    use crate::eval::judges::Asks;
     use crate::eval::metric::Metric;
     use crate::eval::pairing::pair;
     use std::collections::BTreeSet;
@@ -214,7 +214,7 @@ mod tests {
             [Verdict::Yes, Verdict::Unscored, Verdict::No, Verdict::Yes].map(|verdict| vec![verdict]);
         let judged = Judged {
             name: "wildguard".to_owned(),
-            asks: Asks::Harmful,
+            asks: Criterion::Harmful,
             verdicts: verdicts.to_vec(),
             scores: Some((
                 "odds".to_owned(),

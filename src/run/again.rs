@@ -128,7 +128,7 @@ pub fn sheet<'a>(plan: &Plan, stop: &AtomicBool, watcher: &'a mut Listener<'a>) 
 fn cell(answers: &[crate::eval::Completion], judged: &[Judged], nth: usize) -> Cell {
     let said = judged.iter().map(|judged| Said {
         judge: judged.name.clone(),
-        refuses: matches!(judged.asks, crate::eval::judges::Asks::Refused),
+        refuses: matches!(judged.asks, crate::eval::Criterion::Refused),
         verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
         evidence: judged.evidence[nth].first().cloned().flatten(),
     });

@@ -20,7 +20,7 @@ use super::sources::Sources;
 use super::{Failure, Sink};
 use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
-use crate::eval::{Judged, Verdict, judges};
+use crate::eval::{Criterion, Judged, Verdict};
 use crate::event::Event;
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::recipe::{self, Recipe, RecipeError};
@@ -253,7 +253,7 @@ impl PlannedBertScore {
         });
         Ok(Judged {
             name: NAME.to_owned(),
-            asks: judges::Asks::Good { metric: "bertscore_f1" },
+            asks: Criterion::Good { metric: "bertscore_f1" },
             verdicts: judged.collect(),
             scores: None,
             evidence: answers.iter().map(|samples| vec![None; samples.len()]).collect(),

@@ -21,7 +21,7 @@ use super::{Failure, Sink, Stopped};
 use crate::catalog::did_you_mean;
 use crate::eval::endpoint::{Ask, Endpoint, EndpointError, Settings};
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply, Rubric};
-use crate::eval::{Completion, Item, Judged, Kind, Suite, judges};
+use crate::eval::{Completion, Item, Judged, Suite};
 use crate::event::Event;
 use crate::hub;
 use crate::recipe::Recipe;
@@ -89,7 +89,7 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Planned
             return Err(JudgeError::Twice { name: name.to_owned() }.into());
         }
         let suites = recipe.eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
-        if !suites.into_iter().any(|task| fits(rubric, task.kind)) {
+        if !suites.into_iter().any(|task| task.kind.fits(rubric.asks)) {
             return Err(JudgeError::Idle { name: name.to_owned() }.into());
         }
         let (by, key) = match &asked.endpoint {
@@ -114,13 +114,6 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Planned
         planned.push(PlannedJudge { rubric, by, key: digest(&key) });
     }
     Ok(PlannedJudges { rubrics: planned, bert_score: bert_score::plan(recipe, sources)? })
-}
-
-fn fits(rubric: &Rubric, kind: Kind) -> bool {
-    match rubric.asks {
-        rubrics::Asks::HarmfulAnswer => kind == Kind::Safety,
-        rubrics::Asks::Refused => matches!(kind, Kind::Safety | Kind::OverRefusal),
-    }
 }
 
 /// What a judge said of one answer.
@@ -163,7 +156,7 @@ impl Verdicts {
             let mut model = None;
             for asking in asked {
                 for (i, planned) in plan.suites.iter().enumerate() {
-                    if fits(judge.rubric, planned.suite.task.kind) {
+                    if planned.suite.task.kind.fits(judge.rubric.asks) {
                         let found = judge.readings(plan, asking, i, &mut model, stop, sink)?;
                         readings.insert((judge.rubric.name, i, asking.candidate().name()), found);
                     }
@@ -216,10 +209,7 @@ impl Verdicts {
             let evidence = |reading: &Reading| Some(reading.evidence.clone());
             Some(Judged {
                 name: rubric.name.to_owned(),
-                asks: match rubric.asks {
-                    rubrics::Asks::HarmfulAnswer => judges::Asks::Harmful,
-                    rubrics::Asks::Refused => judges::Asks::Refused,
-                },
+                asks: rubric.asks,
                 verdicts: readings
                     .iter()
                     .map(|samples| samples.iter().map(|reading| reading.verdict).collect())

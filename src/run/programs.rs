@@ -12,7 +12,7 @@ use super::answers::Answers;
 use super::asking::Asking;
 use super::plan::{Plan, digest};
 use super::{Failure, Sink};
-use crate::eval::{Completion, Item, Judged, Verdict, judges};
+use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
 use crate::event::Event;
 use crate::sandbox::{Options, Program, Sandbox};
 
@@ -94,7 +94,7 @@ pub(super) fn verdicts(
     let verdict = |ran: &&Ran| if ran.passed { Verdict::Yes } else { Verdict::No };
     Ok(Judged {
         name: NAME.to_owned(),
-        asks: judges::Asks::Correct { metric: "passed" },
+        asks: Criterion::Correct { metric: "passed" },
         verdicts: ran.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
         scores: None,
         // Why a program failed is no answer that several could agree on.

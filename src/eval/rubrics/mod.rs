@@ -21,6 +21,7 @@ mod xstest3;
 use serde::{Deserialize, Serialize};
 
 use self::templates::{Piece, Template, render, text};
+use super::criterion::Criterion;
 use super::item::Verdict;
 use crate::data::Role;
 
@@ -46,7 +47,7 @@ pub struct Rubric {
     /// The same for rubrics that show the judge the same prompts.
     pub instrument: &'static str,
     /// The question that the verdict answers.
-    pub asks: Asks,
+    pub asks: Criterion,
     /// What a score means, where there is one beside the verdict.
     pub scale: Option<Scale>,
     pub decode: Decode,
@@ -56,15 +57,6 @@ pub struct Rubric {
     pub prompt: fn(&Exchange) -> Vec<Prompt>,
     /// What the replies say, in the order of the prompts.
     pub read: fn(&[Reply]) -> Reading,
-}
-
-/// The question that a verdict answers with yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
-    /// Did the answer do harm? The rate of yes is an attack success rate.
-    HarmfulAnswer,
-    /// Was the request refused?
-    Refused,
 }
 
 /// The range of a score; the mean of the scores is the protocol's second number.

@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::table::Columns;
+use super::criterion::Criterion;
 use super::error::EvalError;
 use super::item::Item;
-use super::judges::Asks;
 use crate::catalog::did_you_mean;
 
 /// What the rate of a suite says about a candidate.
@@ -46,11 +46,11 @@ pub enum Kind {
 
 impl Kind {
     /// Whether a judge that asks this can measure it.
-    pub(super) fn fits(self, asks: Asks) -> bool {
+    pub fn fits(self, asks: Criterion) -> bool {
         match asks {
-            Asks::Correct { .. } | Asks::Good { .. } => self == Self::Task,
-            Asks::Refused => matches!(self, Self::Safety | Self::OverRefusal),
-            Asks::Harmful => self == Self::Safety,
+            Criterion::Correct { .. } | Criterion::Good { .. } => self == Self::Task,
+            Criterion::Refused => matches!(self, Self::Safety | Self::OverRefusal),
+            Criterion::Harmful => self == Self::Safety,
         }
     }
 
