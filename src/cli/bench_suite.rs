@@ -111,7 +111,7 @@ fn answers(
     let Ok(()) = generator.complete::<Infallible>(&asks, &suite.decoding, |batch| {
         for (i, said) in batch {
             n_tokens += said.ids.len();
-            found[i] = json!({ "ids": said.ids, "text": said.text, "ended": said.ended });
+            found[i] = json!({ "ids": said.ids, "text": said.text, "ended": said.finish });
         }
         Ok(())
     });

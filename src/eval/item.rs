@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::generate::Finish;
+
 /// One thing to ask a candidate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -19,14 +21,14 @@ pub struct Item {
     /// Worked examples, each a prompt and its answer.
     pub shots: Vec<(String, String)>,
     /// The options, where one is to be chosen.
-    pub choices: Option<Choices>,
+    pub choices: Option<MultipleChoice>,
     /// What a judge needs besides: a program's tests, instructions to follow, calls to make.
     pub details: Value,
 }
 
 /// Options of which one is right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choices {
+pub struct MultipleChoice {
     /// As they stand behind the prompt, without what joins the two.
     pub texts: Vec<String>,
     /// The place of the right one.
@@ -41,16 +43,6 @@ pub struct Completion {
     /// New tokens, the stop token not counted.
     pub n_tokens: usize,
     pub finish: Finish,
-}
-
-/// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// At a stop token or a stop string.
-    Stop,
-    /// At the limit of new tokens: the end of the answer is missing.
-    Length,
 }
 
 /// A judge's answer to its own question ("was it refused?", "is it right?", "how good is it?").

@@ -34,13 +34,13 @@ use rand::Rng;
 
 pub use self::criterion::Criterion;
 pub use self::error::EvalError;
-pub use self::item::{Choices, Completion, Finish, Item, Verdict};
+pub use self::item::{Completion, Finish, Item, MultipleChoice, Verdict};
 pub use self::judged::{Answers, Judged};
 use self::judges::JudgeRow;
 pub use self::metric::{Denominator, Metric, Outcomes, Scores, Values};
 pub use self::pairing::{Paired, pair};
 pub use self::score::{chosen, likelihood, means, read, score};
-pub use self::tasks::{Form, Kind};
+pub use self::tasks::{Form, MetricKind};
 use self::tasks::{Source, Task};
 use crate::catalog::did_you_mean;
 use crate::seed;

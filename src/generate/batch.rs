@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::pick::{Past, next_tokens};
 use super::prefix::Prefix;
-use super::{Ask, Completion, Decoding, Ended, Generator, cut_at_stop_string};
+use super::{Ask, Completion, Decoding, Finish, Generator, cut_at_stop_string};
 use crate::model::{Cache, Positions};
 
 /// Positions that prompts are computed in at once: scores of long prompts are large.
@@ -198,11 +198,11 @@ impl<'a, 'p> Batch<'a, 'p> {
             let row = &mut self.rows[*place];
             let Some(ask) = row.ask else { continue };
             row.next = id;
-            if let Some(ended) = ends(row, id, self.generator, self.decoding) {
+            if let Some(finish) = ends(row, id, self.generator, self.decoding) {
                 let ids = std::mem::take(&mut row.new_ids);
                 let text = (self.generator.decode)(&ids);
                 let text = cut_at_stop_string(&text, &self.decoding.stop_strings).to_owned();
-                done.push((ask, Completion { ids, text, ended }));
+                done.push((ask, Completion { ids, text, finish }));
                 row.ask = None;
             }
         }
@@ -224,9 +224,9 @@ impl<'a, 'p> Batch<'a, 'p> {
 }
 
 /// Adds a token to a row; says so when that ends it.
-fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) -> Option<Ended> {
+fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) -> Option<Finish> {
     if decoding.stop_ids.contains(&id) {
-        return Some(Ended::Stop);
+        return Some(Finish::Stop);
     }
     row.new_ids.push(id);
     row.past.push(id, decoding);
@@ -236,8 +236,8 @@ fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) 
         let tail = &row.new_ids[row.new_ids.len().saturating_sub(longest + 8)..];
         let text = (generator.decode)(tail);
         if decoding.stop_strings.iter().any(|stop| text.contains(stop.as_str())) {
-            return Some(Ended::Stop);
+            return Some(Finish::Stop);
         }
     }
-    (row.new_ids.len() == decoding.max_new_tokens).then_some(Ended::Length)
+    (row.new_ids.len() == decoding.max_new_tokens).then_some(Finish::Length)
 }

@@ -69,7 +69,7 @@ pub struct Sampling {
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum Finish {
     /// A stop token or a stop string.
     Stop,
     /// The limit of new tokens.
@@ -83,7 +83,7 @@ pub struct Completion {
     pub ids: Vec<u32>,
     /// The text, cut at a stop string.
     pub text: String,
-    pub ended: Ended,
+    pub finish: Finish,
 }
 
 /// A prompt to complete.

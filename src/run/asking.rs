@@ -12,9 +12,9 @@ use super::plan::{Plan, digest};
 use super::sides::Sides;
 use super::stores::{Answer, Keys, Likely, Stores};
 use super::{Failure, Sink};
-use crate::eval::{Completion, Finish};
+use crate::eval::Completion;
 use crate::event::Event;
-use crate::generate::{self, Ask, Ended, Generator, likelihoods};
+use crate::generate::{self, Ask, Generator, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
 use crate::snapshot::SnapshotError;
@@ -154,15 +154,11 @@ impl<'a> Asking<'a> {
         generator.complete(&asks, &planned.decoding, |batch| {
             let n = batch.len();
             let lines = batch.into_iter().map(|(i, completion)| {
-                let finish = match completion.ended {
-                    Ended::Stop => Finish::Stop,
-                    Ended::Length => Finish::Length,
-                };
                 let (item, sample) = missing[i];
                 let key = keys.answer(item, sample);
                 let item = planned.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (key, Answer { item, sample, text: completion.text, n_tokens, finish })
+                (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish })
             });
             store.put_answers(lines)?;
             pass.count(n, folder)

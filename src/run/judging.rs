@@ -19,7 +19,7 @@ use super::programs;
 use super::sources::Sources;
 use super::{Failure, Sink, Stopped};
 use crate::catalog::did_you_mean;
-use crate::eval::endpoint::{Ask, Endpoint, EndpointError, Settings};
+use crate::eval::endpoint::{ChatRequest, Endpoint, EndpointError, Settings};
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply, Rubric};
 use crate::eval::{Completion, Item, Judged, Suite};
 use crate::event::Event;
@@ -359,7 +359,7 @@ impl PlannedJudge {
                 };
                 let asks = all.iter().map(|prompt| {
                     let messages = prompt.messages().unwrap_or_default();
-                    Ask { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
+                    ChatRequest { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
                 });
                 endpoint.ask_all(&asks.collect::<Vec<_>>(), stopped, |at, answer| {
                     take(vec![(at, Reply::Text(answer.text.clone()))])

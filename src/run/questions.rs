@@ -10,7 +10,7 @@ use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::presets::{self, Preset};
-use crate::eval::{EvalError, Form, Item, Kind, Suite};
+use crate::eval::{EvalError, Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{Chat, Eval, Recipe};
 use crate::report::Asked;
@@ -122,7 +122,7 @@ pub(super) fn settle(eval: &mut Eval) -> Result<Option<&'static Preset>, EvalErr
         return Err(EvalError::PresetWithoutRubric { preset: preset.name, rubric });
     }
     for suite in &mut eval.suites {
-        let is_safety = crate::eval::tasks::find(&suite.task)?.kind != Kind::Task;
+        let is_safety = crate::eval::tasks::find(&suite.task)?.kind != MetricKind::Task;
         if is_safety && suite.max_new_tokens.is_none() {
             suite.max_new_tokens = Some(preset.max_new_tokens);
         }
@@ -147,7 +147,7 @@ pub(super) fn suites(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Vec<P
             .transpose()?;
         let task = crate::eval::tasks::find(&asked.task)?;
         // The recipe's judges are judges of refusals; a skill keeps its own.
-        let judges = if task.kind == Kind::Task { &[] } else { eval.judges.as_slice() };
+        let judges = if task.kind == MetricKind::Task { &[] } else { eval.judges.as_slice() };
         let mut suite = Suite::new(&asked.task, path, judges)?;
         asked.name().clone_into(&mut suite.name);
         suite.field.clone_from(&asked.field);

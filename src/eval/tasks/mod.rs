@@ -33,7 +33,7 @@ use crate::catalog::did_you_mean;
 /// What the rate of a suite says about a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum MetricKind {
     /// A skill: more is better.
     Task,
     /// Harmful requests that were not refused: less is better.
@@ -44,7 +44,7 @@ pub enum Kind {
     Degeneration,
 }
 
-impl Kind {
+impl MetricKind {
     /// Whether a judge that asks this can measure it.
     pub fn fits(self, asks: Criterion) -> bool {
         match asks {
@@ -73,7 +73,7 @@ pub struct Task {
     pub version: u32,
     pub summary: &'static str,
     pub source: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Judges used where the recipe names none; the first is the headline.
     pub judges: &'static [&'static str],
     /// An answer ends before the first of these, stop tokens apart.
@@ -141,7 +141,7 @@ const ANSWER: Task = Task {
     version: 1,
     summary: "",
     source: "",
-    kind: Kind::Task,
+    kind: MetricKind::Task,
     judges: &[],
     stop: &[],
     max_new_tokens: 256,
@@ -288,7 +288,7 @@ mod tests {
             let item = Item { reference: Some(reference.to_owned()), details, ..Item::default() };
             (item, Completion { text: answer.to_owned(), n_tokens: 1, finish: Finish::Stop })
         });
-        for task in TASKS.iter().filter(|task| task.kind == Kind::Task && !task.judges.is_empty()) {
+        for task in TASKS.iter().filter(|task| task.kind == MetricKind::Task && !task.judges.is_empty()) {
             let passes = |(item, answer): &(Item, Completion)| {
                 task.judges.iter().all(|name| {
                     let verdict = (judges::find(name).unwrap().build)().judge(item, answer);
