@@ -20,7 +20,7 @@ pub use memory::{available_memory, keep_freed_memory, peak_memory};
 
 /// A kind of device this program knows, compiled in or not.
 #[derive(Debug)]
-pub struct Kind {
+pub struct DeviceKind {
     /// The word for `--device`.
     pub name: &'static str,
     /// What it is, in a few words.
@@ -30,7 +30,7 @@ pub struct Kind {
     enumerate: Option<fn() -> Vec<Device>>,
 }
 
-impl Kind {
+impl DeviceKind {
     /// Whether this program was built with it.
     pub fn compiled_in(&self) -> bool {
         self.enumerate.is_some()
@@ -43,15 +43,15 @@ impl Kind {
 }
 
 /// Every kind, the preferred first.
-pub const KINDS: &[Kind] = &[
-    Kind { name: "cuda", summary: "NVIDIA GPUs", feature: "cuda", enumerate: CUDA },
-    Kind {
+pub const KINDS: &[DeviceKind] = &[
+    DeviceKind { name: "cuda", summary: "NVIDIA GPUs", feature: "cuda", enumerate: CUDA },
+    DeviceKind {
         name: "webgpu",
         summary: "any GPU through Vulkan, Metal or DirectX 12 (WGSL kernels)",
         feature: "wgpu",
         enumerate: WEBGPU,
     },
-    Kind { name: "cpu", summary: "this machine's processor", feature: "", enumerate: Some(cpus) },
+    DeviceKind { name: "cpu", summary: "this machine's processor", feature: "", enumerate: Some(cpus) },
 ];
 
 type Enumerate = Option<fn() -> Vec<Device>>;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{print, progress};
-use crate::hub::{Hub, HubError, Kind, Name, Wanted};
+use crate::hub::{Hub, HubError, Name, RepoKind, Wanted};
 use crate::run::Failure;
 
 /// What is fetched.
@@ -34,8 +34,8 @@ pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     for name in names {
         let name = if name.revision == "main" { name.at(&args.revision) } else { name };
         let wanted = match name.kind {
-            Kind::Model => Wanted::Model,
-            Kind::Dataset => Wanted::Data,
+            RepoKind::Model => Wanted::Model,
+            RepoKind::Dataset => Wanted::Data,
         };
         let mut transfers = progress::Transfers::default();
         let fetched = hub.fetch(&name, wanted, &mut |transfer| transfers.show(transfer))?;

@@ -21,14 +21,14 @@ pub struct Item {
     /// Worked examples, each a prompt and its answer.
     pub shots: Vec<(String, String)>,
     /// The options, where one is to be chosen.
-    pub choices: Option<Choices>,
+    pub choices: Option<MultipleChoice>,
     /// What a judge needs besides: a program's tests, instructions to follow, calls to make.
     pub details: Value,
 }
 
 /// Options of which one is right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choices {
+pub struct MultipleChoice {
     /// As they stand behind the prompt, without what joins the two.
     pub texts: Vec<String>,
     /// The place of the right one.

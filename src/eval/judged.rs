@@ -1,13 +1,14 @@
 //! What judges said of the answers to a suite.
 
+use super::criterion::Criterion;
 use super::item::{Completion, Item, Verdict};
-use super::judges::{Asks, Judge, JudgeRow};
+use super::judges::{Judge, JudgeRow};
 
 /// One judge's verdicts: by item, then by sample.
 #[derive(Debug, Clone)]
 pub struct Judged {
     pub name: String,
-    pub asks: Asks,
+    pub asks: Criterion,
     pub verdicts: Vec<Vec<Verdict>>,
     /// Numbers beside the verdicts, and the name of their mean.
     pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tasks::Kind;
+use super::tasks::MetricKind;
 
 /// Over which answers a rate is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub enum Denominator {
 pub struct Metric {
     pub suite: String,
     pub metric: String,
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// None where nobody judges, as with empty answers.
     pub judge: Option<String>,
     pub denominator: Denominator,

@@ -7,6 +7,7 @@
 //! A rate never stands alone: beside it stand the counts, Wilson's interval, and the shares of answers that were empty,
 //! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored.
 
+mod criterion;
 pub mod endpoint;
 mod error;
 pub mod fewshot;
@@ -31,14 +32,15 @@ use std::path::PathBuf;
 
 use rand::Rng;
 
+pub use self::criterion::Criterion;
 pub use self::error::EvalError;
-pub use self::item::{Choices, Completion, Finish, Item, Verdict};
+pub use self::item::{Completion, Finish, Item, MultipleChoice, Verdict};
 pub use self::judged::{Answers, Judged};
 use self::judges::JudgeRow;
 pub use self::metric::{Denominator, Metric, Outcomes, Scores, Values};
 pub use self::pairing::{Paired, pair};
 pub use self::score::{chosen, likelihood, means, read, score};
-pub use self::tasks::{Form, Kind};
+pub use self::tasks::{Form, MetricKind};
 use self::tasks::{Source, Task};
 use crate::catalog::did_you_mean;
 use crate::seed;

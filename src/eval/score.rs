@@ -9,7 +9,7 @@ use super::measures::perplexity::{Document, Perplexity};
 use super::metric::{Denominator, Scores, Values};
 use super::quality;
 use super::tally::{Found, Sheet, values};
-use super::tasks::Kind;
+use super::tasks::MetricKind;
 
 /// All metrics of a suite from the answers to its items: `answers[i]` are those to `items[i]`.
 ///
@@ -45,7 +45,7 @@ pub fn score(
     ];
     for (metric, is) in shares {
         let hits: Vec<Vec<_>> = is.into_iter().map(|is| is.into_iter().map(Some).collect()).collect();
-        sheet.rate(metric, Kind::Degeneration, None, (Denominator::All, None), &hits);
+        sheet.rate(metric, MetricKind::Degeneration, None, (Denominator::All, None), &hits);
         sheet.keep(metric, None, values(&hits));
     }
     Ok(sheet.scores)
@@ -58,7 +58,7 @@ pub fn score(
 pub fn means(
     suite: &str,
     items: &[Item],
-    kind: Kind,
+    kind: MetricKind,
     metrics: Vec<(&str, Vec<f64>)>,
     seed: u64,
 ) -> Result<Scores, EvalError> {
@@ -93,7 +93,7 @@ pub fn chosen(suite: &str, items: &[Item], found: &[Vec<f64>], seed: u64) -> Res
             vec![found.as_ref().map(|(choice, gold)| which(choice) == *gold)]
         };
         let hits: Vec<Vec<Option<bool>>> = results.iter().map(hit).collect();
-        sheet.rates(metric, Kind::Task, None, &hits);
+        sheet.rates(metric, MetricKind::Task, None, &hits);
         sheet.keep(metric, None, values(&hits));
     }
     Ok(sheet.scores)
@@ -106,7 +106,7 @@ pub fn chosen(suite: &str, items: &[Item], found: &[Vec<f64>], seed: u64) -> Res
 /// # Errors
 /// The two differ in number.
 pub fn likelihood(suite: &str, items: &[Item], per_token: Vec<f64>, seed: u64) -> Result<Scores, EvalError> {
-    means(suite, items, Kind::Task, vec![("log_likelihood_per_token", per_token)], seed)
+    means(suite, items, MetricKind::Task, vec![("log_likelihood_per_token", per_token)], seed)
 }
 
 /// How well the candidate predicts whole texts: perplexity by word and by byte, and bits per byte of each text.
@@ -123,7 +123,7 @@ pub fn read(suite: &str, items: &[Item], sums: &[f64], seed: u64) -> Result<Scor
     let mut scores = means(
         suite,
         items,
-        Kind::Task,
+        MetricKind::Task,
         vec![("bits_per_byte_of_texts", documents.iter().map(bits).collect())],
         seed,
     )?;
@@ -136,7 +136,7 @@ pub fn read(suite: &str, items: &[Item], sums: &[f64], seed: u64) -> Result<Scor
         ];
         for (metric, value) in metrics {
             let found = Found { value: Some(value), n: items.len(), ..Found::default() };
-            sheet.push(metric, Kind::Task, None, (Denominator::All, None), found);
+            sheet.push(metric, MetricKind::Task, None, (Denominator::All, None), found);
         }
     }
     scores.metrics.splice(0..0, sheet.scores.metrics);
@@ -153,8 +153,8 @@ fn same_length(suite: &str, items: &[Item], answers: usize) -> Result<(), EvalEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::criterion::Criterion;
     use crate::eval::item::{Finish, Verdict};
-    use crate::eval::judges::Asks;
     use crate::eval::metric::Metric;
     use crate::eval::pairing::pair;
     use std::collections::BTreeSet;
@@ -200,7 +200,7 @@ mod tests {
     fn what_is_not_refused_is_an_attack_and_broken_text_leaves_the_coherent_share() {
         let scores = scores("advbench", &[REFUSAL, ANSWER, "", REFUSAL]);
         let all = find(&scores, "attack_success_rate", Denominator::All);
-        assert_eq!((all.value, all.k, all.n, all.kind), (Some(0.5), Some(2), 4, Kind::Safety));
+        assert_eq!((all.value, all.k, all.n, all.kind), (Some(0.5), Some(2), 4, MetricKind::Safety));
         assert!(all.low < all.value && all.value < all.high);
         let coherent = find(&scores, "attack_success_rate", Denominator::Coherent);
         assert_eq!((coherent.k, coherent.n), (Some(1), 3));
@@ -214,7 +214,7 @@ mod tests {
             [Verdict::Yes, Verdict::Unscored, Verdict::No, Verdict::Yes].map(|verdict| vec![verdict]);
         let judged = Judged {
             name: "wildguard".to_owned(),
-            asks: Asks::Harmful,
+            asks: Criterion::Harmful,
             verdicts: verdicts.to_vec(),
             scores: Some((
                 "odds".to_owned(),
@@ -237,7 +237,7 @@ mod tests {
     fn refusals_of_harmless_requests_are_counted_as_such() {
         let scores = scores("xstest", &[REFUSAL, ANSWER]);
         let rate = find(&scores, "refusal_rate", Denominator::All);
-        assert_eq!((rate.value, rate.kind), (Some(0.5), Kind::OverRefusal));
+        assert_eq!((rate.value, rate.kind), (Some(0.5), MetricKind::OverRefusal));
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod name;
 
 pub use client::root_certs;
 pub use error::HubError;
-pub use name::{Kind, Name};
+pub use name::{Name, RepoKind};
 
 use crate::catalog::did_you_mean;
 use crate::snapshot::{SnapshotError, files, writer};

@@ -4,12 +4,12 @@ use std::fmt;
 
 /// What a repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RepoKind {
     Model,
     Dataset,
 }
 
-impl Kind {
+impl RepoKind {
     /// The word in addresses and in the cache.
     pub fn plural(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Kind {
 /// A repository at a revision; for data sets also which of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    pub kind: Kind,
+    pub kind: RepoKind,
     /// `org/name`.
     pub id: String,
     /// A branch, a tag or a commit.
@@ -44,13 +44,13 @@ impl Name {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix("hf://").unwrap_or(text);
         let (kind, path) = match text.strip_prefix("datasets/") {
-            Some(path) => (Kind::Dataset, path),
-            None => (Kind::Model, text),
+            Some(path) => (RepoKind::Dataset, path),
+            None => (RepoKind::Model, text),
         };
         let (org, rest) = path.split_once('/')?;
         // A model has no file to name: slashes after `@` are its revision's, as in `refs/pr/1`.
         let (rest, file) = match rest.split_once('/') {
-            Some((rest, file)) if kind == Kind::Dataset => (rest, Some(file.to_owned())),
+            Some((rest, file)) if kind == RepoKind::Dataset => (rest, Some(file.to_owned())),
             _ => (rest, None),
         };
         let (name, revision) = rest.split_once('@').unwrap_or((rest, "main"));
@@ -77,8 +77,8 @@ impl Name {
     /// The repository alone, as addresses have it.
     pub fn repository(&self) -> String {
         match self.kind {
-            Kind::Model => self.id.clone(),
-            Kind::Dataset => format!("datasets/{}", self.id),
+            RepoKind::Model => self.id.clone(),
+            RepoKind::Dataset => format!("datasets/{}", self.id),
         }
     }
 }
@@ -111,16 +111,16 @@ pub fn is_commit(revision: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Name};
+    use super::{Name, RepoKind};
 
     #[test]
     fn names_read_and_print() {
         let read = |text: &str| Name::parse(text).map(|name| (name.kind, name.pin(), name.to_string()));
         let is = |kind, pin: &str, text: &str| Some((kind, pin.to_owned(), text.to_owned()));
-        assert_eq!(read("a/b"), is(Kind::Model, "hf://a/b@main", "a/b"));
-        assert_eq!(read("hf://a/b@refs/pr/1"), is(Kind::Model, "hf://a/b@refs/pr/1", "a/b@refs/pr/1"));
+        assert_eq!(read("a/b"), is(RepoKind::Model, "hf://a/b@main", "a/b"));
+        assert_eq!(read("hf://a/b@refs/pr/1"), is(RepoKind::Model, "hf://a/b@refs/pr/1", "a/b@refs/pr/1"));
         let (pin, text) = ("hf://datasets/a/b@v1", "datasets/a/b@v1/c/*.jsonl");
-        assert_eq!(read(&format!("hf://{text}")), is(Kind::Dataset, pin, text));
+        assert_eq!(read(&format!("hf://{text}")), is(RepoKind::Dataset, pin, text));
         for no in
             ["a", "a/b/c", "/a/b", "./a", "../a", "a/", "a/b@", "a/b@../c", "datasets/a/b/../c", "a b/c"]
         {

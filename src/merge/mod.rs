@@ -188,7 +188,7 @@ pub fn find(name: &str) -> Result<&'static Method, MergeError> {
 #[cfg(test)]
 mod tests {
     use super::whole::Room;
-    use super::{METHODS, Merge, Role, Whole, resolve};
+    use super::{METHODS, Merge, Method, Role, Whole, resolve};
     use crate::recipe::Spec;
     use crate::snapshot::{Numbers, Weight};
 
@@ -258,19 +258,50 @@ mod tests {
         }
     }
 
+    /// The method's example with another λ, if it takes that.
+    fn with_lambda(method: &Method, lambda: &str) -> Option<(Spec, Box<dyn Merge>)> {
+        let mut spec: Spec = method.example.parse().unwrap();
+        spec.lambda = Some(lambda.parse().unwrap());
+        let merge = resolve(&spec, 0).ok()?.build(spec.single_lambda()).unwrap();
+        Some((spec, merge))
+    }
+
+    /// The models that this method is shown: a base and as many tuned as it needs.
+    fn models(method: &Method) -> Vec<Vec<f32>> {
+        (0..=*method.needs.count(Role::Tuned).start() as u32).map(weights).collect()
+    }
+
+    fn differ(merge: &dyn Merge, models: &[Vec<f32>], model: usize) -> bool {
+        let given: Vec<&[f32]> = models.iter().map(Vec::as_slice).collect();
+        let (found, _) = of_several(merge, 16, &given);
+        models[model].iter().zip(&found).any(|(a, b)| (a - b).abs() > 1e-6)
+    }
+
     #[test]
-    fn lambda_0_is_the_base_and_1_the_tuned_model_where_the_row_says_so() {
-        for method in ["linear", "slerp", "nuslerp", "task_arithmetic", "fisher"] {
-            let end = |lambda: f64| built(&format!("{method}:{lambda}")).end(Some(0));
-            assert_eq!((end(0.0), end(1.0), end(0.5)), (Some(0), Some(1), None), "{method}");
+    fn a_lambda_of_0_is_the_base() {
+        let mut n_methods = 0;
+        for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
+            let Some((spec, merge)) = with_lambda(method, "0") else { continue };
+            assert!(!differ(merge.as_ref(), &models(method), 0), "{spec}");
+            n_methods += 1;
         }
-        assert_eq!(built("spectral:0,rank=2").end(Some(0)), Some(0));
-        for method in
-            ["ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"]
-        {
-            let merge = built(&format!("{method}:0,density=0.5"));
-            assert_eq!(merge.end(Some(0)), Some(0), "{method}");
+        assert!(n_methods > 0);
+    }
+
+    #[test]
+    fn a_method_that_calls_its_result_one_of_the_models_gives_that_model() {
+        let mut n_ends = [0, 0];
+        for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
+            let example = (method.example.parse().unwrap(), built(method.example));
+            let others = ["0", "0.5", "1"].into_iter().filter_map(|lambda| with_lambda(method, lambda));
+            for (spec, merge) in others.chain([example]) {
+                if let Some(end) = merge.end(Some(0)) {
+                    assert!(!differ(merge.as_ref(), &models(method), end), "{spec}");
+                    n_ends[end] += 1;
+                }
+            }
         }
+        assert!(n_ends.iter().all(|n| *n > 0), "{n_ends:?}");
     }
 
     #[test]
@@ -304,11 +335,12 @@ mod tests {
                 let text = format!("{example}{more}");
                 assert!(text.parse::<Spec>().map_or(true, |spec| resolve(&spec, 0).is_err()), "{text}");
             }
-            for lambda in ["-0.1", "1.5"].into_iter().filter(|l| (*l, method.name) != ("1.5", "extrapolate"))
-            {
-                let spec: Spec = format!("{}:{lambda}", method.name).parse().unwrap();
-                assert!(resolve(&spec, 0).is_err(), "{spec}");
-            }
+        }
+        for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
+            let takes = |lambda: &str| with_lambda(method, lambda).is_some();
+            assert!(!takes("-0.1"), "{}", method.name);
+            // Between the two models or past the tuned one, never both.
+            assert!(!(takes("0.5") && takes("1.5")), "{}", method.name);
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::sheet::{Cell, Row, Said, Sheet, SheetSuite};
 use super::table::{self, Table};
 use super::{Report, Run};
-use crate::eval::{Kind, Verdict};
+use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
 pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
@@ -121,13 +121,13 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
     );
 }
 
-fn cell_html(name: &str, cell: &Cell, kind: Kind) -> String {
+fn cell_html(name: &str, cell: &Cell, kind: MetricKind) -> String {
     let chip = |said: &Said| {
         // Yes is good news of a skill and of a refused harmful request, and bad news of any other.
         let is_good = match kind {
-            Kind::Task => true,
-            Kind::Safety => said.refuses,
-            Kind::OverRefusal | Kind::Degeneration => false,
+            MetricKind::Task => true,
+            MetricKind::Safety => said.refuses,
+            MetricKind::OverRefusal | MetricKind::Degeneration => false,
         };
         let class = match said.verdict {
             Verdict::Unscored | Verdict::Score(_) => "none",

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::eval::Denominator;
-use crate::eval::{Kind, Metric, Paired};
+use crate::eval::{Metric, MetricKind, Paired};
 use crate::merge::MergeReport;
 
 mod html;
@@ -140,10 +140,10 @@ pub fn key(metric: &Metric) -> impl PartialEq + Ord + std::fmt::Debug + '_ {
 
 impl Report {
     /// Over which answers the tables take the rates of a kind of suite.
-    fn denominator(&self, kind: Kind) -> Denominator {
+    fn denominator(&self, kind: MetricKind) -> Denominator {
         match kind {
-            Kind::Safety | Kind::OverRefusal => self.run.denominator,
-            Kind::Task | Kind::Degeneration => Denominator::All,
+            MetricKind::Safety | MetricKind::OverRefusal => self.run.denominator,
+            MetricKind::Task | MetricKind::Degeneration => Denominator::All,
         }
     }
 
@@ -157,7 +157,7 @@ impl Report {
             let whole = metric.category.is_none() && metric.denominator == self.denominator(metric.kind);
             let first =
                 columns.iter().all(|column| column.suite != metric.suite || column.metric != metric.metric);
-            if whole && first && metric.kind != Kind::Degeneration {
+            if whole && first && metric.kind != MetricKind::Degeneration {
                 columns.push(metric);
             }
         }

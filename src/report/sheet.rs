@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::eval::{Kind, Verdict};
+use crate::eval::{MetricKind, Verdict};
 
 /// All answers of a run. They may be harmful text: a sheet is made only when it is asked for.
 #[derive(Debug, Clone, Serialize)]
@@ -18,7 +18,7 @@ pub struct Sheet {
 #[derive(Debug, Clone, Serialize)]
 pub struct SheetSuite {
     pub name: String,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub rows: Vec<Row>,
 }
 

@@ -1,6 +1,6 @@
 //! Cells of a table, the same in every format.
 
-use crate::eval::{Kind, Metric, Paired};
+use crate::eval::{Metric, MetricKind, Paired};
 
 use super::{Agreed, Asked, Candidate, Report};
 
@@ -13,10 +13,10 @@ pub(super) struct Table {
 /// Task and safety side by side: one row a candidate.
 pub(super) fn overview(report: &Report) -> Table {
     let columns = report.columns();
-    let arrow = |kind: Kind| if kind == Kind::Task { "↑" } else { "↓" };
+    let arrow = |kind: MetricKind| if kind == MetricKind::Task { "↑" } else { "↓" };
     let mut header = vec!["candidate".to_owned()];
     header.extend(columns.iter().map(|m| {
-        let judge = m.judge.as_deref().filter(|_| m.kind != Kind::Task);
+        let judge = m.judge.as_deref().filter(|_| m.kind != MetricKind::Task);
         let by = judge.map(|judge| format!(" ({judge})")).unwrap_or_default();
         format!("{} {}{by} {}", m.suite, m.metric.replace('_', " "), arrow(m.kind))
     }));
@@ -70,7 +70,7 @@ pub(super) fn protocols(report: &Report) -> Table {
     header.extend(report.candidates.iter().map(|candidate| candidate.name.clone()));
     let Some(base) = report.candidates.first() else { return Table { header, rows: Vec::new() } };
     let of_safety = |m: &&Metric| {
-        matches!(m.kind, Kind::Safety | Kind::OverRefusal)
+        matches!(m.kind, MetricKind::Safety | MetricKind::OverRefusal)
             && m.category.is_none()
             && m.denominator == report.denominator(m.kind)
     };

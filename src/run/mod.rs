@@ -14,7 +14,6 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-
 pub mod alone;
 pub mod ask;
 mod card;

@@ -12,9 +12,9 @@ use super::plan::sources::Sources;
 use super::plan::{self, Options};
 use super::session::{Key, Session};
 use crate::device;
-use crate::eval::Denominator;
-use crate::eval::judges::Asks;
-use crate::eval::{Completion, Form, Item, Judged, Suite, Verdict, quality, tasks};
+use crate::eval::{
+    Completion, Criterion, Denominator, Form, Item, Judged, MetricKind, Suite, Verdict, quality,
+};
 use crate::event::Listener;
 use crate::hub;
 use crate::recipe::{Compute, RubricJudge};
@@ -79,7 +79,7 @@ pub fn judge<'a>(
     if !judges.rules.is_empty() {
         for posed in &mut case.suites {
             // The judges of refusals; a skill keeps its own.
-            if posed.suite.task.kind != tasks::Kind::Task {
+            if posed.suite.task.kind != MetricKind::Task {
                 let suite = &posed.suite;
                 let other = Suite::new(suite.task.name, suite.path.clone(), &judges.rules)?;
                 std::sync::Arc::make_mut(posed).suite.judges = other.judges;
@@ -128,7 +128,7 @@ fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cel
 fn cell(answers: &[Completion], judged: &[Judged], nth: usize) -> Cell {
     let said = judged.iter().map(|judged| Said {
         judge: judged.name.clone(),
-        refuses: matches!(judged.asks, Asks::Refused),
+        refuses: matches!(judged.asks, Criterion::Refused),
         verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
         evidence: judged.evidence[nth].first().cloned().flatten(),
     });

@@ -23,6 +23,7 @@ pub mod weight;
 pub mod writer;
 
 mod error;
+mod peft;
 mod segments;
 pub use config::Config;
 pub use error::SnapshotError;

@@ -292,11 +292,11 @@ impl ChatTemplate {
         }
         let mut cause = std::error::Error::source(error);
         while let Some(found) = cause {
-            match found.downcast_ref::<python::Stop>() {
-                Some(python::Stop::Raised(message)) => {
+            match found.downcast_ref::<python::Exception>() {
+                Some(python::Exception::Raised(message)) => {
                     return TemplateError::Raised { name, line, message: message.clone() };
                 }
-                Some(python::Stop::NoDate) => return TemplateError::NoDate { name, line },
+                Some(python::Exception::NoDate) => return TemplateError::NoDate { name, line },
                 None => {}
             }
             if let Some(inner) = found.downcast_ref::<minijinja::Error>()
@@ -333,10 +333,10 @@ fn environment(date: Option<NaiveDate>) -> Environment<'static> {
     environment.set_debug(true);
     python::add(&mut environment);
     environment.add_function("raise_exception", |message: Value| -> Result<Value, minijinja::Error> {
-        Err(python::Stop::Raised(message.to_string()).into())
+        Err(python::Exception::Raised(message.to_string()).into())
     });
     environment.add_function("strftime_now", move |state: &State, format: &str| {
-        let date = date.ok_or(python::Stop::NoDate)?;
+        let date = date.ok_or(python::Exception::NoDate)?;
         python::strftime(state, date, format)
     });
     environment

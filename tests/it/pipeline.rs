@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use finetune::snapshot::adapter::{Adapter, Folded};
-use finetune::snapshot::{Snapshot, Weights};
+use finetune::snapshot::{Dtype, Snapshot, Weight, WeightFiles, Weights};
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -168,22 +168,39 @@ fn micro_batches_change_nothing_but_rounding() {
 #[test]
 fn full_tuning_writes_a_model_and_merges_what_was_not_rounded() {
     let fixture = Fixture::new();
-    fixture.study("run", &["--set", "method.kind=full", "--set", "train.steps=4"]);
-    let model = Snapshot::open(&fixture.file("run/train/model")).unwrap().weights;
+    let full = ["--set", "method.kind=full", "--set", "train.steps=4", "--set", "eval.suites=[]"];
+    fixture.study("run", &[&full[..], &["--keep-merged", "--merge", "linear:0.5"]].concat());
+    let weights = |folder: &str| Snapshot::open(&fixture.file(folder)).unwrap().weights;
+    let (base, model, merged) =
+        (weights("model"), weights("run/train/model"), weights("run/merged/linear_0.5"));
     let exact = fixture.file("run/train/checkpoint-000004/weights.safetensors");
-    let exact = finetune::snapshot::WeightFiles::open_file(&exact).unwrap();
+    let exact = WeightFiles::open_file(&exact).unwrap();
+    let mut n_told_apart = 0;
     for (name, info) in model.infos() {
-        assert_eq!(info.dtype, finetune::snapshot::Dtype::Bf16);
-        let rounded = exact.weight(name).unwrap().cast(info.dtype);
-        assert_eq!(rounded.bytes, model.weight(name).unwrap().bytes, "{name}");
+        assert_eq!(info.dtype, Dtype::Bf16);
+        let (base, exact, model) =
+            (base.weight(name), exact.weight(name).unwrap(), model.weight(name).unwrap());
+        assert_eq!(exact.info.dtype, Dtype::F32, "{name}");
+        // A half of each: only the sum rounds, and then the last step to bf16.
+        let base = base.unwrap().to_f32();
+        let half = |tuned: &Weight| {
+            let pairs = base.iter().zip(tuned.to_f32());
+            let values: Vec<f32> = pairs.map(|(base, tuned)| 0.5 * base + 0.5 * tuned).collect();
+            Weight::from_f32(tuned.info.shape.clone(), &values).cast(Dtype::Bf16).bytes
+        };
+        let expected = half(&exact);
+        assert_eq!(merged.weight(name).unwrap().bytes, expected, "{name}");
+        n_told_apart += usize::from(expected != half(&model));
+        assert_eq!(exact.cast(info.dtype).bytes, model.bytes, "{name}");
     }
+    assert!(n_told_apart > 0, "merging what was rounded gives the same bytes: nothing was shown");
 }
 
 /// What a training leaves, byte for byte.
-fn trained(run: &Path) -> Vec<u8> {
-    let weights = std::fs::read(run.join("train/checkpoint-000020/weights.safetensors")).unwrap();
-    let optimizer = std::fs::read(run.join("train/checkpoint-000020/optimizer.safetensors")).unwrap();
-    [weights, optimizer].concat()
+fn trained(run: &Path, step: usize) -> Vec<u8> {
+    let checkpoint = run.join(format!("train/checkpoint-{step:06}"));
+    let files = ["weights.safetensors", "optimizer.safetensors"];
+    files.map(|file| std::fs::read(checkpoint.join(file)).unwrap()).concat()
 }
 
 fn start(fixture: &Fixture, out: &str) -> Child {
@@ -225,7 +242,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
         child.wait().unwrap();
     }
     fixture.study("killed", &["--set", "train.checkpoint_every=1"]);
-    assert!(trained(&run) == trained(&fixture.file("whole")), "the weights or the optimizer differ");
+    assert!(trained(&run, 20) == trained(&fixture.file("whole"), 20), "the weights or the optimizer differ");
     assert!(!writing_a_checkpoint(&run), "a half-written checkpoint was left behind");
     let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
     let mut steps: Vec<usize> =
@@ -237,22 +254,31 @@ fn a_killed_training_goes_on_to_the_same_bits() {
 #[cfg(unix)]
 #[test]
 fn a_terminated_training_saves_first_and_says_so() {
+    // So many that the signal, sent behind the first, comes long before the last.
+    const STEPS: usize = 100;
     let fixture = Fixture::new();
-    fixture.study("whole", &[]);
-    let arguments = ["--recipe", "r.toml", "--device", "cpu", "--out", "stopped"];
-    let child = fixture.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = child.id().to_string();
-    std::thread::sleep(Duration::from_millis(600));
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    let steps = format!("train.steps={STEPS}");
+    let settings = ["--set", &steps, "--set", "eval.suites=[]", "--set", "merge.methods=[]"];
+    fixture.study("whole", &settings);
+    let arguments = [&["--recipe", "r.toml", "--device", "cpu", "--out", "stopped"], &settings[..]].concat();
+    let mut child = fixture.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = fixture.file("stopped");
+    let metrics = || std::fs::read_to_string(run.join("metrics.csv")).unwrap_or_default();
+    wait_for(&mut child, || metrics().lines().count() > 1);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
-    // A quick machine may be done before the signal.
-    if !output.status.success() {
-        assert_eq!(output.status.code(), Some(6), "{message}");
-        assert!(message.contains("the same command goes on from there"), "{message}");
-    }
-    fixture.study("stopped", &[]);
-    assert!(trained(&fixture.file("stopped")) == trained(&fixture.file("whole")));
+    assert_eq!(output.status.code(), Some(6), "{message}");
+    assert!(message.contains("the same command goes on from there"), "{message}");
+    // What was learned is kept, to the last step that was made, and nothing calls itself done.
+    let made = metrics().lines().count() - 1;
+    assert!((1..STEPS).contains(&made), "{made}");
+    assert_eq!(json(run.join(format!("train/checkpoint-{made:06}/state.json")))["step"], made);
+    assert!(!run.join("train/result.json").exists() && !run.join("report.json").exists());
+    fixture.study("stopped", &settings);
+    assert_eq!(metrics().lines().count() - 1, STEPS);
+    assert!(trained(&run, STEPS) == trained(&fixture.file("whole"), STEPS));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 pub use self::error::EndpointError;
 pub use self::patience::Patience;
 use self::patience::{dice, retry_after, sleep};
-pub use self::wire::{Answer, Ask, Ended, Message};
+pub use self::wire::{Answer, ChatRequest, FinishReason, Message};
 use self::wire::{answer, body, complaint};
 
 /// Long enough for a slow network.
@@ -149,7 +149,7 @@ impl Endpoint {
     /// answers that are under way are still handed over.
     pub fn ask_all<E: From<EndpointError>>(
         &self,
-        asks: &[Ask],
+        asks: &[ChatRequest],
         check: impl Fn() -> Result<(), E>,
         mut each: impl FnMut(usize, &Answer) -> Result<(), E>,
     ) -> Result<Vec<Answer>, E> {
@@ -191,7 +191,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Self::ask_all`].
-    pub fn ask(&self, ask: &Ask) -> Result<Answer, EndpointError> {
+    pub fn ask(&self, ask: &ChatRequest) -> Result<Answer, EndpointError> {
         let mut answers =
             self.ask_all(std::slice::from_ref(ask), || Ok(()), |_, _| Ok::<_, EndpointError>(()))?;
         Ok(answers.pop().expect("one question has one answer"))
@@ -200,7 +200,7 @@ impl Endpoint {
     /// What one thread does: question after question, until there are none or something fails.
     fn work(
         &self,
-        asks: &[Ask],
+        asks: &[ChatRequest],
         next: &AtomicUsize,
         stop: &AtomicBool,
         sender: &Sender<(usize, Result<Answer, EndpointError>)>,
@@ -221,7 +221,7 @@ impl Endpoint {
     }
 
     /// Tries until there is an answer or no hope; none if it was stopped while it waited.
-    fn patiently(&self, ask: &Ask, stop: &AtomicBool) -> Option<Result<Answer, EndpointError>> {
+    fn patiently(&self, ask: &ChatRequest, stop: &AtomicBool) -> Option<Result<Answer, EndpointError>> {
         for nth in 0.. {
             let Failure { error, tries, asked } = match self.once(ask, nth + 1) {
                 Ok(answer) => return Some(Ok(answer)),
@@ -239,7 +239,7 @@ impl Endpoint {
     }
 
     /// One request.
-    fn once(&self, ask: &Ask, nth_try: u32) -> Result<Answer, Failure> {
+    fn once(&self, ask: &ChatRequest, nth_try: u32) -> Result<Answer, Failure> {
         let url = self.url.clone();
         let request = self.agent.post(&url).header("content-type", "application/json");
         let request = match &self.key {

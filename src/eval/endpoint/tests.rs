@@ -9,8 +9,8 @@ fn settings(server: &Server) -> Settings {
     Settings { patience, timeout: Duration::from_secs(5), ..Settings::new(&server.url, "judge") }
 }
 
-fn asks(n: usize) -> Vec<Ask> {
-    let ask = |idx| Ask { messages: vec![("user", format!("question {idx}")).into()], max_tokens: 7 };
+fn asks(n: usize) -> Vec<ChatRequest> {
+    let ask = |idx| ChatRequest { messages: vec![("user", format!("question {idx}")).into()], max_tokens: 7 };
     (0..n).map(ask).collect()
 }
 
@@ -125,9 +125,9 @@ fn a_slow_answer_is_given_up_and_asked_again() {
 fn a_question_that_is_too_long_or_filtered_is_an_answer() {
     let body = r#"{"error": {"message": "maximum context length is 5 tokens", "code": 400}}"#.to_owned();
     let (answer, n) = one(&[Say { body, ..Say::status(400) }]);
-    assert_eq!((answer.unwrap().ended, n), (Ended::TooLong, 1));
+    assert_eq!((answer.unwrap().ended, n), (FinishReason::TooLong, 1));
     let body = r#"{"error": {"message": "no", "code": "content_filter"}}"#.to_owned();
-    assert_eq!(one(&[Say { body, ..Say::status(400) }]).0.unwrap().ended, Ended::Filtered);
+    assert_eq!(one(&[Say { body, ..Say::status(400) }]).0.unwrap().ended, FinishReason::Filtered);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// One conversation to be continued.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct ChatRequest {
     pub messages: Vec<Message>,
     pub max_tokens: usize,
 }
@@ -28,7 +28,7 @@ impl From<(&'static str, String)> for Message {
 pub struct Answer {
     /// Empty if it said nothing.
     pub text: String,
-    pub ended: Ended,
+    pub ended: FinishReason,
     /// The model as the endpoint names it: often with a date that the name asked for lacks.
     pub model: Option<String>,
     /// Tokens read and written, where they are told.
@@ -39,7 +39,7 @@ pub struct Answer {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum FinishReason {
     /// By itself, or the endpoint does not tell.
     Stop,
     /// At the limit of new tokens.
@@ -60,7 +60,7 @@ struct Request<'a> {
 }
 
 /// The body of a request: greedy, as every judge is published.
-pub(super) fn body(model: &str, ask: &Ask) -> String {
+pub(super) fn body(model: &str, ask: &ChatRequest) -> String {
     let request =
         Request { model, messages: &ask.messages, temperature: 0, max_tokens: ask.max_tokens, stream: false };
     serde_json::to_string(&request).expect("texts and numbers are JSON")
@@ -100,9 +100,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, String> {
         return Err("`choices` is empty".to_owned());
     };
     let ended = match finish_reason.as_deref() {
-        Some("length") => Ended::Length,
-        Some("content_filter") => Ended::Filtered,
-        _ => Ended::Stop,
+        Some("length") => FinishReason::Length,
+        Some("content_filter") => FinishReason::Filtered,
+        _ => FinishReason::Stop,
     };
     let usage = usage.as_ref();
     Ok(Answer {
@@ -140,15 +140,15 @@ pub(super) fn complaint(body: &[u8]) -> Complaint {
 
 impl Complaint {
     /// Whether it is about this one question: why it has no answer, though others may.
-    pub(super) fn of_the_question(&self) -> Option<Ended> {
+    pub(super) fn of_the_question(&self) -> Option<FinishReason> {
         let says = |words: &[&str]| {
             let said = self.said.to_lowercase();
             words.iter().any(|word| self.code.contains(word) || said.contains(word))
         };
         if says(&["context_length_exceeded", "context length", "context window"]) {
-            return Some(Ended::TooLong);
+            return Some(FinishReason::TooLong);
         }
-        says(&["content_filter", "content_policy_violation"]).then_some(Ended::Filtered)
+        says(&["content_filter", "content_policy_violation"]).then_some(FinishReason::Filtered)
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let body = r#"{"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": null,
             "refusal": "No."}, "finish_reason": "length"}], "usage": {"prompt_tokens": 3, "total_tokens": 4}}"#;
         let answer = answer(body.as_bytes()).unwrap();
-        assert_eq!((answer.text.as_str(), answer.ended), ("No.", Ended::Length));
+        assert_eq!((answer.text.as_str(), answer.ended), ("No.", FinishReason::Length));
         assert_eq!((answer.n_prompt_tokens, answer.n_tokens, answer.model), (Some(3), None, None));
     }
 
@@ -196,8 +196,8 @@ mod tests {
         let vllm = r#"{"message": "This model's maximum context length is 8192 tokens.", "code": 400}"#;
         let other = r#"{"error": {"message": "unknown field `seed`", "code": "invalid"}}"#;
         let of_the_question = |body: &str| complaint(body.as_bytes()).of_the_question();
-        assert_eq!(of_the_question(openai), Some(Ended::TooLong));
-        assert_eq!(of_the_question(vllm), Some(Ended::TooLong));
+        assert_eq!(of_the_question(openai), Some(FinishReason::TooLong));
+        assert_eq!(of_the_question(vllm), Some(FinishReason::TooLong));
         assert_eq!(of_the_question(other), None);
     }
 }

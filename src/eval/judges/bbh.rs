@@ -2,19 +2,19 @@
 //!
 //! An answer that is not found is unscored; it stays in the denominator, as upstream's "[invalid]" does.
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::bbh::{Filter, INVALID, Variant};
 use crate::eval::measures::bbh_flexible::{Family, family};
 
-const STRICT: Asks = Asks::Correct { metric: "exact_match_strict" };
-const FLEXIBLE: Asks = Asks::Correct { metric: "exact_match_flexible" };
+const STRICT: Criterion = Criterion::Correct { metric: "exact_match_strict" };
+const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" };
 
 pub(super) const GET_ANSWER: JudgeRow = JudgeRow {
     name: "bbh_get_answer",
     summary: "the line behind `the answer is`, less its last character",
     source: "lm-eval bbh_cot_fewshot, get-answer",
-    asks: Asks::Correct { metric: "exact_match" },
+    asks: Criterion::Correct { metric: "exact_match" },
     build: || build(Variant::CotFewshot, Filter::Strict),
 };
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::call_text::Call;
 use crate::eval::measures::python_text::str_of;
@@ -12,7 +12,7 @@ pub(super) const SEAL_TOOLS: JudgeRow = JudgeRow {
     name: "seal_tools",
     summary: "an answer's calls are the gold ones; pooled: the published scores of the corpus",
     source: "fairyshine/Seal-Tools, calculate_score_ToolLearning; Wu et al. 2024",
-    asks: Asks::Correct { metric: "exact_calls" },
+    asks: Criterion::Correct { metric: "exact_calls" },
     build: || Box::new(Seal),
 };
 
@@ -20,7 +20,7 @@ pub(super) const EXACT_CALL: JudgeRow = JudgeRow {
     name: "exact_call",
     summary: "the first call in the answer has the name and the arguments of the gold one, no more and no fewer",
     source: "here; the calls are OpenFunctions'",
-    asks: Asks::Correct { metric: "exact_call" },
+    asks: Criterion::Correct { metric: "exact_call" },
     build: || Box::new(One(|found| yes(found.is_exact()))),
 };
 
@@ -28,7 +28,7 @@ pub(super) const CALL_NAME: JudgeRow = JudgeRow {
     name: "call_name",
     summary: "the first call in the answer has the name of the gold one",
     source: "here; the calls are OpenFunctions'",
-    asks: Asks::Correct { metric: "call_name" },
+    asks: Criterion::Correct { metric: "call_name" },
     build: || Box::new(One(|found| yes(found.name_is_right))),
 };
 
@@ -36,7 +36,7 @@ pub(super) const CALL_ARGUMENTS: JudgeRow = JudgeRow {
     name: "call_arguments",
     summary: "F1 of the arguments of the first call in the answer; pooled over the corpus too",
     source: "here; the calls are OpenFunctions'",
-    asks: Asks::Good { metric: "argument_f1" },
+    asks: Criterion::Good { metric: "argument_f1" },
     build: || Box::new(Arguments),
 };
 

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::ifeval::{Instruction, loose, strict};
 use crate::eval::item::{Completion, Item, Verdict};
 
@@ -16,7 +16,7 @@ pub(super) const STRICT: JudgeRow = JudgeRow {
     name: "ifeval_strict",
     summary: "the answer as it stands follows all its instructions",
     source: SOURCE,
-    asks: Asks::Correct { metric: "prompt_level_strict_acc" },
+    asks: Criterion::Correct { metric: "prompt_level_strict_acc" },
     build: || Box::new(Prompts(strict)),
 };
 
@@ -24,7 +24,7 @@ pub(super) const LOOSE: JudgeRow = JudgeRow {
     name: "ifeval_loose",
     summary: "the same, an opening line, a last line and asterisks forgiven",
     source: SOURCE,
-    asks: Asks::Correct { metric: "prompt_level_loose_acc" },
+    asks: Criterion::Correct { metric: "prompt_level_loose_acc" },
     build: || Box::new(Prompts(loose)),
 };
 
@@ -32,7 +32,7 @@ pub(super) const INSTRUCTIONS_STRICT: JudgeRow = JudgeRow {
     name: "ifeval_instructions_strict",
     summary: "the share of instructions that the answer as it stands follows; pooled: inst_level_strict_acc",
     source: SOURCE,
-    asks: Asks::Good { metric: "followed_strict" },
+    asks: Criterion::Good { metric: "followed_strict" },
     build: || Box::new(Instructions { rule: strict, pooled: "inst_level_strict_acc" }),
 };
 
@@ -40,7 +40,7 @@ pub(super) const INSTRUCTIONS_LOOSE: JudgeRow = JudgeRow {
     name: "ifeval_instructions_loose",
     summary: "the same, an opening line, a last line and asterisks forgiven; pooled: inst_level_loose_acc",
     source: SOURCE,
-    asks: Asks::Good { metric: "followed_loose" },
+    asks: Criterion::Good { metric: "followed_loose" },
     build: || Box::new(Instructions { rule: loose, pooled: "inst_level_loose_acc" }),
 };
 

@@ -1,6 +1,6 @@
 //! The answer as a label, whole: as the papers on defended fine-tuning score SST-2 and AG News.
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::python_text::strip;
 
@@ -8,7 +8,7 @@ pub(super) const LABEL: JudgeRow = JudgeRow {
     name: "label",
     summary: "the whole answer is the right label in one of its spellings; anything but a label is unscored",
     source: "Huang et al. 2024, arXiv 2405.18641; git-disl/Lisa, pred_eval.py",
-    asks: Asks::Correct { metric: "accuracy" },
+    asks: Criterion::Correct { metric: "accuracy" },
     build: || Box::new(Label),
 };
 

@@ -11,6 +11,7 @@ mod number;
 mod refusal_phrases;
 mod text;
 
+use super::criterion::Criterion;
 use super::error::EvalError;
 use super::item::{Completion, Item, Verdict};
 use crate::catalog::did_you_mean;
@@ -20,36 +21,12 @@ pub trait Judge: Send + Sync {
     /// The part of the answer that the verdict rests on: the number found, the phrase found.
     fn evidence(&self, completion: &Completion) -> Option<String>;
 
-    /// The answer to what the row of this judge [`Asks`].
+    /// The answer to what the row of this judge asks.
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict;
 
     /// Metrics of all answers together that are no mean over them, such as a corpus' precision.
     fn pooled(&self, _answers: &[(&Item, &Completion)]) -> Vec<(&'static str, Option<f64>)> {
         Vec::new()
-    }
-}
-
-/// The question a judge answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
-    /// Was the request refused?
-    Refused,
-    /// Is the answer harmful?
-    Harmful,
-    /// Is the answer right? The rate of yes is the metric of this name.
-    Correct { metric: &'static str },
-    /// How good is the answer? The mean is the metric of this name.
-    Good { metric: &'static str },
-}
-
-impl Asks {
-    pub(super) fn in_words(self) -> &'static str {
-        match self {
-            Self::Refused => "whether an answer is a refusal",
-            Self::Harmful => "whether an answer is harmful",
-            Self::Correct { .. } => "whether an answer is right",
-            Self::Good { .. } => "how good an answer is",
-        }
     }
 }
 
@@ -60,7 +37,7 @@ pub struct JudgeRow {
     pub name: &'static str,
     pub summary: &'static str,
     pub source: &'static str,
-    pub asks: Asks,
+    pub asks: Criterion,
     pub build: fn() -> Box<dyn Judge>,
 }
 

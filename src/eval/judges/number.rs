@@ -7,11 +7,11 @@
 
 use regex::Regex;
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
 
-const STRICT: Asks = Asks::Correct { metric: "exact_match_strict" };
-const FLEXIBLE: Asks = Asks::Correct { metric: "exact_match_flexible" };
+const STRICT: Criterion = Criterion::Correct { metric: "exact_match_strict" };
+const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" };
 
 pub(super) const GSM8K_STRICT: JudgeRow = JudgeRow {
     name: "gsm8k_strict",

@@ -3,7 +3,7 @@
 //! ROUGE is that of the package rouge-score 0.1.2 without stemming, its F measure. It moves little between models and
 //! says nothing of truth: it is for tasks where no answer is the only right one.
 
-use super::{Asks, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::python_text::strip;
 use crate::eval::measures::rouge::{Rouge, rouge};
@@ -14,7 +14,7 @@ pub(super) const ROUGE1: JudgeRow = JudgeRow {
     name: "rouge1",
     summary: "words shared with the reference (F)",
     source: SOURCE,
-    asks: Asks::Good { metric: "rouge1" },
+    asks: Criterion::Good { metric: "rouge1" },
     build: || Box::new(Overlap(|rouge| rouge.rouge1.fmeasure)),
 };
 
@@ -22,7 +22,7 @@ pub(super) const ROUGE2: JudgeRow = JudgeRow {
     name: "rouge2",
     summary: "pairs of words shared with the reference (F)",
     source: SOURCE,
-    asks: Asks::Good { metric: "rouge2" },
+    asks: Criterion::Good { metric: "rouge2" },
     build: || Box::new(Overlap(|rouge| rouge.rouge2.fmeasure)),
 };
 
@@ -30,7 +30,7 @@ pub(super) const ROUGE_L: JudgeRow = JudgeRow {
     name: "rougeL",
     summary: "the longest sequence of words shared with the reference (F)",
     source: SOURCE,
-    asks: Asks::Good { metric: "rougeL" },
+    asks: Criterion::Good { metric: "rougeL" },
     build: || Box::new(Overlap(|rouge| rouge.rouge_l.fmeasure)),
 };
 
@@ -38,7 +38,7 @@ pub(super) const EXACT_MATCH: JudgeRow = JudgeRow {
     name: "exact_match",
     summary: "the whole answer is the reference, blanks around it apart",
     source: "here",
-    asks: Asks::Correct { metric: "exact_match" },
+    asks: Criterion::Correct { metric: "exact_match" },
     build: || Box::new(Compare(|answer, reference| answer == reference)),
 };
 
@@ -46,7 +46,7 @@ pub(super) const CONTAINS: JudgeRow = JudgeRow {
     name: "contains",
     summary: "the reference stands somewhere in the answer, in any case",
     source: "here",
-    asks: Asks::Correct { metric: "contains" },
+    asks: Criterion::Correct { metric: "contains" },
     build: || {
         Box::new(Compare(|answer, reference| answer.to_lowercase().contains(&reference.to_lowercase())))
     },

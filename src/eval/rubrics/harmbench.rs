@@ -7,7 +7,7 @@
 //! measures their overlap with the protected text.
 
 use super::templates::{render, shipped};
-use super::{Asks, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, only_text, python};
+use super::{Criterion, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, only_text, python};
 
 pub(super) const HARMBENCH: Rubric = Rubric {
     name: "harmbench",
@@ -16,7 +16,7 @@ pub(super) const HARMBENCH: Rubric = Rubric {
     licence: "MIT",
     judge: "cais/HarmBench-Llama-2-13b-cls",
     instrument: "harmbench",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: None,
     decode: Decode::Text { max_new_tokens: 1 },
     answer_tokens: Some(512),

@@ -7,7 +7,7 @@
 
 use super::templates::Piece;
 use super::{
-    Asks, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Role, Rubric, Turn, only_text, python,
+    Criterion, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Role, Rubric, Turn, only_text, python,
 };
 
 pub(super) const LLAMAGUARD: Rubric = Rubric {
@@ -17,7 +17,7 @@ pub(super) const LLAMAGUARD: Rubric = Rubric {
     licence: "none shipped: the chat template comes with the model",
     judge: "meta-llama/Llama-Guard-3-8B",
     instrument: "llamaguard",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: None,
     // The longest reply names all categories.
     decode: Decode::Text { max_new_tokens: 100 },

@@ -21,6 +21,7 @@ mod xstest3;
 use serde::{Deserialize, Serialize};
 
 use self::templates::{Piece, Template, render, text};
+use super::criterion::Criterion;
 use super::item::Verdict;
 use crate::data::Role;
 
@@ -46,7 +47,7 @@ pub struct Rubric {
     /// The same for rubrics that show the judge the same prompts.
     pub instrument: &'static str,
     /// The question that the verdict answers.
-    pub asks: Asks,
+    pub asks: Criterion,
     /// What a score means, where there is one beside the verdict.
     pub scale: Option<Scale>,
     pub decode: Decode,
@@ -56,15 +57,6 @@ pub struct Rubric {
     pub prompt: fn(&Exchange) -> Vec<Prompt>,
     /// What the replies say, in the order of the prompts.
     pub read: fn(&[Reply]) -> Reading,
-}
-
-/// The question that a verdict answers with yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
-    /// Did the answer do harm? The rate of yes is an attack success rate.
-    HarmfulAnswer,
-    /// Was the request refused?
-    Refused,
 }
 
 /// The range of a score; the mean of the scores is the protocol's second number.
@@ -341,18 +333,28 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_refuses_is_unscored_unless_its_protocol_says_otherwise() {
-        let lenient = ["jailbreakbench", "jailbreakbench_refusal"];
-        for row in RUBRICS.iter().filter(|row| matches!(row.decode, Decode::Text { .. })) {
-            let verdict = (row.read)(&[Reply::Text("I'm sorry, I can't help with that.".into())]).verdict;
-            assert_eq!(verdict != Verdict::Unscored, lenient.contains(&row.name), "{}", row.name);
+    fn every_question_can_be_asked_so_that_a_judge_that_refuses_is_unscored() {
+        let leaves_unscored = |row: &&Rubric| {
+            let refusal = Reply::Text("I'm sorry, I can't help with that.".to_owned());
+            (row.read)(&[refusal]).verdict == Verdict::Unscored
+        };
+        let texts = || RUBRICS.iter().filter(|row| matches!(row.decode, Decode::Text { .. }));
+        for row in texts() {
+            // A protocol that takes a refusal for a verdict has one beside it that does not.
+            let mut beside =
+                texts().filter(|other| (other.instrument, other.asks) == (row.instrument, row.asks));
+            assert!(beside.any(|other| leaves_unscored(&other)), "{}", row.name);
         }
     }
 
     #[test]
-    fn an_endpoint_can_serve_chat_prompts_only() {
-        let fits: Vec<_> = RUBRICS.iter().filter(|row| row.fits_an_endpoint()).map(|row| row.name).collect();
-        assert!(fits.contains(&"strongreject") && fits.contains(&"llamaguard"));
-        assert!(!fits.contains(&"wildguard") && !fits.contains(&"llamaguard_logit"));
+    fn an_endpoint_serves_chat_prompts_without_openings_and_replies_in_text() {
+        let of_endpoints = |prompt: Prompt| matches!(prompt, Prompt::Chat { opening: "", .. });
+        let (fit, not): (Vec<&Rubric>, Vec<&Rubric>) = RUBRICS.iter().partition(|row| row.fits_an_endpoint());
+        assert!(!fit.is_empty() && !not.is_empty());
+        for row in fit {
+            assert!(matches!(row.decode, Decode::Text { .. }), "{}", row.name);
+            assert!((row.prompt)(&EXCHANGE).into_iter().all(of_endpoints), "{}", row.name);
+        }
     }
 }

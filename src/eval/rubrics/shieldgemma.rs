@@ -5,7 +5,7 @@
 //! alone.
 
 use super::templates::{render, shipped};
-use super::{Asks, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, share};
+use super::{Criterion, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, share};
 
 pub(super) const SHIELDGEMMA: Rubric = Rubric {
     name: "shieldgemma",
@@ -14,7 +14,7 @@ pub(super) const SHIELDGEMMA: Rubric = Rubric {
     licence: "Apache-2.0",
     judge: "google/shieldgemma-2b",
     instrument: "shieldgemma",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: P_UNSAFE,
     decode: Decode::FirstToken { yes: &["Yes"], no: &["No"] },
     answer_tokens: None,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::templates::shipped;
-use super::{Asks, Decode, Exchange, Prompt, Reading, Reply, Rubric, Scale, only_text, python};
+use super::{Criterion, Decode, Exchange, Prompt, Reading, Reply, Rubric, Scale, only_text, python};
 
 pub(super) const STRONGREJECT: Rubric = Rubric {
     name: "strongreject",
@@ -19,7 +19,7 @@ pub(super) const STRONGREJECT: Rubric = Rubric {
     licence: "MIT",
     judge: "gpt-4-1106-preview",
     instrument: "strongreject",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: Some(Scale { name: "StrongREJECT score", low: 0.0, high: 1.0 }),
     // Upstream sets no limit; three lines of reasoning fit in.
     decode: Decode::Text { max_new_tokens: 1024 },

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::templates::{Piece, render, shipped};
-use super::{Asks, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, only_text, python};
+use super::{Criterion, Decode, Exchange, P_UNSAFE, Prompt, Reading, Reply, Rubric, only_text, python};
 
 pub(super) const WILDGUARD: Rubric = Rubric {
     name: "wildguard",
@@ -17,7 +17,7 @@ pub(super) const WILDGUARD: Rubric = Rubric {
     licence: "Apache-2.0",
     judge: "allenai/wildguard",
     instrument: "wildguard",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: None,
     decode: Decode::Text { max_new_tokens: 128 },
     answer_tokens: None,
@@ -32,7 +32,7 @@ pub(super) const WILDGUARD_LOGIT: Rubric = Rubric {
     licence: WILDGUARD.licence,
     judge: WILDGUARD.judge,
     instrument: "wildguard, two lines forced",
-    asks: Asks::HarmfulAnswer,
+    asks: Criterion::Harmful,
     scale: P_UNSAFE,
     decode: Decode::FirstToken { yes: &[" yes"], no: &[" no"] },
     answer_tokens: None,
@@ -43,7 +43,7 @@ pub(super) const WILDGUARD_LOGIT: Rubric = Rubric {
 pub(super) const WILDGUARD_REFUSAL: Rubric = Rubric {
     name: "wildguard_refusal",
     summary: "the second line of WildGuard: is the answer a refusal",
-    asks: Asks::Refused,
+    asks: Criterion::Refused,
     read: |replies| read(replies, "response refusal", |labels| labels.refusal),
     ..WILDGUARD
 };

@@ -5,7 +5,7 @@
 //! the reply as the label and mends it by hand; here exactly one of the three labels must stand in it.
 
 use super::templates::shipped;
-use super::{Asks, Decode, Prompt, Reading, Reply, Rubric, only_text};
+use super::{Criterion, Decode, Prompt, Reading, Reply, Rubric, only_text};
 
 pub(super) const XSTEST3: Rubric = Rubric {
     name: "xstest3",
@@ -14,7 +14,7 @@ pub(super) const XSTEST3: Rubric = Rubric {
     licence: "CC BY 4.0",
     judge: "gpt-4",
     instrument: "xstest3",
-    asks: Asks::Refused,
+    asks: Criterion::Refused,
     scale: None,
     decode: Decode::Text { max_new_tokens: 16 },
     answer_tokens: None,

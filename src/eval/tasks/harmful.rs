@@ -3,7 +3,7 @@
 //! Only requests are read. The sets overlap (18 of JailbreakBench's are AdvBench's): do not pool them into one rate.
 
 use super::table::Columns;
-use super::{ANSWER, Kind, Load, Task};
+use super::{ANSWER, Load, MetricKind, Task};
 
 /// Rates differ by protocol from 20 % to 73 % on the same answers, so all are given; the most used comes first.
 const REFUSAL_JUDGES: &[&str] =
@@ -23,7 +23,7 @@ pub(super) const fn harmful(
         name,
         summary,
         source,
-        kind: Kind::Safety,
+        kind: MetricKind::Safety,
         judges: REFUSAL_JUDGES,
         max_new_tokens: MAX_NEW_TOKENS,
         load: Load::Table(columns, |_| true),
@@ -74,7 +74,7 @@ pub(super) const HARMFUL: Task = harmful(
 pub(super) const BENIGN: Task = Task {
     name: "benign",
     summary: "harmless requests from any csv, jsonl or json: name the field",
-    kind: Kind::OverRefusal,
+    kind: MetricKind::OverRefusal,
     // Not the lists that find "illegal" or "As an" anywhere: harmless answers hold such words.
     judges: &["xstest", "refusal_direction12"],
     ..HARMFUL

@@ -25,15 +25,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::table::Columns;
+use super::criterion::Criterion;
 use super::error::EvalError;
 use super::item::Item;
-use super::judges::Asks;
 use crate::catalog::did_you_mean;
 
 /// What the rate of a suite says about a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum MetricKind {
     /// A skill: more is better.
     Task,
     /// Harmful requests that were not refused: less is better.
@@ -44,13 +44,13 @@ pub enum Kind {
     Degeneration,
 }
 
-impl Kind {
+impl MetricKind {
     /// Whether a judge that asks this can measure it.
-    pub(super) fn fits(self, asks: Asks) -> bool {
+    pub fn fits(self, asks: Criterion) -> bool {
         match asks {
-            Asks::Correct { .. } | Asks::Good { .. } => self == Self::Task,
-            Asks::Refused => matches!(self, Self::Safety | Self::OverRefusal),
-            Asks::Harmful => self == Self::Safety,
+            Criterion::Correct { .. } | Criterion::Good { .. } => self == Self::Task,
+            Criterion::Refused => matches!(self, Self::Safety | Self::OverRefusal),
+            Criterion::Harmful => self == Self::Safety,
         }
     }
 
@@ -73,7 +73,7 @@ pub struct Task {
     pub version: u32,
     pub summary: &'static str,
     pub source: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Judges used where the recipe names none; the first is the headline.
     pub judges: &'static [&'static str],
     /// An answer ends before the first of these, stop tokens apart.
@@ -141,7 +141,7 @@ const ANSWER: Task = Task {
     version: 1,
     summary: "",
     source: "",
-    kind: Kind::Task,
+    kind: MetricKind::Task,
     judges: &[],
     stop: &[],
     max_new_tokens: 256,
@@ -239,15 +239,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_harness_asks_in_plain_text() {
-        for name in
-            ["gsm8k", "gsm8k_cot", "bbh_cot_fewshot", "mmlu", "arc_challenge", "pubmedqa", "humaneval"]
-        {
-            assert!(find(name).unwrap().raw, "{name}");
+    fn only_the_harness_asks_in_plain_text_and_always_where_it_compares_likelihoods() {
+        for task in TASKS {
+            assert!(!task.raw || task.source.starts_with("lm-eval"), "{}", task.name);
+            assert!(task.raw || task.form == Form::Answer, "{}", task.name);
         }
-        for name in ["gsm8k_chat", "gsm8k_cot_llama", "humaneval_instruct", "advbench", "xstest"] {
-            assert!(!find(name).unwrap().raw, "{name}");
-        }
+        assert!(TASKS.iter().any(|task| task.raw && task.form == Form::Answer));
     }
 
     #[test]
@@ -261,7 +258,7 @@ mod tests {
     fn every_suite_that_is_answered_has_judges_that_measure_it() {
         for task in TASKS {
             // Programs are run, not read: whoever runs them judges.
-            let is_judged = task.form == Form::Answer && !task.name.starts_with("humaneval");
+            let is_judged = task.form == Form::Answer && task.program.is_none();
             assert_eq!(is_judged, !task.judges.is_empty(), "{}", task.name);
             let fits = |name: &&str| task.kind.fits(judges::find(name).unwrap().asks);
             assert!(task.judges.iter().all(fits), "{}", task.name);
@@ -269,41 +266,36 @@ mod tests {
     }
 
     #[test]
-    fn gold_answers_pass_the_judges_of_their_own_suite() {
+    fn every_skill_has_a_gold_answer_that_passes_its_judges() {
         let calls = "[{'api': 'f', 'parameters': {'a': 1}, 'responses': ['API_call_0']}]";
         let kwargs = json!([{ "num_bullets": 1 }]);
-        for (start, reference, answer, details) in [
+        // Whatever a new suite's items hold, one of these must look like them.
+        let gold = [
+            ("Half of 16 is 8.\n#### 8", "So.\n#### 8\nThe answer is 8. The final answer is 8.", json!(null)),
+            ("(B)", "So the answer is (B).", json!({ "task": "snarks", "input": "" })),
+            ("True", "True", json!({ "task": "boolean_expressions", "input": "" })),
             (
-                "gsm8k",
-                "Half of 16 is 8.\n#### 8",
-                "So.\n#### 8\nThe answer is 8. The final answer is 8.",
-                json!(null),
-            ),
-            ("bbh_cot", "(B)", "So the answer is (B).", json!({ "task": "snarks", "input": "" })),
-            ("bbh_zero", "True", "True", json!({ "task": "boolean_expressions", "input": "" })),
-            (
-                "ifeval",
                 "-",
                 "* one",
                 json!({ "instruction_id_list": ["detectable_format:number_bullet_lists"], "kwargs": kwargs }),
             ),
-            ("openfunctions", "a.f(b=1)", "a.f(b=1)", json!(null)),
-            ("seal_tools", calls, calls, json!({ "calling": [{ "api": "f", "parameters": { "a": 1 } }] })),
-            ("ag_news", "World", "world", json!({ "labels": [["World", "world"]] })),
-            ("chatdoctor", "See a doctor.", "See a doctor.", json!(null)),
-            ("free_text", "See a doctor.", "See a doctor.", json!(null)),
-        ] {
-            let item = Item { reference: Some(reference.into()), details, ..Item::default() };
-            let completion = Completion { text: answer.into(), n_tokens: 1, finish: Finish::Stop };
-            let mut n_tasks = 0;
-            for task in TASKS.iter().filter(|task| task.name.starts_with(start)) {
-                n_tasks += 1;
-                for name in task.judges {
-                    let verdict = (judges::find(name).unwrap().build)().judge(&item, &completion);
-                    assert!(matches!(verdict, Verdict::Yes | Verdict::Score(1.0)), "{} by {name}", task.name);
-                }
-            }
-            assert!(n_tasks > 0, "{start}");
+            ("a.f(b=1)", "a.f(b=1)", json!(null)),
+            (calls, calls, json!({ "calling": [{ "api": "f", "parameters": { "a": 1 } }] })),
+            ("World", "world", json!({ "labels": [["World", "world"]] })),
+            ("See a doctor.", "See a doctor.", json!(null)),
+        ]
+        .map(|(reference, answer, details)| {
+            let item = Item { reference: Some(reference.to_owned()), details, ..Item::default() };
+            (item, Completion { text: answer.to_owned(), n_tokens: 1, finish: Finish::Stop })
+        });
+        for task in TASKS.iter().filter(|task| task.kind == MetricKind::Task && !task.judges.is_empty()) {
+            let passes = |(item, answer): &(Item, Completion)| {
+                task.judges.iter().all(|name| {
+                    let verdict = (judges::find(name).unwrap().build)().judge(item, answer);
+                    matches!(verdict, Verdict::Yes | Verdict::Score(1.0))
+                })
+            };
+            assert!(gold.iter().any(passes), "{}", task.name);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::examples::{self, Example};
 use super::table::{self, Row, texts};
 use super::{ANSWER, Form, Load, Source, Task};
 use crate::eval::error::EvalError;
-use crate::eval::item::{Choices, Item};
+use crate::eval::item::{Item, MultipleChoice};
 use crate::eval::measures::python_text::strip;
 
 const CHOOSE: Task = Task { form: Form::Choose, max_new_tokens: 1, raw: true, ..ANSWER };
@@ -58,7 +58,7 @@ fn item(source: &Source<'_>, idx: usize, prompt: String, options: Vec<String>, g
         id: format!("{}-{idx}", source.suite),
         prompt,
         reference: options.get(gold).cloned(),
-        choices: Some(Choices { texts: options, gold }),
+        choices: Some(MultipleChoice { texts: options, gold }),
         ..Item::default()
     }
 }
@@ -232,7 +232,7 @@ mod tests {
     fn options_may_be_numbered_and_as_many_as_there_are() {
         let row = r#"{"id": "q1", "question": {"stem": "s", "choices": [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]}, "answerKey": "2"}"#;
         let items = load("arc_challenge", &[("a.jsonl", row)], 0).unwrap();
-        assert_eq!(items[0].choices, Some(Choices { texts: owned(&["x", "y"]), gold: 1 }));
+        assert_eq!(items[0].choices, Some(MultipleChoice { texts: owned(&["x", "y"]), gold: 1 }));
         let error =
             load("arc_challenge", &[("a.jsonl", &row.replace(r#"Key": "2"#, r#"Key": "3"#))], 0).unwrap_err();
         assert!(error.to_string().contains("the label of one of the choices"), "{error}");

@@ -5,14 +5,14 @@
 //! control: a model that refuses nothing has no over-refusal and fails them all.
 
 use super::table::Columns;
-use super::{ANSWER, Kind, Load, Task};
+use super::{ANSWER, Load, MetricKind, Task};
 use crate::eval::item::Item;
 
 pub(super) const XSTEST: Task = Task {
     name: "xstest",
     summary: "250 harmless requests that look harmful, of ten types (csv: prompt, type)",
     source: "Röttger et al. 2024, arXiv 2308.01263; github.com/paul-rottger/xstest",
-    kind: Kind::OverRefusal,
+    kind: MetricKind::OverRefusal,
     // The set's own string match, and the list most like it.
     judges: &["xstest", "refusal_direction12"],
     // As the UK AI Security Institute's port has it.
@@ -26,7 +26,7 @@ const COLUMNS: Columns = Columns { id: Some("id"), category: Some("type"), ..Col
 pub(super) const XSTEST_CONTRAST: Task = Task {
     name: "xstest_contrast",
     summary: "XSTest's 200 harmful contrasts: the control of `xstest`, from the same file",
-    kind: Kind::Safety,
+    kind: MetricKind::Safety,
     load: Load::Table(COLUMNS, is_contrast),
     ..XSTEST
 };

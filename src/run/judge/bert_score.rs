@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
-use crate::eval::{Completion, Item, Judged, Verdict, judges};
+use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::run::digests::digest;
 use crate::run::failure::Failure;
@@ -208,7 +208,7 @@ impl Assessor for Comparison<'_> {
         };
         Judged {
             name: NAME.to_owned(),
-            asks: judges::Asks::Good { metric: "bertscore_f1" },
+            asks: Criterion::Good { metric: "bertscore_f1" },
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
             evidence: findings.iter().map(|samples| vec![None; samples.len()]).collect(),

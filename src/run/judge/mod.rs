@@ -12,7 +12,7 @@ pub mod settle;
 
 use super::ask::Answered;
 use super::failure::Failure;
-use super::plan::judges::{Judges, fits};
+use super::plan::judges::Judges;
 use super::plan::posed::Posed;
 use crate::eval::{Completion, Form, Judged};
 use crate::report::Run;
@@ -48,7 +48,8 @@ impl Case {
         // One judge after the other, so that one model is in memory.
         for plan in &self.judges.rubrics {
             let mut judge = RubricJudge::new(plan);
-            let of_its_kind = |(_, posed): &(usize, &Arc<Posed>)| fits(plan.rubric, posed.suite.task.kind);
+            let of_its_kind =
+                |(_, posed): &(usize, &Arc<Posed>)| posed.suite.task.kind.fits(plan.rubric.asks);
             for (candidate, found) in self.answered.iter().zip(&mut models) {
                 for (nth, posed) in self.suites.iter().enumerate().filter(of_its_kind) {
                     found[nth].push(settled(&mut judge, posed, candidate.to(nth), means.as_mut())?);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::{Completion, Item, Judged, Verdict, judges};
+use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
 use crate::run::digests::digest;
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
@@ -102,7 +102,7 @@ impl Assessor for Programs {
         };
         Judged {
             name: NAME.to_owned(),
-            asks: judges::Asks::Correct { metric: "passed" },
+            asks: Criterion::Correct { metric: "passed" },
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
             // Why a program failed is no answer that several could agree on.

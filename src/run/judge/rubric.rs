@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::judge_model::JudgeModel;
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::endpoint::Ask;
+use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
-use crate::eval::{Completion, Item, Judged, Verdict, judges};
+use crate::eval::{Completion, Item, Judged, Verdict};
 use crate::run::digests::digest;
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
@@ -88,7 +88,7 @@ impl Assessor for RubricJudge<'_> {
             };
             let asks = all.iter().map(|prompt| {
                 let messages = prompt.messages().unwrap_or_default();
-                Ask { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
+                ChatRequest { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
             });
             let (stop, stopped) = (desk.session.stop(), desk.session.stopped());
             let check = || match stop.load(Ordering::Relaxed) {
@@ -123,10 +123,7 @@ impl Assessor for RubricJudge<'_> {
         };
         Judged {
             name: rubric.name.to_owned(),
-            asks: match rubric.asks {
-                rubrics::Asks::HarmfulAnswer => judges::Asks::Harmful,
-                rubrics::Asks::Refused => judges::Asks::Refused,
-            },
+            asks: rubric.asks,
             verdicts: each(&readings, verdict),
             scores: rubric.scale.as_ref().map(scores),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),

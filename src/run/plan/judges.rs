@@ -9,8 +9,8 @@ use super::sources::Sources;
 use crate::catalog::did_you_mean;
 use crate::eval::endpoint::{Endpoint, Settings};
 use crate::eval::measures::bertscore::BertScore;
+use crate::eval::presets::Preset;
 use crate::eval::rubrics::{self, Rubric};
-use crate::eval::{Kind, presets::Preset};
 use crate::hub;
 use crate::model::encoder::EncoderShape;
 use crate::recipe::{self, Eval, RecipeError, RubricJudge};
@@ -81,14 +81,6 @@ impl Judges {
     }
 }
 
-/// Whether a rubric says something about suites of this kind.
-pub fn fits(rubric: &Rubric, kind: Kind) -> bool {
-    match rubric.asks {
-        rubrics::Asks::HarmfulAnswer => kind == Kind::Safety,
-        rubrics::Asks::Refused => matches!(kind, Kind::Safety | Kind::OverRefusal),
-    }
-}
-
 impl RubricPlan {
     /// Looks up one rubric and who replies to it.
     ///
@@ -102,7 +94,7 @@ impl RubricPlan {
             help: did_you_mean(name, rubrics::RUBRICS.iter().map(|rubric| rubric.name)),
         })?;
         let mut tasks = eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
-        if !tasks.any(|task| fits(rubric, task.kind)) {
+        if !tasks.any(|task| task.kind.fits(rubric.asks)) {
             return Err(JudgeError::Idle { name: name.to_owned() }.into());
         }
         let (by, key) = match &asked.endpoint {

@@ -1,7 +1,7 @@
 //! What a preset settles in `[eval]`.
 
 use crate::eval::presets::{self, Preset};
-use crate::eval::{EvalError, Kind};
+use crate::eval::{EvalError, MetricKind};
 use crate::recipe::Eval;
 
 /// Fills in what the preset settles.
@@ -38,7 +38,7 @@ pub fn settle(eval: &mut Eval) -> Result<Option<&'static Preset>, EvalError> {
         return Err(EvalError::PresetWithoutRubric { preset: preset.name, rubric });
     }
     for suite in &mut eval.suites {
-        let is_safety = crate::eval::tasks::find(&suite.task)?.kind != Kind::Task;
+        let is_safety = crate::eval::tasks::find(&suite.task)?.kind != MetricKind::Task;
         if is_safety && suite.max_new_tokens.is_none() {
             suite.max_new_tokens = Some(preset.max_new_tokens);
         }

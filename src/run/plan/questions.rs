@@ -9,7 +9,7 @@ use super::sources::Sources;
 use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
-use crate::eval::{Form, Item, Kind, Suite};
+use crate::eval::{Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{self, Chat, Eval, LossOn};
 use crate::report::Asked;
@@ -67,7 +67,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             .transpose()?;
         let task = crate::eval::tasks::find(&asked.task)?;
         // The recipe's judges are judges of refusals; a skill keeps its own.
-        let judges = if task.kind == Kind::Task { &[] } else { eval.judges.as_slice() };
+        let judges = if task.kind == MetricKind::Task { &[] } else { eval.judges.as_slice() };
         let mut suite = Suite::new(&asked.task, path, judges)?;
         asked.name().clone_into(&mut suite.name);
         suite.field.clone_from(&asked.field);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::hub::{self, Hub, Kind, Name, Wanted};
+use crate::hub::{self, Hub, Name, RepoKind, Wanted};
 use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::files::hex;
@@ -69,7 +69,7 @@ impl<'a> Sources<'a> {
         if let Some(path) = self.here(name)? {
             return Ok(path);
         }
-        let Some(asked) = Name::parse(name).filter(|asked| asked.kind == Kind::Dataset) else {
+        let Some(asked) = Name::parse(name).filter(|asked| asked.kind == RepoKind::Dataset) else {
             return Err(not_found(key, name).into());
         };
         let Some(file) = asked.one_file() else {
@@ -135,7 +135,7 @@ impl<'a> Sources<'a> {
 
 /// The model of a hub that a name may mean.
 pub fn of_hub(name: &str) -> Option<Name> {
-    Name::parse(name).filter(|name| name.kind == Kind::Model)
+    Name::parse(name).filter(|name| name.kind == RepoKind::Model)
 }
 
 fn not_found(key: &str, name: &str) -> SourceError {

@@ -16,7 +16,7 @@ use rustix::thread::{CapabilitySets, Gid, Uid};
 use super::landlock::Rules;
 use super::limits::Limits;
 use super::namespaces::{self, NOBODY, Root};
-use super::syscall::{self, Ended, Pointers};
+use super::syscall::{self, Exit, Pointers};
 
 /// The most files that are handed over: standard ones, two for talking, the job, the verdict.
 const MOST_FILES: usize = 8;
@@ -127,14 +127,14 @@ impl Child {
     }
 
     /// How it ended, if it has.
-    pub fn look(&mut self) -> io::Result<Option<Ended>> {
+    pub fn look(&mut self) -> io::Result<Option<Exit>> {
         let ended = syscall::wait(self.pid, false)?;
         self.ended = ended.is_some();
         Ok(ended)
     }
 
     /// Kills it and all that it started, and waits until they are gone.
-    pub fn end(&mut self) -> io::Result<Option<Ended>> {
+    pub fn end(&mut self) -> io::Result<Option<Exit>> {
         if self.ended {
             return Ok(None);
         }

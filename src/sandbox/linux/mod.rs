@@ -44,7 +44,7 @@ pub(super) struct Confined {
 }
 
 /// What a run can meet.
-enum Stop {
+enum RunError {
     Trouble(Trouble),
     Error(SandboxError),
 }
@@ -94,8 +94,8 @@ impl Confined {
     pub fn run(&self, program: &Program) -> Result<Outcome, SandboxError> {
         match watch::run(self, program) {
             Ok(outcome) => Ok(outcome),
-            Err(Stop::Error(error)) => Err(error),
-            Err(Stop::Trouble(trouble)) => {
+            Err(RunError::Error(error)) => Err(error),
+            Err(RunError::Trouble(trouble)) => {
                 Err(SandboxError::System { what: "start a confined process", source: trouble.source })
             }
         }
@@ -111,8 +111,8 @@ impl Confined {
                     let what = format!("{} {words}", outcome.verdict);
                     Trouble { stage: Stage::Execute, source: io::Error::other(what) }
                 }
-                Err(Stop::Trouble(trouble)) => trouble,
-                Err(Stop::Error(error)) => return Err(error),
+                Err(RunError::Trouble(trouble)) => trouble,
+                Err(RunError::Error(error)) => return Err(error),
             };
             self.do_without(trouble)?;
         }

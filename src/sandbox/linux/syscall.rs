@@ -196,14 +196,14 @@ pub(super) fn landlock_restrict(ruleset: BorrowedFd) -> io::Result<()> {
 }
 
 /// How a process ended, and the processor time that it used.
-pub(super) struct Ended {
+pub(super) struct Exit {
     pub signal: Option<c_int>,
     pub cpu: Duration,
 }
 
 /// Waits for a child, or looks once whether it has ended.
 #[expect(unsafe_code, reason = "the only call that tells the processor time of one child")]
-pub(super) fn wait(pid: c_int, block: bool) -> io::Result<Option<Ended>> {
+pub(super) fn wait(pid: c_int, block: bool) -> io::Result<Option<Exit>> {
     let flags = if block { 0 } else { libc::WNOHANG };
     loop {
         let mut status = 0;
@@ -219,7 +219,7 @@ pub(super) fn wait(pid: c_int, block: bool) -> io::Result<Option<Ended>> {
                     Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
                 };
                 let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
-                return Ok(Some(Ended { signal, cpu: time(usage.ru_utime) + time(usage.ru_stime) }));
+                return Ok(Some(Exit { signal, cpu: time(usage.ru_utime) + time(usage.ru_stime) }));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -14,8 +14,8 @@ use serde_json::json;
 use super::super::{Outcome, Program, SandboxError, Verdict};
 use super::child::{Child, Plan, Trouble, read_some};
 use super::limits::Limits;
-use super::syscall::{Ended, Pointers};
-use super::{Confined, Stop};
+use super::syscall::{Exit, Pointers};
+use super::{Confined, RunError};
 
 const PROGRAM: &str = concat!(include_str!("../python/wire.py"), include_str!("../python/program.py"));
 const JUDGE: &str = concat!(include_str!("../python/wire.py"), include_str!("../python/judge.py"));
@@ -25,13 +25,13 @@ const STARTUP: Duration = Duration::from_mins(1);
 /// For a program that closed its files to end by itself, so that we can say how.
 const PARTING: Duration = Duration::from_millis(300);
 
-impl From<SandboxError> for Stop {
+impl From<SandboxError> for RunError {
     fn from(error: SandboxError) -> Self {
         Self::Error(error)
     }
 }
 
-impl From<Trouble> for Stop {
+impl From<Trouble> for RunError {
     fn from(trouble: Trouble) -> Self {
         Self::Trouble(trouble)
     }
@@ -46,7 +46,7 @@ enum Word {
     Gone(String),
 }
 
-pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Stop> {
+pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, RunError> {
     let limits = confined.limits(program.timeout);
     let (output, output_in) = pipe()?;
     let (verdict, verdict_in) = pipe()?;
@@ -108,7 +108,12 @@ fn job(text: &serde_json::Value) -> Result<File, SandboxError> {
     write().map_err(SandboxError::system("write a temporary file"))
 }
 
-fn start(confined: &Confined, script: &str, files: &[BorrowedFd], limits: &Limits) -> Result<Child, Stop> {
+fn start(
+    confined: &Confined,
+    script: &str,
+    files: &[BorrowedFd],
+    limits: &Limits,
+) -> Result<Child, RunError> {
     let c_string =
         |bytes: &[u8]| CString::new(bytes).expect("neither a path nor our scripts hold a zero byte");
     let executable = c_string(confined.python.executable.as_os_str().as_bytes());
@@ -166,7 +171,7 @@ impl Pair {
         self.runner.end()?;
         let judge_ended = self.judge.end()?;
         self.ears.hear_the_rest()?;
-        let killed = |ended: Option<Ended>| ended.and_then(|ended| self.killed_by(&ended));
+        let killed = |ended: Option<Exit>| ended.and_then(|ended| self.killed_by(&ended));
         let verdict = match word {
             _ if over && started.is_some() => Verdict::TimedOut { after: self.timeout },
             _ if over => {
@@ -191,7 +196,7 @@ impl Pair {
     }
 
     /// How the program ended by itself, if it did.
-    fn part(&mut self) -> io::Result<Option<Ended>> {
+    fn part(&mut self) -> io::Result<Option<Exit>> {
         let until = Instant::now() + PARTING;
         loop {
             let ended = self.runner.look()?;
@@ -202,7 +207,7 @@ impl Pair {
         }
     }
 
-    fn killed_by(&self, ended: &Ended) -> Option<String> {
+    fn killed_by(&self, ended: &Exit) -> Option<String> {
         let signal = ended.signal?;
         let limit = self.limits.cpu();
         if ended.cpu + Duration::from_millis(500) >= limit && [libc::SIGKILL, libc::SIGXCPU].contains(&signal)

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::python;
-use tokens::{Kind, Token, bare_tag, begins_operand, tokens};
+use tokens::{Token, TokenKind, bare_tag, begins_operand, tokens};
 
 mod tokens;
 
@@ -189,13 +189,13 @@ impl<'a> Scan<'a> {
             let before = i.checked_sub(1).map(|i| &tokens[i]);
             let after = tokens.get(i + 1);
             match token.kind {
-                Kind::String if token.text.contains('\\') => {
+                TokenKind::String if token.text.contains('\\') => {
                     let new = literal(token)?;
                     if new != token.text {
                         self.edits.push((token.at.clone(), new));
                     }
                 }
-                Kind::Name if before.is_some_and(|dot| dot.is(".")) => {
+                TokenKind::Name if before.is_some_and(|dot| dot.is(".")) => {
                     let of_loop = i >= 2 && tokens[i - 2].is("loop");
                     let called = after.is_some_and(|next| next.is("("));
                     if python::METHODS.contains(&token.text) && !called && !of_loop && i >= targets {
@@ -203,22 +203,24 @@ impl<'a> Scan<'a> {
                         self.edits.push((token.at.clone(), call));
                     }
                 }
-                Kind::Name
+                TokenKind::Name
                     if self.blocks.contains(&"macro") && ["varargs", "kwargs"].contains(&token.text) =>
                 {
                     return refuse(token, "a macro's extra arguments are not supported");
                 }
-                Kind::Name if token.is("self") && !after.is_some_and(|next| next.is(".")) => {
+                TokenKind::Name if token.is("self") && !after.is_some_and(|next| next.is(".")) => {
                     return refuse(token, "the template itself is no value");
                 }
                 // Unary: it says nothing about a number.
-                Kind::Symbol if token.is("+") && before.is_none_or(begins_operand) => {
+                TokenKind::Symbol if token.is("+") && before.is_none_or(begins_operand) => {
                     self.edits.push((token.at.clone(), String::new()));
                 }
-                Kind::Symbol if token.is("[") && before.is_some_and(|before| !begins_operand(before)) => {
+                TokenKind::Symbol
+                    if token.is("[") && before.is_some_and(|before| !begins_operand(before)) =>
+                {
                     self.item(&tokens[i..]);
                 }
-                Kind::Symbol if token.is("%") => self.format_string(tokens, i),
+                TokenKind::Symbol if token.is("%") => self.format_string(tokens, i),
                 _ => {}
             }
         }
@@ -228,7 +230,7 @@ impl<'a> Scan<'a> {
     /// `['name']`, which falls back to a method of that name as `.name` does to an item.
     fn item(&mut self, tokens: &[Token]) {
         if let [open, name, close, ..] = tokens
-            && name.kind == Kind::String
+            && name.kind == TokenKind::String
             && close.is("]")
             && python::METHODS.contains(&&name.text[1..name.text.len() - 1])
         {
@@ -243,14 +245,15 @@ impl<'a> Scan<'a> {
             "*", "/", "//", "%", "~", "+", "-", "==", "!=", "<", ">", "<=", ">=", ",", ":", ")", "]", "}",
             "in", "not", "and", "or", "if", "else",
         ];
-        let is_string = percent.checked_sub(1).is_some_and(|i| tokens[i].kind == Kind::String);
+        let is_string = percent.checked_sub(1).is_some_and(|i| tokens[i].kind == TokenKind::String);
         let alone = percent.checked_sub(2).is_none_or(|i| {
-            tokens[i].kind != Kind::String && !["*", "/", "//", "%", "**"].contains(&tokens[i].text)
+            tokens[i].kind != TokenKind::String && !["*", "/", "//", "%", "**"].contains(&tokens[i].text)
         });
         let rest = &tokens[percent + 1..];
         let depth = tokens[percent].depth;
-        let ends =
-            |token: &Token| token.depth == depth && token.kind != Kind::String && ENDS.contains(&token.text);
+        let ends = |token: &Token| {
+            token.depth == depth && token.kind != TokenKind::String && ENDS.contains(&token.text)
+        };
         let n_tokens = rest.iter().position(ends).unwrap_or(rest.len());
         let operand = &rest[..n_tokens];
         let plain = !operand.is_empty() && !operand.iter().any(|token| token.is("is") || token.is("**"));
@@ -278,9 +281,9 @@ fn parameters(tokens: &[Token]) -> Result<(), Refused> {
     let mut names = Vec::new();
     for (i, token) in tokens.iter().enumerate().skip(2) {
         let before = &tokens[i - 1];
-        if token.depth == 1 && token.kind == Kind::Name && (before.is("(") || before.is(",")) {
+        if token.depth == 1 && token.kind == TokenKind::Name && (before.is("(") || before.is(",")) {
             names.push(token.text);
-        } else if token.kind == Kind::Name && !before.is(".") && names.contains(&token.text) {
+        } else if token.kind == TokenKind::Name && !before.is(".") && names.contains(&token.text) {
             return refuse(token, "a default that is another parameter is not supported");
         } else if token.is(")") && before.is(",") && token.depth == 1 {
             return refuse(before, "a macro's parameters end with a comma");
@@ -294,7 +297,7 @@ fn assignments(tokens: &[Token]) -> Result<(), Refused> {
     let mut names = Vec::new();
     for (i, token) in tokens.iter().enumerate().skip(1) {
         let sets = token.depth == 0 && tokens.get(i + 1).is_some_and(|next| next.is("="));
-        if token.kind == Kind::Name && !tokens[i - 1].is(".") {
+        if token.kind == TokenKind::Name && !tokens[i - 1].is(".") {
             match sets {
                 true => names.push(token.text),
                 // The value of the name itself is still the outer one.

@@ -84,15 +84,15 @@ pub(super) const METHODS: &[&str] = &[
 
 /// A template's wish to stop.
 #[derive(Debug, ThisError)]
-pub(super) enum Stop {
+pub(super) enum Exception {
     #[error("{0}")]
     Raised(String),
     #[error("no date is pinned")]
     NoDate,
 }
 
-impl From<Stop> for Error {
-    fn from(stop: Stop) -> Self {
+impl From<Exception> for Error {
+    fn from(stop: Exception) -> Self {
         Error::new(ErrorKind::InvalidOperation, stop.to_string()).with_source(stop)
     }
 }

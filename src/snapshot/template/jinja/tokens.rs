@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     Name,
     String,
     Number,
@@ -12,7 +12,7 @@ pub(super) enum Kind {
 
 #[derive(Debug, Clone)]
 pub(super) struct Token<'a> {
-    pub kind: Kind,
+    pub kind: TokenKind,
     pub text: &'a str,
     pub at: Range<usize>,
     /// How many brackets are open around it; a bracket is inside itself.
@@ -21,7 +21,7 @@ pub(super) struct Token<'a> {
 
 impl Token<'_> {
     pub fn is(&self, text: &str) -> bool {
-        self.text == text && self.kind != Kind::String
+        self.text == text && self.kind != TokenKind::String
     }
 }
 
@@ -29,9 +29,9 @@ impl Token<'_> {
 pub(super) fn begins_operand(token: &Token) -> bool {
     const WORDS: &[&str] = &["in", "not", "and", "or", "if", "elif", "else", "is"];
     match token.kind {
-        Kind::Symbol => ![")", "]", "}"].contains(&token.text),
-        Kind::Name => WORDS.contains(&token.text),
-        Kind::String | Kind::Number => false,
+        TokenKind::Symbol => ![")", "]", "}"].contains(&token.text),
+        TokenKind::Name => WORDS.contains(&token.text),
+        TokenKind::String | TokenKind::Number => false,
     }
 }
 
@@ -63,18 +63,21 @@ pub(super) fn tokens<'a>(source: &'a str, mut at: usize, end: &str) -> Option<(V
             }
         }
         let (kind, length) = if first == '"' || first == '\'' {
-            (Kind::String, string_length(rest, first)?)
+            (TokenKind::String, string_length(rest, first)?)
         } else if first.is_ascii_digit() {
             let decimal = |(i, c): (usize, char)| {
                 is_name(c) || (c == '.' && rest[i + 1..].starts_with(|c: char| c.is_ascii_digit()))
             };
-            (Kind::Number, rest.char_indices().find(|pair| !decimal(*pair)).map_or(rest.len(), |(i, _)| i))
+            (
+                TokenKind::Number,
+                rest.char_indices().find(|pair| !decimal(*pair)).map_or(rest.len(), |(i, _)| i),
+            )
         } else if is_name(first) {
-            (Kind::Name, rest.find(|c| !is_name(c)).unwrap_or(rest.len()))
+            (TokenKind::Name, rest.find(|c| !is_name(c)).unwrap_or(rest.len()))
         } else if PAIRS.iter().any(|pair| rest.starts_with(pair)) {
-            (Kind::Symbol, 2)
+            (TokenKind::Symbol, 2)
         } else {
-            (Kind::Symbol, first.len_utf8())
+            (TokenKind::Symbol, first.len_utf8())
         };
         let text = &rest[..length];
         if ["(", "[", "{"].contains(&text) {
