@@ -24,7 +24,8 @@ use crate::eval::{Judged, Verdict, judges};
 use crate::event::Event;
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::recipe::{self, Recipe, RecipeError};
-use crate::snapshot::files::{WeightFiles, digests, read_json};
+use crate::snapshot::digest::{Algorithm, of_files};
+use crate::snapshot::files::{WeightFiles, read_json};
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::{Config, SnapshotError};
 
@@ -174,7 +175,7 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Option<
     }
     let names = JudgeModel::files(&folder)?;
     let files: Vec<_> = names.into_iter().map(|name| (name.clone(), folder.join(name))).collect();
-    let key = digest(&json!([digests(&files)?, layer, idf]));
+    let key = digest(&json!([of_files(&files, Algorithm::Sha256)?, layer, idf]));
     let rescale = rescale.map(|[precision, recall, f1]| BertScore { precision, recall, f1 });
     Ok(Some(PlannedBertScore { folder, layer: *layer, idf: *idf, rescale, key }))
 }

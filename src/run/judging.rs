@@ -25,7 +25,7 @@ use crate::eval::{Completion, Item, Judged, Kind, Suite, judges};
 use crate::event::Event;
 use crate::hub;
 use crate::recipe::Recipe;
-use crate::snapshot::files::digests;
+use crate::snapshot::digest::{Algorithm, of_files};
 
 /// Why a judge that is a model cannot judge.
 #[derive(Debug, Error, Diagnostic)]
@@ -108,7 +108,7 @@ pub(super) fn plan(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Planned
                 sources.weights(&asked.model)?;
                 let names = JudgeModel::files(&folder)?;
                 let files: Vec<_> = names.into_iter().map(|name| (name.clone(), folder.join(name))).collect();
-                (By::Model(folder), json!(digests(&files)?))
+                (By::Model(folder), json!(of_files(&files, Algorithm::Sha256)?))
             }
         };
         planned.push(PlannedJudge { rubric, by, key: digest(&key) });

@@ -14,7 +14,6 @@ mod asking;
 pub mod bert_score;
 mod card;
 pub mod chat;
-mod digests;
 pub mod evaluate;
 pub mod failure;
 pub mod fisher;

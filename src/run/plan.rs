@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::fisher::PlannedFisher;
@@ -21,7 +20,9 @@ use crate::hub;
 use crate::merge::{self, Resolved};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{Compute, Data, Init, Kind, Recipe, Spec};
-use crate::snapshot::files::{WeightFiles, hex};
+pub(super) use crate::snapshot::digest::of_json as digest;
+use crate::snapshot::digest::{Algorithm, of_files};
+use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::{Config, Dtype, SnapshotError, Weights};
@@ -237,7 +238,7 @@ fn digests(
         files.push((name, PathBuf::from(&*source)));
     }
     files.extend(data.validation_source.map(|source| ("validation".to_owned(), source.into())));
-    crate::snapshot::files::digests(&files)
+    of_files(&files, Algorithm::Sha256)
 }
 
 /// `[data]` with the paths of its files.
@@ -344,10 +345,5 @@ fn key(
         "train": train,
         "compute": format!("{compute:?}"),
     });
-    hex(&Sha256::digest(all.to_string()))
-}
-
-/// The SHA-256 of some JSON, for keys of answers.
-pub(super) fn digest(value: &Value) -> String {
-    hex(&Sha256::digest(value.to_string()))
+    digest(&all)
 }

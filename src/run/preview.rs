@@ -57,11 +57,25 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
         text.push('\n');
     }
     if let Some(suite) = plan.suites.first() {
-        let prompt = plan.tokenizer.decode(&suite.prompts[0], false);
-        writeln!(text, "\n# first prompt of suite `{}`\n{prompt}", suite.suite.name).expect(WRITES);
+        let (what, ids) = first_asked(suite);
+        let shown = plan.tokenizer.decode(ids, false);
+        writeln!(text, "\n# first {what} of suite `{}`\n{shown}", suite.suite.name).expect(WRITES);
     }
     estimates(&mut text, plan, &estimate(plan)?);
     Ok(text)
+}
+
+/// The tokens that a suite's first item is asked with, and what they are, by how its items are asked.
+fn first_asked(suite: &PlannedSuite) -> (&'static str, &[u32]) {
+    let choice = || suite.questions.first().and_then(|question| question.choices.first());
+    let window = || suite.texts.iter().flatten().next();
+    if let Some(ids) = suite.prompts.first() {
+        ("prompt", ids)
+    } else if let Some(choice) = choice() {
+        ("question, with its first option,", &choice.ids)
+    } else {
+        ("window of text", window().map_or(&[], |sample| &sample.ids))
+    }
 }
 
 const WRITES: &str = "writing to a string cannot fail";

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub mod adapter;
 pub mod config;
+pub mod digest;
 pub mod files;
 pub mod guarded;
 pub mod template;

@@ -11,7 +11,8 @@ use super::card::card;
 use super::partial::Partial;
 use super::{Asked, Layout, Options, Request, Written, with_merge};
 use crate::merge::{MergeReport, Merged, Track, WeightReport};
-use crate::run::{Failure, Stopped, digests};
+use crate::run::{Failure, Stopped};
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights, writer};
 
 /// The manifest's file name.
@@ -85,7 +86,7 @@ fn enough_room(out: &Path, shards: &[writer::Shard<'_>], partial: &Partial) -> R
 
 /// Everything that decides the folder.
 fn key(request: &Request, asked: &Asked<'_>, options: Options<'_>) -> Result<String, SnapshotError> {
-    let inputs = asked.files.iter().map(|path| digests::identity(path)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = asked.files.iter().map(|path| digest::identity(path)).collect::<Result<Vec<_>, _>>()?;
     let noted = [options.statistics, options.digests];
     Ok(json!([env!("CARGO_PKG_VERSION"), request, inputs, noted]).to_string())
 }
@@ -126,7 +127,7 @@ fn fill(
     if options.digests {
         for path in &asked.files {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            inputs.insert(path.clone(), digests::known(&path)?);
+            inputs.insert(path.clone(), digest::known(&path, Algorithm::Blake3)?);
         }
     }
     let (report, weights) = merged.report();
