@@ -8,7 +8,7 @@
 //!
 //! Data flows one way, and a module uses itself and those before it:
 //!
-//! `catalog, seed, dtype, device, event → recipe → snapshot → hub → data → model → train → merge →
+//! `catalog, seed, folders, dtype, device, event → recipe → snapshot → hub → data → model → train → merge →
 //! generate → eval → report → run → cli`
 //!
 //! # Letters for sizes
@@ -29,6 +29,7 @@ pub mod device;
 pub mod dtype;
 pub mod eval;
 pub mod event;
+pub mod folders;
 pub mod generate;
 pub mod hub;
 pub mod merge;

@@ -1,100 +1,27 @@
 //! Every way a data set can be wrong.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use super::conversation::Line;
+use super::table::{Place, TableError};
 use crate::snapshot::template::TemplateError;
 use crate::snapshot::tokenizer::TokenizerError;
-
-/// A record of a file, as a user finds it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub path: PathBuf,
-    /// `line`, `record` in a JSON array, or `row` in a parquet file.
-    pub unit: &'static str,
-    pub number: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} of `{}`", self.unit, self.number, self.path.display())
-    }
-}
-
-/// What a parser said, without the place it thinks it was at.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct Cause(pub String);
 
 /// Why a data set cannot be trained on.
 #[derive(Debug, Error, Diagnostic)]
 pub enum DataError {
-    #[error("cannot read `{}`", path.display())]
-    #[diagnostic(
-        code(data::unreadable),
-        help("check that the file is there, may be read and was not cut off")
-    )]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
     #[error("`{}` has no records", path.display())]
     #[diagnostic(
         code(data::empty),
         help("expected a record a line, one JSON array of objects, or a table with a header")
     )]
     Empty { path: PathBuf },
-    #[error("`{}` unpacks to more than {limit} bytes", path.display())]
-    #[diagnostic(code(data::too_large), help("split the file; a data set is held in memory"))]
-    TooLarge { path: PathBuf, limit: u64 },
-    #[error("`{}` unpacks to more than {ratio} times its size", path.display())]
-    #[diagnostic(
-        code(data::bomb),
-        help("is it really text? If so, unpack it first with `gunzip` or `unzstd`")
-    )]
-    Bomb { path: PathBuf, ratio: u64 },
-    #[error("{place} is longer than {limit} bytes")]
-    #[diagnostic(
-        code(data::record_too_large),
-        help("is it one JSON object a line, and is every quoted text of a table closed?")
-    )]
-    RecordTooLarge { place: Place, limit: u64 },
-    #[error("`{}` is not UTF-8 at byte {offset}, line {line}", path.display())]
-    #[diagnostic(code(data::not_utf8), help("save the file as UTF-8, for example with `iconv -t UTF-8`"))]
-    NotUtf8 { path: PathBuf, offset: u64, line: u64 },
-    #[error("`{}` is not valid JSON at line {line}, column {column}", path.display())]
-    #[diagnostic(code(data::bad_json), help("expected one JSON object a line, or one JSON array of objects"))]
-    BadJson { path: PathBuf, line: usize, column: usize, source: Cause },
-    #[error("{place} has {found} fields where the header has {expected}: {detail}")]
-    #[diagnostic(
-        code(data::uneven_row),
-        help("put a text with commas, quotes or line ends between double quotes, and double those within")
-    )]
-    UnevenRow { place: Place, found: usize, expected: usize, detail: String },
-    #[error("{place} opens a quote that is never closed")]
-    #[diagnostic(code(data::open_quote), help("close it, or double it if it is part of the text"))]
-    OpenQuote { place: Place },
-    #[error("the header of `{}` names column {column}, `{name}`, as it does one before", path.display())]
-    #[diagnostic(code(data::same_column), help("give each column a name of its own"))]
-    SameColumn { path: PathBuf, column: usize, name: String },
-    #[error("cannot read {what} as parquet")]
-    #[diagnostic(
-        code(data::bad_parquet),
-        help(
-            "was the file cut off? Read are texts, numbers, lists and structs, plain or in snappy, gzip or zstd"
-        )
-    )]
-    BadParquet { what: String, source: Cause },
-    #[error("{place} holds a text that is not UTF-8")]
-    #[diagnostic(code(data::row_not_utf8), help("write the table again with its texts as UTF-8"))]
-    RowNotUtf8 { place: Place },
-    #[error("{place} is {found}, expected an object")]
-    #[diagnostic(
-        code(data::not_an_object),
-        help("a record has named fields, such as `{{\"messages\": […]}}`")
-    )]
-    NotAnObject { place: Place, found: &'static str },
     #[error("{place} has no field `{field}`; it has {found}")]
     #[diagnostic(
         code(data::missing_field),
@@ -267,10 +194,6 @@ impl DataError {
                 | Self::ShareTooLarge { .. }
                 | Self::ShareTooSmall { .. }
         )
-    }
-
-    pub(super) fn unreadable(path: &Path, source: std::io::Error) -> Self {
-        Self::Unreadable { path: path.to_owned(), source }
     }
 }
 

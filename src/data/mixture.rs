@@ -6,8 +6,9 @@
 
 use super::conversation::Conversation;
 use super::error::DataError;
-use super::{apportioned, held_out, share, shuffled};
+use super::shares::{apportioned, held_out, share};
 use crate::recipe::{Data, Part};
+use crate::seed;
 
 /// The training and the validation conversations.
 pub(super) fn mix(
@@ -36,7 +37,7 @@ pub(super) fn mix(
             let (number, name, share) = (i + 1, part.source.clone(), part.share);
             return Err(DataError::ShareTooLarge { number, name, n, share, needed: count });
         }
-        let order = shuffled(n, seed, &format!("mixture/{i}"));
+        let order = seed::shuffled(n, seed, &format!("mixture/{i}"));
         let used = &order[..count.min(n)];
         // Of what comes several times, what is held out is held out every time.
         let n_distinct = if count > n { (n * n_held).div_ceil(count) } else { n_held };

@@ -6,34 +6,36 @@
 
 use std::path::Path;
 
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 mod conversation;
 mod cut;
 mod encode;
 mod error;
-mod formats;
+mod format;
+mod loaded;
 mod marks;
 mod mixture;
-mod parquet_rows;
 mod preflight;
-mod reader;
-mod records;
+mod shares;
+pub mod table;
 #[cfg(test)]
 mod tiny;
 pub mod transforms;
+mod turns;
 
 pub use conversation::{Conversation, Line, Message, Role};
 pub use encode::{Encoded, Encoder, Sample};
-pub use error::{DataError, Place};
-pub use formats::{Format, Loaded, read};
+pub use error::DataError;
+pub use format::Format;
+pub use loaded::{Loaded, read};
 pub use preflight::{Preflight, check, preview};
-pub use reader::Limits;
+pub use table::{Limits, Place};
 
 use crate::recipe::{Data, Form, TooLong};
 use crate::seed;
 use error::places;
+use shares::{held_out, share};
 
 /// The conversations of a run.
 #[derive(Debug, Clone)]
@@ -114,7 +116,7 @@ fn split(
 ) -> Result<(Vec<Conversation>, Vec<Conversation>), DataError> {
     if data.limit > 0 && data.limit < train.len() {
         let n = train.len();
-        train = draw(train, data.limit, seed, "limit").0;
+        train = seed::parted(train, &seed::shuffled(n, seed, "limit")[..data.limit]).0;
         said.push(format!("{} of {n} conversations are used", train.len()));
     }
     if data.validation == 0.0 || data.validation_source.is_some() {
@@ -123,71 +125,13 @@ fn split(
     let n = train.len();
     let n_validation = share(data.validation, n)?;
     said.push(held_out(n_validation, n));
-    let (validation, train) = draw(train, n_validation, seed, "split");
+    let (validation, train) = seed::parted(train, &seed::shuffled(n, seed, "split")[..n_validation]);
     Ok((train, validation))
-}
-
-fn held_out(n_validation: usize, n: usize) -> String {
-    format!("{n_validation} of {n} conversations are held out to watch the loss")
-}
-
-/// How many of `n` a share is: at least one, and not all.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share between 0 and 1 of a count that memory can hold"
-)]
-fn share(share: f64, n: usize) -> Result<usize, DataError> {
-    let is_share = (0.0..1.0).contains(&share);
-    let validation = if is_share { ((n as f64 * share).round() as usize).max(1) } else { n };
-    if validation >= n {
-        let train = n - validation.min(n);
-        return Err(DataError::BadSplit { share, n, train, validation });
-    }
-    Ok(validation)
-}
-
-/// Shares of `n` in whole numbers: each is its share rounded up or down, and together they are `n`.
-///
-/// The largest remainders are rounded up (Hamilton's method), the first of equals before the others.
-fn apportioned(n: usize, shares: &[f64]) -> Vec<usize> {
-    let sum: f64 = shares.iter().sum();
-    // A share of 0.3 of 10 is 3, whatever the last bit says.
-    let exact: Vec<f64> = shares.iter().map(|share| (share / sum * n as f64 * 1e9).round() / 1e9).collect();
-    let mut counts: Vec<usize> = exact.iter().map(|exact| exact.floor() as usize).collect();
-    let mut order: Vec<usize> = (0..shares.len()).collect();
-    order.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
-    let missing = n.saturating_sub(counts.iter().sum());
-    order.into_iter().take(missing).for_each(|i| counts[i] += 1);
-    counts
-}
-
-/// Takes `n` items by the seed; both they and the rest keep their order.
-fn draw<T>(items: Vec<T>, n: usize, seed: u64, name: &str) -> (Vec<T>, Vec<T>) {
-    let mut is_drawn = vec![false; items.len()];
-    for &i in shuffled(items.len(), seed, name).iter().take(n) {
-        is_drawn[i] = true;
-    }
-    let mut drawn = is_drawn.iter();
-    items.into_iter().partition(|_| *drawn.next().expect("there is one mark for each item"))
 }
 
 /// The order in which epoch `epoch` goes through `n` samples.
 pub fn order(seed: u64, epoch: usize, n: usize) -> Vec<usize> {
-    shuffled(n, seed, &format!("shuffle/{epoch}"))
-}
-
-/// Fisher and Yates' shuffle, written out so that no library can change it.
-fn shuffled(n: usize, seed: u64, name: &str) -> Vec<usize> {
-    let mut rng = seed::rng(seed, name);
-    let mut places: Vec<usize> = (0..n).collect();
-    for i in (1..n).rev() {
-        let scaled = u128::from(rng.next_u64()) * (i as u128 + 1);
-        let j = usize::try_from(scaled >> 64).expect("the high half is at most i");
-        places.swap(i, j);
-    }
-    places
+    seed::shuffled(n, seed, &format!("shuffle/{epoch}"))
 }
 
 /// What the rule for long samples did.
@@ -271,25 +215,6 @@ mod tests {
         }
         // Five standard deviations of a binomial with n = 5000 and p = 0.2.
         assert!(counts.iter().all(|count: &i32| (count - 1000).abs() < 142), "{counts:?}");
-    }
-
-    #[test]
-    fn a_share_is_drawn_by_the_seed_and_both_sides_keep_their_order() {
-        let items: Vec<usize> = (0..50).collect();
-        let (drawn, rest) = draw(items.clone(), 10, 3, "split");
-        assert_eq!((drawn.len(), rest.len()), (10, 40));
-        assert!(drawn.is_sorted() && rest.is_sorted());
-        assert_eq!(draw(items.clone(), 10, 3, "split"), (drawn.clone(), rest));
-        assert_ne!(draw(items, 10, 4, "split").0, drawn);
-    }
-
-    #[test]
-    fn a_split_leaves_something_on_both_sides() {
-        assert_eq!(share(0.1, 100).unwrap(), 10);
-        assert_eq!(share(0.1, 3).unwrap(), 1);
-        for (wrong, n) in [(0.1, 1), (0.99, 10), (f64::NAN, 10), (-0.5, 10), (1.5, 10)] {
-            assert!(matches!(share(wrong, n), Err(DataError::BadSplit { .. })), "{wrong} of {n}");
-        }
     }
 
     #[test]

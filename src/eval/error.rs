@@ -5,9 +5,14 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::data::table::TableError;
+
 /// Why a suite, its file or its answers cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum EvalError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
     #[error("there is no suite `{name}`")]
     #[diagnostic(code(eval::unknown_suite), help("{help}"))]
     UnknownSuite { name: String, help: String },
@@ -35,42 +40,9 @@ pub enum EvalError {
     #[error("suite `{suite}` needs a field: which one of `{}` holds the prompt", path.display())]
     #[diagnostic(code(eval::no_field), help("set `field` to one of: {found}"))]
     NoField { suite: String, path: PathBuf, found: String },
-    #[error("cannot read `{}`", path.display())]
-    #[diagnostic(code(eval::unreadable), help("check that the file is there, may be read and is whole"))]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("`{}` is more than {limit_bytes} bytes of text", path.display())]
-    #[diagnostic(
-        code(eval::too_large),
-        help("is this a prompt file? Split it, or cut it to the rows to ask")
-    )]
-    TooLarge { path: PathBuf, limit_bytes: u64 },
-    #[error("`{}` ends in `{found}`, expected .csv, .jsonl or .json, plain or with .gz", path.display())]
-    #[diagnostic(code(eval::unknown_format), help("rename the file after what is in it"))]
-    UnknownFormat { path: PathBuf, found: String },
-    #[error("`{}` line {line} is not UTF-8", path.display())]
-    #[diagnostic(code(eval::not_utf8), help("save the file as UTF-8"))]
-    NotUtf8 { path: PathBuf, line: usize },
-    #[error("`{}` line {line} is not valid JSON", path.display())]
-    #[diagnostic(
-        code(eval::bad_json),
-        help("one JSON object a line in .jsonl, one array of objects in .json")
-    )]
-    BadJson { path: PathBuf, line: usize, source: serde_json::Error },
-    #[error("`{}` is not a valid csv table", path.display())]
-    #[diagnostic(
-        code(eval::bad_csv),
-        help("put double quotes around fields that hold commas, quotes or line ends")
-    )]
-    BadCsv { path: PathBuf, source: csv::Error },
     #[error("`{}` {place} is {found}, expected an object", path.display())]
-    #[diagnostic(
-        code(eval::not_an_object),
-        help("one JSON object a line in .jsonl, one array of objects in .json")
-    )]
+    #[diagnostic(code(eval::not_an_object), help("is this the published file? Name the right one"))]
     NotAnObject { path: PathBuf, place: String, found: &'static str },
-    #[error("`{}` is {found}, expected a list of objects", path.display())]
-    #[diagnostic(code(eval::not_a_list), help("name the file .jsonl if it holds one object a line"))]
-    NotAList { path: PathBuf, found: &'static str },
     #[error("`{}` {place} has no field `{field}`; it has {found}", path.display())]
     #[diagnostic(code(eval::missing_field), help("{help}"))]
     MissingField { path: PathBuf, place: String, field: String, found: String, help: String },
@@ -83,6 +55,12 @@ pub enum EvalError {
     #[error("suite `{suite}` has no category `{name}` to exclude")]
     #[diagnostic(code(eval::unknown_category), help("{help}"))]
     UnknownCategory { suite: String, name: String, help: String },
+    #[error("`{}` is named after no task of BIG-Bench Hard", path.display())]
+    #[diagnostic(
+        code(eval::unknown_bbh_task),
+        help("keep the file's published name, such as `navigate.json`")
+    )]
+    UnknownBbhTask { path: PathBuf },
     #[error("id `{id}` stands twice in `{}`", path.display())]
     #[diagnostic(
         code(eval::duplicate_id),

@@ -30,8 +30,6 @@ pub mod tasks;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use rand::Rng;
-
 pub use self::criterion::Criterion;
 pub use self::error::EvalError;
 pub use self::item::{Completion, Finish, Item, MultipleChoice, Verdict};
@@ -145,19 +143,10 @@ impl Suite {
 /// At most `limit` of `items`, in their order: the same for every candidate, and a larger limit holds the smaller's.
 fn subset(items: Vec<Item>, limit: Option<usize>, seed: u64, suite: &str) -> Vec<Item> {
     let n = items.len();
-    let Some(limit) = limit.filter(|limit| *limit < n) else {
-        return items;
-    };
-    let mut rng = seed::rng(seed, &format!("subset {suite}"));
-    let mut order: Vec<usize> = (0..n).collect();
-    for idx in 0..limit {
-        // The bias of the remainder is n in 2^64.
-        let other = idx + (rng.next_u64() % (n - idx) as u64) as usize;
-        order.swap(idx, other);
+    match limit.filter(|limit| *limit < n) {
+        Some(limit) => seed::parted(items, &seed::drawn(n, limit, seed, &format!("subset {suite}"))).0,
+        None => items,
     }
-    let mut drawn = vec![false; n];
-    order[..limit].iter().for_each(|idx| drawn[*idx] = true);
-    items.into_iter().zip(drawn).filter_map(|(item, drawn)| drawn.then_some(item)).collect()
 }
 
 #[cfg(test)]
@@ -174,6 +163,8 @@ mod tests {
         let draw = |limit, seed, suite| subset(items(100), Some(limit), seed, suite);
         let twenty = draw(20, 1, "gsm8k");
         assert_eq!(twenty.len(), 20);
+        let twelve: Vec<String> = draw(12, 1, "gsm8k").into_iter().map(|item| item.id).collect();
+        assert_eq!(twelve.join(" "), "000 003 027 041 050 051 060 072 077 079 084 099");
         assert!(twenty.is_sorted_by(|a, b| a.id < b.id));
         assert_eq!(twenty, draw(20, 1, "gsm8k"));
         assert_ne!(twenty, draw(20, 2, "gsm8k"));

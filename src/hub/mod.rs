@@ -26,6 +26,8 @@ pub use error::HubError;
 pub use name::{Name, RepoKind};
 
 use crate::catalog::did_you_mean;
+use crate::folders;
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{SnapshotError, files, writer};
 use cache::Cache;
 use client::{Client, Head};
@@ -81,9 +83,8 @@ impl Hub {
     /// `SSL_CERT_FILE` names no certificates.
     pub fn from_env() -> Result<Self, HubError> {
         let path = |name: &str| env(name).map(PathBuf::from);
-        let user = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
-        let home =
-            path("HF_HOME").unwrap_or_else(|| user.unwrap_or_else(std::env::temp_dir).join("huggingface"));
+        let user = || folders::cache().unwrap_or_else(std::env::temp_dir);
+        let home = path("HF_HOME").unwrap_or_else(|| user().join("huggingface"));
         let cache = path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub"));
         let offline = env("HF_HUB_OFFLINE").map(|value| value.to_lowercase());
         let offline = offline.is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.as_str()));
@@ -230,7 +231,7 @@ fn wrong_digest(file: &str, head: &Head, part: &Path) -> Result<Option<HubError>
     if head.etag.len() != 64 {
         return Ok(None);
     }
-    let found = files::digests(&[(file.to_owned(), part.to_owned())])?.remove(file).unwrap_or_default();
+    let found = digest::fresh(part, Algorithm::Sha256)?;
     let expected = head.etag.clone();
     Ok((found != expected).then(|| HubError::WrongDigest { file: file.to_owned(), found, expected }))
 }

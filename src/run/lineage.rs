@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::digests;
+use crate::snapshot::digest::{Algorithm, known};
 use crate::snapshot::{SnapshotError, files, writer};
 
 /// PEFT leaves this file of an adapter's folder alone.
@@ -51,7 +51,7 @@ pub fn compare(adapter: &Path, weights: &[PathBuf]) -> Result<Option<String>, Sn
 
 fn digests_of(weights: &[PathBuf]) -> Result<BTreeMap<String, String>, SnapshotError> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    weights.iter().map(|path| Ok((name(path), digests::known(path)?))).collect()
+    weights.iter().map(|path| Ok((name(path), known(path, Algorithm::Blake3)?))).collect()
 }
 
 #[cfg(test)]

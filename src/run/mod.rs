@@ -20,7 +20,6 @@ mod card;
 pub mod cast;
 pub mod chat;
 mod conclude;
-mod digests;
 pub mod failure;
 pub mod judge;
 mod lineage;

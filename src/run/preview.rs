@@ -57,7 +57,7 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
         text.push('\n');
     }
     if let Some(suite) = plan.evaluation.suites.first() {
-        let (what, ids) = first(suite);
+        let (what, ids) = first_asked(suite);
         let (shown, name) = (plan.model.tokenizer.decode(ids, false), &suite.posed.suite.name);
         writeln!(text, "\n# first {what} of suite `{name}`\n{shown}").expect(WRITES);
     }
@@ -65,13 +65,17 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The first thing that a suite puts to a model, and what it is.
-fn first(suite: &Questions) -> (&'static str, &[u32]) {
-    let prompt = suite.prompts.first().map(|ids| ("prompt", ids));
-    let choice = suite.choices.first().and_then(|question| question.choices.first());
-    let choice = choice.map(|choice| ("question with its first option", &choice.ids));
-    let text = suite.texts.first().and_then(|windows| windows.first()).map(|text| ("text", &text.ids));
-    prompt.or(choice).or(text).map_or(("prompt", &[]), |(what, ids)| (what, ids.as_slice()))
+/// The tokens that a suite's first item is asked with, and what they are, by how its items are asked.
+fn first_asked(suite: &Questions) -> (&'static str, &[u32]) {
+    let choice = || suite.choices.first().and_then(|question| question.choices.first());
+    let window = || suite.texts.iter().flatten().next();
+    if let Some(ids) = suite.prompts.first() {
+        ("prompt", ids)
+    } else if let Some(choice) = choice() {
+        ("question, with its first option,", &choice.ids)
+    } else {
+        ("window of text", window().map_or(&[], |sample| &sample.ids))
+    }
 }
 
 const WRITES: &str = "writing to a string cannot fail";

@@ -3,15 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use rayon::prelude::*;
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::weight::InFile;
 use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
@@ -213,35 +210,4 @@ pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
     Ok(paths)
-}
-
-/// The SHA-256 of each file, in hexadecimal, by the label it is given.
-///
-/// # Errors
-///
-/// A file cannot be read.
-pub fn digests(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, String>, SnapshotError> {
-    let one = |(label, path): &(String, PathBuf)| {
-        let unreadable = |source| SnapshotError::Unreadable { path: path.clone(), source };
-        let mut hasher = Sha256::new();
-        let mut file = File::open(path).map_err(unreadable)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                n => hasher.update(&buffer[..n]),
-            }
-        }
-        Ok((label.clone(), hex(&hasher.finalize())))
-    };
-    files.par_iter().map(one).collect()
-}
-
-/// Bytes in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
 }

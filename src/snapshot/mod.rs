@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub mod adapter;
 pub mod config;
+pub mod digest;
 pub mod files;
 pub mod guarded;
 pub mod template;

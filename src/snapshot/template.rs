@@ -12,9 +12,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::digest;
 use super::tokenizer::Tokenizer;
 
 mod jinja;
@@ -269,11 +269,7 @@ impl ChatTemplate {
 
     /// SHA-256 of the template's text, in hexadecimal.
     pub fn digest(&self) -> String {
-        use std::fmt::Write;
-        Sha256::digest(&self.source).iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes all");
-            text
-        })
+        digest::of_bytes(self.source.as_bytes())
     }
 
     fn shows_system_text(&self) -> bool {

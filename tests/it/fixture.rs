@@ -4,9 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use finetune::data::Limits;
+use finetune::data::table::{self, TableError};
 use finetune::model::{DecoderShape, families};
 use finetune::snapshot::{Config, Dtype, Weights, writer};
 use finetune::train::init::RandomWeights;
+use serde_json::Value;
 
 /// A temporary folder with `model/` (two layers, width 32), `train.jsonl`, `harmful.csv` and `r.toml`.
 pub struct Fixture {
@@ -54,6 +57,26 @@ source = "train.jsonl"
 limit = 6
 max_new_tokens = 4
 "#;
+
+/// The folder of the shared data sets: `FINETUNE_DATA`, or `data` beside the folder of golden cases.
+pub fn shared_data() -> Option<PathBuf> {
+    let data = std::env::var_os("FINETUNE_DATA").map(PathBuf::from);
+    data.or_else(|| Some(PathBuf::from(std::env::var_os("FINETUNE_GOLDEN")?).join("../data")))
+}
+
+/// The JSON lines of a shared file, packed or not, that a golden test cannot do without.
+pub fn shared_lines(name: &str) -> Vec<Value> {
+    let folder = shared_data().expect("a golden test runs only where `FINETUNE_GOLDEN` names a folder");
+    let mut rows = Vec::new();
+    let read = table::read::<TableError>(&folder.join(name), Limits::default(), &mut |record, _| {
+        rows.push(Value::Object(record));
+        Ok(())
+    });
+    read.unwrap_or_else(|error| {
+        panic!("`{name}` of the folder that `FINETUNE_DATA` names, `{}`: {error}", folder.display())
+    });
+    rows
+}
 
 impl Fixture {
     pub fn new() -> Self {

@@ -5,13 +5,13 @@
 
 #[cfg(test)] // Clippy lets tests unwrap by this mark.
 mod prompts {
-    use std::path::PathBuf;
-
     use finetune::eval::Item;
     use finetune::eval::fewshot::FewShot;
     use finetune::eval::tasks::{self, Source, Task};
     use serde_json::Value;
     use sha2::{Digest, Sha256};
+
+    use crate::fixture::shared_data;
 
     /// The tasks that lm-eval does not have, and how many items the shared files hold.
     const OWN: [(&str, &str, usize); 7] = [
@@ -23,11 +23,6 @@ mod prompts {
         ("seal_tools", "seal-tools/finetune_test_in_domain.json.gz", 700),
         ("seal_tools", "seal-tools/finetune_test_out_domain.json.gz", 654),
     ];
-
-    fn data() -> Option<PathBuf> {
-        let data = std::env::var_os("FINETUNE_DATA").map(PathBuf::from);
-        data.or_else(|| Some(PathBuf::from(std::env::var_os("FINETUNE_GOLDEN")?).join("../data")))
-    }
 
     /// Of texts, each with `end` behind it.
     fn digest(texts: impl IntoIterator<Item = String>) -> String {
@@ -64,7 +59,7 @@ mod prompts {
 
     #[test]
     fn golden_prompts_equal_the_harness() {
-        let Some(data) = data() else { return };
+        let Some(data) = shared_data() else { return };
         let cases: Vec<Value> = serde_json::from_str(include_str!("../golden/eval_prompts.json")).unwrap();
         let mut wrong = Vec::new();
         for case in &cases {
@@ -99,7 +94,7 @@ mod prompts {
 
     #[test]
     fn golden_files_of_other_tasks_hold_the_known_numbers_of_items() {
-        let Some(data) = data() else { return };
+        let Some(data) = shared_data() else { return };
         for (name, file, n) in OWN {
             let task = tasks::find(name).unwrap();
             let items = task.load(&Source::plain(name, &data.join(file))).unwrap();

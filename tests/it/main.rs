@@ -23,4 +23,5 @@ mod merges;
 mod pipeline;
 mod recipes;
 mod sandbox;
+mod tasks;
 mod tidy;

@@ -14,6 +14,9 @@ mod hostile {
     use finetune::sandbox::{Guard, Options, Outcome, Program, Sandbox, SandboxError, Verdict};
     use serde_json::Value;
 
+    use crate::fixture::{shared_data, shared_lines};
+    use crate::golden_eval::sandbox::HUMAN_EVAL;
+
     const HARMLESS: &str = "def check(candidate):\n    assert candidate() == 'harmless'\n";
 
     /// Protections to open: a name, and what is switched off.
@@ -630,17 +633,12 @@ mod hostile {
         });
     }
 
-    /// `FINETUNE_DATA`, or `data` beside the folder of golden cases.
-    fn data() -> Option<PathBuf> {
-        let golden =
-            || std::env::var_os("FINETUNE_GOLDEN").map(|golden| PathBuf::from(golden).join("../data"));
-        std::env::var_os("FINETUNE_DATA").map(PathBuf::from).or_else(golden)
-    }
-
     #[test]
     fn every_canonical_solution_passes() {
-        let Some(data) = data() else { return note("SKIPPED canonical solutions: FINETUNE_DATA is not set") };
-        let problems = crate::golden_eval::sandbox::human_eval(&data.join("humaneval/HumanEval.jsonl.gz"));
+        if shared_data().is_none() {
+            return note("SKIPPED canonical solutions: FINETUNE_DATA is not set");
+        }
+        let problems = shared_lines(HUMAN_EVAL);
         assert_eq!(problems.len(), 164);
         let text = |problem: &'_ Value, key: &str| problem[key].as_str().unwrap().to_owned();
         let texts: Vec<[String; 4]> = problems

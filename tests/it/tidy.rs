@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order in which they may use each other.
 const ORDER: &[&str] = &[
-    "catalog", "seed", "dtype", "device", "event", "sandbox", "recipe", "snapshot", "hub", "data", "model",
-    "train", "merge", "generate", "eval", "report", "run", "cli",
+    "catalog", "seed", "folders", "dtype", "device", "event", "sandbox", "recipe", "snapshot", "hub", "data",
+    "model", "train", "merge", "generate", "eval", "report", "run", "cli",
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -6,8 +6,9 @@
 //! The paper also takes the end of the answer out of the loss; here it is learned, or the model would not stop.
 
 use super::super::conversation::Role;
-use super::super::{apportioned, shuffled};
+use super::super::shares::apportioned;
 use super::{Number, Transform};
+use crate::seed;
 
 /// The paper's reply, as its code has it.
 const REPLY: &str = "I'm sorry, but I cannot assist with your request";
@@ -21,7 +22,7 @@ pub(super) const REFUSE: Transform = Transform {
     apply: |conversations, share, seed| {
         let n = conversations.len();
         let n_refused = apportioned(n, &[share, 1.0 - share])[0];
-        for i in shuffled(n, seed, "refuse").into_iter().take(n_refused) {
+        for i in seed::shuffled(n, seed, "refuse").into_iter().take(n_refused) {
             let last = conversations[i].messages.last_mut();
             let answer =
                 last.filter(|last| last.role == Role::Assistant).expect("a conversation ends with an answer");

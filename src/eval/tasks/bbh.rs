@@ -4,7 +4,6 @@
 //! Prompts, stop strings and scoring are those of lm-eval 0.4.13, tasks/bbh. The file is one task's or the folder of
 //! all 27; beside it lies `cot_prompts.json`, each task's description and three worked examples.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -62,7 +61,7 @@ const THOUGHT: &str = "\nA: Let's think step by step.";
 
 fn load(source: &Source<'_>, begun: &str) -> Result<Vec<Item>, EvalError> {
     let prompts_path = examples::file(source, &[PROMPTS]);
-    let prompts = table::object(&prompts_path, "the file".to_owned(), table::document(&prompts_path)?)?;
+    let prompts = table::document(&prompts_path)?;
     let put = |question: &str| format!("Q: {question}\nA:{}{begun}", if begun.is_empty() { "" } else { " " });
     let mut items = Vec::new();
     for name in names(source.path)? {
@@ -72,8 +71,9 @@ fn load(source: &Source<'_>, begun: &str) -> Result<Vec<Item>, EvalError> {
             prompt.examples.into_iter().map(|(question, answer)| (put(&question), answer)).collect();
         let shots =
             pool.get(..source.shots).ok_or_else(|| examples::too_few(source, &prompts_path, pool.len()))?;
-        let document = table::object(&path, "the file".to_owned(), table::document(&path)?)?;
-        let rows = table::list(&path, document.value(&path, "examples")?.clone())?;
+        let document = table::document(&path)?;
+        let rows = document.read(&path, "examples", "a list of objects", |examples| examples.as_array())?;
+        let rows = table::list(&path, rows)?;
         for (idx, row) in rows.iter().enumerate() {
             let input = row.text(&path, "input")?;
             items.push(Item {
@@ -101,9 +101,7 @@ fn names(path: &Path) -> Result<Vec<&'static str>, EvalError> {
     let stem = file.split('.').next().unwrap_or_default();
     let found: Vec<_> = all.filter(|name| *name == stem).collect();
     if found.is_empty() {
-        let why = format!("`{stem}` is no task of BIG-Bench Hard: keep the file's published name");
-        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
-        return Err(EvalError::Unreadable { path: path.to_owned(), source });
+        return Err(EvalError::UnknownBbhTask { path: path.to_owned() });
     }
     Ok(found)
 }
@@ -170,7 +168,7 @@ mod tests {
             task.load(&Source { shots, ..Source::plain("bbh", path) }).unwrap_err().to_string()
         };
         assert!(error(1, folder.path()).contains("`boolean_expressions`"));
-        assert!(error(1, &folder.path().join("other.json")).contains("cannot read"));
+        assert!(error(1, &folder.path().join("other.json")).contains("named after no task"));
         assert!(error(3, &folder.path().join("navigate.json")).contains("3 worked examples"));
     }
 

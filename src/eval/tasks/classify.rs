@@ -7,7 +7,8 @@
 
 use serde_json::json;
 
-use super::{ANSWER, Load, Source, Task, examples, table};
+use super::table::{self, Row};
+use super::{ANSWER, Load, Source, Task, examples};
 use crate::eval::error::EvalError;
 use crate::eval::item::Item;
 
@@ -21,6 +22,9 @@ pub(super) const AG_NEWS: Task = Task {
     ..ANSWER
 };
 
+/// Of the published table, which has no header.
+const COLUMNS: [&str; 3] = ["class", "title", "description"];
+
 const INSTRUCTION: &str = "Categorize the news article given in the input into one of the 4 categories:\n\nWorld\nSports\nBusiness\nSci/Tech\n";
 
 /// Each label and the other spelling that Lisa takes.
@@ -30,23 +34,14 @@ const LABELS: [[&str; 2]; 4] =
 fn load(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
     examples::none(source)?;
     let path = source.path;
-    let text = table::text(path)?;
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
-    let item = |(idx, record): (usize, Result<csv::StringRecord, csv::Error>)| {
-        let record = record.map_err(|source| EvalError::BadCsv { path: path.to_owned(), source })?;
-        let bad = |field: &str, expected| EvalError::BadField {
-            path: path.to_owned(),
-            place: format!("line {}", record.position().map_or(0, csv::Position::line)),
-            field: field.to_owned(),
-            found: "something else",
-            expected,
-        };
-        let label = record.get(0).and_then(|class| class.trim().parse::<usize>().ok()?.checked_sub(1));
-        let label =
-            label.and_then(|class| LABELS.get(class)).ok_or_else(|| bad("1", "a class from 1 to 4"))?;
-        let (Some(title), Some(description)) = (record.get(1), record.get(2)) else {
-            return Err(bad("3", "a title and a description"));
-        };
+    let item = |(idx, row): (usize, &Row)| {
+        let label = row.read(path, COLUMNS[0], "a class from 1 to 4", |class| {
+            let class = class.as_u64().or_else(|| class.as_str()?.trim().parse().ok())?;
+            LABELS.get(usize::try_from(class).ok()?.checked_sub(1)?)
+        })?;
+        // Either may be empty.
+        let text = |column| row.read(path, column, "text", |text| text.as_str());
+        let (title, description) = (text(COLUMNS[1])?, text(COLUMNS[2])?);
         Ok(Item {
             id: format!("{}-{idx}", source.suite),
             prompt: format!("{INSTRUCTION}\n\n{title} {description}"),
@@ -56,7 +51,7 @@ fn load(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
             ..Item::default()
         })
     };
-    reader.records().enumerate().map(item).collect()
+    table::rows_headless(path, &COLUMNS)?.iter().enumerate().map(item).collect()
 }
 
 #[cfg(test)]

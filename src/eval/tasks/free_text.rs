@@ -19,7 +19,7 @@ pub(super) const CHATDOCTOR: Task = Task {
 
 pub(super) const FREE_TEXT: Task = Task {
     name: "free_text",
-    summary: "questions from any csv, jsonl or json with a column output, answer or reference: name the field",
+    summary: "questions from any csv, tsv, json, jsonl or parquet with a column output, answer or reference: name the field",
     source: "your file",
     judges: &["rougeL", "exact_match"],
     max_new_tokens: 256,

@@ -66,14 +66,14 @@ pub(super) const JAILBREAKBENCH: Task = harmful(
 
 pub(super) const HARMFUL: Task = harmful(
     "harmful",
-    "harmful requests from any csv, jsonl or json: name the field",
+    "harmful requests from any csv, tsv, json, jsonl or parquet: name the field",
     "your file",
     Columns { id: Some("id"), category: Some("category"), ..Columns::any() },
 );
 
 pub(super) const BENIGN: Task = Task {
     name: "benign",
-    summary: "harmless requests from any csv, jsonl or json: name the field",
+    summary: "harmless requests from any csv, tsv, json, jsonl or parquet: name the field",
     kind: MetricKind::OverRefusal,
     // Not the lists that find "illegal" or "As an" anywhere: harmless answers hold such words.
     judges: &["xstest", "refusal_direction12"],

@@ -63,7 +63,7 @@ fn number(path: &Path) -> Option<usize> {
 /// A request a line, in quotes where it holds a comma or quotes. Some copies write `\"` for a quote, which is no csv.
 fn category(suite: &str, path: &Path, n: usize) -> Result<Vec<Item>, EvalError> {
     let text = table::text(path)?;
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let item = |(idx, line): (usize, &str)| {
         let quoted = line.strip_prefix('"').and_then(|line| line.strip_suffix('"'));
         Item {

@@ -178,16 +178,16 @@ fn medqa_items(source: &Source<'_>, path: &Path) -> Result<Vec<Item>, EvalError>
 fn pubmedqa(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
     examples::none(source)?;
     let path = source.path;
-    let all = table::object(path, "the file".to_owned(), table::document(path)?)?;
+    let all = table::document(path)?;
     let truth_path = examples::file(source, &["test_ground_truth.json"]);
-    let truth = table::object(&truth_path, "the file".to_owned(), table::document(&truth_path)?)?;
+    let truth = table::document(&truth_path)?;
     let absent = truth.fields.keys().find(|id| !all.fields.contains_key(*id));
     if let Some(id) = absent {
         all.value(path, id)?;
     }
     let tested = all.fields.into_iter().filter(|(id, _)| truth.fields.contains_key(id));
     let record = |(id, value): (String, Value)| {
-        let row = table::object(path, format!("record {id}"), value)?;
+        let row = table::object(path, &format!("record {id}"), value)?;
         let abstracts = row.read(path, "CONTEXTS", "a list of texts", texts)?.join("\n");
         let question = row.text(path, "QUESTION")?;
         let place = |key: &Value| DECISIONS.iter().position(|decision| Some(*decision) == key.as_str());

@@ -1,17 +1,18 @@
-//! Rows of a csv, jsonl or json file, plain or gzip, as items; every fault with its line.
+//! Records of a file as items; every fault with its place.
 
-use std::io::Read;
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::catalog::nearest;
+use crate::data::table::{self, FileFormat, Layout, Limits, Place, Record, TableError, kind, names};
 use crate::eval::error::EvalError;
 use crate::eval::item::Item;
 
-/// More text than any prompt set has; a small gzip file may unpack to far more.
-const MAX_BYTES: u64 = 1 << 30;
+/// More text than any prompt set has; a small packed file may unpack to far more.
+fn limits() -> Limits {
+    Limits { file_bytes: 1 << 30, ..Limits::default() }
+}
 
 /// Which fields of a row make an item.
 #[derive(Debug, Clone, Copy)]
@@ -38,12 +39,12 @@ impl Columns {
     }
 }
 
-/// One row and where it stands: "line 3", "item 3".
+/// One row and where it stands: "line 3", "record 3".
 pub(super) struct Row {
     pub(super) place: String,
     /// Where its fields are named: in the row itself, or in a table's header.
     named_at: String,
-    pub(super) fields: Map<String, Value>,
+    pub(super) fields: Record,
 }
 
 impl Row {
@@ -70,7 +71,7 @@ impl Row {
             path: path.to_owned(),
             place: self.place.clone(),
             field: name.to_owned(),
-            found: kind_of(value),
+            found: kind(value),
             expected,
         })
     }
@@ -140,7 +141,7 @@ impl Look<'_> {
         match self.row.fields.get(name) {
             Some(Value::String(text)) if text.trim().is_empty() => Err(bad("empty")),
             Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(bad(kind_of(other))),
+            Some(other) => Err(bad(kind(other))),
             None => Err(self.missing(name)),
         }
     }
@@ -175,112 +176,63 @@ impl Look<'_> {
     }
 }
 
-/// The rows of a csv, jsonl or json file, plain or gzipped.
+/// The rows of a file of records.
 pub(super) fn rows(path: &Path) -> Result<Vec<Row>, EvalError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let stem = name.strip_suffix(".gz").unwrap_or(&name);
-    let read = match stem.rsplit_once('.').map(|(_, format)| format) {
-        Some("csv") => csv_rows,
-        Some("jsonl") => jsonl_rows,
-        Some("json") => json_rows,
-        _ => return Err(EvalError::UnknownFormat { path: path.to_owned(), found: name }),
-    };
-    let text = text(path)?;
-    read(path, text.strip_prefix('\u{feff}').unwrap_or(&text))
+    gathered(|each| table::read(path, limits(), each))
 }
 
-/// The text of a file, unpacked if its name ends in `.gz`.
-pub(super) fn text(path: &Path) -> Result<String, EvalError> {
-    let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    let unreadable = |source| EvalError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let reader: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut bytes = Vec::new();
-    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(EvalError::TooLarge { path: path.to_owned(), limit_bytes: MAX_BYTES });
+/// The rows of a file of records; a table has no header, and its columns are `names`.
+pub(super) fn rows_headless(path: &Path, names: &[&str]) -> Result<Vec<Row>, EvalError> {
+    gathered(|each| table::read_headless(path, names, limits(), each))
+}
+
+fn gathered(
+    read: impl FnOnce(table::Each<'_, TableError>) -> Result<FileFormat, TableError>,
+) -> Result<Vec<Row>, EvalError> {
+    let mut rows = Vec::new();
+    let format = read(&mut |fields, place| {
+        let place = shown(&place);
+        rows.push(Row { named_at: place.clone(), place, fields });
+        Ok(())
+    })?;
+    if let Layout::Table(_) = format.layout {
+        for row in &mut rows {
+            row.named_at = String::from("line 1");
+        }
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = before.split(|byte| *byte == b'\n').count();
-        EvalError::NotUtf8 { path: path.to_owned(), line }
-    })
+    Ok(rows)
 }
 
-fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
-    let bad_csv = |source| EvalError::BadCsv { path: path.to_owned(), source };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers().map_err(bad_csv)?.clone();
-    let row = |record: Result<csv::StringRecord, csv::Error>| {
-        let record = record.map_err(bad_csv)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let fields = header.iter().zip(&record).map(|(name, value)| (name.trim().to_owned(), value.into()));
-        Ok(Row { place: format!("line {line}"), named_at: "line 1".to_owned(), fields: fields.collect() })
-    };
-    reader.records().map(row).collect()
+fn shown(place: &Place) -> String {
+    format!("{} {}", place.unit, place.number)
 }
 
-fn jsonl_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
-    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    let row = |(text, line)| {
-        let value = serde_json::from_str(text).map_err(|source| EvalError::BadJson {
-            path: path.to_owned(),
-            line,
-            source,
-        })?;
-        object(path, format!("line {line}"), value)
-    };
-    lines.map(row).collect()
+/// The text of a file, unpacked.
+pub(super) fn text(path: &Path) -> Result<String, EvalError> {
+    Ok(table::text(path, limits())?)
 }
 
-fn json_rows(path: &Path, text: &str) -> Result<Vec<Row>, EvalError> {
-    list(path, parsed(path, text)?)
-}
-
-/// A json file that is no list of rows.
-pub(super) fn document(path: &Path) -> Result<Value, EvalError> {
-    parsed(path, &text(path)?)
-}
-
-fn parsed(path: &Path, text: &str) -> Result<Value, EvalError> {
-    serde_json::from_str(text).map_err(|source| EvalError::BadJson {
-        path: path.to_owned(),
-        line: source.line(),
-        source,
-    })
+/// A json file that is one object.
+pub(super) fn document(path: &Path) -> Result<Row, EvalError> {
+    object(path, "the file", table::document(path, limits())?)
 }
 
 /// The rows of a list of objects.
-pub(super) fn list(path: &Path, value: Value) -> Result<Vec<Row>, EvalError> {
-    match value {
-        Value::Array(values) => {
-            (1..).zip(values).map(|(idx, value)| object(path, format!("item {idx}"), value)).collect()
-        }
-        other => Err(EvalError::NotAList { path: path.to_owned(), found: kind_of(&other) }),
-    }
+pub(super) fn list(path: &Path, values: &[Value]) -> Result<Vec<Row>, EvalError> {
+    (1..)
+        .zip(values)
+        .map(|(number, value)| object(path, &format!("record {number}"), value.clone()))
+        .collect()
 }
 
 /// One row that stands at `place`.
-pub(super) fn object(path: &Path, place: String, value: Value) -> Result<Row, EvalError> {
+pub(super) fn object(path: &Path, place: &str, value: Value) -> Result<Row, EvalError> {
     match value {
-        Value::Object(fields) => Ok(Row { named_at: place.clone(), place, fields }),
-        other => Err(EvalError::NotAnObject { path: path.to_owned(), place, found: kind_of(&other) }),
-    }
-}
-
-fn names(fields: &Map<String, Value>) -> String {
-    let names: Vec<_> = fields.keys().map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "no fields".to_owned() } else { names.join(", ") }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Value::Object(fields) => Ok(Row { named_at: place.to_owned(), place: place.to_owned(), fields }),
+        other => {
+            let (path, place) = (path.to_owned(), place.to_owned());
+            Err(EvalError::NotAnObject { path, place, found: kind(&other) })
+        }
     }
 }
 
@@ -311,7 +263,12 @@ mod tests {
             ("a.jsonl", jsonl.to_vec()),
             ("a.jsonl.gz", gzip(jsonl)),
             ("a.json", b"[{\"q\": \"hello\", \"id\": \"7\"}]".to_vec()),
+            ("a.jsonl.zst", zstd::encode_all(&jsonl[..], 3).unwrap()),
+            ("packed", gzip(jsonl)),
             ("a.CSV", b"id,q\n7,hello\n".to_vec()),
+            ("windows.csv", b"\xef\xbb\xbfid,q\r\n7,hello\r\n".to_vec()),
+            ("a.csv.gz", gzip(b"id,q\n7,hello\n")),
+            ("a.tsv", b"id\tq\n7\thello\n".to_vec()),
         ] {
             assert_eq!(
                 load("harmful", file, &content, Some("q")).unwrap(),
@@ -358,7 +315,7 @@ mod tests {
                 "a.jsonl",
                 &b"{\"question\": \"q\", \"answer\": \"#### 1\"}\n{]"[..],
                 None,
-                "line 2 is not valid JSON",
+                "is not valid JSON at line 2, column 2",
             ),
             (
                 "gsm8k_chat",
@@ -381,14 +338,16 @@ mod tests {
                 None,
                 "line 1 is empty, expected text",
             ),
-            ("gsm8k_chat", "a.jsonl", b"\n[1]", None, "line 2 is a list, expected an object"),
-            ("gsm8k_chat", "a.jsonl", b"\n\xff", None, "line 2 is not UTF-8"),
+            ("gsm8k_chat", "a.jsonl", b"{}\n[1]", None, "is a list, expected an object"),
+            ("gsm8k_chat", "a.jsonl", b"\n\xff", None, "is not UTF-8 at byte 1, line 2"),
             ("gsm8k_chat", "a.jsonl", b"", None, "no items for suite `gsm8k_chat`"),
-            ("gsm8k_chat", "a.json", b"{}", None, "is an object, expected a list of objects"),
-            ("gsm8k_chat", "a.parquet", b"", None, "expected .csv, .jsonl or .json"),
-            ("gsm8k_chat", "a.jsonl.gz", b"not gzip", None, "cannot read"),
+            ("gsm8k_chat", "a.json", b"{}", None, "line 1 has no field `question`; it has no fields"),
+            ("gsm8k_chat", "a.parquet", b"PAR1", None, "as parquet"),
+            ("gsm8k_chat", "a.jsonl.gz", b"not gzip", None, "is not valid JSON at line 1"),
+            ("gsm8k_chat", "a.jsonl.gz", b"\x1f\x8bnot gzip", None, "cannot read"),
             ("advbench", "a.csv", b"Goals\nx\n", None, "line 1 has no field `goal`; it has `Goals`"),
-            ("advbench", "a.csv", b"goal\nx,y\n", None, "is not a valid csv table"),
+            ("advbench", "a.csv", b"goal\nx,y\n", None, "has 2 fields where the header has 1"),
+            ("advbench", "a.csv", b"goal\n\"x\ny\n", None, "opens a quote that is never closed"),
             ("advbench", "a.csv", b"goal\n", None, "no items for suite `advbench`"),
             ("harmful", "a.csv", b"a,b\n1,2\n", None, "needs a field"),
             ("harmful", "a.csv", b"id,b\n1,2\n1,3\n", Some("b"), "id `1` stands twice"),
@@ -397,5 +356,23 @@ mod tests {
             let error = load(suite, file, content, field).unwrap_err().to_string();
             assert!(error.contains(want), "{error}\nexpected: {want}");
         }
+    }
+
+    #[test]
+    fn a_suite_in_parquet_holds_the_items_of_its_jsonl() {
+        let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let pairs = [("What is 2 and 3?", "It is 5."), ("Sag \"Grüße\",\nbitte.", "Grüße 😀")];
+        let line = |(q, a): (&str, &str)| format!("{}\n", json!({ "question": q, "answer": a }));
+        let lines = pairs.map(line).concat();
+        let want = load("gsm8k_chat", "a.jsonl", lines.as_bytes(), None).unwrap();
+        assert_eq!(load("gsm8k_chat", "a.jsonl.gz", &gzip(lines.as_bytes()), None).unwrap(), want);
+        for name in ["pairs-none", "pairs-snappy", "pairs-gzip", "pairs-zstd"] {
+            let path = stored.join(name).with_extension("parquet");
+            let items = find("gsm8k_chat").unwrap().load(&Source::plain("gsm8k_chat", &path)).unwrap();
+            assert_eq!(items, want, "{name}");
+        }
+        let path = stored.join("numbers.parquet");
+        let error = find("gsm8k_chat").unwrap().load(&Source::plain("gsm8k_chat", &path)).unwrap_err();
+        assert!(error.to_string().contains("row 1 is a number, expected text"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::run::digests::cache_folder;
+use crate::folders::own_cache;
 use crate::snapshot::writer::file_at_once;
 
 /// The most places that are remembered of the same weights: more runs hold the same answers again.
@@ -20,7 +20,7 @@ pub struct Shelf {
 impl Shelf {
     /// The index in the user's cache; without a cache there is none.
     pub fn of(device: &str) -> Self {
-        Self { folder: cache_folder().map(|cache| cache.join("answers").join(device)) }
+        Self { folder: own_cache().map(|cache| cache.join("answers").join(device)) }
     }
 
     fn file(&self, weights: &str) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::eval::Finish;
 use crate::event::Unwritable;
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::plan::questions::Questions;
 use crate::run::session::store::Store;
 
@@ -97,7 +97,7 @@ pub struct SuiteKeys {
 }
 
 fn short(value: &serde_json::Value) -> String {
-    digest(value)[..32].to_owned()
+    of_json(value)[..32].to_owned()
 }
 
 /// Where a suite's answers, texts and choices are stored.

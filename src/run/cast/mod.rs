@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 mod importance;
 
-use super::digests::{self, digest};
+use crate::snapshot::digest::{self, Algorithm, of_json};
 use super::failure::Failure;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
@@ -120,7 +120,7 @@ impl Cast {
         };
         // What was trained is known by its numbers: on a GPU one recipe does not give one model.
         let file = Checkpoints::new(&train, 0).path(training.last_step).join(checkpoint::WEIGHTS);
-        let key = digest(&json!([base.key, digests::known(&file)?]));
+        let key = of_json(&json!([base.key, digest::known(&file, Algorithm::Blake3)?]));
         let candidates = Candidate::of(&merging.merges);
         let besides =
             |candidate: &Candidate| candidate.merge().map(|merge| merging.besides(merge)).unwrap_or_default();
@@ -164,7 +164,7 @@ impl Cast {
                 json!([keys, merge.name(), self.besides[nth]])
             }
         };
-        digest(&json!([parts, self.dtype]))
+        of_json(&json!([parts, self.dtype]))
     }
 
     fn part(&self, role: Role) -> &Part {
@@ -232,7 +232,7 @@ pub fn part_of(base: &Base, machine: &Machine) -> Part {
 
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
-    digest(&json!([key, format!("{:?}", machine.compute), NUMERICS]))
+    of_json(&json!([key, format!("{:?}", machine.compute), NUMERICS]))
 }
 
 /// The adapter that a training left after `step` steps.

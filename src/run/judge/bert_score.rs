@@ -15,7 +15,7 @@ use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
 use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
 use crate::run::plan::judges::BertScorePlan;
 use crate::snapshot::files::{WeightFiles, read_json};
@@ -153,7 +153,7 @@ impl<'a> Comparison<'a> {
     /// For a suite with these items.
     pub fn new(plan: &'a BertScorePlan, items: &[Item]) -> Self {
         let references: Vec<String> = items.iter().filter_map(|item| item.reference.clone()).collect();
-        let among = plan.idf.then(|| digest(&json!(references)));
+        let among = plan.idf.then(|| of_json(&json!(references)));
         Self { plan, references, among, scorer: None }
     }
 }
@@ -171,7 +171,7 @@ impl Assessor for Comparison<'_> {
 
     fn key(&self, item: &Item, answer: &Completion) -> Option<String> {
         let reference = item.reference.as_deref()?;
-        Some(digest(&json!([self.plan.key, self.among, answer.text, reference]))[..32].to_owned())
+        Some(of_json(&json!([self.plan.key, self.among, answer.text, reference]))[..32].to_owned())
     }
 
     fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Compared>) -> Result<(), Failure> {

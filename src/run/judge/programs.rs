@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
 
@@ -72,7 +72,7 @@ impl Assessor for Programs {
 
     fn key(&self, item: &Item, answer: &Completion) -> Option<String> {
         let parts = json!([item.details, self.source(item, answer), TIMEOUT.as_secs()]);
-        Some(digest(&parts)[..32].to_owned())
+        Some(of_json(&parts)[..32].to_owned())
     }
 
     fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Ran>) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
 use crate::eval::{Completion, Item, Judged, Verdict};
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
 use crate::train::Machine;
@@ -69,7 +69,7 @@ impl Assessor for RubricJudge<'_> {
         let RubricPlan { rubric, key, .. } = self.plan;
         let decode = format!("{:?}{:?}", rubric.decode, rubric.answer_tokens);
         let prompt = [item.prompt.as_str(), answer.text.as_str()];
-        Some(digest(&json!([key, rubric.instrument, decode, prompt]))[..32].to_owned())
+        Some(of_json(&json!([key, rubric.instrument, decode, prompt]))[..32].to_owned())
     }
 
     fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Said>) -> Result<(), Failure> {

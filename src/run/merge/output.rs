@@ -11,7 +11,8 @@ use super::manifest::{MANIFEST, Manifest};
 use super::partial::Partial;
 use super::{Draft, Layout, Options, Request, Written, prepare};
 use crate::merge::{Merged, Track};
-use crate::run::{Failure, Stopped, digests};
+use crate::run::{Failure, Stopped};
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights, writer};
 
 /// Merges into the folder `out`, whole or not at all. After a kill the same call goes on with the
@@ -63,7 +64,7 @@ fn enough_room(out: &Path, shards: &[writer::Shard<'_>], partial: &Partial) -> R
 
 /// Everything that decides the folder.
 fn key(request: &Request, draft: &Draft, options: Options<'_>) -> Result<String, SnapshotError> {
-    let inputs = draft.files.iter().map(|path| digests::identity(path)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = draft.files.iter().map(|path| digest::identity(path)).collect::<Result<Vec<_>, _>>()?;
     let noted = [options.statistics, options.digests];
     Ok(json!([env!("CARGO_PKG_VERSION"), request, inputs, noted]).to_string())
 }
@@ -107,7 +108,7 @@ fn fill(
     if options.digests {
         for path in &draft.files {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            inputs.insert(path.clone(), digests::known(&path)?);
+            inputs.insert(path.clone(), digest::known(&path, Algorithm::Blake3)?);
         }
     }
     let (report, weights) = merged.report();

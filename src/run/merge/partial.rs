@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::merge::WeightReport;
+use crate::run::Failure;
 use crate::run::session::folder::{self, LOCK};
-use crate::run::{Failure, digests};
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{SnapshotError, files, writer};
 
 const KEY: &str = ".key";
@@ -68,9 +69,12 @@ impl Partial {
     pub fn finished(&self, file: &str) -> Option<Finished> {
         let finished: Finished = files::read_json(&self.path.join(format!("{file}{NOTE}"))).ok()?;
         let path = self.path.join(file);
-        let same = digests::identity(&path).ok()? == finished.identity;
-        let same =
-            same && finished.blake3.as_ref().is_none_or(|b| digests::fresh(&path).is_ok_and(|f| f == *b));
+        let same = digest::identity(&path).ok()? == finished.identity;
+        let same = same
+            && finished
+                .blake3
+                .as_ref()
+                .is_none_or(|b| digest::fresh(&path, Algorithm::Blake3).is_ok_and(|f| f == *b));
         same.then_some(finished)
     }
 
@@ -87,7 +91,7 @@ impl Partial {
         let blake3 = write(&beside)?.map(|digest| digest.to_hex().to_string());
         File::open(&beside).and_then(|file| file.sync_data()).map_err(unwritable)?;
         fs::rename(&beside, &path).map_err(unwritable)?;
-        let finished = Finished { blake3, identity: digests::identity(&path)?, weights: weights() };
+        let finished = Finished { blake3, identity: digest::identity(&path)?, weights: weights() };
         writer::write_json(&self.path.join(format!("{file}{NOTE}")), &json!(finished))?;
         Ok(finished)
     }

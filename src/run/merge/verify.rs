@@ -9,8 +9,9 @@ use rand::seq::IndexedRandom;
 use super::manifest::{MANIFEST, Manifest};
 use super::{Layout, prepare};
 use crate::run::failure::VerifyError;
-use crate::run::{Failure, digests};
+use crate::run::Failure;
 use crate::seed;
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{SnapshotError, WeightFiles, Weights, adapter, files};
 
 /// What was checked.
@@ -42,7 +43,7 @@ pub fn verify(folder: &Path, n: usize, seed: u64) -> Result<Verified, Failure> {
         .chain(shards)
         .collect();
     for (path, expected) in &recorded {
-        let found = digests::fresh(path)?;
+        let found = digest::fresh(path, Algorithm::Blake3)?;
         if found != **expected {
             let (path, expected) = (path.to_path_buf(), (*expected).clone());
             return Err(VerifyError::OtherFile { path, found, expected }.into());

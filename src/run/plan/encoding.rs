@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::model::Model;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
 use crate::recipe::Data;
-use crate::run::digests::{cache_folder, digest};
+use crate::folders::own_cache;
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::run::failure::Failure;
-use crate::snapshot::files::{digests as digests_of, read_json};
+use crate::snapshot::files::read_json;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::writer::write_json;
 use crate::train::NUMERICS;
@@ -74,9 +75,9 @@ impl Encoding {
         encode: impl FnOnce() -> Result<Self, Failure>,
     ) -> Result<Self, Failure> {
         let sides: Vec<_> = model.side_files().map(|path| (path.display().to_string(), path)).collect();
-        let sides: Vec<String> = digests_of(&sides)?.into_values().collect();
+        let sides: Vec<String> = of_files(&sides, Algorithm::Sha256)?.into_values().collect();
         let template = model.template.as_ref().map(ChatTemplate::digest);
-        let key = digest(&json!([
+        let key = of_json(&json!([
             env!("CARGO_PKG_VERSION"),
             NUMERICS,
             settings(data),
@@ -86,7 +87,7 @@ impl Encoding {
             model.shape.vocab_size,
             seed,
         ]));
-        let path = cache_folder().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
+        let path = own_cache().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
         if let Some(known) = path.as_ref().and_then(|path| read_json::<Self>(path).ok()) {
             return Ok(Self { path, ..known });
         }

@@ -9,7 +9,7 @@ use super::training::Training;
 use crate::data::{self, Encoder, Sample};
 use crate::merge::MergeError;
 use crate::recipe::{Data, Kind, Recipe};
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
 
 /// The samples that tell it.
@@ -61,7 +61,7 @@ impl Importance {
             Kind::Lora => n.min(training.encoding.preflight.n_samples),
         };
         let key =
-            digest(&json!([digest_of(&[&of_base]), training.encoding.digest, recipe.train.seed, n_tuned]));
+            of_json(&json!([digest_of(&[&of_base]), training.encoding.digest, recipe.train.seed, n_tuned]));
         Ok(Self { of_base, n_tuned, key })
     }
 

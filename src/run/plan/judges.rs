@@ -14,9 +14,9 @@ use crate::eval::rubrics::{self, Rubric};
 use crate::hub;
 use crate::model::encoder::EncoderShape;
 use crate::recipe::{self, Eval, RecipeError, RubricJudge};
-use crate::run::digests::digest;
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::run::failure::{Failure, JudgeError};
-use crate::snapshot::files::{WeightFiles, digests};
+use crate::snapshot::files::WeightFiles;
 use crate::snapshot::{Config, SnapshotError};
 
 /// How answers are judged besides by the suites' rules.
@@ -113,11 +113,11 @@ impl RubricPlan {
             None => {
                 let folder = sources.model(&asked.model)?;
                 sources.weights(&asked.model)?;
-                let key = json!(digests(&model_files(&folder)?)?);
+                let key = json!(of_files(&model_files(&folder)?, Algorithm::Sha256)?);
                 (By::Model(folder), key)
             }
         };
-        Ok(Self { rubric, by, key: digest(&key) })
+        Ok(Self { rubric, by, key: of_json(&key) })
     }
 }
 
@@ -159,7 +159,7 @@ impl BertScorePlan {
             let expected = format!("at most {}, the layers of `{model}`", shape.n_layers);
             return Err(wrong(".layer", layer.to_string(), expected).into());
         }
-        let key = digest(&json!([digests(&model_files(&folder)?)?, layer, idf]));
+        let key = of_json(&json!([of_files(&model_files(&folder)?, Algorithm::Sha256)?, layer, idf]));
         Ok(Some(Self { folder, layer: *layer, idf: *idf, rescale: *rescale, key }))
     }
 

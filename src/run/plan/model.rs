@@ -10,7 +10,7 @@ use super::questions::Reader;
 use super::sources::Sources;
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{self, Data, Init};
-use crate::run::digests::digest;
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::run::failure::Failure;
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
@@ -105,8 +105,8 @@ impl Base {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let all = std::iter::once(folder.join("config.json")).chain(files.iter().cloned());
         let all: Vec<_> = all.map(|path| (format!("model/{}", name(&path)), path)).collect();
-        let digests = crate::snapshot::files::digests(&all)?;
-        let key = digest(&json!([digests, drawn]));
+        let digests = of_files(&all, Algorithm::Sha256)?;
+        let key = of_json(&json!([digests, drawn]));
         Ok(Self { weights, files, digests, key })
     }
 }

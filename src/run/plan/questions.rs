@@ -13,7 +13,7 @@ use crate::eval::{Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{self, Chat, Eval, LossOn};
 use crate::report::Asked;
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
@@ -43,7 +43,7 @@ impl Questions {
         // Where answers are written, these are the references.
         let texts = self.texts.iter().flatten().filter(|_| self.prompts.is_empty()).map(|text| &text.ids);
         let ids: Vec<_> = self.prompts.iter().chain(choices).chain(texts).collect();
-        digest(&json!(ids))
+        of_json(&json!(ids))
     }
 }
 

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
+use crate::folders;
 use crate::hub::{self, Hub, Name, RepoKind, Wanted};
 use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
-use crate::snapshot::files::hex;
+use crate::snapshot::digest::of_bytes;
 use crate::snapshot::writer::folder_at_once;
 
 /// The files that shipped recipes use, compiled in.
@@ -146,13 +145,10 @@ fn not_found(key: &str, name: &str) -> SourceError {
 
 /// The shipped file or folder, unpacked once into the user's cache.
 fn shipped(name: &str) -> Result<PathBuf, SourceError> {
-    let mut digest = Sha256::new();
-    for (path, bytes) in SHIPPED {
-        digest.update(path);
-        digest.update(bytes);
-    }
-    let digest = hex(&digest.finalize());
-    let folder = cache().join("finetune").join(format!("shipped-{}", &digest[..16]));
+    let all: Vec<&[u8]> = SHIPPED.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes]).collect();
+    let digest = of_bytes(&all.concat());
+    let cache = folders::own_cache().unwrap_or_else(|| std::env::temp_dir().join("finetune"));
+    let folder = cache.join(format!("shipped-{}", &digest[..16]));
     if !folder.is_dir() {
         let unpacked = folder_at_once::<SnapshotError>(&folder, |folder| {
             for (path, bytes) in SHIPPED {
@@ -169,12 +165,4 @@ fn shipped(name: &str) -> Result<PathBuf, SourceError> {
         }
     }
     Ok(folder.join(name))
-}
-
-/// The user's cache folder, by the XDG rules.
-fn cache() -> PathBuf {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
 }

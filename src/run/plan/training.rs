@@ -16,6 +16,7 @@ use crate::recipe::{Data, Kind, Method, Recipe, Train};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
+use crate::snapshot::digest::{Algorithm, of_files};
 use crate::train::{self, NUMERICS, init};
 
 /// A training, settled.
@@ -179,7 +180,7 @@ fn digests(mut data: Data) -> Result<BTreeMap<String, String>, SnapshotError> {
         .map(|((_, source), number)| (name(number), PathBuf::from(&*source)))
         .collect();
     files.extend(data.validation_source.map(|source| ("validation".to_owned(), source.into())));
-    crate::snapshot::files::digests(&files)
+    of_files(&files, Algorithm::Sha256)
 }
 
 /// The settings of a section that are not the default.

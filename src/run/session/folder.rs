@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::event::Unwritable;
-use crate::run::digests::digest;
+use crate::snapshot::digest::of_json;
 use crate::run::failure::FolderError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::files::read_json;
@@ -28,7 +28,7 @@ pub struct Key {
 impl Key {
     /// The key of these parts.
     pub fn new(parts: Value) -> Self {
-        Self { digest: digest(&parts), parts }
+        Self { digest: of_json(&parts), parts }
     }
 
     /// The key that a folder holds: of a run that is looked at again, whatever it is.

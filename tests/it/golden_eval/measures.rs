@@ -1,6 +1,5 @@
 //! Text metrics, extraction, sampling and few-shot prompts against the programs that published them.
 
-use std::io::Read;
 use std::path::Path;
 
 use finetune::data::Message;
@@ -16,6 +15,8 @@ use finetune::eval::measures::{rouge, stops, windows};
 use finetune::eval::python_random::PythonRandom;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use crate::fixture::shared_lines;
 
 /// Of closed forms in f64 on both sides; stated by the cases' own table.
 const CLOSED_FORM: f64 = 1e-9;
@@ -64,19 +65,6 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
-}
-
-/// Lines of a file of the shared data, whether packed or not.
-fn rows(folder: &Path, name: &str) -> Vec<Value> {
-    let path = folder.join("../../data").join(name);
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
-    let mut content = String::new();
-    if name.ends_with("gz") {
-        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut content).unwrap();
-    } else {
-        content = String::from_utf8(bytes).unwrap();
-    }
-    content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 pub fn bbh_extract(_: &Path, case: &Value) -> Vec<String> {
@@ -180,8 +168,8 @@ pub fn gsm8k_majority(_: &Path, case: &Value) -> Vec<String> {
     wrong.0
 }
 
-pub fn humaneval_build(folder: &Path, case: &Value) -> Vec<String> {
-    let problems = rows(folder, "humaneval/HumanEval.jsonl.gz");
+pub fn humaneval_build(_: &Path, case: &Value) -> Vec<String> {
+    let problems = shared_lines("humaneval/HumanEval.jsonl.gz");
     let problem =
         problems.iter().find(|problem| problem["task_id"] == case["task_id"]).expect("a known task");
     let (prompt, response) = (text(problem, "prompt"), text(case, "response"));
@@ -338,19 +326,19 @@ pub fn tool_call_f1(_: &Path, case: &Value) -> Vec<String> {
     wrong.0
 }
 
-pub fn fewshot_prompt(folder: &Path, case: &Value) -> Vec<String> {
+pub fn fewshot_prompt(_: &Path, case: &Value) -> Vec<String> {
     let mut wrong = Wrong::default();
     let (n, row) = (count(case, "num_fewshot"), count(case, "test_row"));
     let seed = case["fewshot_seed"].as_u64().unwrap();
     let (pool, keys, ask, mut sampler): (_, [&str; 2], fn(&str) -> String, _) = match text(case, "task") {
         "gsm8k" => (
-            rows(folder, "gsm8k/train.jsonl.gz"),
+            shared_lines("gsm8k/train.jsonl.gz"),
             ["question", "answer"],
             |question| format!("Question: {question}\nAnswer:"),
             Sampler::seeded(seed),
         ),
         "gsm8k_cot" => (
-            rows(folder, "gsm8k/fewshot_cot8.jsonl"),
+            shared_lines("gsm8k/fewshot_cot8.jsonl"),
             ["question", "target"],
             |question| format!("Q: {question}\nA:"),
             Sampler::First,
@@ -376,7 +364,7 @@ pub fn fewshot_prompt(folder: &Path, case: &Value) -> Vec<String> {
         shots: drawn.into_iter().map(shot).collect(),
         ..FewShot::default()
     };
-    let question = ask(text(&rows(folder, "gsm8k/test.jsonl")[row], "question"));
+    let question = ask(text(&shared_lines("gsm8k/test.jsonl")[row], "question"));
     let found = match mode.trim_end_matches("_system") {
         "plain" => prompt.text(&question),
         "chat_multiturn" => chatml(&prompt, &question, Layout::MultiTurn),

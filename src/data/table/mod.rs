@@ -1,63 +1,142 @@
-//! Files to records: JSON lines, one JSON array, a table with a header, or lines of text; plain or packed.
+//! Files of records, for whoever reads some: JSON lines, one JSON array, a table with a header or lines of
+//! text, plain or in gzip or zstd, and parquet.
 //!
-//! Compression and parquet are known by their first bytes. Texts have no such mark: an opening brace is
-//! JSON, then the name decides.
+//! [`read`] hands on one [`Record`] after another with its [`Place`] and knows nothing of what they are for:
+//! conversations to learn from and questions to ask come through it alike. Compression and parquet are known by
+//! their first bytes, JSON by its braces; then the name decides. Files that are no records, a page of text or one
+//! object of JSON, come through the same stream: [`text`] and [`document`].
 
-use std::io::{self, BufRead, Read};
+use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
-use serde::de::DeserializeSeed;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::error::{Cause, DataError, Place};
-use super::parquet_rows;
-use super::reader::{self, Elements, Limits, Stop, Stream};
+mod delimited;
+mod error;
+mod json;
+mod parquet;
+mod record;
+mod stream;
 
-pub(super) type Record = Map<String, Value>;
+pub use error::{Cause, TableError};
+pub use json::record;
+pub use record::{Each, Limits, Place, Record, kind, names};
 
-/// What is done with each record; the first error ends the reading.
-pub(super) type Each<'a> = &'a mut dyn FnMut(Record, Place) -> Result<(), DataError>;
+use self::stream::Stream;
 
-/// What is done with each line and its number.
-type EachLine<'a> = &'a mut dyn FnMut(&[u8], usize) -> Result<(), DataError>;
-
-/// Hands on every record of a file and returns what the file is, in words.
-pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<String, DataError> {
-    if parquet_rows::is_parquet(path) {
-        parquet_rows::read(path, limits, each)?;
-        return Ok("parquet".to_owned());
-    }
-    let source = Source { path, limits };
-    let mut stream = reader::open(path, limits)?;
-    // The first buffer decides: 64 KB of leading white space is no data set.
-    let start = stream.reader.fill_buf().map_err(|error| reader::stopped(path, error, limits))?;
-    let kind = Kind::of(path, start);
-    let packed = stream.packing.map(|packing| format!(" in {packing}")).unwrap_or_default();
-    match kind {
-        Kind::Array => source.array(stream, each)?,
-        Kind::Lines => source.lines(stream, &mut |bytes, line| source.object(bytes, line, each))?,
-        Kind::Text => source.lines(stream, &mut |bytes, line| source.text(bytes, line, each))?,
-        Kind::Table(delimiter) => source.table(stream, delimiter, each)?,
-    }
-    let name = match kind {
-        Kind::Array | Kind::Lines => "json",
-        Kind::Text => "lines of text",
-        Kind::Table(b'\t') => "tsv",
-        Kind::Table(_) => "csv",
-    };
-    Ok(format!("{name}{packed}"))
+/// What a file of records turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFormat {
+    pub layout: Layout,
+    /// What it is packed with.
+    pub packing: Option<&'static str>,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// How records lie in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One JSON array.
     Array,
+    /// A JSON object a line.
     Lines,
-    /// With the byte between two fields.
+    /// Rows of a table with the byte between two fields.
     Table(u8),
+    /// A record, of one field `text`, is a line.
     Text,
+    Parquet,
 }
 
-impl Kind {
+impl fmt::Display for FileFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.layout {
+            Layout::Array | Layout::Lines => "json",
+            Layout::Text => "lines of text",
+            Layout::Table(b'\t') => "tsv",
+            Layout::Table(_) => "csv",
+            Layout::Parquet => "parquet",
+        })?;
+        self.packing.map_or(Ok(()), |packing| write!(f, " in {packing}"))
+    }
+}
+
+/// Hands on every record of a file and returns what the file is.
+///
+/// # Errors
+///
+/// The file cannot be read, is too large, not UTF-8 or not what it begins as; or whatever `each` refuses.
+pub fn read<E: From<TableError>>(path: &Path, limits: Limits, each: Each<'_, E>) -> Result<FileFormat, E> {
+    read_named(path, None, limits, each)
+}
+
+/// As [`read`]; a table has no header, and its columns are `names`.
+///
+/// # Errors
+///
+/// As there.
+pub fn read_headless<E: From<TableError>>(
+    path: &Path,
+    names: &[&str],
+    limits: Limits,
+    each: Each<'_, E>,
+) -> Result<FileFormat, E> {
+    read_named(path, Some(names), limits, each)
+}
+
+fn read_named<E: From<TableError>>(
+    path: &Path,
+    names: Option<&[&str]>,
+    limits: Limits,
+    each: Each<'_, E>,
+) -> Result<FileFormat, E> {
+    if parquet::is_parquet(path) {
+        parquet::read(path, limits, each)?;
+        return Ok(FileFormat { layout: Layout::Parquet, packing: None });
+    }
+    let mut stream = Stream::open(path, limits)?;
+    // The first buffer decides: 64 KB of leading white space is no data set.
+    let layout = Layout::of(path, stream.start()?);
+    let packing = stream.packing;
+    match layout {
+        Layout::Array => json::array(stream, each)?,
+        Layout::Text => stream.lines(&mut |bytes, place| {
+            let text = String::from_utf8(bytes.to_vec()).expect("the stream passes on whole characters");
+            each(Record::from_iter([("text".to_owned(), Value::String(text))]), place)
+        })?,
+        Layout::Table(delimiter) => delimited::read(stream, delimiter, names, each)?,
+        Layout::Lines | Layout::Parquet => {
+            stream.lines(&mut |bytes, place| each(json::line(bytes, &place)?, place))?;
+        }
+    }
+    Ok(FileFormat { layout, packing })
+}
+
+/// A whole file of text, unpacked, without its byte order mark.
+///
+/// # Errors
+///
+/// The file cannot be read, is too large or not UTF-8.
+pub fn text(path: &Path, limits: Limits) -> Result<String, TableError> {
+    // Nothing here is a record.
+    let limits = Limits { record_bytes: limits.file_bytes, ..limits };
+    let mut text = String::new();
+    let mut stream = Stream::open(path, limits)?;
+    stream.reader.read_to_string(&mut text).map_err(|error| stream.source.stopped(error))?;
+    Ok(text)
+}
+
+/// A whole file of JSON, unpacked.
+///
+/// # Errors
+///
+/// As [`text`], and what is no JSON.
+pub fn document(path: &Path, limits: Limits) -> Result<Value, TableError> {
+    let text = text(path, limits)?;
+    serde_json::from_str(&text)
+        .map_err(|error| TableError::bad_json(path, &error, error.line(), error::DOCUMENT))
+}
+
+impl Layout {
     fn of(path: &Path, start: &[u8]) -> Self {
         let mut bytes = start.iter().filter(|byte| !byte.is_ascii_whitespace());
         let first = [bytes.next(), bytes.next()];
@@ -79,172 +158,16 @@ impl Kind {
     }
 }
 
-/// Stands behind the last row of a table. A quote left open would swallow the rest of the file without
-/// a word, and this with it.
-const END: &str = "\n\u{4}\n";
-
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    path: &'a Path,
-    limits: Limits,
-}
-
-impl Source<'_> {
-    fn place(self, unit: &'static str, number: usize) -> Place {
-        Place { path: self.path.to_owned(), unit, number }
-    }
-
-    fn stopped(self, error: io::Error, place: Place) -> DataError {
-        if let Some(Stop::Record) = Stop::of(&error) {
-            return DataError::RecordTooLarge { place, limit: self.limits.record_bytes };
-        }
-        reader::stopped(self.path, error, self.limits)
-    }
-
-    /// Hands on each line that is not blank, without its end, and its number.
-    fn lines(self, mut stream: Stream, each: EachLine<'_>) -> Result<(), DataError> {
-        let mut buffer = Vec::new();
-        for line in 1.. {
-            buffer.clear();
-            stream.record_bytes.set(0);
-            let n = stream.reader.read_until(b'\n', &mut buffer);
-            if n.map_err(|error| self.stopped(error, self.place("line", line)))? == 0 {
-                break;
-            }
-            if buffer.len() as u64 > self.limits.record_bytes {
-                return Err(self.stopped(io::Error::other(Stop::Record), self.place("line", line)));
-            }
-            if !buffer.iter().all(u8::is_ascii_whitespace) {
-                each(buffer.trim_ascii_end(), line)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn object(self, bytes: &[u8], line: usize, each: Each<'_>) -> Result<(), DataError> {
-        let value = serde_json::from_slice(bytes).map_err(|error| self.bad_json(&error, line))?;
-        hand_on(value, self.place("line", line), each)
-    }
-
-    fn text(self, bytes: &[u8], line: usize, each: Each<'_>) -> Result<(), DataError> {
-        let text = String::from_utf8(bytes.to_vec()).expect("the stream passes on whole characters");
-        each(Record::from_iter([("text".to_owned(), Value::String(text))]), self.place("line", line))
-    }
-
-    fn array(self, stream: Stream, each: Each<'_>) -> Result<(), DataError> {
-        let mut failure = None;
-        let record_bytes = stream.record_bytes;
-        let mut json = serde_json::Deserializer::from_reader(stream.reader);
-        let mut number = 0;
-        let one = |value| {
-            record_bytes.set(0);
-            number += 1;
-            let handed = hand_on(value, self.place("record", number), each);
-            handed.map_err(|error| failure = Some(error)).is_ok()
-        };
-        let result = Elements(one).deserialize(&mut json).and_then(|()| json.end());
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        result.map_err(|error| {
-            if error.is_io() {
-                self.stopped(error.into(), self.place("record", number + 1))
-            } else {
-                self.bad_json(&error, error.line())
-            }
-        })
-    }
-
-    fn bad_json(self, error: &serde_json::Error, line: usize) -> DataError {
-        let text = error.to_string();
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
-        let column = error.column();
-        DataError::BadJson { path: self.path.to_owned(), line, column, source: Cause(cause.to_owned()) }
-    }
-
-    fn table(self, stream: Stream, delimiter: u8, each: Each<'_>) -> Result<(), DataError> {
-        let mut rows = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .terminator(csv::Terminator::Any(b'\n'))
-            .flexible(true)
-            .has_headers(false)
-            .from_reader(stream.reader.chain(END.as_bytes()));
-        let mut header: Option<Vec<String>> = None;
-        let mut row = csv::StringRecord::new();
-        let mut line = 0;
-        loop {
-            stream.record_bytes.set(0);
-            let is_row = rows.read_record(&mut row).map_err(|error| match error.into_kind() {
-                csv::ErrorKind::Io(error) => self.stopped(error, self.place("line", line + 1)),
-                kind => self.stopped(io::Error::other(format!("{kind:?}")), self.place("line", line + 1)),
-            })?;
-            let within = row.iter().flat_map(str::bytes).filter(|byte| *byte == b'\n').count();
-            line = (rows.position().line() as usize).saturating_sub(1 + within);
-            let end = END.trim();
-            if !is_row || row.iter().eq([end]) {
-                return Ok(());
-            }
-            // The end of a line in the manner of Windows is no part of its last field.
-            let mut fields: Vec<&str> = row.iter().collect();
-            let last = fields.last_mut().expect("a row has a field");
-            if last.contains(end) {
-                // No line end closed this row.
-                return Err(DataError::OpenQuote { place: self.place("line", line + 1) });
-            }
-            *last = last.strip_suffix('\r').unwrap_or(last);
-            match &header {
-                _ if fields == [""] => {}
-                None => header = Some(self.header(&fields)?),
-                Some(header) => {
-                    let place = self.place("line", line);
-                    each(cells(header, &fields, &place)?, place)?;
-                }
-            }
-        }
-    }
-
-    fn header(self, fields: &[&str]) -> Result<Vec<String>, DataError> {
-        let names: Vec<String> = fields.iter().map(|name| name.trim().to_owned()).collect();
-        let twice = (1..names.len()).find(|&i| names[..i].contains(&names[i]));
-        twice.map_or(Ok(()), |i| {
-            let (path, name) = (self.path.to_owned(), names[i].clone());
-            Err(DataError::SameColumn { path, column: i + 1, name })
-        })?;
-        Ok(names)
-    }
-}
-
-fn hand_on(value: Value, place: Place, each: Each<'_>) -> Result<(), DataError> {
-    match value {
-        Value::Object(record) => each(record, place),
-        other => Err(DataError::NotAnObject { place, found: super::formats::kind(&other) }),
-    }
-}
-
-/// A row of a table as a record.
-fn cells(header: &[String], fields: &[&str], place: &Place) -> Result<Record, DataError> {
-    let (found, expected) = (fields.len(), header.len());
-    if found != expected {
-        let detail = match header.get(found) {
-            Some(name) => format!("column {}, `{name}`, is missing", found + 1),
-            None => format!("column {} has no name", expected + 1),
-        };
-        return Err(DataError::UnevenRow { place: place.clone(), found, expected, detail });
-    }
-    let value = |field: &&str| Value::String((*field).to_owned());
-    Ok(header.iter().cloned().zip(fields.iter().map(value)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::super::formats::{Format, Loaded, read};
-    use super::*;
+    use super::{Limits, TableError};
+    use crate::data::{DataError, Format, Loaded, read};
 
     const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
     const PAIRS: [(&str, &str); 2] =
@@ -384,7 +307,7 @@ mod tests {
         std::fs::write(&path, bomb).unwrap();
         let limits = Limits { file_bytes: 1 << 40, record_bytes: 1 << 40, ..SMALL };
         let error = read(&path, &Format::default(), limits).unwrap_err();
-        assert!(matches!(error, DataError::Bomb { ratio: 200, .. }), "{error:?}");
+        assert!(matches!(error, DataError::Table(TableError::Bomb { ratio: 200, .. })), "{error:?}");
     }
 
     #[test]
@@ -398,7 +321,10 @@ mod tests {
         assert_eq!(load("x", &bytes[..bytes.len() / 2]).unwrap_err(), "cannot read `FILE` as parquet");
         let limits = Limits { record_bytes: 8, ..SMALL };
         let error = read(&stored("pairs-zstd.parquet"), &Format::default(), limits).unwrap_err();
-        assert!(matches!(&error, DataError::RecordTooLarge { place, .. } if place.number == 1), "{error:?}");
+        assert!(
+            matches!(&error, DataError::Table(TableError::RecordTooLarge { place, .. }) if place.number == 1),
+            "{error:?}"
+        );
         let mut bytes = std::fs::read(stored("pairs-none.parquet")).unwrap();
         let at = bytes.windows(2).position(|two| two == "ß".as_bytes()).unwrap();
         bytes[at] = 0xff;

@@ -10,9 +10,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Value, json};
 
-use super::error::{Cause, DataError, Place};
-use super::reader::Limits;
-use super::records::{Each, Record};
+use super::error::{Cause, TableError};
+use super::record::{Each, Limits, Place, Record};
 
 /// Whether the file's first bytes are parquet's.
 pub(super) fn is_parquet(path: &Path) -> bool {
@@ -24,9 +23,9 @@ pub(super) fn is_parquet(path: &Path) -> bool {
 /// Hands on every row.
 ///
 /// The limits count the texts that come out: what a file says of its own size may be a lie.
-pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<(), DataError> {
-    let file = File::open(path).map_err(|error| DataError::unreadable(path, error))?;
-    let packed_bytes = file.metadata().map_err(|error| DataError::unreadable(path, error))?.len();
+pub(super) fn read<E: From<TableError>>(path: &Path, limits: Limits, each: Each<'_, E>) -> Result<(), E> {
+    let file = File::open(path).map_err(|error| TableError::unreadable(path, error))?;
+    let packed_bytes = file.metadata().map_err(|error| TableError::unreadable(path, error))?.len();
     let broken = |error| bad(error, format!("`{}`", path.display()));
     let reader = caught(|| SerializedFileReader::new(file)).map_err(broken)?;
     let mut rows = caught(|| reader.get_row_iter(None)).map_err(broken)?;
@@ -35,7 +34,7 @@ pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<(), Da
         let place = Place { path: path.to_owned(), unit: "row", number };
         let row = caught(|| rows.next().transpose()).map_err(|error| {
             match error.to_string().contains("BYTE_ARRAY as String") {
-                true => DataError::RowNotUtf8 { place: place.clone() },
+                true => TableError::RowNotUtf8 { place: place.clone() },
                 false => bad(error, place.to_string()),
             }
         })?;
@@ -44,11 +43,11 @@ pub(super) fn read(path: &Path, limits: Limits, each: Each<'_>) -> Result<(), Da
         let record = object(row.into_columns(), &mut bytes);
         total += bytes;
         if bytes > limits.record_bytes {
-            return Err(DataError::RecordTooLarge { place, limit: limits.record_bytes });
+            return Err(TableError::RecordTooLarge { place, limit: limits.record_bytes }.into());
         } else if total > limits.file_bytes {
-            return Err(DataError::TooLarge { path: path.to_owned(), limit: limits.file_bytes });
+            return Err(TableError::TooLarge { path: path.to_owned(), limit: limits.file_bytes }.into());
         } else if limits.is_bomb(total, packed_bytes) {
-            return Err(DataError::Bomb { path: path.to_owned(), ratio: limits.pack_ratio });
+            return Err(TableError::Bomb { path: path.to_owned(), ratio: limits.pack_ratio }.into());
         }
         each(record, place)?;
     }
@@ -61,11 +60,11 @@ fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Parque
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken)
 }
 
-fn bad(error: ParquetError, what: String) -> DataError {
+fn bad(error: ParquetError, what: String) -> TableError {
     // Some messages quote a whole column.
     const SHOWN: usize = 160;
     let cause = error.to_string().lines().next().unwrap_or_default().chars().take(SHOWN).collect();
-    DataError::BadParquet { what, source: Cause(cause) }
+    TableError::BadParquet { what, source: Cause(cause) }
 }
 
 fn object(columns: Vec<(String, Field)>, bytes: &mut u64) -> Record {
@@ -98,7 +97,7 @@ fn value(field: Field, bytes: &mut u64) -> Value {
         Field::ListInternal(list) => {
             list.elements().iter().map(|field| value(field.clone(), bytes)).collect()
         }
-        // Dates, decimals, maps: no text of a conversation.
+        // Dates, decimals, maps: as they are printed.
         other => text(other.to_string()),
     }
 }
