@@ -10,7 +10,6 @@ use serde_json::json;
 use super::ask::{Exam, ask};
 use super::cast::{Candidate, Cast, Part, numerics, part_of};
 use super::conclude::{conclude, prove};
-use crate::snapshot::digest::{self, Algorithm, of_json};
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
@@ -26,6 +25,7 @@ use crate::merge::Role;
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter::{self, Adapter, Folded};
+use crate::snapshot::digest::{self, Algorithm, of_json};
 
 /// The model that is asked: alone, with an adapter, or merged with what it was before.
 #[derive(Debug, Clone)]
@@ -136,7 +136,8 @@ fn with_adapter(
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
     let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
     let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
-    let files = files.iter().map(|path| digest::known(path, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
+    let files =
+        files.iter().map(|path| digest::known(path, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
     let key = of_json(&json!([base.key, files]));
     Ok(Part { weights: Arc::new(folded), key: numerics(&key, machine) })
 }

@@ -8,7 +8,7 @@ mod golden {
 
     use burn::tensor::Device;
     use finetune::eval::measures::bertscore::BertScore;
-    use finetune::run::bert_score::Scorer;
+    use finetune::run::judge::bert_score::Scorer;
     use finetune::snapshot::Weights;
     use finetune::snapshot::files::WeightFiles;
     use serde_json::Value;

@@ -8,7 +8,7 @@ mod golden {
 
     use burn::tensor::{DType, Device};
     use finetune::eval::rubrics::{self, Decode, Exchange, Prompt, Reply};
-    use finetune::run::judge_model::JudgeModel;
+    use finetune::run::judge::judge_model::JudgeModel;
     use finetune::train::Machine;
     use serde_json::Value;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use finetune::recipe::Recipe;
-use finetune::run::questions;
+use finetune::run::plan::questions::{self, Reader};
+use finetune::run::plan::sources::Sources;
 use finetune::snapshot::template::ChatTemplate;
 use finetune::snapshot::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -257,7 +258,9 @@ fn a_system_text_reaches_questions_with_and_without_a_template() {
             path.display()
         );
         let recipe = Recipe::parse(&recipe, "x", &[]).unwrap();
-        let suites = questions::alone(&recipe, &tokenizer, Some(&template), 512).unwrap();
+        let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ())).unwrap();
+        let reader = Reader { tokenizer: &tokenizer, template: Some(&template), window: 512 };
+        questions::render(&mut suites, &recipe.eval, reader).unwrap();
         tokenizer.decode(&suites[0].prompts[0], false)
     };
     let count = |chat: &str, what: &str| text(chat).matches(what).count();

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::eval::Finish;
 use crate::event::Unwritable;
-use crate::snapshot::digest::of_json;
 use crate::run::plan::questions::Questions;
 use crate::run::session::store::Store;
+use crate::snapshot::digest::of_json;
 
 /// One stored answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]

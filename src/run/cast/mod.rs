@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 mod importance;
 
-use crate::snapshot::digest::{self, Algorithm, of_json};
 use super::failure::Failure;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
@@ -16,6 +15,7 @@ use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounde
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::Kind;
 use crate::snapshot::adapter::{Adapter, Folded};
+use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, NUMERICS, trained_adapter};

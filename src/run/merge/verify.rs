@@ -8,8 +8,8 @@ use rand::seq::IndexedRandom;
 
 use super::manifest::{MANIFEST, Manifest};
 use super::{Layout, prepare};
-use crate::run::failure::VerifyError;
 use crate::run::Failure;
+use crate::run::failure::VerifyError;
 use crate::seed;
 use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{SnapshotError, WeightFiles, Weights, adapter, files};

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::model::Model;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
-use crate::recipe::Data;
 use crate::folders::own_cache;
-use crate::snapshot::digest::{Algorithm, of_files, of_json};
+use crate::recipe::Data;
 use crate::run::failure::Failure;
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::read_json;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::writer::write_json;

@@ -9,8 +9,8 @@ use super::training::Training;
 use crate::data::{self, Encoder, Sample};
 use crate::merge::MergeError;
 use crate::recipe::{Data, Kind, Recipe};
-use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
+use crate::snapshot::digest::of_json;
 
 /// The samples that tell it.
 #[derive(Debug)]

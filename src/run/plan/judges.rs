@@ -14,8 +14,8 @@ use crate::eval::rubrics::{self, Rubric};
 use crate::hub;
 use crate::model::encoder::EncoderShape;
 use crate::recipe::{self, Eval, RecipeError, RubricJudge};
-use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::run::failure::{Failure, JudgeError};
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::{Config, SnapshotError};
 

@@ -13,8 +13,8 @@ use crate::eval::{Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{self, Chat, Eval, LossOn};
 use crate::report::Asked;
-use crate::snapshot::digest::of_json;
 use crate::run::failure::Failure;
+use crate::snapshot::digest::of_json;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::event::Unwritable;
-use crate::snapshot::digest::of_json;
 use crate::run::failure::FolderError;
 use crate::snapshot::SnapshotError;
+use crate::snapshot::digest::of_json;
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{file_at_once, write_json};
 
