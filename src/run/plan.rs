@@ -111,9 +111,7 @@ impl Plan {
         let mut suites = questions::suites(&recipe, &mut sources)?;
         let config = Config::read(&base_folder)?;
         let shape = families::shape(&config)?;
-        if recipe.method.kind == Kind::Lora {
-            init::targets(&shape, &recipe.method)?;
-        }
+        (recipe.method.kind == Kind::Lora).then(|| init::targets(&shape, &recipe.method)).transpose()?;
         let dtype = recipe.model.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(&base_folder)?;
         let template = template(&recipe, &base_folder, &tokenizer, &mut sources)?;
@@ -138,9 +136,7 @@ impl Plan {
         let opened = device::open(&options.device)?;
         // Last, for it may be a download of gigabytes.
         let (base, weight_paths) = base(&recipe, &base_folder, &config, &shape, &mut sources)?;
-        for resolved in &methods {
-            resolved.methods(base.infos().keys(), shape.n_layers)?;
-        }
+        methods.iter().try_for_each(|one| one.methods(base.infos().keys(), shape.n_layers).map(drop))?;
         let judges = judging::plan(&recipe, &mut sources)?;
         let commits = sources.commits;
         let machine = machine(&recipe, &options, &opened);

@@ -79,9 +79,9 @@ impl<'a> Sides<'a> {
                 // What a base has besides its model, such as tables that follow from its configuration, stays.
                 let mut pair = Pair { unmatched: Unmatched::OfBase, ..Pair::new(base, tuned) };
                 if resolved.method.needs.several_tuned() {
-                    pair.tuned = self.stock.clone();
+                    pair.tuned.clone_from(&self.stock);
                 }
-                pair.importance = self.importance.clone();
+                pair.importance.clone_from(&self.importance);
                 let merged = pair.merged(&resolved, dtype)?;
                 let result = use_them(&merged)?;
                 Ok((result, Some(merged.report().0)))
