@@ -7,9 +7,27 @@ use rand::Rng;
 use super::between::{Rows, merge_and_show, merge_bf16};
 use super::report::Sums;
 use super::whole::{Piece, Room};
-use super::{Given, Rounding, Rule, Track, Whole};
+use super::{Given, Rule, Whole};
 use crate::snapshot::{Dtype, Put, SnapshotError};
 use crate::{dtype, seed};
+
+/// How a merged number becomes one of the format it is written in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest, ties to even.
+    #[default]
+    Nearest,
+    /// Up or down by chance, so that the mean is right; the draw of a number depends on the seed,
+    /// the weight's name and the number's place.
+    Stochastic { seed: u64 },
+}
+
+/// What is noted of every weight: always the figures of its report.
+#[derive(Debug, Clone, Copy)]
+pub struct Track {
+    /// Digests of what is written, which tell equal merges.
+    pub digests: bool,
+}
 
 /// Why a piece could not be merged.
 pub(super) enum Failed {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::block::{Failed, Ready, Space, n_not_finite};
+use super::block::{Failed, Ready, Rounding, Space, Track, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
 use super::{Merge, Whole};
 use crate::snapshot::{Dtype, Numbers, Put, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
@@ -28,24 +28,6 @@ pub struct Merged {
     /// Numbers that are NaN or infinite are counted and not refused.
     lenient: bool,
     reports: Mutex<BTreeMap<String, WeightReport>>,
-}
-
-/// How a merged number becomes one of the format it is written in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Rounding {
-    /// To the nearest, ties to even.
-    #[default]
-    Nearest,
-    /// Up or down by chance, so that the mean is right; the draw of a number depends on the seed,
-    /// the weight's name and the number's place.
-    Stochastic { seed: u64 },
-}
-
-/// What is noted of every weight: always the figures of its report.
-#[derive(Debug, Clone, Copy)]
-pub struct Track {
-    /// Digests of what is written, which tell equal merges.
-    pub digests: bool,
 }
 
 /// How one weight of the result is made.

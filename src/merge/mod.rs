@@ -37,9 +37,10 @@ mod subspace;
 mod vocabulary;
 mod whole;
 
+pub use block::{Rounding, Track};
 pub use given::{Given, Settings};
 pub use heads::{Bare, EMBEDDING, HEAD, Untied};
-pub use merged::{Merged, Part, Rounded, Rounding, Track};
+pub use merged::{Merged, Part, Rounded};
 pub use methods::METHODS;
 pub use needs::{Needs, Role};
 pub use pair::{Pair, Unmatched};
@@ -314,7 +315,7 @@ mod tests {
             let (values, _) = merged(merge.as_ref(), 16, &[0.0; 4096], &[1.0; 4096]);
             values.into_iter().map(|value| value != 0.0).collect()
         };
-        for method in METHODS.iter().filter(|method| method.needs.seed) {
+        for method in METHODS.iter().filter(|method| method.needs.random) {
             let text = format!("{}:0.5,density=0.5", method.name);
             assert_eq!(kept(&text, 1), kept(&text, 1), "{text}");
             assert_eq!(kept(&text, 7), kept(&format!("{text},seed=7"), 1), "{text}");

@@ -32,13 +32,14 @@ pub struct Needs {
     pub roles: &'static [(Role, RangeInclusive<usize>)],
     /// How much each number matters to each of the models.
     pub importance: bool,
-    /// Chance plays a part: a seed draws it, the spec's own or that of the run.
-    pub seed: bool,
+    /// Chance plays a part, drawn by the spec's own seed or that of the run.
+    pub random: bool,
 }
 
 impl Needs {
     /// A base and one tuned model.
-    pub const PAIR: Self = Self { roles: &[ONE_BASE, (Role::Tuned, 1..=1)], importance: false, seed: false };
+    pub const PAIR: Self =
+        Self { roles: &[ONE_BASE, (Role::Tuned, 1..=1)], importance: false, random: false };
     /// A base and any number of tuned models.
     pub const ANY: Self = Self { roles: &[ONE_BASE, (Role::Tuned, 1..=usize::MAX)], ..Self::PAIR };
     /// A base and several tuned models, which are compared: seeds, or checkpoints of one run.
@@ -49,9 +50,9 @@ impl Needs {
         Self { importance: true, ..self }
     }
 
-    /// The same with a seed.
-    pub const fn with_seed(self) -> Self {
-        Self { seed: true, ..self }
+    /// The same, drawn by a seed.
+    pub const fn with_chance(self) -> Self {
+        Self { random: true, ..self }
     }
 
     /// How many models of this role, at least and at most.

@@ -53,7 +53,7 @@ impl Resolved {
     /// What draws the numbers that are dropped; nothing where chance plays no part.
     pub fn seed(&self) -> Option<u64> {
         let own = self.spec.parameters.get(SEED).and_then(toml::Value::as_integer);
-        self.method.needs.seed.then(|| own.map_or(self.seed, i64::cast_unsigned))
+        self.method.needs.random.then(|| own.map_or(self.seed, i64::cast_unsigned))
     }
 
     /// The method with its λ for each of the weights of a model of so many layers.

@@ -105,8 +105,10 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Part(text) | Self::Module(text) | Self::Containing(text) => f.write_str(text),
-            Self::Pattern(Pattern { text, .. }) => f.write_str(text),
+            Self::Part(text)
+            | Self::Module(text)
+            | Self::Containing(text)
+            | Self::Pattern(Pattern { text, .. }) => f.write_str(text),
             Self::Layers(from, to) if from == to => write!(f, "layers.{from}"),
             Self::Layers(from, to) => write!(f, "layers.{from}-{to}"),
         }

@@ -100,6 +100,18 @@ fn each_place_has_its_own_lambda() {
 }
 
 #[test]
+fn a_filter_of_mergekit_that_holds_no_weight_is_a_warning() {
+    let fixture = Fixture::new();
+    let weight = "[{filter: zebra, value: 0.5}, {filter: mlp, value: 0.5}, {value: 1.0}]";
+    let yaml = format!("merge_method: linear\nmodels:\n- model: model\n  parameters: {{weight: {weight}}}\n");
+    fixture.write("merge.yml", yaml);
+    let output = fixture.run(&["merge", "--config", "merge.yml", "--dry-run"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("warning: filter `zebra` is part of no weight's name"), "{said}");
+    assert!(output.status.success() && !said.contains("`mlp`"), "{said}");
+}
+
+#[test]
 fn an_adapter_alone_is_the_same_merge() {
     let fixture = Fixture::new();
     fixture.study("run", &[]);

@@ -10,7 +10,7 @@ pub(super) const DARE_LINEAR: Method = Method {
     summary: "drop numbers of the update at random, scale up the rest and add it",
     source: SOURCE,
     example: "dare_linear:0.5,density=0.5",
-    needs: Needs::PAIR.with_seed(),
+    needs: Needs::PAIR.with_chance(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
     of_models: &["weight", "density"],
     from_settings: |settings| {
@@ -23,7 +23,7 @@ pub(super) const DARE_TIES: Method = Method {
     summary: "as dare_linear; of several models, what agrees in sign",
     source: SOURCE,
     example: "dare_ties:0.5,density=0.5",
-    needs: Needs::PAIR.with_seed(),
+    needs: Needs::PAIR.with_chance(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::Random, parameters)?)),
     of_models: &["weight", "density"],
     from_settings: |settings| Ok(Box::new(Deltas::from_settings(Thin::Random, true, false, true, settings)?)),

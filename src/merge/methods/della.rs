@@ -10,7 +10,7 @@ pub(super) const DELLA: Method = Method {
     summary: "as della_linear; of several models, what agrees in sign",
     source: SOURCE,
     example: "della:0.5,density=0.5,epsilon=0.1",
-    needs: Needs::PAIR.with_seed(),
+    needs: Needs::PAIR.with_chance(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {
@@ -23,7 +23,7 @@ pub(super) const DELLA_LINEAR: Method = Method {
     summary: "drop numbers of the update at random, the small ones of a row more often, scale up the rest",
     source: SOURCE,
     example: "della_linear:0.5,density=0.5,epsilon=0.1",
-    needs: Needs::PAIR.with_seed(),
+    needs: Needs::PAIR.with_chance(),
     from_spec: |parameters| Ok(Box::new(Deltas::from_spec(Thin::RandomByRank, parameters)?)),
     of_models: &["weight", "density", "epsilon"],
     from_settings: |settings| {

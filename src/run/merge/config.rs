@@ -56,7 +56,7 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
         spelt.iter().zip(&names).map(|(weights, name)| (weights.clone(), (*name).to_owned())).collect();
     let title = format!("{} by {name}", yaml.merge_method);
     let merged = Merged::of_parts(title.clone(), weights, planned.parts, dtype)?;
-    let merged = merged.drawn_by(find(&yaml.merge_method)?.needs.seed.then_some(seed));
+    let merged = merged.drawn_by(find(&yaml.merge_method)?.needs.random.then_some(seed));
     let donor = names.iter().position(|name| *name == yaml.donor()).expect("the donor is a model");
     let files_of = spelling.as_ref().map_or(&folders[donor], |spelling| &spelling.files_of).clone();
     let template = tokenizer::template(&yaml, named, &files_of)?;
