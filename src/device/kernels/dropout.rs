@@ -44,7 +44,9 @@ impl Mask {
             row.par_chunks_mut(task).enumerate().for_each(|(i, part)| {
                 let mut stream = stream.clone();
                 stream.set_word_pos((i * task) as u128);
-                part.iter_mut().for_each(|number| change(number, stream.next_u32() < self.below));
+                for number in part {
+                    change(number, stream.next_u32() < self.below);
+                }
             });
         });
     }

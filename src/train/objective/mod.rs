@@ -6,7 +6,7 @@
 //!
 //! Where the next ones go, each a variant here and a file beside `sft.rs`:
 //!
-//! - Other labels, or none at some positions (DeRTa: Yuan et al., 2024, arXiv 2407.09121), need no objective of
+//! - Other labels, or none at some positions (as in Yuan et al., 2024, arXiv 2407.09121), need no objective of
 //!   their own: a sample's labels are made with it, in `data`, and [`Objective::Sft`] learns whatever they are.
 //! - A preference loss (DPO: Rafailov et al., 2023, arXiv 2305.18290) holds the base's log-likelihood of every
 //!   sample, counts pairs, and gives each row the weight of its pair; a pair's samples then have to stay in one
