@@ -1,28 +1,16 @@
 //! `finetune bench`: times one training step or one generation, for the scripts in `benches/`.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use burn::tensor::DType;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
 
 use super::print;
-use crate::data::Sample;
-use crate::device;
-use crate::generate::{Decoding, Generator, Query, likelihoods};
-use crate::model::{
-    Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, Sizes, families, micro_batches,
-};
-use crate::recipe::{Kind, Method, Train};
+use crate::recipe::Kind;
 use crate::run::Failure;
-use crate::snapshot::{Dtype, Snapshot, Weights, writer};
-use crate::train::checkpoint::HostWeights;
-use crate::train::init::{self, RandomWeights};
-use crate::train::objective::Objective;
-use crate::train::optimizer::Optimizer;
-use crate::train::step::Trainee;
+use crate::run::proof::bench::{Bench, Sizes, Subject};
+use crate::run::proof::bench_suite::SuiteBench;
+use crate::snapshot::writer;
 
 /// What is timed.
 #[derive(Debug, Args)]
@@ -68,7 +56,7 @@ enum What {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        suite: super::bench_suite::SuiteArgs,
+        suite: SuiteArgs,
     },
     /// The logits of made-up rows, for `tests/golden/check_exports.py`
     Logits {
@@ -90,6 +78,32 @@ enum MethodName {
 enum Format {
     F32,
     Bf16,
+}
+
+/// Which suite, and how it is asked.
+#[derive(Debug, Args)]
+struct SuiteArgs {
+    /// The task
+    #[arg(long)]
+    task: String,
+    /// Its file
+    #[arg(long)]
+    source: PathBuf,
+    /// Keys of the recipe's `[[eval.suites]]`, such as `shots=5`
+    #[arg(long, value_name = "KEY=VALUE")]
+    key: Vec<String>,
+    /// Ask only the first so many items
+    #[arg(long)]
+    first: Option<usize>,
+    /// Write prompts as lists of token ids
+    #[arg(long)]
+    prompts_out: Option<PathBuf>,
+    /// Write what was found, a line for each item
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Positions computed at once
+    #[arg(long, default_value_t = 1024)]
+    micro_tokens: usize,
 }
 
 #[derive(Debug, Args)]
@@ -118,13 +132,20 @@ struct Common {
     json: Option<PathBuf>,
 }
 
-/// A model on its device, ready to be timed.
-struct Bench<'a> {
-    common: &'a Common,
-    opened: device::Opened,
-    shape: DecoderShape,
-    weights: Box<dyn Weights>,
-    compute: DType,
+impl Common {
+    /// The model on its device.
+    fn bench(&self) -> Result<Bench, Failure> {
+        let subject = match (&self.model, &self.shape) {
+            (Some(folder), _) => Subject::Folder(folder.clone()),
+            (None, shape) => Subject::Shape(shape.clone().unwrap_or_default()),
+        };
+        let compute = match self.dtype {
+            Format::F32 => DType::F32,
+            Format::Bf16 => DType::BF16,
+        };
+        let sizes = Sizes { batch: self.batch, tokens: self.tokens, steps: self.steps };
+        Bench::open(&subject, &self.device.parse()?, compute, sizes)
+    }
 }
 
 /// Times what was asked for and prints the figures as JSON.
@@ -139,195 +160,29 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
                 MethodName::Lora => Kind::Lora,
                 MethodName::Full => Kind::Full,
             };
-            (common, Bench::new(common)?.step(kind, rows.as_deref(), *micro_tokens)?)
+            (common, common.bench()?.step(kind, rows.as_deref(), *micro_tokens)?)
         }
-        What::Generate { common, prompt } => (common, Bench::new(common)?.generate(*prompt)?),
-        What::Likelihood { common, rows } => (common, Bench::new(common)?.likelihood(rows)?),
+        What::Generate { common, prompt } => (common, common.bench()?.generate(*prompt)?),
+        What::Likelihood { common, rows } => (common, common.bench()?.likelihood(rows)?),
         What::Suite { common, suite } => {
-            let bench = Bench::new(common)?;
             let folder = common.model.as_deref().unwrap_or(Path::new("."));
-            (common, super::bench_suite::measure(suite, folder, &bench.decoder()?, common.batch)?)
+            let asked = SuiteBench {
+                task: &suite.task,
+                source: &suite.source,
+                keys: &suite.key,
+                first: suite.first,
+                prompts_out: suite.prompts_out.as_deref(),
+                out: suite.out.as_deref(),
+                micro_tokens: suite.micro_tokens,
+                rows: common.batch,
+            };
+            (common, asked.measure(folder, &common.bench()?.decoder()?)?)
         }
-        What::Logits { common, out } => (common, Bench::new(common)?.logits(out)?),
+        What::Logits { common, out } => (common, common.bench()?.logits(out)?),
     };
     if let Some(path) = &common.json {
         writer::write_json(path, &figures)?;
     }
     print(&figures.to_string());
     Ok(())
-}
-
-impl<'a> Bench<'a> {
-    fn new(common: &'a Common) -> Result<Self, Failure> {
-        let opened = device::open(&common.device.parse()?)?;
-        let compute = match common.dtype {
-            Format::F32 => DType::F32,
-            Format::Bf16 => DType::BF16,
-        };
-        let (shape, weights): (DecoderShape, Box<dyn Weights>) = match (&common.model, &common.shape) {
-            (Some(folder), _) => {
-                let snapshot = Snapshot::open(folder)?;
-                (families::shape(&snapshot.config)?, Box::new(snapshot.weights))
-            }
-            (None, name) => {
-                let shape = named_shape(name.as_deref().unwrap_or_default())?;
-                let weights = RandomWeights::new(&shape, 0.02, Dtype::F32, 1);
-                (shape, Box::new(weights))
-            }
-        };
-        Ok(Self { common, opened, shape, weights, compute })
-    }
-
-    fn step(&self, kind: Kind, rows: Option<&Path>, micro_tokens: usize) -> Result<Value, Failure> {
-        let samples = match rows {
-            Some(path) => read_rows(path)?.into_iter().take(self.common.batch).collect(),
-            None => (0..self.common.batch).map(|row| self.row(row, self.common.tokens)).collect::<Vec<_>>(),
-        };
-        let compute = if kind == Kind::Full { DType::F32 } else { self.compute };
-        let mut decoder = Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, compute)?;
-        if kind == Kind::Lora {
-            let adapter = init::adapter(&self.shape, &Method::default(), 1);
-            decoder.attach(&adapter.expect("every model has linear maps"))?;
-        }
-        let mut trainee = Trainee::new(decoder, kind, Objective::Sft);
-        trainee.track();
-        let train = Train { weight_decay: 0.01, ..Train::default() };
-        let mut optimizer = Optimizer::new(&train);
-        let indices: Vec<usize> = (0..samples.len()).collect();
-        let (mut times, mut losses) = (Vec::new(), Vec::new());
-        for step in 0..=self.common.steps {
-            let started = Instant::now();
-            let batches = micro_batches(&samples, &indices, micro_tokens, 1);
-            losses.push(trainee.step(&batches, &mut optimizer, step, 1e-4, 1.0).loss);
-            self.opened.device.sync().ok();
-            times.push(started.elapsed().as_secs_f64());
-        }
-        let tokens: usize = samples.iter().map(|sample| sample.ids.len()).sum();
-        let mut figures = self.figures(&times[1..], tokens);
-        figures["losses"] = json!(losses);
-        Ok(figures)
-    }
-
-    fn generate(&self, n_prompt: usize) -> Result<Value, Failure> {
-        let decoder = self.decoder()?;
-        let prompts: Vec<Vec<u32>> = (0..self.common.batch).map(|row| self.row(row, n_prompt).ids).collect();
-        let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
-        let decoding = Decoding::greedy(self.common.tokens);
-        let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.common.batch };
-        let (mut times, mut generated) = (Vec::new(), Vec::new());
-        for _ in 0..=self.common.steps {
-            let started = Instant::now();
-            generated = vec![Vec::new(); prompts.len()];
-            let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
-                for (i, completion) in batch {
-                    generated[i] = completion.ids;
-                }
-                Ok(())
-            });
-            times.push(started.elapsed().as_secs_f64());
-        }
-        let mut figures = self.figures(&times[1..], self.common.batch * self.common.tokens);
-        figures["generated"] = json!(generated);
-        Ok(figures)
-    }
-
-    fn likelihood(&self, rows: &Path) -> Result<Value, Failure> {
-        let (decoder, samples) = (self.decoder()?, read_rows(rows)?);
-        let started = Instant::now();
-        let found = likelihoods(&decoder, &samples, 1024);
-        let tokens = found.iter().map(|likelihood| likelihood.n_tokens).sum();
-        let mut figures = self.figures(&[started.elapsed().as_secs_f64()], tokens);
-        figures["log_likelihoods"] = json!(found.iter().map(|likelihood| likelihood.sum).collect::<Vec<_>>());
-        Ok(figures)
-    }
-
-    fn logits(&self, out: &Path) -> Result<Value, Failure> {
-        let (decoder, t) = (self.decoder()?, self.common.tokens);
-        let samples: Vec<Sample> = (0..self.common.batch).map(|row| self.row(row, t)).collect();
-        let batch = MicroBatch::new(&samples, &(0..samples.len()).collect::<Vec<_>>(), 1);
-        let ids = batch.ids(&decoder.device);
-        let hidden = decoder.hidden(ids.clone(), &Positions::causal(t), None);
-        let [b, t, m] = hidden.dims();
-        let logits = decoder.frozen_head().logits(hidden.reshape([b * t, m])); // [b*t, v]
-        let v = self.shape.vocab_size;
-        let both =
-            [("input_ids".to_owned(), vec![b, t], ids.float()), ("logits".to_owned(), vec![b, t, v], logits)];
-        HostWeights::read(both.into_iter()).write(out)?;
-        Ok(json!({ "logits": out, "rows": b, "tokens": t }))
-    }
-
-    fn decoder(&self) -> Result<Decoder, Failure> {
-        Ok(Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, self.compute)?)
-    }
-
-    /// A row that the twin in Python makes by the same formula.
-    fn row(&self, row: usize, n_tokens: usize) -> Sample {
-        // Special tokens lie at either end of a vocabulary of any size.
-        let spared = if self.shape.vocab_size > 2000 { 500 } else { 0 };
-        let n = self.shape.vocab_size - 2 * spared;
-        let id = |pos: usize| (row * 7919 + pos * 104_729 + 17) % n + spared;
-        let ids: Vec<u32> = (0..n_tokens).map(|pos| u32::try_from(id(pos)).expect("a token id")).collect();
-        Sample::of_trained(ids, std::iter::repeat_n(true, n_tokens), (row + 1).into())
-    }
-
-    fn figures(&self, times: &[f64], tokens: usize) -> Value {
-        let mut sorted = times.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let total: f64 = times.iter().sum();
-        json!({
-            "program": format!("finetune {}", env!("CARGO_PKG_VERSION")),
-            "device": self.opened.spec,
-            "device_name": self.opened.name,
-            "compute": format!("{:?}", self.compute).to_lowercase(),
-            "threads": rayon::current_num_threads(),
-            "median_s": sorted.get(sorted.len() / 2),
-            "min_s": sorted.first(),
-            "times_s": times,
-            "tokens_per_s": (tokens * times.len()) as f64 / total,
-            "peak_rss_bytes": device::peak_memory(),
-        })
-    }
-}
-
-fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
-    let broken = |source| crate::snapshot::SnapshotError::Unreadable { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(broken)?;
-    let row = |(i, line): (usize, &str)| {
-        let value: Value = serde_json::from_str(line).ok()?;
-        let ids = value["input_ids"].as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok());
-        let labels = value["labels"].as_array()?.iter();
-        let labels = labels.map(|label| Some(u32::try_from(label.as_i64()?).ok()));
-        let (ids, labels) = (ids.collect::<Option<Vec<_>>>()?, labels.collect::<Option<Vec<_>>>()?);
-        (ids.len() == labels.len()).then_some(Sample { ids, labels, line: (i + 1).into() })
-    };
-    let rows = text.lines().enumerate().map(row).collect::<Option<Vec<_>>>();
-    rows.ok_or_else(|| {
-        broken(std::io::Error::other("a line is not `{\"input_ids\": […], \"labels\": […]}`")).into()
-    })
-}
-
-fn named_shape(name: &str) -> Result<DecoderShape, Failure> {
-    let shape = |vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim| {
-        let sizes =
-            Sizes { vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim };
-        let rope = RopeShape { theta: 1e5, scaling: RopeScaling::None, dim: head_dim };
-        DecoderShape {
-            norm_epsilon: 1e-5,
-            rope,
-            max_positions: 8192,
-            tied: true,
-            ..DecoderShape::plain("llama", sizes)
-        }
-    };
-    match name {
-        "toy" => Ok(shape(2048, 64, 128, 2, 4, 2, 16)),
-        "smollm2-135m" => Ok(shape(49_152, 576, 1536, 30, 9, 3, 64)),
-        "qwen2.5-1.5b" => Ok(DecoderShape { qkv_bias: true, ..shape(151_936, 1536, 8960, 28, 12, 2, 128) }),
-        "llama-3-8b" => Ok(DecoderShape { tied: false, ..shape(128_256, 4096, 14_336, 32, 32, 8, 128) }),
-        _ => Err(crate::recipe::RecipeError::NotFound {
-            name: name.to_owned(),
-            help: "shapes are `toy`, `smollm2-135m`, `qwen2.5-1.5b` and `llama-3-8b`".to_owned(),
-        }
-        .into()),
-    }
 }

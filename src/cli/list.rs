@@ -13,7 +13,7 @@ use crate::eval::{judges::JUDGES, tasks::TASKS};
 use crate::merge::METHODS;
 use crate::model::families::FAMILIES;
 use crate::recipe::shipped;
-use crate::run::selftest::Selftest;
+use crate::run::proof::selftest::Selftest;
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -115,7 +115,7 @@ pub fn selftests(device: &str, name: &str, tests: &[Selftest], as_json: bool) ->
         });
         return serde_json::to_string_pretty(&report).expect("plain data prints");
     }
-    let row = |check: &crate::run::selftest::Check| {
+    let row = |check: &crate::run::proof::selftest::Check| {
         vec![
             check.case.clone(),
             check.part.clone(),

@@ -10,7 +10,7 @@ use super::{print, progress};
 use crate::dtype::Dtype;
 use crate::merge::{MergeReport, Unmatched};
 use crate::run::Failure;
-use crate::run::merge::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
+use crate::run::export::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
 use crate::snapshot::writer;
 
 /// The three things it does.

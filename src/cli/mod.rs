@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand};
 
 mod bench;
-mod bench_suite;
 mod eval;
 mod fetch;
 mod judge;
@@ -18,7 +17,8 @@ mod progress;
 
 use crate::device::DeviceSpec;
 use crate::recipe::{self, Recipe};
-use crate::run::{self, Failure, Options, Plan, preview, selftest};
+use crate::run::proof::selftest;
+use crate::run::{self, Failure, Options, Plan, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
 /// merge before and after, evaluate safety and task, report.

@@ -17,6 +17,7 @@ mod loaded;
 mod marks;
 mod mixture;
 mod preflight;
+mod sample;
 mod shares;
 pub mod table;
 #[cfg(test)]
@@ -25,11 +26,12 @@ pub mod transforms;
 mod turns;
 
 pub use conversation::{Conversation, Line, Message, Role};
-pub use encode::{Encoded, Encoder, Sample};
+pub use encode::{Encoded, Encoder};
 pub use error::DataError;
 pub use format::Format;
 pub use loaded::{Loaded, read};
 pub use preflight::{Preflight, check, preview};
+pub use sample::Sample;
 pub use table::{Limits, Place};
 
 use crate::recipe::{Data, Form, TooLong};

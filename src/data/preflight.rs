@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::conversation::Line;
-use super::encode::{Encoder, Sample};
+use super::encode::Encoder;
 use super::error::{DataError, places};
+use super::sample::Sample;
 use crate::snapshot::tokenizer::Tokenizer;
 
 /// What there is to learn, in numbers.

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::judge::settle::Means;
 use super::judge::{Case, scores};
 use super::plan::Model;
-use super::selftest;
+use super::proof::selftest;
 use super::session::Session;
 use crate::device::{self, Opened};
 use crate::recipe::Eval;

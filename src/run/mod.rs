@@ -6,7 +6,8 @@
 //! - [`cast`]: which weights play base, tuned and merged, by role; what steers a candidate comes to it here.
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
-//! - [`merge`]: folders merged and exported without a run. [`proof`]: self-test and benches.
+//! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
+//! - [`proof`]: self-test and benches.
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
 //! made without the ones before it: [`alone`] asks and judges any model, [`review`] judges and shows what was said.
@@ -16,18 +17,16 @@ use std::sync::atomic::AtomicBool;
 
 pub mod alone;
 pub mod ask;
-mod card;
 pub mod cast;
 pub mod chat;
 mod conclude;
+pub mod export;
 pub mod failure;
 pub mod judge;
-mod lineage;
-pub mod merge;
 pub mod plan;
 pub mod preview;
+pub mod proof;
 pub mod review;
-pub mod selftest;
 pub mod session;
 mod tune;
 
@@ -41,9 +40,9 @@ use crate::recipe::Kind;
 use crate::report::{Report, Run};
 use crate::snapshot::writer::{file_at_once, write_json};
 use ask::{Exam, ask};
-use card::Exported;
 use cast::Cast;
 use conclude::{conclude, prove};
+use export::run_card::Exported;
 use judge::Case;
 use plan::sources;
 use session::Session;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::card::{self, Exported};
 use super::cast;
+use super::export::lineage;
+use super::export::run_card::{self, Exported};
 use super::failure::Failure;
-use super::lineage;
 use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
@@ -76,10 +76,10 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
     }
     match method.kind {
         Kind::Lora => folder_at_once::<Failure>(&target, |files| {
-            let name = card::base(plan);
+            let name = run_card::base(plan);
             cast::adapter(model, training, session.folder(), *last_step)?.write_files(files, &name)?;
             lineage::record(files, &name, &base.files)?;
-            card::write(files, plan, Exported::Adapter)?;
+            run_card::write(files, plan, Exported::Adapter)?;
             Ok(writer::copy_side_files(&model.folder, files)?)
         }),
         Kind::Full => {
@@ -101,6 +101,6 @@ pub fn write_model(
     weights: &dyn Weights,
     what: Exported<'_>,
 ) -> Result<(), Failure> {
-    let finish = |folder: &Path| card::write(folder, plan, what);
+    let finish = |folder: &Path| run_card::write(folder, plan, what);
     Ok(writer::write_model(target, weights, &plan.model.folder, Some(plan.model.dtype), finish)?)
 }

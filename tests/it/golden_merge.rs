@@ -7,7 +7,7 @@ mod golden {
     use std::sync::atomic::AtomicBool;
 
     use finetune::merge::METHODS;
-    use finetune::run::merge::{Models, Options, Request, write};
+    use finetune::run::export::{Models, Options, Request, write};
     use finetune::snapshot::template::ChatTemplate;
     use finetune::snapshot::tokenizer::Tokenizer;
     use finetune::snapshot::{Dtype, WeightFiles, Weights};

@@ -5,7 +5,7 @@ mod golden {
     use std::path::{Path, PathBuf};
 
     use finetune::device::cpu;
-    use finetune::run::selftest::{EXACT, Selftest, golden};
+    use finetune::run::proof::selftest::{EXACT, Selftest, golden};
 
     fn run(folder: &Path) -> Selftest {
         let selftest = golden(folder, &cpu(), EXACT).unwrap();

@@ -8,7 +8,7 @@ mod golden {
     use std::path::Path;
 
     use finetune::device;
-    use finetune::run::selftest::{GPU, golden};
+    use finetune::run::proof::selftest::{GPU, golden};
 
     #[test]
     fn golden_models_on_wgpu() {

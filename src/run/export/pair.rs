@@ -11,7 +11,8 @@ use crate::merge::{
     Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
     Vocabulary, resolve, respelt, scaled_adapter,
 };
-use crate::run::{Failure, lineage};
+use crate::run::Failure;
+use crate::run::export::lineage;
 use crate::snapshot::adapter::{self, Adapter};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
 use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer};

@@ -16,11 +16,13 @@ use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, 
 
 mod card;
 mod config;
+pub mod lineage;
 mod manifest;
 mod output;
 mod pair;
 mod partial;
 mod post;
+pub mod run_card;
 mod tokenizer;
 mod verify;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plan::{Plan, sources};
+use crate::run::plan::{Plan, sources};
 use crate::snapshot::{SnapshotError, writer};
 
 /// What is in a folder.
