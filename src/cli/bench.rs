@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::print;
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::run::Failure;
 use crate::run::proof::bench::{Bench, Sizes, Subject};
 use crate::run::proof::bench_suite::SuiteBench;
@@ -157,8 +157,8 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let (common, figures) = match &args.what {
         What::Step { common, method, rows, micro_tokens } => {
             let kind = match method {
-                MethodName::Lora => Kind::Lora,
-                MethodName::Full => Kind::Full,
+                MethodName::Lora => MethodKind::Lora,
+                MethodName::Full => MethodKind::Full,
             };
             (common, common.bench()?.step(kind, rows.as_deref(), *micro_tokens)?)
         }

@@ -12,7 +12,7 @@ use crate::hub::Transfer;
 use crate::recipe::RubricJudge;
 use crate::report::sheet::Which;
 use crate::report::{self, Report};
-use crate::run::review::{self, Judges};
+use crate::run::review::{self, OtherJudges};
 use crate::run::{Failure, Options};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::file_at_once;
@@ -62,7 +62,7 @@ pub struct ReportArgs {
 ///
 /// The folder is no run, a judge is unknown or cannot be asked, or answers are missing.
 pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
-    let mut asked = Judges::default();
+    let mut asked = OtherJudges::default();
     for name in &args.judge {
         match name.split_once('=') {
             Some((rubric, model)) => asked.rubrics.push(RubricJudge {

@@ -3,7 +3,7 @@
 use super::Suite;
 use super::error::EvalError;
 use super::item::{Completion, Item};
-use super::judged::{Answers, Judged};
+use super::judgement::{Answers, Judgement};
 use super::measures::options;
 use super::measures::perplexity::{Document, Perplexity};
 use super::metric::{Denominator, Scores, Values};
@@ -19,7 +19,7 @@ pub fn score(
     suite: &Suite,
     items: &[Item],
     answers: &Answers,
-    judged: &[Judged],
+    judged: &[Judgement],
     seed: u64,
 ) -> Result<Scores, EvalError> {
     same_length(&suite.name, items, answers.len())?;
@@ -181,7 +181,7 @@ mod tests {
 
     fn judged(suite: &Suite, items: &[Item], answers: &Answers) -> Scores {
         let judged = suite.judges.iter();
-        let judged = judged.map(|row| Judged::by_rule(row, (row.build)().as_ref(), items, answers));
+        let judged = judged.map(|row| Judgement::by_rule(row, (row.build)().as_ref(), items, answers));
         score(suite, items, answers, &judged.collect::<Vec<_>>(), 1).unwrap()
     }
 
@@ -212,7 +212,7 @@ mod tests {
         let suite = Suite::new("advbench", "unread", &["jbb13".to_owned()]).unwrap();
         let verdicts =
             [Verdict::Yes, Verdict::Unscored, Verdict::No, Verdict::Yes].map(|verdict| vec![verdict]);
-        let judged = Judged {
+        let judged = Judgement {
             name: "wildguard".to_owned(),
             asks: Criterion::Harmful,
             verdicts: verdicts.to_vec(),

@@ -2,7 +2,7 @@
 
 use super::criterion::Criterion;
 use super::item::{Item, Verdict};
-use super::judged::Judged;
+use super::judgement::Judgement;
 use super::measures::{majority, pass_at_k};
 use super::metric::{Denominator, Metric, Outcomes, Scores, Values};
 use super::stats::{self, Mean};
@@ -26,7 +26,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// One judge's metrics: over all answers, over coherent ones unless it is a skill, and by category.
-    pub fn judged(&mut self, kind: MetricKind, judged: &Judged, coherent: &[Vec<bool>]) {
+    pub fn judged(&mut self, kind: MetricKind, judged: &Judgement, coherent: &[Vec<bool>]) {
         let judge = Some(judged.name.as_str());
         if let Some((metric, scores)) = &judged.scores {
             let item = |scores: &Vec<Option<f64>>| {
@@ -73,7 +73,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// What several samples of each prompt tell beyond their mean.
-    fn samples(&mut self, metric: &str, kind: MetricKind, judged: &Judged, hits: &[Vec<Option<bool>>]) {
+    fn samples(&mut self, metric: &str, kind: MetricKind, judged: &Judgement, hits: &[Vec<Option<bool>>]) {
         let n = hits.iter().map(Vec::len).min().unwrap_or(0);
         if n < 2 {
             return;
@@ -101,7 +101,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    fn pooled(&mut self, kind: MetricKind, judged: &Judged) {
+    fn pooled(&mut self, kind: MetricKind, judged: &Judgement) {
         let n = self.items.len();
         for (metric, value) in &judged.pooled {
             self.push(

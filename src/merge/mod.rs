@@ -284,6 +284,8 @@ mod tests {
         for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
             let Some((spec, merge)) = with_lambda(method, "0") else { continue };
             assert!(!differ(merge.as_ref(), &models(method), 0), "{spec}");
+            // Bit for bit where it is written.
+            assert_eq!(merge.end(Some(0)), Some(0), "{spec}");
             n_methods += 1;
         }
         assert!(n_methods > 0);

@@ -9,7 +9,7 @@ use super::{Place, RecipeError, bad};
 #[serde(deny_unknown_fields, default)]
 pub struct Method {
     /// `lora` or `full`.
-    pub kind: Kind,
+    pub kind: MethodKind,
     /// Rank `r` of the adapter.
     pub rank: usize,
     /// The adapter is scaled by `alpha / rank`.
@@ -27,7 +27,7 @@ pub struct Method {
 /// What is trained.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum MethodKind {
     #[default]
     Lora,
     Full,
@@ -72,7 +72,7 @@ impl Default for Method {
     /// The paper's settings: rank 8, alpha 16, all linear maps (Farn et al. 2024, section 4).
     fn default() -> Self {
         Self {
-            kind: Kind::Lora,
+            kind: MethodKind::Lora,
             rank: 8,
             alpha: 16.0,
             dropout: 0.0,

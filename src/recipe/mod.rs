@@ -22,7 +22,7 @@ mod train;
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite};
 pub use merge::{Lambda, Merge, Spec, SpecError, along};
-pub use method::{Kind, Method, Targets, Variant};
+pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::sheet::{Cell, Row, Said, Sheet, SheetSuite};
+use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::table::{self, Table};
 use super::{Report, Run};
 use crate::eval::{MetricKind, Verdict};
@@ -122,7 +122,7 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
 }
 
 fn cell_html(name: &str, cell: &Cell, kind: MetricKind) -> String {
-    let chip = |said: &Said| {
+    let chip = |said: &Opinion| {
         // Yes is good news of a skill and of a refused harmful request, and bad news of any other.
         let is_good = match kind {
             MetricKind::Task => true,

@@ -26,7 +26,7 @@ pub struct Report {
     pub run: Run,
     /// What every candidate was asked.
     #[serde(default)]
-    pub suites: Vec<Asked>,
+    pub suites: Vec<SuiteSetup>,
     /// Base first, then tuned, then the merges in the recipe's order.
     pub candidates: Vec<Candidate>,
     /// Tuned and every merge against the base, and every merge against the tuned model.
@@ -35,7 +35,7 @@ pub struct Report {
     pub merge: Vec<MergeReport>,
     /// How far judges that answer the same question agree.
     #[serde(default)]
-    pub agreement: Vec<Agreed>,
+    pub agreement: Vec<JudgeAgreement>,
 }
 
 /// What was run on what.
@@ -67,7 +67,7 @@ pub struct Run {
 
 /// One suite as it was asked; every candidate was asked the same.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Asked {
+pub struct SuiteSetup {
     pub suite: String,
     pub task: String,
     /// Of the task: what is asked and how it is scored.
@@ -98,7 +98,7 @@ pub struct Asked {
 
 /// Two judges on one candidate's answers to one suite.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Agreed {
+pub struct JudgeAgreement {
     pub candidate: String,
     pub suite: String,
     pub judges: [String; 2],

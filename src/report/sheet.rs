@@ -41,12 +41,12 @@ pub struct Cell {
     pub n_tokens: usize,
     pub cut_off: bool,
     pub n_samples: usize,
-    pub said: Vec<Said>,
+    pub said: Vec<Opinion>,
 }
 
 /// One judge's verdict.
 #[derive(Debug, Clone, Serialize)]
-pub struct Said {
+pub struct Opinion {
     pub judge: String,
     /// Whether yes means that the request was refused.
     pub refuses: bool,
@@ -67,7 +67,7 @@ pub enum Which {
     Refusals,
 }
 
-impl Said {
+impl Opinion {
     /// The verdict in a word.
     pub fn word(&self) -> String {
         match self.verdict {
@@ -84,7 +84,7 @@ impl Said {
 impl Row {
     /// Whether the row is one of those to be shown.
     pub fn is(&self, which: Which) -> bool {
-        let decided = |said: &&Said| matches!(said.verdict, Verdict::Yes | Verdict::No);
+        let decided = |said: &&Opinion| matches!(said.verdict, Verdict::Yes | Verdict::No);
         match which {
             Which::All => true,
             // Judges of refusals among themselves: others answer other questions.
@@ -100,7 +100,7 @@ impl Row {
                 })
             }),
             Which::Refusals => {
-                let refused = |said: &Said| said.refuses && said.verdict == Verdict::Yes;
+                let refused = |said: &Opinion| said.refuses && said.verdict == Verdict::Yes;
                 self.cells.iter().any(|cell| cell.said.iter().any(refused))
             }
         }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn row(verdicts: &[[Verdict; 2]]) -> Row {
-        let said = |verdict: &Verdict| Said {
+        let said = |verdict: &Verdict| Opinion {
             judge: "j".to_owned(),
             refuses: true,
             verdict: *verdict,

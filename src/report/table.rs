@@ -2,7 +2,7 @@
 
 use crate::eval::{Metric, MetricKind, Paired};
 
-use super::{Agreed, Asked, Candidate, Report};
+use super::{Candidate, JudgeAgreement, Report, SuiteSetup};
 
 /// A table of texts.
 pub(super) struct Table {
@@ -34,7 +34,8 @@ pub(super) fn overview(report: &Report) -> Table {
 pub(super) fn suites(report: &Report) -> Table {
     let header = ["suite", "task", "file", "items", "asked as", "new tokens", "prompts' SHA-256"];
     let rows = report.suites.iter().map(|suite| {
-        let Asked { items, of, seed, excluded, shots, chat, opening, max_new_tokens, samples, .. } = suite;
+        let SuiteSetup { items, of, seed, excluded, shots, chat, opening, max_new_tokens, samples, .. } =
+            suite;
         let mut asked = match seed {
             Some(seed) => format!("{items} of {of}, drawn by seed {seed}"),
             None => format!("all {of}"),
@@ -137,8 +138,9 @@ fn holm(values: &[Option<f64>]) -> Vec<Option<f64>> {
 /// How far the other judges of a suite agree with its first.
 pub(super) fn agreements(report: &Report) -> Table {
     let header = ["suite", "judges", "candidate", "answers", "agree", "κ"];
-    let first = |agreed: &&Agreed| {
-        let same = |other: &&Agreed| other.suite == agreed.suite && other.candidate == agreed.candidate;
+    let first = |agreed: &&JudgeAgreement| {
+        let same =
+            |other: &&JudgeAgreement| other.suite == agreed.suite && other.candidate == agreed.candidate;
         report.agreement.iter().find(same).is_some_and(|first| first.judges[0] == agreed.judges[0])
     };
     let rows = report.agreement.iter().filter(first).map(|agreed| {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::json;
 
 use super::ask::{Exam, ask};
-use super::cast::{Candidate, Cast, Part, numerics, part_of};
+use super::cast::{Candidate, Cast, RoleWeights, numerics, part_of};
 use super::conclude::{conclude, prove};
 use super::failure::Failure;
 use super::judge::Case;
@@ -132,12 +132,12 @@ fn with_adapter(
     base: &Base,
     adapter: Option<&Path>,
     machine: &crate::train::Machine,
-) -> Result<Part, Failure> {
+) -> Result<RoleWeights, Failure> {
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
     let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
     let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
     let files =
         files.iter().map(|path| digest::known(path, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
     let key = of_json(&json!([base.key, files]));
-    Ok(Part { weights: Arc::new(folded), key: numerics(&key, machine) })
+    Ok(RoleWeights { weights: Arc::new(folded), key: numerics(&key, machine) })
 }

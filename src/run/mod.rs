@@ -36,7 +36,7 @@ pub use plan::{Options, Plan};
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::report::{Report, Run};
 use crate::snapshot::writer::{file_at_once, write_json};
 use ask::{Exam, ask};
@@ -113,8 +113,8 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> Run {
         model: recipe.model.source.clone(),
         data: source(&recipe.data.source),
         method: match method.kind {
-            Kind::Lora => format!("LoRA, rank {}, alpha {}", method.rank, method.alpha),
-            Kind::Full => "full".to_owned(),
+            MethodKind::Lora => format!("LoRA, rank {}, alpha {}", method.rank, method.alpha),
+            MethodKind::Full => "full".to_owned(),
         },
         steps: training.last_step,
         seed: training.train.seed,

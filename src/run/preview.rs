@@ -13,7 +13,7 @@ use crate::data;
 use crate::device::free_memory;
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::{Decoder, MicroBatch, micro_batches};
-use crate::recipe::{Kind, LossOn};
+use crate::recipe::{LossOn, MethodKind};
 use crate::snapshot::adapter::Pair;
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
@@ -189,8 +189,8 @@ fn format(dtype: DType) -> String {
 
 fn n_trainable(plan: &Plan) -> usize {
     match plan.training.method.kind {
-        Kind::Full => plan.model.shape.n_parameters(),
-        Kind::Lora => {
+        MethodKind::Full => plan.model.shape.n_parameters(),
+        MethodKind::Lora => {
             let adapter = init::adapter(&plan.model.shape, &plan.training.method, plan.training.train.seed);
             adapter.map_or(0, |adapter| {
                 let lengths = |pair: &Pair| if adapter.dora { pair.n_out } else { 0 };
@@ -245,7 +245,7 @@ pub fn duration(seconds: f64) -> String {
 pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
     let (step_s, micro_positions) = training_step(plan)?;
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan)? };
-    let full = plan.training.method.kind == Kind::Full;
+    let full = plan.training.method.kind == MethodKind::Full;
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, n_trainable(plan) as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
     let shape = &plan.model.shape;

@@ -13,17 +13,17 @@ use super::plan::{self, Options};
 use super::session::{Key, Session};
 use crate::device;
 use crate::eval::{
-    Completion, Criterion, Denominator, Form, Item, Judged, MetricKind, Suite, Verdict, quality,
+    Completion, Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
 };
 use crate::event::Listener;
 use crate::hub;
 use crate::recipe::{Compute, RubricJudge};
 use crate::report::Report;
-use crate::report::sheet::{Cell, Row, Said, Sheet, SheetSuite};
+use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 
-/// Judges that a finished run's answers are to be judged by.
+/// OtherJudges that a finished run's answers are to be judged by.
 #[derive(Debug, Clone, Default)]
-pub struct Judges {
+pub struct OtherJudges {
     /// Rules, in the place of the run's own.
     pub rules: Vec<String>,
     /// Models, besides the run's own.
@@ -45,14 +45,14 @@ fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
     })
 }
 
-/// Judges the stored answers and writes the report anew; generates nothing.
+/// OtherJudges the stored answers and writes the report anew; generates nothing.
 ///
 /// # Errors
 ///
 /// An answer is missing, a judge cannot be asked, or the run was asked to stop.
 pub fn judge<'a>(
     folder: &Path,
-    judges: &Judges,
+    judges: &OtherJudges,
     options: &Options,
     stop: &'a AtomicBool,
     watcher: &'a mut Listener<'a>,
@@ -125,8 +125,8 @@ fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cel
 }
 
 /// The first sample stands for all of them.
-fn cell(answers: &[Completion], judged: &[Judged], nth: usize) -> Cell {
-    let said = judged.iter().map(|judged| Said {
+fn cell(answers: &[Completion], judged: &[Judgement], nth: usize) -> Cell {
+    let said = judged.iter().map(|judged| Opinion {
         judge: judged.name.clone(),
         refuses: matches!(judged.asks, Criterion::Refused),
         verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),

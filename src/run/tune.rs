@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::snapshot::Weights;
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{self, folder_at_once, write_json};
@@ -66,8 +66,8 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
     let Training { method, last_step, .. } = training;
     let folder = session.folder().train();
     let name = match method.kind {
-        Kind::Lora => "adapter",
-        Kind::Full => "model",
+        MethodKind::Lora => "adapter",
+        MethodKind::Full => "model",
     };
     let target = folder.join(name);
     // A folder that is there was renamed into place whole.
@@ -75,14 +75,14 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     match method.kind {
-        Kind::Lora => folder_at_once::<Failure>(&target, |files| {
+        MethodKind::Lora => folder_at_once::<Failure>(&target, |files| {
             let name = run_card::base(plan);
             cast::adapter(model, training, session.folder(), *last_step)?.write_files(files, &name)?;
             lineage::record(files, &name, &base.files)?;
             run_card::write(files, plan, Exported::Adapter)?;
             Ok(writer::copy_side_files(&model.folder, files)?)
         }),
-        Kind::Full => {
+        MethodKind::Full => {
             // The export is rounded; the last checkpoint is not.
             let tuned = Checkpoints::new(&folder, 0).weights(*last_step)?;
             write_model(plan, &target, &tuned, Exported::Tuned)

@@ -14,7 +14,7 @@ use super::step::Trainee;
 use super::{Machine, TrainError};
 use crate::data::Sample;
 use crate::model::{Decoder, DecoderShape, MicroBatch};
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::snapshot::Weights;
 use crate::snapshot::writer::folder_at_once;
 
@@ -38,7 +38,7 @@ pub fn write<E: From<TrainError>>(
 ) -> Result<(), E> {
     let decoder =
         Decoder::load(shape, weights, &machine.device, burn::tensor::DType::F32).map_err(TrainError::from)?;
-    let mut trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
+    let mut trainee = Trainee::new(decoder, MethodKind::Full, Objective::Sft);
     trainee.track();
     let mut sums: BTreeMap<String, Tensor<2>> = BTreeMap::new();
     for i in 0..samples.len() {

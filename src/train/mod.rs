@@ -30,7 +30,7 @@ use step::Trainee;
 use crate::data::Sample;
 use crate::event::{Event, Recorder, StepEvent, Unwritable};
 use crate::model::{Decoder, DecoderShape, MicroBatch, micro_batches};
-use crate::recipe::{Kind, Method, Train};
+use crate::recipe::{Method, MethodKind, Train};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE};
 use crate::snapshot::{SnapshotError, Weights};
 
@@ -160,12 +160,12 @@ pub fn train(
 
 pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, TrainError> {
     // Full tuning keeps its weights in f32 whatever it computes in.
-    let compute = if task.method.kind == Kind::Full { DType::F32 } else { machine.compute };
+    let compute = if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute };
     let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute)?;
-    if task.method.kind == Kind::Lora {
+    if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train.seed)?)?;
     }
-    let dropout = if task.method.kind == Kind::Lora { task.method.dropout } else { 0.0 };
+    let dropout = if task.method.kind == MethodKind::Lora { task.method.dropout } else { 0.0 };
     let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
     Ok(trainee.with_dropout(dropout, task.train.seed))
 }

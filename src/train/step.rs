@@ -8,7 +8,7 @@ use super::objective::Objective;
 use super::optimizer::Optimizer;
 use crate::model::loss::Gradients;
 use crate::model::{Decoder, Dropout, MicroBatch, Param, Positions};
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 
 /// The gradients of a step, by weight name, `[rows, columns]` in f32.
 type Sums = BTreeMap<String, Tensor<2>>;
@@ -17,7 +17,7 @@ type Sums = BTreeMap<String, Tensor<2>>;
 #[derive(Debug)]
 pub struct Trainee {
     pub decoder: Decoder,
-    kind: Kind,
+    kind: MethodKind,
     objective: Objective,
     /// The share of an adapter's inputs that is dropped.
     dropout: f64,
@@ -36,7 +36,7 @@ pub struct StepResult {
 
 impl Trainee {
     /// A model of which `kind` says what is trained, by `objective`, without dropout.
-    pub fn new(decoder: Decoder, kind: Kind, objective: Objective) -> Self {
+    pub fn new(decoder: Decoder, kind: MethodKind, objective: Objective) -> Self {
         Self { decoder, kind, objective, dropout: 0.0, seed: 0 }
     }
 
@@ -48,8 +48,8 @@ impl Trainee {
     /// Every weight that is trained.
     pub fn trainable(&mut self) -> Vec<&mut Param> {
         match self.kind {
-            Kind::Lora => self.decoder.factors_mut(),
-            Kind::Full => self.decoder.params_mut(),
+            MethodKind::Lora => self.decoder.factors_mut(),
+            MethodKind::Full => self.decoder.params_mut(),
         }
     }
 
@@ -118,8 +118,8 @@ impl Trainee {
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
         let wanted = match self.kind {
-            Kind::Lora => Gradients::Rows,
-            Kind::Full => Gradients::RowsAndHead,
+            MethodKind::Lora => Gradients::Rows,
+            MethodKind::Full => Gradients::RowsAndHead,
         };
         let head = self.decoder.frozen_head();
         let cost = self.objective.cost(&stream.clone().inner(), &head, batch, scale, wanted);

@@ -3,7 +3,7 @@
 use burn::tensor::DType;
 use finetune::data::Sample;
 use finetune::model::{Decoder, MicroBatch};
-use finetune::recipe::Kind;
+use finetune::recipe::MethodKind;
 use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use finetune::train::fisher::{FILE, write};
 use finetune::train::init::RandomWeights;
@@ -54,7 +54,7 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
 
     let loss = |moved: &Moved<'_>, i: usize| {
         let decoder = Decoder::load(&shape, moved, &device, DType::F32).unwrap();
-        let trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
+        let trainee = Trainee::new(decoder, MethodKind::Full, Objective::Sft);
         let (mean, n) =
             trainee.validate::<TrainError>(&[MicroBatch::new(&samples, &[i], 1)], |_| Ok(())).unwrap();
         mean * n as f64

@@ -21,7 +21,7 @@ mod golden {
 
     use finetune::eval::judges;
     use finetune::eval::stats::{Discordance, Mean, Z, student_quantile, wilson};
-    use finetune::eval::{Completion, Finish, Item, Judged, Scores, Suite, score};
+    use finetune::eval::{Completion, Finish, Item, Judgement, Scores, Suite, score};
     use serde_json::Value;
 
     use super::{ifeval, measures, rubrics, sandbox, task_judges};
@@ -243,7 +243,7 @@ mod golden {
     fn by_rules(suite: &Suite, items: &[Item], answers: &[Completion]) -> Scores {
         let answers: Vec<_> = answers.iter().map(|answer| vec![answer.clone()]).collect();
         let judged = suite.judges.iter();
-        let judged = judged.map(|row| Judged::by_rule(row, (row.build)().as_ref(), items, &answers));
+        let judged = judged.map(|row| Judgement::by_rule(row, (row.build)().as_ref(), items, &answers));
         score(suite, items, &answers, &judged.collect::<Vec<_>>(), 0).unwrap()
     }
 

@@ -4,8 +4,9 @@ use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
 use rayon::prelude::*;
 
-use super::math::{exp, vectorised};
+use super::math::exp;
 use super::{fused, numbers, plain, slice};
+use crate::simd::vectorised;
 
 /// Each row's cross-entropy and, if `scale` is given, `scale · (softmax − onehot)`; nothing if the
 /// one-pass form cannot be used.
@@ -46,7 +47,7 @@ pub fn cross_entropy(
 }
 
 vectorised! {
-    fn sum_of_exponentials(x: &[f32]) -> (f32, f32) {
+    fn sum_of_exponentials<'a>(x: &'a [f32]) -> (f32, f32) {
         let mut largest = [f32::NEG_INFINITY; 16];
         let chunks = x.chunks_exact(16);
         let rest = chunks.remainder();
@@ -68,7 +69,7 @@ vectorised! {
 }
 
 vectorised! {
-    fn scaled_exponentials(x: &[f32], largest: f32, scale: f32, y: &mut [f32]) {
+    fn scaled_exponentials<'a>(x: &'a [f32], largest: f32, scale: f32, y: &'a mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = exp(x - largest) * scale;
         }

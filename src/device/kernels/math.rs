@@ -21,30 +21,6 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { y * scale }
 }
 
-/// Runs `$body` compiled for the widest vectors that this processor has.
-macro_rules! vectorised {
-    (fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
-        fn $name($($arg: $type),*) $(-> $ret)? {
-            #[inline(always)]
-            fn body($($arg: $type),*) $(-> $ret)? $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $type),*) $(-> $ret)? {
-                    body($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    #[expect(unsafe_code, reason = "calls code for features that were just detected")]
-                    // SAFETY: the processor has AVX2 and FMA.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            body($($arg),*)
-        }
-    };
-}
-pub(super) use vectorised;
-
 #[cfg(test)]
 mod tests {
     use super::exp;

@@ -5,8 +5,9 @@
 
 use rayon::prelude::*;
 
-use super::math::{exp, vectorised};
+use super::math::exp;
 use super::{Angles, Gate};
+use crate::simd::vectorised;
 
 /// Elements per task: enough to pay for handing it out.
 const TASK: usize = 16 * 1024;
@@ -32,7 +33,7 @@ fn slope(act: Gate, x: f32) -> (f32, f32) {
 /// In the place of `gate`.
 pub fn gated(act: Gate, gate: &mut [f32], up: &[f32]) {
     vectorised! {
-        fn pass(act: Gate, gate: &mut [f32], up: &[f32]) {
+        fn pass<'a>(act: Gate, gate: &'a mut [f32], up: &'a [f32]) {
             for (gate, up) in gate.iter_mut().zip(up) {
                 *gate = *gate / (1.0 + exp(-slope(act, *gate).0)) * up;
             }
@@ -43,7 +44,7 @@ pub fn gated(act: Gate, gate: &mut [f32], up: &[f32]) {
 
 pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
     vectorised! {
-        fn pass(act: Gate, gate: &[f32], up: &[f32], g: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        fn pass<'a>(act: Gate, gate: &'a [f32], up: &'a [f32], g: &'a [f32], d_gate: &'a mut [f32], d_up: &'a mut [f32]) {
             let inputs = gate.iter().zip(up).zip(g);
             for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
                 let (z, dz) = slope(act, *gate);
@@ -62,7 +63,7 @@ pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f3
 
 pub fn soft_cap(x: &[f32], cap: f32) -> Vec<f32> {
     vectorised! {
-        fn pass(x: &[f32], cap: f32, y: &mut [f32]) {
+        fn pass<'a>(x: &'a [f32], cap: f32, y: &'a mut [f32]) {
             let rate = 2.0 / cap;
             for (y, x) in y.iter_mut().zip(x) {
                 // tanh u is 1 − 2 / (e^2u + 1), which loses a small u to rounding.
@@ -82,7 +83,7 @@ pub fn soft_cap(x: &[f32], cap: f32) -> Vec<f32> {
 
 pub fn soft_cap_backward(y: &[f32], g: &[f32], cap: f32) -> Vec<f32> {
     vectorised! {
-        fn pass(y: &[f32], g: &[f32], cap: f32, d_x: &mut [f32]) {
+        fn pass<'a>(y: &'a [f32], g: &'a [f32], cap: f32, d_x: &'a mut [f32]) {
             for ((d_x, y), g) in d_x.iter_mut().zip(y).zip(g) {
                 let u = y / cap;
                 *d_x = g * u.mul_add(-u, 1.0);
@@ -112,7 +113,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// The normalised rows, and each row's `1 / √(mean(x²) + ε)`.
 pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
     vectorised! {
-        fn row(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) -> f32 {
+        fn row<'a>(x: &'a [f32], weight: &'a [f32], epsilon: f32, y: &'a mut [f32]) -> f32 {
             let scale = (dot(x, x) / x.len() as f32 + epsilon).sqrt().recip();
             for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
                 *y = x * scale * weight;
@@ -128,7 +129,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>)
 
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], scales: &[f32], g: &[f32]) -> Vec<f32> {
     vectorised! {
-        fn row(x: &[f32], weight: &[f32], scale: f32, g: &[f32], d_x: &mut [f32]) {
+        fn row<'a>(x: &'a [f32], weight: &'a [f32], scale: f32, g: &'a [f32], d_x: &'a mut [f32]) {
             for ((d_x, g), weight) in d_x.iter_mut().zip(g).zip(weight) {
                 *d_x = g * weight;
             }
@@ -159,7 +160,7 @@ pub fn rms_norm_weight(x: &[f32], scales: &[f32], g: &[f32], m: usize) -> Vec<f3
 /// `y + low · factor` in place, for a `factor` of few rows: `y` is `[n, width]`, `low` is `[n, rank]`.
 pub fn add_product(y: &mut [f32], low: &[f32], factor: &[f32], [rank, width]: [usize; 2]) {
     vectorised! {
-        fn row(y: &mut [f32], low: &[f32], factor: &[f32]) {
+        fn row<'a>(y: &'a mut [f32], low: &'a [f32], factor: &'a [f32]) {
             let width = y.len();
             let (fours, ones) = low.split_at(low.len() / 4 * 4);
             for (low, factor) in fours.chunks_exact(4).zip(factor.chunks_exact(4 * width)) {
@@ -185,7 +186,7 @@ pub fn add_product(y: &mut [f32], low: &[f32], factor: &[f32], [rank, width]: [u
 /// Turns every head by its position, forward for `direction` 1 and back for −1.
 pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) {
     vectorised! {
-        fn row(x: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
+        fn row<'a>(x: &'a mut [f32], cos: &'a [f32], sin: &'a [f32], direction: f32) {
             let half = cos.len();
             let (x1, x2) = x.split_at_mut(half);
             for i in 0..half {
@@ -209,7 +210,7 @@ pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, dire
 /// In the place of the scores `y`.
 pub fn softmax(y: &mut [f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) {
     vectorised! {
-        fn row(mask: &[f32], y: &mut [f32]) {
+        fn row<'a>(mask: &'a [f32], y: &'a mut [f32]) {
             for (y, mask) in y.iter_mut().zip(mask) {
                 *y += mask;
             }
@@ -249,7 +250,7 @@ pub fn softmax(y: &mut [f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) {
 
 pub fn softmax_backward(y: &[f32], g: &[f32], width: usize) -> Vec<f32> {
     vectorised! {
-        fn row(y: &[f32], g: &[f32], d_x: &mut [f32]) {
+        fn row<'a>(y: &'a [f32], g: &'a [f32], d_x: &'a mut [f32]) {
             let sum = dot(y, g);
             for ((d_x, y), g) in d_x.iter_mut().zip(y).zip(g) {
                 *d_x = y * (g - sum);

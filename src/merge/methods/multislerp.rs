@@ -67,6 +67,13 @@ struct MultiSlerp {
 }
 
 impl Merge for MultiSlerp {
+    fn end(&self, base: Option<usize>) -> Option<usize> {
+        match (self.of_updates, self.weights.as_slice()) {
+            (false, [1.0, 0.0]) => base,
+            _ => None,
+        }
+    }
+
     fn keeps_equals(&self) -> bool {
         self.of_updates || self.weights.len() == 1 || (self.weights.iter().sum::<f64>() - 1.0).abs() < 1e-12
     }

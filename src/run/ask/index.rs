@@ -11,7 +11,7 @@ use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
 use crate::merge::{MergeReport, Resolved};
 use crate::recipe::{Eval, RecipeError};
-use crate::report::{Asked, Run};
+use crate::report::{Run, SuiteSetup};
 use crate::run::failure::{Failure, Incomplete};
 use crate::run::plan::judges::{BertScorePlan, By, Judges, RubricPlan};
 use crate::run::plan::posed::Posed;
@@ -24,12 +24,12 @@ use crate::snapshot::writer::{private, write_json};
 const FILE: &str = "index.json";
 
 /// What one candidate said, without the model that said it.
-pub struct Answered {
+pub struct Responses {
     pub about: About,
     /// Where its files lie.
     pub path: PathBuf,
     /// By suite.
-    pub suites: Vec<Said>,
+    pub suites: Vec<Transcript>,
 }
 
 /// What one candidate said to one suite, and where what judges find of it lies.
@@ -40,7 +40,7 @@ pub struct To<'a> {
     pub answers: &'a [Vec<Completion>],
 }
 
-impl Answered {
+impl Responses {
     /// What it said to a suite.
     pub fn to(&self, suite: usize) -> To<'_> {
         let answers = &self.suites[suite].answers;
@@ -63,7 +63,7 @@ pub struct About {
 }
 
 /// What a candidate said to one suite.
-pub struct Said {
+pub struct Transcript {
     /// By item and sample.
     pub answers: Vec<Vec<Completion>>,
     /// The log-likelihood of each text, and its tokens.
@@ -94,7 +94,7 @@ struct Listed {
     path: PathBuf,
     judges: Vec<String>,
     items: Vec<Item>,
-    asked: Asked,
+    asked: SuiteSetup,
 }
 
 /// A judge that is a model, as it is written down.
@@ -112,7 +112,7 @@ impl Index {
         seed: u64,
         eval: &Eval,
         (suites, judges): (&[Arc<Posed>], &Judges),
-        answered: &[Answered],
+        answered: &[Responses],
     ) -> Self {
         let rubric = |plan: &RubricPlan| Rubric {
             rubric: plan.rubric.name.to_owned(),
@@ -204,16 +204,16 @@ impl Index {
     /// # Errors
     ///
     /// Some are missing.
-    pub fn answered(&self, run: &Path) -> Result<Vec<Answered>, Failure> {
+    pub fn answered(&self, run: &Path) -> Result<Vec<Responses>, Failure> {
         let one = |about: &About| {
             let path = eval_folder(run, &about.name);
             let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| {
                 let stores = Stores::peek(&path, &listed.asked.suite);
                 said(keys, &stores, &listed.asked.opening)
             });
-            let (suites, missing): (Vec<Said>, Vec<usize>) = suites.unzip();
+            let (suites, missing): (Vec<Transcript>, Vec<usize>) = suites.unzip();
             match missing.iter().sum() {
-                0 => Ok(Answered { about: about.clone(), path, suites }),
+                0 => Ok(Responses { about: about.clone(), path, suites }),
                 n => {
                     let (candidate, folder) = (about.name.clone(), run.display().to_string());
                     Err(Incomplete { candidate, n, folder }.into())
@@ -237,7 +237,7 @@ fn listed(posed: &Posed) -> Listed {
 }
 
 /// What a candidate said, everything asked.
-pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Answered, Failure> {
+pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Responses, Failure> {
     let (mut keys, mut suites) = (Vec::new(), Vec::new());
     for (suite, stores, of) in asking.suites() {
         let all = of.all();
@@ -257,11 +257,11 @@ pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Ans
         figures: asking.figures()?,
         keys,
     };
-    Ok(Answered { about, path: asking.path.clone(), suites })
+    Ok(Responses { about, path: asking.path.clone(), suites })
 }
 
 /// What lies under some keys, and how much of it is missing.
-fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Said, usize) {
+fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Transcript, usize) {
     let mut n_missing = 0;
     let answer = |key: &String| {
         let found = stores.answer(key)?;
@@ -284,5 +284,5 @@ fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Said, usize) {
     let choices: Vec<Vec<f64>> =
         keys.choices.iter().filter_map(|key| Some(stores.choice(key)?.log_likelihood.clone())).collect();
     n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
-    (Said { answers, texts, choices }, n_missing)
+    (Transcript { answers, texts, choices }, n_missing)
 }

@@ -6,7 +6,7 @@ mod shared;
 pub mod stores;
 
 pub use asking::Exam;
-pub use index::{Answered, Index, To};
+pub use index::{Index, Responses, To};
 
 use super::cast::Cast;
 use super::failure::Failure;
@@ -20,7 +20,7 @@ use shared::Shelf;
 /// # Errors
 ///
 /// A weight cannot be computed, the disk refuses, or the run was asked to stop.
-pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Vec<Answered>, Failure> {
+pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Vec<Responses>, Failure> {
     let shelf = Shelf::of(&exam.machine.device_name);
     let mut decoder = None;
     let mut asked: Vec<Asking<'_>> = Vec::new();

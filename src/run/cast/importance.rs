@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::run::failure::Failure;
 use crate::run::plan::Plan;
 use crate::run::plan::importance::Importance;
@@ -47,8 +47,8 @@ pub(super) fn computed(
     };
     let of_base = of("base", base.weights.as_ref())?;
     let of_tuned = match training.method.kind {
-        Kind::Lora => of("tuned", tuned.as_ref())?,
-        Kind::Full => {
+        MethodKind::Lora => of("tuned", tuned.as_ref())?,
+        MethodKind::Full => {
             let last = Checkpoints::new(&session.folder().train(), 0).path(training.last_step);
             Arc::new(squared_gradients(&last)?)
         }

@@ -13,7 +13,7 @@ use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
 use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::Kind;
+use crate::recipe::MethodKind;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, SharedWeights};
@@ -25,12 +25,12 @@ use crate::train::{Machine, NUMERICS, trained_adapter};
 pub struct Candidate {
     /// Its name in reports: `base`, `tuned`, `slerp:0.5`.
     pub name: String,
-    made: Made,
+    made: Origin,
 }
 
 /// What a candidate is.
 #[derive(Debug, Clone)]
-enum Made {
+enum Origin {
     /// The model of a role, as it is.
     Of(Role),
     /// A merge of models by their roles.
@@ -39,7 +39,7 @@ enum Made {
 
 /// A role's weights and the digest of what decides them.
 #[derive(Clone)]
-pub struct Part {
+pub struct RoleWeights {
     pub weights: SharedWeights,
     pub key: String,
 }
@@ -47,7 +47,7 @@ pub struct Part {
 /// The weights of every role, and the candidates that are made of them.
 pub struct Cast {
     pub candidates: Vec<Candidate>,
-    roles: BTreeMap<Role, Part>,
+    roles: BTreeMap<Role, RoleWeights>,
     /// The checkpoints that are compared by merges of several tuned models.
     stock: Vec<SharedWeights>,
     importance: Option<[SharedWeights; 2]>,
@@ -60,13 +60,13 @@ pub struct Cast {
 }
 
 /// A candidate's weights, rounded as they would be written.
-pub struct Played {
+pub struct CandidateWeights {
     pub weights: SharedWeights,
     /// Knows what the merge did to the weights that were read.
     merged: Option<Arc<Merged>>,
 }
 
-impl Played {
+impl CandidateWeights {
     /// What the merge did to the weights that were read so far.
     pub fn report(&self) -> Option<MergeReport> {
         self.merged.as_ref().map(|merged| merged.report().0)
@@ -76,20 +76,20 @@ impl Played {
 impl Candidate {
     /// The model of a role under a name.
     pub fn new(name: &str, role: Role) -> Self {
-        Self { name: name.to_owned(), made: Made::Of(role) }
+        Self { name: name.to_owned(), made: Origin::Of(role) }
     }
 
     /// Base, tuned and these merges of the two, in the order of a report.
     pub fn of(merges: &[Resolved]) -> Vec<Self> {
-        let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Made::By(merge.clone()) });
+        let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Origin::By(merge.clone()) });
         [Self::new("base", Role::Base), Self::new("tuned", Role::Tuned)].into_iter().chain(merges).collect()
     }
 
     /// The merge that makes it, if one does.
     pub fn merge(&self) -> Option<&Resolved> {
         match &self.made {
-            Made::Of(_) => None,
-            Made::By(merge) => Some(merge),
+            Origin::Of(_) => None,
+            Origin::By(merge) => Some(merge),
         }
     }
 }
@@ -104,12 +104,12 @@ impl Cast {
         let Plan { model, base, training, merging, machine, .. } = plan;
         let train = session.folder().train();
         let (tuned, touched) = match training.method.kind {
-            Kind::Lora => {
+            MethodKind::Lora => {
                 let adapter = adapter(model, training, session.folder(), training.last_step)?;
                 let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
                 (folded(base, adapter)?, Some(touched))
             }
-            Kind::Full => (full(session.folder(), training.last_step)?, None),
+            MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
         let stock = merging.stock.iter();
         let stock = stock.map(|step| checkpoint(model, base, training, session.folder(), *step));
@@ -129,7 +129,7 @@ impl Cast {
             candidates,
             roles: BTreeMap::from([
                 (Role::Base, part_of(base, machine)),
-                (Role::Tuned, Part { weights: tuned, key: numerics(&key, machine) }),
+                (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
             ]),
             stock,
             importance,
@@ -139,7 +139,7 @@ impl Cast {
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
-    pub fn of_parts(roles: BTreeMap<Role, Part>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
+    pub fn of_parts(roles: BTreeMap<Role, RoleWeights>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
         let besides = |candidate: &Candidate| {
             let seed = candidate.merge().and_then(Resolved::seed);
             seed.map(|seed| json!(seed)).into_iter().collect()
@@ -158,8 +158,8 @@ impl Cast {
     /// What decides a candidate's weights, nothing of the run: a digest.
     pub fn key(&self, nth: usize) -> String {
         let parts = match &self.candidates[nth].made {
-            Made::Of(role) => json!([self.part(*role).key]),
-            Made::By(merge) => {
+            Origin::Of(role) => json!([self.part(*role).key]),
+            Origin::By(merge) => {
                 let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
                 json!([keys, merge.name(), self.besides[nth]])
             }
@@ -167,7 +167,7 @@ impl Cast {
         of_json(&json!([parts, self.dtype]))
     }
 
-    fn part(&self, role: Role) -> &Part {
+    fn part(&self, role: Role) -> &RoleWeights {
         self.roles.get(&role).expect("a candidate is made of roles that are filled")
     }
 
@@ -176,12 +176,12 @@ impl Cast {
     /// # Errors
     ///
     /// A merge cannot be made of the models that are there.
-    pub fn played(&self, candidate: &Candidate) -> Result<Played, Failure> {
+    pub fn played(&self, candidate: &Candidate) -> Result<CandidateWeights, Failure> {
         let merge = match &candidate.made {
-            Made::By(merge) => merge,
-            Made::Of(role) => {
+            Origin::By(merge) => merge,
+            Origin::Of(role) => {
                 let weights = Rounded::new(self.part(*role).weights.clone(), self.dtype);
-                return Ok(Played { weights: Arc::new(weights), merged: None });
+                return Ok(CandidateWeights { weights: Arc::new(weights), merged: None });
             }
         };
         let tuned = match merge.method.needs.several_tuned() {
@@ -196,7 +196,7 @@ impl Cast {
             unmatched: Unmatched::OfBase,
         };
         let merged = Arc::new(pair.merged(merge, self.dtype)?);
-        Ok(Played { weights: merged.clone(), merged: Some(merged) })
+        Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
     }
 
     /// Puts a candidate on the device. Of a decoder that is there already, what tuning did not touch is
@@ -226,8 +226,8 @@ impl Cast {
 }
 
 /// The base as a part.
-pub fn part_of(base: &Base, machine: &Machine) -> Part {
-    Part { weights: base.weights.clone(), key: numerics(&base.key, machine) }
+pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
+    RoleWeights { weights: base.weights.clone(), key: numerics(&base.key, machine) }
 }
 
 /// A key of weights with how they are computed with.
@@ -266,7 +266,7 @@ fn checkpoint(
         return Err(MergeError::NoCheckpoint { path, step }.into());
     }
     match training.method.kind {
-        Kind::Lora => folded(base, adapter(model, training, folder, step)?),
-        Kind::Full => full(folder, step),
+        MethodKind::Lora => folded(base, adapter(model, training, folder, step)?),
+        MethodKind::Full => full(folder, step),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
-use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
+use crate::eval::{Completion, Criterion, Item, Judgement, Verdict};
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::run::failure::Failure;
 use crate::run::plan::judges::BertScorePlan;
@@ -198,7 +198,7 @@ impl Assessor for Comparison<'_> {
         Ok(())
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Compared>>>) -> Judged {
+    fn judged(&self, findings: Vec<Vec<Option<Compared>>>) -> Judgement {
         let verdict = |found: &Option<Compared>| {
             let Some(Compared { precision, recall, f1, .. }) = *found else { return Verdict::Unscored };
             let score = BertScore { precision, recall, f1 };
@@ -206,7 +206,7 @@ impl Assessor for Comparison<'_> {
             // With idf, a text of tokens that are in every reference has no score.
             if score.f1.is_finite() { Verdict::Score(score.f1) } else { Verdict::Unscored }
         };
-        Judged {
+        Judgement {
             name: NAME.to_owned(),
             asks: Criterion::Good { metric: "bertscore_f1" },
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),

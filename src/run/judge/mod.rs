@@ -10,11 +10,11 @@ mod rubric;
 pub mod scores;
 pub mod settle;
 
-use super::ask::Answered;
+use super::ask::Responses;
 use super::failure::Failure;
 use super::plan::judges::Judges;
 use super::plan::posed::Posed;
-use crate::eval::{Completion, Form, Judged};
+use crate::eval::{Completion, Form, Judgement};
 use crate::report::Run;
 use bert_score::Comparison;
 use programs::Programs;
@@ -22,7 +22,7 @@ use rubric::RubricJudge;
 use settle::{Means, settled};
 
 /// What every judge says: by candidate and suite, then the judges, the headline first.
-pub type Verdicts = Vec<Vec<Vec<Judged>>>;
+pub type Verdicts = Vec<Vec<Vec<Judgement>>>;
 
 /// Everything that judging reads, however it came about.
 pub struct Case {
@@ -32,7 +32,7 @@ pub struct Case {
     pub seed: u64,
     pub judges: Judges,
     pub suites: Vec<Arc<Posed>>,
-    pub answered: Vec<Answered>,
+    pub answered: Vec<Responses>,
 }
 
 impl Case {
@@ -89,7 +89,7 @@ impl Case {
 }
 
 /// The verdicts of a suite's rules.
-fn rules(posed: &Posed, answers: &[Vec<Completion>]) -> Vec<Judged> {
+fn rules(posed: &Posed, answers: &[Vec<Completion>]) -> Vec<Judgement> {
     let rules = posed.suite.judges.iter().filter(|_| posed.suite.task.form == Form::Answer);
-    rules.map(|row| Judged::by_rule(row, (row.build)().as_ref(), &posed.items, answers)).collect()
+    rules.map(|row| Judgement::by_rule(row, (row.build)().as_ref(), &posed.items, answers)).collect()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::{Completion, Criterion, Item, Judged, Verdict};
+use crate::eval::{Completion, Criterion, Item, Judgement, Verdict};
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
 use crate::snapshot::digest::of_json;
@@ -94,13 +94,13 @@ impl Assessor for Programs {
         Ok(())
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Ran>>>) -> Judged {
+    fn judged(&self, findings: Vec<Vec<Option<Ran>>>) -> Judgement {
         let verdict = |ran: &Option<Ran>| match ran {
             Some(ran) if ran.passed => Verdict::Yes,
             Some(_) => Verdict::No,
             None => Verdict::Unscored,
         };
-        Judged {
+        Judgement {
             name: NAME.to_owned(),
             asks: Criterion::Correct { metric: "passed" },
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),

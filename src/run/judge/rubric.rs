@@ -9,7 +9,7 @@ use super::judge_model::JudgeModel;
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
-use crate::eval::{Completion, Item, Judged, Verdict};
+use crate::eval::{Completion, Item, Judgement, Verdict};
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
 use crate::snapshot::digest::of_json;
@@ -17,7 +17,7 @@ use crate::train::Machine;
 
 /// What a judge said of one answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Said {
+pub struct Consultation {
     item: String,
     replies: Vec<Reply>,
 }
@@ -53,7 +53,7 @@ impl<'a> RubricJudge<'a> {
 }
 
 impl Assessor for RubricJudge<'_> {
-    type Finding = Said;
+    type Finding = Consultation;
 
     fn file(&self, suite: &str) -> String {
         let plain = |c: char| if c.is_alphanumeric() { c } else { '_' };
@@ -72,7 +72,11 @@ impl Assessor for RubricJudge<'_> {
         Some(of_json(&json!([key, rubric.instrument, decode, prompt]))[..32].to_owned())
     }
 
-    fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Said>) -> Result<(), Failure> {
+    fn assess(
+        &mut self,
+        waiting: &[Waiting<'_>],
+        desk: &mut Desk<'_, '_, Consultation>,
+    ) -> Result<(), Failure> {
         let prompts = waiting.iter().map(|waiting| self.prompts(waiting, desk.machine));
         let prompts: Vec<Vec<Prompt>> = prompts.collect::<Result<_, _>>()?;
         let mut replies = Replies::new(waiting, &prompts);
@@ -105,9 +109,9 @@ impl Assessor for RubricJudge<'_> {
         model.replies(rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Said>>>) -> Judged {
+    fn judged(&self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
         let rubric = self.plan.rubric;
-        let read = |said: Option<Said>| said.map(|said| (rubric.read)(&said.replies));
+        let read = |said: Option<Consultation>| said.map(|said| (rubric.read)(&said.replies));
         let readings: Vec<Vec<Option<Reading>>> =
             findings.into_iter().map(|samples| samples.into_iter().map(read).collect()).collect();
         fn each<T>(
@@ -121,7 +125,7 @@ impl Assessor for RubricJudge<'_> {
             let name = scale.name.replace(' ', "_");
             (name, each(&readings, |reading| reading.and_then(|r| r.score)))
         };
-        Judged {
+        Judgement {
             name: rubric.name.to_owned(),
             asks: rubric.asks,
             verdicts: each(&readings, verdict),
@@ -151,18 +155,18 @@ impl<'a> Replies<'a> {
         }
     }
 
-    fn said(&self, at: usize) -> Option<(usize, Said)> {
+    fn said(&self, at: usize) -> Option<(usize, Consultation)> {
         let replies = self.found[at].iter().cloned().collect::<Option<Vec<_>>>()?;
-        Some((at, Said { item: self.waiting[at].item.id.clone(), replies }))
+        Some((at, Consultation { item: self.waiting[at].item.id.clone(), replies }))
     }
 
     /// Exchanges that the protocol does not cover: nothing is asked about them.
-    fn without(&self) -> Vec<(usize, Said)> {
+    fn without(&self) -> Vec<(usize, Consultation)> {
         (0..self.found.len()).filter(|at| self.found[*at].is_empty()).filter_map(|at| self.said(at)).collect()
     }
 
     /// Notes replies, by their prompts; answers that have all of theirs come back.
-    fn take(&mut self, replies: Vec<(usize, Reply)>) -> Vec<(usize, Said)> {
+    fn take(&mut self, replies: Vec<(usize, Reply)>) -> Vec<(usize, Consultation)> {
         let mut done = Vec::new();
         for (prompt, reply) in replies {
             let (at, nth) = self.of_prompt[prompt];

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Case, Verdicts};
 use crate::eval::measures::agreement::Agreement;
-use crate::eval::{self, Form, Judged, Scores, Verdict};
-use crate::report::{self, Agreed, Report};
-use crate::run::ask::Answered;
+use crate::eval::{self, Form, Judgement, Scores, Verdict};
+use crate::report::{self, JudgeAgreement, Report};
+use crate::run::ask::Responses;
 use crate::run::failure::Failure;
 use crate::run::plan::posed::Posed;
 
@@ -43,8 +43,8 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
 /// One candidate's rates.
 fn scores(
     suites: &[Arc<Posed>],
-    candidate: &Answered,
-    verdicts: &[Vec<Judged>],
+    candidate: &Responses,
+    verdicts: &[Vec<Judgement>],
     seed: u64,
 ) -> Result<Vec<Scores>, Failure> {
     let mut scores = Vec::new();
@@ -69,7 +69,7 @@ fn scores(
 }
 
 /// Every two judges that answer the same question.
-fn agreed(candidate: &str, suite: &str, judged: &[Judged]) -> Vec<Agreed> {
+fn agreed(candidate: &str, suite: &str, judged: &[Judgement]) -> Vec<JudgeAgreement> {
     let mut found = Vec::new();
     for (i, a) in judged.iter().enumerate() {
         for b in judged[i + 1..].iter().filter(|b| b.asks == a.asks) {
@@ -78,7 +78,7 @@ fn agreed(candidate: &str, suite: &str, judged: &[Judged]) -> Vec<Agreed> {
             let pairs = pairs.filter(|(a, b)| decided(a) && decided(b)).map(|(a, b)| (*a, *b));
             let Agreement { n, rate, kappa } = Agreement::of(&pairs.collect::<Vec<_>>());
             let judges = [a.name.clone(), b.name.clone()];
-            found.push(Agreed {
+            found.push(JudgeAgreement {
                 candidate: candidate.to_owned(),
                 suite: suite.to_owned(),
                 judges,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::eval::{Completion, Item, Judged};
+use crate::eval::{Completion, Item, Judgement};
 use crate::run::ask::To;
 use crate::run::failure::Failure;
 use crate::run::plan::posed::Posed;
@@ -39,7 +39,7 @@ pub trait Assessor {
     ) -> Result<(), Failure>;
 
     /// The verdicts that follow from findings, by item and sample.
-    fn judged(&self, findings: Vec<Vec<Option<Self::Finding>>>) -> Judged;
+    fn judged(&self, findings: Vec<Vec<Option<Self::Finding>>>) -> Judgement;
 }
 
 /// An answer that waits for a finding.
@@ -91,7 +91,7 @@ pub fn settled<A: Assessor>(
     posed: &Posed,
     said: To<'_>,
     means: Option<&mut Means<'_, '_>>,
-) -> Result<Judged, Failure> {
+) -> Result<Judgement, Failure> {
     let (suite, To { candidate, folder, answers }) = (&posed.suite.name, said);
     let path = folder.join(assessor.file(suite));
     let keys: Vec<Vec<Option<String>>> = posed

@@ -8,7 +8,7 @@ use super::sources::Sources;
 use super::training::Training;
 use crate::data::{self, Encoder, Sample};
 use crate::merge::MergeError;
-use crate::recipe::{Data, Kind, Recipe};
+use crate::recipe::{Data, MethodKind, Recipe};
 use crate::run::failure::Failure;
 use crate::snapshot::digest::of_json;
 
@@ -57,8 +57,8 @@ impl Importance {
         data::fit(&mut of_base, data.max_tokens, data.too_long)?;
         data::check(&of_base, &encoder, model.shape.vocab_size)?;
         let n_tuned = match recipe.method.kind {
-            Kind::Full => 0,
-            Kind::Lora => n.min(training.encoding.preflight.n_samples),
+            MethodKind::Full => 0,
+            MethodKind::Lora => n.min(training.encoding.preflight.n_samples),
         };
         let key =
             of_json(&json!([digest_of(&[&of_base]), training.encoding.digest, recipe.train.seed, n_tuned]));

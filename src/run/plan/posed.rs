@@ -1,7 +1,7 @@
 //! A suite as it is put to every candidate: all that judges and reports read of it.
 
 use crate::eval::{Item, Suite};
-use crate::report::Asked;
+use crate::report::SuiteSetup;
 
 /// One suite, its items drawn.
 #[derive(Debug, Clone)]
@@ -13,5 +13,5 @@ pub struct Posed {
     /// How every answer begins.
     pub opening: String,
     /// What a report says of it.
-    pub asked: Asked,
+    pub asked: SuiteSetup,
 }

@@ -12,7 +12,7 @@ use crate::eval::measures::windows;
 use crate::eval::{Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling};
 use crate::recipe::{self, Chat, Eval, LossOn};
-use crate::report::Asked;
+use crate::report::SuiteSetup;
 use crate::run::failure::Failure;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::template::ChatTemplate;
@@ -85,7 +85,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
         let chat = asked.chat.unwrap_or(if task.raw { Chat::Raw } else { Chat::Turns });
         let n_samples = asked.samples.unwrap_or(eval.samples);
         let opening = asked.opening.clone().unwrap_or_default();
-        let told = Asked {
+        let told = SuiteSetup {
             suite: suite.name.clone(),
             task: task.name.to_owned(),
             version: task.version,

@@ -12,7 +12,7 @@ use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
 use super::sources::Sources;
 use crate::data::{self, Conversation, Encoder, Sets};
-use crate::recipe::{Data, Kind, Method, Recipe, Train};
+use crate::recipe::{Data, Method, MethodKind, Recipe, Train};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
@@ -73,7 +73,7 @@ impl Training {
     pub fn new(recipe: &Recipe, read: Read, model: &Model) -> Result<Self, Failure> {
         let Read { data, digests, sets } = read;
         let samples = OnceLock::new();
-        if recipe.method.kind == Kind::Lora {
+        if recipe.method.kind == MethodKind::Lora {
             init::targets(&model.shape, &recipe.method)?;
         }
         let encoder = encoder(&data, model)?;
@@ -112,8 +112,8 @@ impl Training {
         // How often a run looks and saves does not change what it learns; the format stands resolved below.
         let idle = ["validate_every", "checkpoint_every", "keep_checkpoints", "compute"];
         let method = match self.method.kind {
-            Kind::Full => Method { kind: Kind::Full, ..Method::default() },
-            Kind::Lora => self.method.clone(),
+            MethodKind::Full => Method { kind: MethodKind::Full, ..Method::default() },
+            MethodKind::Lora => self.method.clone(),
         };
         let mut parts = json!({
             "samples": self.encoding.digest,
@@ -195,7 +195,7 @@ fn changed<T: Serialize + Default>(section: &T, without: &[&str]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::changed;
-    use crate::recipe::{Kind, Method, Train};
+    use crate::recipe::{Method, MethodKind, Train};
     use serde_json::json;
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(changed(&Train::default(), &[]), json!({}));
         let train = Train { steps: 7, validate_every: 3, ..Train::default() };
         assert_eq!(changed(&train, &["validate_every"]), json!({ "steps": 7 }));
-        let method = Method { kind: Kind::Full, ..Method::default() };
+        let method = Method { kind: MethodKind::Full, ..Method::default() };
         assert_eq!(changed(&method, &[]), json!({ "kind": "full" }));
     }
 }

@@ -14,7 +14,7 @@ use crate::generate::{Decoding, Generator, Query, likelihoods};
 use crate::model::{
     self, Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, families, micro_batches,
 };
-use crate::recipe::{Kind, Method, Train};
+use crate::recipe::{Method, MethodKind, Train};
 use crate::run::failure::Failure;
 use crate::snapshot::{Dtype, SharedWeights, Snapshot};
 use crate::train::checkpoint::HostWeights;
@@ -83,14 +83,14 @@ impl Bench {
     /// # Errors
     ///
     /// The model cannot be loaded, or a file cannot be read or written.
-    pub fn step(&self, kind: Kind, rows: Option<&Path>, micro_tokens: usize) -> Result<Value, Failure> {
+    pub fn step(&self, kind: MethodKind, rows: Option<&Path>, micro_tokens: usize) -> Result<Value, Failure> {
         let samples = match rows {
             Some(path) => read_rows(path)?.into_iter().take(self.sizes.batch).collect(),
             None => (0..self.sizes.batch).map(|row| self.row(row, self.sizes.tokens)).collect::<Vec<_>>(),
         };
-        let compute = if kind == Kind::Full { DType::F32 } else { self.compute };
+        let compute = if kind == MethodKind::Full { DType::F32 } else { self.compute };
         let mut decoder = Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, compute)?;
-        if kind == Kind::Lora {
+        if kind == MethodKind::Lora {
             let adapter = init::adapter(&self.shape, &Method::default(), 1);
             decoder.attach(&adapter.expect("every model has linear maps"))?;
         }

@@ -12,7 +12,7 @@ use crate::data::Sample;
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::loss::{Gradients, cross_entropy};
 use crate::model::{Cache, Decoder, DecoderShape, MicroBatch, Positions};
-use crate::recipe::{Kind, Schedule, Train};
+use crate::recipe::{MethodKind, Schedule, Train};
 use crate::run::failure::SelftestError;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
@@ -157,7 +157,7 @@ impl Case<'_> {
         if let Some(adapter) = &start {
             decoder.attach(adapter)?;
         }
-        let kind = if full { Kind::Full } else { Kind::Lora };
+        let kind = if full { MethodKind::Full } else { MethodKind::Lora };
         let dropout = settings["dropout"].as_f64().unwrap_or(0.0);
         let mut trainee = Trainee::new(decoder, kind, Objective::Sft)
             .with_dropout(dropout, settings["seed"].as_u64().unwrap_or(0));

@@ -17,7 +17,7 @@ use crate::data::Sample;
 use crate::device;
 use crate::device::kernels::Gate;
 use crate::model::{Decoder, DecoderShape, MicroBatch, NormScale, Positions, Sizes, families};
-use crate::recipe::{Kind, Train};
+use crate::recipe::{MethodKind, Train};
 use crate::run::failure::SelftestError;
 use crate::snapshot::{Snapshot, SnapshotError, Weights};
 use crate::train::init;
@@ -209,7 +209,7 @@ fn figures(shape: &DecoderShape, weights: &dyn Weights, device: &Device) -> Resu
     let [b, t, m] = hidden.dims();
     let logits = read(decoder.frozen_head().logits(hidden.reshape([b * t, m])));
     let train = Train { learning_rate: 1e-2, warmup: 0.0, steps: 3, ..Train::default() };
-    let mut trainee = Trainee::new(decoder, Kind::Full, Objective::Sft);
+    let mut trainee = Trainee::new(decoder, MethodKind::Full, Objective::Sft);
     trainee.track();
     let mut optimizer = Optimizer::new(&train);
     let losses = (0..3).map(|step| {

@@ -6,7 +6,7 @@ use super::judges::{Judge, JudgeRow};
 
 /// One judge's verdicts: by item, then by sample.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub struct Judgement {
     pub name: String,
     pub asks: Criterion,
     pub verdicts: Vec<Vec<Verdict>>,
@@ -18,7 +18,7 @@ pub struct Judged {
     pub pooled: Vec<(&'static str, Option<f64>)>,
 }
 
-impl Judged {
+impl Judgement {
     /// The verdicts of a judge that goes by a rule.
     pub fn by_rule(row: &'static JudgeRow, judge: &dyn Judge, items: &[Item], answers: &Answers) -> Self {
         let by = items.iter().zip(answers);
