@@ -22,6 +22,7 @@ mod merge_pairs;
 mod merges;
 mod pipeline;
 mod recipes;
+mod rooms;
 mod sandbox;
 mod tasks;
 mod tidy;
