@@ -9,18 +9,15 @@ use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
 pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
-    let Run { name, version, model, data, method, steps, seed, device, dtype, preset, .. } = &report.run;
+    let Run { name, version, device, dtype, preset, .. } = &report.run;
     let preset = preset.as_ref().map(|preset| format!("<p>Preset {}.</p>", escaped(preset)));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{0}</title><style>{STYLE}</style></head><body><header><h1>{0}</h1>\
-         <p><code>{1}</code> tuned on <code>{2}</code>: {3}, {steps} steps, seed {seed}. \
-         Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{4}</header><main>\n",
+         <p>{1}. Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{2}</header><main>\n",
         escaped(name),
-        escaped(model),
-        escaped(data),
-        escaped(method),
+        report.run.tuning(|text| format!("<code>{}</code>", escaped(text))),
         preset.unwrap_or_default(),
     );
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");

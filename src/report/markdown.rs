@@ -7,12 +7,11 @@ use super::{Report, Run};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
-    let Run {
-        name, version, model, data, method, steps, seed, device, dtype, validation_loss, preset, ..
-    } = &report.run;
+    let Run { name, version, device, dtype, validation_loss, preset, .. } = &report.run;
     let loss = validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
+    let tuning = report.run.tuning(|text| format!("`{text}`"));
     let mut text = format!(
-        "# {name}\n\n`{model}` tuned on `{data}` ({method}, {steps} steps, seed {seed}{loss}).\n\
+        "# {name}\n\n{tuning}{loss}.\n\
          Every candidate was rounded to {dtype} and evaluated on {device} by finetune {version}.\n\n"
     );
     if let Some(preset) = preset {

@@ -48,7 +48,7 @@ pub struct Run {
     pub model: String,
     /// The training data as the recipe names it.
     pub data: String,
-    /// Such as `LoRA, rank 8` or `full`.
+    /// Such as `LoRA, rank 8` or `full`; empty where nothing was trained.
     pub method: String,
     pub steps: usize,
     pub seed: u64,
@@ -63,6 +63,19 @@ pub struct Run {
     /// Over which answers the tables' rates of safety are taken.
     #[serde(default)]
     pub denominator: Denominator,
+}
+
+impl Run {
+    /// What was done to the model before it was asked, in words: a training, or nothing.
+    fn tuning(&self, code: impl Fn(&str) -> String) -> String {
+        let Self { model, data, method, steps, seed, .. } = self;
+        match method.is_empty() {
+            true => format!("{} as it is", code(model)),
+            false => {
+                format!("{} tuned on {} ({method}, {steps} steps, seed {seed})", code(model), code(data))
+            }
+        }
+    }
 }
 
 /// One suite as it was asked; every candidate was asked the same.

@@ -2,14 +2,13 @@
 
 use comfy_table::{ContentArrangement, presets};
 
+use super::Report;
 use super::table::{self, Table};
-use super::{Report, Run};
 
 /// The overview and the merges as text, at most `width` columns wide.
 pub fn terminal(report: &Report, width: u16) -> String {
-    let Run { model, data, method, steps, seed, preset, .. } = &report.run;
-    let preset = preset.as_ref().map(|preset| format!("preset {preset}\n")).unwrap_or_default();
-    let mut text = format!("{model} on {data}: {method}, {steps} steps, seed {seed}\n{preset}");
+    let preset = report.run.preset.as_ref().map(|preset| format!("preset {preset}\n")).unwrap_or_default();
+    let mut text = format!("{}\n{preset}", report.run.tuning(str::to_owned));
     text.push_str(&draw(table::overview(report), width));
     if !report.merge.is_empty() {
         text.push('\n');

@@ -10,10 +10,10 @@ use super::failure::Failure;
 use super::plan::questions::Questions;
 use super::plan::{Model, Plan};
 use crate::data;
-use crate::device::free_memory;
+use crate::device::{free_memory, is_cpu};
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::{Decoder, MicroBatch, micro_batches};
-use crate::recipe::{LossOn, MethodKind};
+use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::snapshot::adapter::Pair;
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
@@ -264,11 +264,29 @@ pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
         evaluate_s,
         weights: n * compute + if full { 0 } else { 4 * n_trainable },
         optimizer: (optimizer::BYTES + 4) * n_trainable,
-        activations: activations + 3 * (64 << 20),
+        activations: activations + 3 * (64 << 20) + dropout(plan, micro_positions)?,
         disk: n_trainable * (optimizer::BYTES + 4) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })
+}
+
+/// Bytes that dropout keeps for the way back: of LoRA in f32 on the processor nothing, for masks are drawn
+/// again; of `DoRA` there the inputs that are left; elsewhere a mask and those.
+fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
+    let Method { kind, dropout, variant, .. } = &plan.training.method;
+    if *kind == MethodKind::Full || *dropout == 0.0 {
+        return Ok(0);
+    }
+    let in_place = is_cpu(&plan.machine.device) && plan.machine.compute == DType::F32;
+    let bytes = match (in_place, *variant == Variant::Dora) {
+        (true, false) => 0,
+        (true, true) => 4,
+        (false, _) => 1 + plan.machine.compute.size(),
+    };
+    let targets = init::targets(&plan.model.shape, &plan.training.method)?;
+    let inputs: usize = targets.values().map(|[_, n_in]| n_in).sum();
+    Ok((micro_positions * inputs * bytes) as u64)
 }
 
 /// Seconds of a typical step, and positions of its largest micro-batch.

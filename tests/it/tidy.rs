@@ -14,7 +14,7 @@ use self::tree::{Module, Use};
 /// The modules in the order in which they may use each other.
 const ORDER: &[&str] = &[
     "catalog", "seed", "simd", "folders", "dtype", "device", "event", "sandbox", "recipe", "snapshot", "hub",
-    "data", "model", "train", "merge", "generate", "eval", "report", "run", "cli",
+    "data", "model", "generate", "train", "merge", "eval", "report", "run", "cli",
 ];
 
 /// The most lines of a file, its tests not counted.
