@@ -7,11 +7,10 @@ use super::{Report, Run};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
-    let Run { name, version, device, dtype, validation_loss, preset, .. } = &report.run;
-    let loss = validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
+    let Run { name, version, device, dtype, preset, .. } = &report.run;
     let tuning = report.run.tuning(|text| format!("`{text}`"));
     let mut text = format!(
-        "# {name}\n\n{tuning}{loss}.\n\
+        "# {name}\n\n{tuning}.\n\
          Every candidate was rounded to {dtype} and evaluated on {device} by finetune {version}.\n\n"
     );
     if let Some(preset) = preset {

@@ -68,11 +68,16 @@ pub struct Run {
 impl Run {
     /// What was done to the model before it was asked, in words: a training, or nothing.
     fn tuning(&self, code: impl Fn(&str) -> String) -> String {
-        let Self { model, data, method, steps, seed, .. } = self;
+        let Self { model, data, method, steps, seed, validation_loss, .. } = self;
+        let loss = validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
         match method.is_empty() {
             true => format!("{} as it is", code(model)),
             false => {
-                format!("{} tuned on {} ({method}, {steps} steps, seed {seed})", code(model), code(data))
+                format!(
+                    "{} tuned on {} ({method}, {steps} steps, seed {seed}{loss})",
+                    code(model),
+                    code(data)
+                )
             }
         }
     }

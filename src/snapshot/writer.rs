@@ -94,7 +94,7 @@ fn readable(_folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes one file beside its place and renames it there.
+/// Writes one file beside its place and renames it there. Only its owner may read it.
 ///
 /// # Errors
 ///
@@ -246,23 +246,6 @@ fn copy_if_there(name: &str, from: &Path, to: &Path) -> Result<(), SnapshotError
     if from.is_file() {
         fs::copy(&from, &to).map_err(|source| SnapshotError::Unwritable { path: to, source })?;
     }
-    Ok(())
-}
-
-/// Makes a file readable by its owner only, where the system knows of owners.
-///
-/// # Errors
-///
-/// The disk refuses.
-pub fn private(path: &Path) -> Result<(), SnapshotError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let owner = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, owner)
-            .map_err(|source| SnapshotError::Unwritable { path: path.to_owned(), source })?;
-    }
-    let _ = path;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 pub mod checkpoint;
-pub mod fisher;
+pub mod importance;
 pub mod init;
 pub mod objective;
 pub mod optimizer;

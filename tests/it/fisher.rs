@@ -5,7 +5,7 @@ use finetune::data::Sample;
 use finetune::model::{Decoder, MicroBatch};
 use finetune::recipe::MethodKind;
 use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
-use finetune::train::fisher::{FILE, write};
+use finetune::train::importance::{FILE, write};
 use finetune::train::init::RandomWeights;
 use finetune::train::objective::Objective;
 use finetune::train::step::Trainee;

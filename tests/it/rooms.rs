@@ -184,7 +184,7 @@ fn a_training_is_another_when_what_its_samples_are_made_with_changes() {
         ["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--set", "train.learning_rate=0.5"];
     let output = fixture.run(&[&arguments[..], &none].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(3) && said.contains("`train.learning_rate` differ"), "{said}");
+    assert!(output.status.code() == Some(3) && said.contains("`train.learning_rate` differs"), "{said}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::run::plan::posed::Posed;
 use crate::run::session::Session;
 use crate::run::session::folder::eval_folder;
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::{private, write_json};
+use crate::snapshot::writer::write_json;
 
 /// The file in a run folder.
 const FILE: &str = "index.json";
@@ -131,15 +131,13 @@ impl Index {
         }
     }
 
-    /// Writes it down, readable by its owner only: prompts may be harmful text.
+    /// Writes it down, as all such files readable by its owner only: prompts may be harmful text.
     ///
     /// # Errors
     ///
     /// The disk refuses.
     pub fn write(&self, folder: &Path) -> Result<(), Failure> {
-        let path = folder.join(FILE);
-        write_json(&path, &json!(self))?;
-        Ok(private(&path)?)
+        Ok(write_json(&folder.join(FILE), &json!(self))?)
     }
 
     /// Reads what was asked in the run folder `run`.

@@ -11,7 +11,7 @@ use crate::run::plan::importance::Importance;
 use crate::run::session::Session;
 use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use crate::train::checkpoint::{Checkpoints, squared_gradients};
-use crate::train::fisher::{FILE, write};
+use crate::train::importance::{FILE, FOLDER, write};
 
 /// The importance for the base and for the tuned model; what is not there yet is computed.
 ///
@@ -26,7 +26,7 @@ pub(super) fn computed(
 ) -> Result<[SharedWeights; 2], Failure> {
     let Plan { model, base, training, machine, .. } = plan;
     let mut of = |which: &str, weights: &dyn Weights| {
-        let target = session.folder().path().join("fisher").join(format!("{which}-{}", &planned.key[..8]));
+        let target = session.folder().path().join(FOLDER).join(format!("{which}-{}", &planned.key[..8]));
         if !target.is_dir() {
             let drawn;
             let samples = match which {
@@ -36,7 +36,7 @@ pub(super) fn computed(
                     &drawn
                 }
             };
-            session.stage(&format!("fisher of {which}"), samples.len() as u64, |session| {
+            session.stage(&format!("importance for {which}"), samples.len() as u64, |session| {
                 write::<Failure>(&target, &model.shape, weights, machine, samples, |done| {
                     session.event(Event::Progress { done: done as u64 })?;
                     Ok(session.go_on()?)

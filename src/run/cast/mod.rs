@@ -49,7 +49,7 @@ pub struct Cast {
     pub candidates: Vec<Candidate>,
     roles: BTreeMap<Role, RoleWeights>,
     /// The checkpoints that are compared by merges of several tuned models.
-    stock: Vec<SharedWeights>,
+    compared: Vec<SharedWeights>,
     importance: Option<[SharedWeights; 2]>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
@@ -111,9 +111,9 @@ impl Cast {
             }
             MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
-        let stock = merging.stock.iter();
-        let stock = stock.map(|step| checkpoint(model, base, training, session.folder(), *step));
-        let stock = stock.collect::<Result<_, _>>()?;
+        let compared = merging.checkpoints.iter();
+        let compared = compared.map(|step| checkpoint(model, base, training, session.folder(), *step));
+        let compared = compared.collect::<Result<_, _>>()?;
         let importance = match &merging.importance {
             Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
             None => None,
@@ -131,7 +131,7 @@ impl Cast {
                 (Role::Base, part_of(base, machine)),
                 (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
             ]),
-            stock,
+            compared,
             importance,
             dtype: model.dtype,
             touched,
@@ -148,7 +148,7 @@ impl Cast {
             besides: candidates.iter().map(besides).collect(),
             candidates,
             roles,
-            stock: Vec::new(),
+            compared: Vec::new(),
             importance: None,
             dtype,
             touched: None,
@@ -185,7 +185,7 @@ impl Cast {
             }
         };
         let tuned = match merge.method.needs.several_tuned() {
-            true => self.stock.clone(),
+            true => self.compared.clone(),
             false => vec![self.part(Role::Tuned).weights.clone()],
         };
         // What a base has besides its model, such as tables that follow from its configuration, stays.

@@ -9,7 +9,6 @@ use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::{Config, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights};
 use crate::train::checkpoint::{self, Checkpoints};
-use crate::train::fisher;
 
 /// A tuned model that was found.
 pub(super) struct Post {
@@ -104,6 +103,6 @@ pub(super) fn importance(path: &Path) -> Result<(SharedWeights, PathBuf), Snapsh
         }
         return Ok((Arc::new(moments), optimizer));
     }
-    let file = if path.is_dir() { path.join(fisher::FILE) } else { path.to_owned() };
+    let file = if path.is_dir() { path.join(crate::train::importance::FILE) } else { path.to_owned() };
     Ok((Arc::new(WeightFiles::open_file(&file)?), file))
 }

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::sources::Sources;
 use super::training::Training;
 use crate::data::{self, Encoder, Sample};
-use crate::merge::MergeError;
+use crate::merge::{MergeError, Resolved};
 use crate::recipe::{Data, MethodKind, Recipe};
 use crate::run::failure::Failure;
 use crate::snapshot::digest::of_json;
@@ -25,19 +25,20 @@ pub struct Importance {
 }
 
 impl Importance {
-    /// Reads the base's data.
+    /// Reads the base's data, which `merge` needs.
     ///
     /// # Errors
     ///
     /// The recipe does not name the data, or they are wrong.
     pub fn new(
+        merge: &Resolved,
         recipe: &Recipe,
         model: &Model,
         training: &Training,
         sources: &mut Sources<'_>,
     ) -> Result<Self, Failure> {
         let source = recipe.merge.fisher_source.as_ref().ok_or_else(|| MergeError::BadParameters {
-            spec: "fisher".to_owned(),
+            spec: merge.name(),
             why: "it must know what matters to the base, and no data tell".to_owned(),
             help: "set `merge.fisher_source` to data in the form of `[data]` whose answers should stay"
                 .to_owned(),
@@ -81,9 +82,13 @@ impl Importance {
         let (n_base, n_tuned) = (self.of_base.len(), self.n_tuned);
         match n_tuned {
             0 => {
-                format!("fisher looks at {n_base} samples for the base; the optimizer knows the tuned model")
+                format!(
+                    "importance: {n_base} samples tell it for the base; the optimizer knows the tuned model"
+                )
             }
-            _ => format!("fisher looks at {n_base} samples for the base and {n_tuned} for the tuned model"),
+            _ => {
+                format!("importance: {n_base} samples tell it for the base and {n_tuned} for the tuned model")
+            }
         }
     }
 }

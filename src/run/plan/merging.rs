@@ -15,7 +15,7 @@ use crate::train::checkpoint::Checkpoints;
 pub struct Merging {
     pub merges: Vec<Resolved>,
     /// The steps whose checkpoints are compared by merges of several tuned models.
-    pub stock: Vec<usize>,
+    pub checkpoints: Vec<usize>,
     /// For merges that go by importance.
     pub importance: Option<Importance>,
 }
@@ -47,25 +47,26 @@ impl Merging {
         for resolved in &merges {
             resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
         }
-        let stock = stock(&merges, recipe, training.last_step)?;
-        let by_importance = merges.iter().any(|resolved| resolved.method.needs.importance);
-        let importance =
-            by_importance.then(|| Importance::new(recipe, model, training, sources)).transpose()?;
-        Ok(Self { merges, stock, importance })
+        let checkpoints = compared(&merges, recipe, training.last_step)?;
+        let by_importance = merges.iter().find(|resolved| resolved.method.needs.importance);
+        let importance = by_importance
+            .map(|merge| Importance::new(merge, recipe, model, training, sources))
+            .transpose()?;
+        Ok(Self { merges, checkpoints, importance })
     }
 
     /// What decides a merge's weights besides base, tuned model and spec.
     pub fn besides(&self, merge: &Resolved) -> Vec<Value> {
         let needs = &merge.method.needs;
-        let stock = needs.several_tuned().then(|| json!(self.stock));
+        let compared = needs.several_tuned().then(|| json!(self.checkpoints));
         let importance = self.importance.as_ref().filter(|_| needs.importance).map(|known| json!(known.key));
         let seed = merge.seed().map(|seed| json!(seed));
-        stock.into_iter().chain(importance).chain(seed).collect()
+        compared.into_iter().chain(importance).chain(seed).collect()
     }
 }
 
 /// The steps whose checkpoints there will be for merges that compare several.
-fn stock(merges: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
+fn compared(merges: &[Resolved], recipe: &Recipe, last: usize) -> Result<Vec<usize>, Failure> {
     let Some(resolved) = merges.iter().find(|resolved| resolved.method.needs.several_tuned()) else {
         return Ok(Vec::new());
     };

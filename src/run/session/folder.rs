@@ -12,6 +12,7 @@ use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{file_at_once, write_json};
+use crate::train::importance;
 
 /// What a folder was made for: the digest, and beside it the parts.
 const KEY: &str = "key";
@@ -41,10 +42,13 @@ impl Key {
 /// What of a run differs from what was made in its folder, in words.
 fn differences(before: &Value, now: &Value) -> String {
     let mut found = Vec::new();
-    differing("", before, now, &mut found);
-    match found.is_empty() {
-        true => "another version of this program made it".to_owned(),
-        false => format!("{} differ", found.join(", ")),
+    if before.is_object() {
+        differing("", before, now, &mut found);
+    }
+    match found.len() {
+        0 => "an earlier version of this program made it".to_owned(),
+        1 => format!("{} differs", found[0]),
+        _ => format!("{} differ", found.join(", ")),
     }
 }
 
@@ -89,7 +93,9 @@ impl Folder {
 
     /// Takes away what a killed process was writing; nobody else can be writing here now.
     fn sweep(&self) {
-        for folder in [self.path.clone(), self.train(), self.path.join("merged"), self.path.join("fisher")] {
+        for folder in
+            [self.path.clone(), self.train(), self.path.join("merged"), self.path.join(importance::FOLDER)]
+        {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();

@@ -18,6 +18,8 @@ use crate::recipe::MethodKind;
 use crate::snapshot::Weights;
 use crate::snapshot::writer::folder_at_once;
 
+/// Where a run keeps such folders.
+pub const FOLDER: &str = "fisher";
 /// The file's name in the folder that is written.
 pub const FILE: &str = "fisher.safetensors";
 
