@@ -6,23 +6,19 @@ use crate::data::Message;
 use crate::eval::rubrics::templates::Piece;
 use crate::eval::rubrics::{Decode, Prompt, Reply, Rubric, Turn};
 use crate::generate::{Choice, Decoding, Generator, Likelihood, Query, Question, choices};
-use crate::model::{Decoder, families};
-use crate::snapshot::Config;
-use crate::snapshot::files::WeightFiles;
+use crate::model::Decoder;
 use crate::snapshot::guarded::GuardedTokenizer;
 use crate::snapshot::template::ChatTemplate;
-use crate::snapshot::tokenizer::Tokenizer;
 use crate::train::Machine;
 
 use crate::run::failure::{Failure, JudgeError};
+use crate::run::plan::Model;
 
 /// A judge, loaded.
 pub struct JudgeModel {
+    model: Model,
     decoder: Decoder,
-    tokenizer: Tokenizer,
     guarded: GuardedTokenizer,
-    template: Option<ChatTemplate>,
-    folder: std::path::PathBuf,
     micro_tokens: usize,
 }
 
@@ -33,20 +29,11 @@ impl JudgeModel {
     ///
     /// A file is missing or broken, or the family is unknown.
     pub fn load(folder: &Path, machine: &Machine) -> Result<Self, Failure> {
-        let config = Config::read(folder)?;
-        let shape = families::shape(&config)?;
-        let tokenizer = Tokenizer::load(folder)?;
-        let template = ChatTemplate::load(folder, &tokenizer, None).ok();
-        let weights = WeightFiles::open(folder)?;
-        Decoder::check(&shape, &weights, &folder.display().to_string())?;
-        Ok(Self {
-            decoder: Decoder::load(&shape, &weights, &machine.device, machine.compute)?,
-            guarded: GuardedTokenizer::load(folder)?,
-            tokenizer,
-            template,
-            folder: folder.to_owned(),
-            micro_tokens: machine.micro_tokens,
-        })
+        let model = Model::at(folder, |tokenizer| Ok(ChatTemplate::load(folder, tokenizer, None).ok()))?;
+        let weights = model.weights()?;
+        let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.compute)?;
+        let guarded = GuardedTokenizer::load(folder)?;
+        Ok(Self { model, decoder, guarded, micro_tokens: machine.micro_tokens })
     }
 
     /// The first `n` tokens of an answer, as text.
@@ -55,7 +42,7 @@ impl JudgeModel {
     ///
     /// The vocabulary has no way to write it.
     pub fn clip(&self, answer: &str, n: usize) -> Result<String, Failure> {
-        let pieces = self.tokenizer.encode_pieces(answer)?;
+        let pieces = self.model.tokenizer.encode_pieces(answer)?;
         let end = pieces.get(n).map_or(answer.len(), |piece| piece.start);
         Ok(answer.get(..end).unwrap_or(answer).to_owned())
     }
@@ -72,9 +59,9 @@ impl JudgeModel {
         match prompt {
             Prompt::Raw(pieces) => Ok(join(pieces)),
             Prompt::Chat { turns, opening } => {
-                let template = self.template.as_ref().ok_or_else(|| JudgeError::NoTemplate {
+                let template = self.model.template.as_ref().ok_or_else(|| JudgeError::NoTemplate {
                     name: rubric.name.to_owned(),
-                    folder: self.folder.clone(),
+                    folder: self.model.folder.clone(),
                 })?;
                 let message = |turn: &Turn| Message::new(turn.role, join(&turn.content));
                 let messages: Vec<Message> = turns.iter().map(message).collect();
@@ -113,10 +100,10 @@ impl JudgeModel {
             Decode::Text { max_new_tokens } => {
                 let queries: Vec<Query<'_>> = ids.iter().map(|ids| Query::once(ids)).collect();
                 let decoding = Decoding {
-                    stop_ids: self.tokenizer.stop_ids().to_vec(),
+                    stop_ids: self.model.tokenizer.stop_ids().to_vec(),
                     ..Decoding::greedy(max_new_tokens)
                 };
-                let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
+                let decode = |ids: &[u32]| self.model.tokenizer.decode(ids, true);
                 let generator = Generator { decoder: &self.decoder, decode: &decode, rows };
                 generator.complete(&queries, &decoding, |batch| {
                     done(batch.into_iter().map(|(i, said)| (i, Reply::Text(said.text))).collect())
@@ -157,7 +144,7 @@ impl JudgeModel {
             let with = self.guarded.encode(&format!("{text}{word}"))?;
             // Behind a prompt whose last token grows by the word, the word's own first token stands for it.
             let same = ids.iter().zip(&with).take_while(|(a, b)| a == b).count();
-            let alone = || self.tokenizer.encode(word).map(|ids| ids.first().copied());
+            let alone = || self.model.tokenizer.encode(word).map(|ids| ids.first().copied());
             let first = if same == ids.len() { with.get(same).copied() } else { alone()? };
             if let Some(id) = first.filter(|id| !tokens.contains(id)) {
                 tokens.push(id);

@@ -15,7 +15,7 @@ use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
-use crate::snapshot::{Config, Dtype, SharedWeights};
+use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError};
 use crate::train::init::RandomWeights;
 
 /// What is known of a model without its weights.
@@ -39,20 +39,46 @@ impl Model {
     /// It is nowhere, of an unknown family, or a file of it is broken.
     pub fn open(asked: &recipe::Model, data: &Data, sources: &mut Sources<'_>) -> Result<Self, Failure> {
         let folder = sources.model(&asked.source)?;
-        let config = Config::read(&folder)?;
-        let shape = families::shape(&config)?;
-        let dtype = asked.dtype.or(config.dtype()).unwrap_or(Dtype::F32);
-        let tokenizer = Tokenizer::load(&folder)?;
         let date = data.date.as_deref();
-        let template = match data.template.as_str() {
-            "none" => None,
-            "model" => Some(ChatTemplate::load(&folder, &tokenizer, date)?),
+        let model = Self::at(&folder, |tokenizer| match data.template.as_str() {
+            "none" => Ok(None),
+            "model" => Ok(Some(ChatTemplate::load(&folder, tokenizer, date)?)),
             file => {
                 let path = sources.find("data.template", file)?;
-                Some(ChatTemplate::from_file(&path, &tokenizer, date)?)
+                Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
             }
-        };
-        Ok(Self { source: asked.source.clone(), folder, config, shape, dtype, tokenizer, template })
+        })?;
+        let dtype = asked.dtype.unwrap_or(model.dtype);
+        Ok(Self { source: asked.source.clone(), dtype, ..model })
+    }
+
+    /// Opens the model in a folder, with the template that `template` finds.
+    ///
+    /// # Errors
+    ///
+    /// It is of an unknown family, or a file of it is broken; whatever `template` returns.
+    pub fn at(
+        folder: &Path,
+        template: impl FnOnce(&Tokenizer) -> Result<Option<ChatTemplate>, Failure>,
+    ) -> Result<Self, Failure> {
+        let config = Config::read(folder)?;
+        let shape = families::shape(&config)?;
+        let dtype = config.dtype().unwrap_or(Dtype::F32);
+        let tokenizer = Tokenizer::load(folder)?;
+        let template = template(&tokenizer)?;
+        let (source, folder) = (folder.display().to_string(), folder.to_owned());
+        Ok(Self { source, folder, config, shape, dtype, tokenizer, template })
+    }
+
+    /// Its weights, which are those of a model of its shape.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or broken, or they are of another model than its configuration says.
+    pub fn weights(&self) -> Result<WeightFiles, SnapshotError> {
+        let files = WeightFiles::open(&self.folder)?;
+        Decoder::check(&self.shape, &files, &self.folder.display().to_string())?;
+        Ok(files)
     }
 
     /// How its questions are written.
@@ -91,8 +117,7 @@ impl Base {
         let (weights, files, drawn): (SharedWeights, Vec<PathBuf>, Value) = match init {
             Init::Checkpoint => {
                 sources.weights(&model.source)?;
-                let files = WeightFiles::open(folder)?;
-                Decoder::check(shape, &files, &folder.display().to_string())?;
+                let files = model.weights()?;
                 let paths = files.paths().map(Path::to_owned).collect();
                 (Arc::new(files), paths, Value::Null)
             }

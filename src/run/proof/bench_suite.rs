@@ -14,7 +14,8 @@ use crate::generate::{self, Generator, Query, likelihoods};
 use crate::model::Decoder;
 use crate::recipe::Recipe;
 use crate::run::Failure;
-use crate::run::plan::questions::{self, Questions, Reader};
+use crate::run::plan::Model;
+use crate::run::plan::questions::{self, Questions};
 use crate::run::plan::sources::Sources;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
@@ -45,8 +46,7 @@ impl SuiteBench<'_> {
     ///
     /// The suite or the model's tokenizer is wrong, or a file cannot be written.
     pub fn measure(&self, folder: &Path, decoder: &Decoder) -> Result<Value, Failure> {
-        let tokenizer = Tokenizer::load(folder)?;
-        let template = ChatTemplate::load(folder, &tokenizer, None).ok();
+        let model = Model::at(folder, |tokenizer| Ok(ChatTemplate::load(folder, tokenizer, None).ok()))?;
         let (task, source) = (json!(self.task), json!(self.source.display().to_string()));
         let keys = self.keys.join("\n");
         let text = format!(
@@ -54,8 +54,7 @@ impl SuiteBench<'_> {
         );
         let recipe = Recipe::parse(&text, "bench", &[])?;
         let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ()))?;
-        let (template, window) = (template.as_ref(), decoder.shape.max_positions);
-        questions::render(&mut suites, &recipe.eval, Reader { tokenizer: &tokenizer, template, window })?;
+        questions::render(&mut suites, &recipe.eval, model.reader())?;
         let mut suite = suites.pop().expect("the recipe has one suite");
         if let Some(n) = self.first {
             Arc::make_mut(&mut suite.posed).items.truncate(n);
@@ -70,7 +69,7 @@ impl SuiteBench<'_> {
         let started = Instant::now();
         let mut found = vec![Value::Null; suite.posed.items.len()];
         let n_tokens = match suite.posed.suite.task.form {
-            Form::Answer => answers(&suite, decoder, &tokenizer, self.rows, &mut found),
+            Form::Answer => answers(&suite, decoder, &model.tokenizer, self.rows, &mut found),
             Form::Choose => choices(&suite, decoder, self.micro_tokens, &mut found),
             Form::Read => texts(&suite, decoder, self.micro_tokens, &mut found),
         };
