@@ -86,8 +86,8 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
 
 /// A recipe that asks these suites and trains nothing.
 fn recipe_of(suites: &[String]) -> Result<String, RecipeError> {
-    let mut text =
-        "schema = 1\nname = \"eval\"\n[model]\nsource = \"--model\"\n[data]\nsource = \"none\"\n".to_owned();
+    let head = "schema = 1\nname = \"eval\"\n[model]\nsource = \"--model\"\n[data]\nsource = \"none\"";
+    let mut lines = vec![head.to_owned()];
     for suite in suites {
         let wrong = || RecipeError::BadValue {
             key: "--suite".to_owned(),
@@ -96,14 +96,14 @@ fn recipe_of(suites: &[String]) -> Result<String, RecipeError> {
         };
         let mut parts = suite.split(',');
         let (task, file) = parts.next().and_then(|first| first.split_once('=')).ok_or_else(wrong)?;
-        text += &format!("[[eval.suites]]\ntask = {}\nsource = {}\n", json!(task), json!(file));
+        lines.push(format!("[[eval.suites]]\ntask = {}\nsource = {}", json!(task), json!(file)));
         for part in parts {
             let (key, value) = part.split_once('=').ok_or_else(wrong)?;
             // A bare word is a string: shells eat quotes.
             let is_toml = toml::from_str::<toml::Table>(&format!("value = {value}")).is_ok();
             let value = if is_toml { value.to_owned() } else { json!(value).to_string() };
-            text += &format!("{key} = {value}\n");
+            lines.push(format!("{key} = {value}"));
         }
     }
-    Ok(text)
+    Ok(lines.join("\n"))
 }

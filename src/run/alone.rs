@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{Exam, ask};
@@ -16,7 +17,7 @@ use super::plan::judges::Judges;
 use super::plan::sources::Sources;
 use super::plan::{self, Base, Evaluation, Model, Options, preset, questions};
 use super::session::{Key, Session};
-use crate::device;
+use crate::device::{self, Opened};
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
@@ -26,9 +27,10 @@ use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
+use crate::snapshot::writer::write_json;
 
 /// The model that is asked: alone, with an adapter, or merged with what it was before.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Given {
     /// A folder or a hub's id.
     pub model: String,
@@ -58,42 +60,31 @@ pub fn eval<'a>(
     let preset = preset::settle(&mut recipe.eval)?;
     let merges = plan::merging::resolve(&recipe)?;
     let mut sources = Sources::new(origin, options.out.as_deref(), tell);
-    let mut asked = recipe::Model { source: given.model.clone(), ..recipe.model.clone() };
-    let model = Model::open(&asked, &recipe.data, &mut sources)?;
+    let named = |source: &str| recipe::Model { source: source.to_owned(), ..recipe.model.clone() };
+    let model = Model::open(&named(&given.model), &recipe.data, &mut sources)?;
     let mut suites = questions::draw(&recipe.eval, &mut sources)?;
     questions::render(&mut suites, &recipe.eval, model.reader())?;
     let opened = device::open(&options.device)?;
     let machine = plan::machine(recipe.train.compute, options, &opened);
-    let own = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
-    let own_part = with_adapter(&own, given.adapter.as_deref(), &machine)?;
-    let cast = match &given.pre {
-        None => {
-            let (name, role) = match given.adapter {
-                Some(_) => ("tuned", Role::Tuned),
-                None => ("model", Role::Base),
-            };
-            let parts = BTreeMap::from([(role, own_part)]);
-            Cast::of_parts(parts, vec![Candidate::new(name, role)], model.dtype)
+    let given_weights = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
+    let own = with_adapter(&given_weights, given.adapter.as_deref(), &machine)?;
+    let (roles, candidates) = match (&given.pre, &given.adapter) {
+        (Some(pre), _) => {
+            let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
+            let base = part_of(&Base::open(&before, Init::Checkpoint, 0, &mut sources)?, &machine);
+            (BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]), Candidate::of(&merges))
         }
-        Some(pre) => {
-            asked.source.clone_from(pre);
-            let before = Model::open(&asked, &recipe.data, &mut sources)?;
-            let base = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
-            let names = base.weights.infos().keys();
-            merges
-                .iter()
-                .try_for_each(|merge| merge.methods(names.clone(), model.shape.n_layers).map(drop))?;
-            let candidates = Candidate::of(&merges);
-            let parts = BTreeMap::from([(Role::Base, part_of(&base, &machine)), (Role::Tuned, own_part)]);
-            Cast::of_parts(parts, candidates, model.dtype)
-        }
+        (None, Some(_)) => (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)]),
+        (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
     };
+    let cast = Cast::of_parts(roles, candidates, model.dtype);
+    // A merge that cannot be made is refused before anybody is asked.
+    cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
     let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
     let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
     let evaluation = Evaluation { suites, judges, rows };
-    let weights: Vec<String> = (0..cast.candidates.len()).map(|nth| cast.key(nth)).collect();
     // The folder is that of the first weights: other merges and suites gather in it.
-    let key = Key::new(json!({ "evaluated": weights[0] }));
+    let key = Key::new(json!({ "evaluated": cast.key(0) }));
     let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = options.out.clone();
     let folder =
@@ -101,23 +92,22 @@ pub fn eval<'a>(
 
     let mut session = Session::open(&folder, &key, stop, watcher)?;
     prove(&opened, &model)?;
+    let manifest = json!({
+        "schema": 1,
+        "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+        "key": key.digest,
+        "given": given,
+        "eval": recipe.eval,
+        "merges": recipe.merge.methods,
+        "dtype": model.dtype,
+        "sha256": given_weights.digests,
+        "commits": sources.commits,
+    });
+    write_json(&folder.join("manifest.json"), &manifest)?;
     let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine };
     let answered = ask(exam, &cast, &mut session)?;
     let case = Case {
-        run: Run {
-            name,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: given.model.clone(),
-            data: String::new(),
-            method: String::new(),
-            steps: 0,
-            seed: recipe.train.seed,
-            device: opened.spec.to_string(),
-            dtype: model.dtype.to_string(),
-            validation_loss: None,
-            preset: preset.map(Preset::in_words),
-            denominator: preset.map_or(Denominator::All, |preset| preset.denominator),
-        },
+        run: about(name, &given.model, &model, &opened, &recipe, preset),
         seed: recipe.train.seed,
         judges: evaluation.judges.clone(),
         suites: evaluation.posed(),
@@ -125,6 +115,31 @@ pub fn eval<'a>(
     };
     let report = conclude(&case, &recipe.eval, (&machine, rows), &mut session)?;
     Ok((report, folder))
+}
+
+/// What the report says of it.
+fn about(
+    name: String,
+    given: &str,
+    model: &Model,
+    opened: &Opened,
+    recipe: &Recipe,
+    preset: Option<&'static Preset>,
+) -> Run {
+    Run {
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: given.to_owned(),
+        data: String::new(),
+        method: String::new(),
+        steps: 0,
+        seed: recipe.train.seed,
+        device: opened.spec.to_string(),
+        dtype: model.dtype.to_string(),
+        validation_loss: None,
+        preset: preset.map(Preset::in_words),
+        denominator: preset.map_or(Denominator::All, |preset| preset.denominator),
+    }
 }
 
 /// The given weights, with an adapter folded in.

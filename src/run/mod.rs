@@ -62,7 +62,7 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     let validation_loss = tune::tune(plan, &mut session)?;
     let cast = Cast::of_run(plan, &mut session)?;
     let Plan { model, machine, evaluation, .. } = plan;
-    let answered = ask(Exam { model, machine, evaluation }, &cast, &mut session)?;
+    let answered = ask(Exam { model, evaluation, machine }, &cast, &mut session)?;
     if plan.options.keep_merged {
         keep_merged(plan, &cast, &mut session)?;
     }

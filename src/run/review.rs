@@ -21,7 +21,7 @@ use crate::recipe::{Compute, RubricJudge};
 use crate::report::Report;
 use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 
-/// OtherJudges that a finished run's answers are to be judged by.
+/// Judges that a finished run's answers are to be judged by.
 #[derive(Debug, Clone, Default)]
 pub struct OtherJudges {
     /// Rules, in the place of the run's own.
@@ -45,7 +45,7 @@ fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
     })
 }
 
-/// OtherJudges the stored answers and writes the report anew; generates nothing.
+/// Judges the stored answers and writes the report anew; generates nothing.
 ///
 /// # Errors
 ///

@@ -62,6 +62,13 @@ fn a_model_is_asked_and_judged_without_a_training() {
         assert_eq!(metrics(&merged, name), metrics(&run, name), "{name}");
     }
 
+    // What cannot be merged of two models is refused before anybody is asked.
+    let impossible = ["--pre", "model", "--merge", "model_stock", "--recipe", "r.toml", "--out", "none"];
+    let output = fixture.run(&[&["eval", "--device", "cpu", "--model", "model"], &impossible[..]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("at least two tuned models"), "{said}");
+    assert!(!fixture.file("none").exists());
+
     // Suites by hand ask what the recipe's do.
     let suites = ["--suite", "harmful=harmful.csv,field=goal,max_new_tokens=4"];
     let by_hand = eval(&[&["--model", "model", "--out", "hand"], &suites[..]].concat());

@@ -114,12 +114,6 @@ impl Assessor for RubricJudge<'_> {
         let read = |said: Option<Consultation>| said.map(|said| (rubric.read)(&said.replies));
         let readings: Vec<Vec<Option<Reading>>> =
             findings.into_iter().map(|samples| samples.into_iter().map(read).collect()).collect();
-        fn each<T>(
-            readings: &[Vec<Option<Reading>>],
-            of: impl Fn(Option<&Reading>) -> T + Copy,
-        ) -> Vec<Vec<T>> {
-            readings.iter().map(|samples| samples.iter().map(|r| of(r.as_ref())).collect()).collect()
-        }
         let verdict = |reading: Option<&Reading>| reading.map_or(Verdict::Unscored, |r| r.verdict);
         let scores = |scale: &rubrics::Scale| {
             let name = scale.name.replace(' ', "_");
@@ -134,6 +128,11 @@ impl Assessor for RubricJudge<'_> {
             pooled: Vec::new(),
         }
     }
+}
+
+/// What every reading says, by item and sample.
+fn each<T>(readings: &[Vec<Option<Reading>>], of: impl Fn(Option<&Reading>) -> T + Copy) -> Vec<Vec<T>> {
+    readings.iter().map(|samples| samples.iter().map(|reading| of(reading.as_ref())).collect()).collect()
 }
 
 /// Replies as they come, until every prompt about an answer has its own.
