@@ -14,7 +14,7 @@ use super::conclude::{conclude, prove};
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
-use super::plan::sources::Sources;
+use super::plan::sources::{Sources, write_lock};
 use super::plan::{self, Base, Evaluation, Model, Options, preset, questions};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
@@ -83,14 +83,15 @@ pub fn eval<'a>(
     let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
     let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
     let evaluation = Evaluation { suites, judges, rows };
-    // The folder is that of the first weights: other merges and suites gather in it.
-    let key = Key::new(json!({ "evaluated": cast.key(0) }));
+    // The folder is that of the models: other merges and suites gather in it.
+    let models = (0..cast.candidates.len()).filter(|nth| cast.candidates[*nth].merge().is_none());
+    let key = Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }));
     let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = options.out.clone();
     let folder =
         folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
 
-    let mut session = Session::open(&folder, &key, stop, watcher)?;
+    let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
     prove(&opened, &model)?;
     let manifest = json!({
         "schema": 1,
@@ -104,7 +105,8 @@ pub fn eval<'a>(
         "commits": sources.commits,
     });
     write_json(&folder.join("manifest.json"), &manifest)?;
-    let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine };
+    write_lock(&folder, &sources.commits, &given_weights.digests)?;
+    let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine, device: &opened.name };
     let answered = ask(exam, &cast, &mut session)?;
     let case = Case {
         run: about(name, &given.model, &model, &opened, &recipe, preset),
@@ -113,7 +115,7 @@ pub fn eval<'a>(
         suites: evaluation.posed(),
         answered,
     };
-    let report = conclude(&case, &recipe.eval, (&machine, rows), &mut session)?;
+    let report = conclude(&case, (&recipe.eval, recipe.train.compute), (&machine, rows), &mut session)?;
     Ok((report, folder))
 }
 

@@ -25,7 +25,7 @@ pub fn chat(
     prompt: bool,
 ) -> Result<(), Failure> {
     let (stop, mut watch) = (AtomicBool::new(false), |_| ());
-    let mut session = Session::open(&plan.folder, &plan.key, &stop, &mut watch)?;
+    let mut session = Session::open(&plan.folder, Some(&plan.key), &stop, &mut watch)?;
     let cast = Cast::of_run(plan, &mut session)?;
     let Plan { model, machine, recipe, .. } = plan;
     let load = |candidate: &Candidate| {

@@ -12,7 +12,7 @@ use super::plan::Model;
 use super::proof::selftest;
 use super::session::Session;
 use crate::device::{self, Opened};
-use crate::recipe::Eval;
+use crate::recipe::{Compute, Eval};
 use crate::report::{self, Report};
 use crate::snapshot::writer::{file_at_once, write_json};
 use crate::train::Machine;
@@ -24,13 +24,13 @@ use crate::train::Machine;
 /// A judge cannot be asked, the disk refuses, or the run was asked to stop.
 pub fn conclude(
     case: &Case,
-    eval: &Eval,
+    settings: (&Eval, Compute),
     (machine, rows): (&Machine, usize),
     session: &mut Session<'_>,
 ) -> Result<Report, Failure> {
     let Case { run, seed, judges, suites, answered } = case;
     let folder = session.folder().path().to_owned();
-    Index::new(run.clone(), *seed, eval, (suites, judges), answered).write(&folder)?;
+    Index::new(run.clone(), *seed, settings, (suites, judges), answered).write(&folder)?;
     // The models that answered are gone from memory before any judge is loaded.
     let verdicts = case.verdicts(Some(Means { session, machine, rows }))?;
     let report = scores::report(case, &verdicts)?;

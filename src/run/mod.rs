@@ -53,7 +53,7 @@ use session::Session;
 ///
 /// Whatever goes wrong; what was finished before stays finished.
 pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>) -> Result<Report, Failure> {
-    let mut session = Session::open(&plan.folder, &plan.key, stop, watcher)?;
+    let mut session = Session::open(&plan.folder, Some(&plan.key), stop, watcher)?;
     for sentence in &plan.said {
         session.note(sentence.clone())?;
     }
@@ -62,10 +62,8 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     let validation_loss = tune::tune(plan, &mut session)?;
     let cast = Cast::of_run(plan, &mut session)?;
     let Plan { model, machine, evaluation, .. } = plan;
-    let answered = ask(Exam { model, evaluation, machine }, &cast, &mut session)?;
-    if plan.options.keep_merged {
-        keep_merged(plan, &cast, &mut session)?;
-    }
+    let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
+    let answered = ask(exam, &cast, &mut session)?;
     let case = Case {
         run: about(plan, validation_loss),
         seed: plan.recipe.train.seed,
@@ -73,16 +71,18 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
         suites: evaluation.posed(),
         answered,
     };
-    conclude(&case, &plan.recipe.eval, (machine, evaluation.rows), &mut session)
+    let settings = (&plan.recipe.eval, plan.recipe.train.compute);
+    let report = conclude(&case, settings, (machine, evaluation.rows), &mut session)?;
+    if plan.options.keep_merged {
+        keep_merged(plan, &cast, &mut session)?;
+    }
+    Ok(report)
 }
 
 /// The recipe as written, the lock and the manifest.
 fn write_inputs(plan: &Plan, folder: &Path) -> Result<(), Failure> {
     file_at_once(&folder.join("recipe.toml"), plan.recipe_text.as_bytes())?;
-    let digests = plan.digests();
-    let entries = plan.commits.iter().chain(&digests);
-    let lock: String = entries.map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-    file_at_once(&folder.join(sources::LOCK), lock.as_bytes())?;
+    sources::write_lock(folder, &plan.commits, &plan.digests())?;
     write_json(&folder.join("manifest.json"), &plan.manifest())?;
     Ok(())
 }

@@ -10,14 +10,14 @@ use super::judge::{Case, Verdicts};
 use super::plan::judges::RubricPlan;
 use super::plan::sources::Sources;
 use super::plan::{self, Options};
-use super::session::{Key, Session};
+use super::session::Session;
 use crate::device;
 use crate::eval::{
     Completion, Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
 };
 use crate::event::Listener;
 use crate::hub;
-use crate::recipe::{Compute, RubricJudge};
+use crate::recipe::RubricJudge;
 use crate::report::Report;
 use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 
@@ -87,10 +87,10 @@ pub fn judge<'a>(
         }
     }
     let opened = device::open(&options.device)?;
-    let machine = plan::machine(Compute::Auto, options, &opened);
+    let machine = plan::machine(index.compute, options, &opened);
     let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
-    let mut session = Session::open(folder, &Key::of(folder), stop, watcher)?;
-    conclude(&case, &index.eval, (&machine, rows), &mut session)
+    let mut session = Session::open(folder, None, stop, watcher)?;
+    conclude(&case, (&index.eval, index.compute), (&machine, rows), &mut session)
 }
 
 /// Every prompt with the answers of all candidates and what every judge said of them; nobody is asked.

@@ -37,8 +37,8 @@ use crate::snapshot::{SnapshotError, Weights};
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
 const PACE: Duration = Duration::from_mins(5);
 
-/// Raised whenever a default or an algorithm changes, so that what an earlier version trained or said is not
-/// taken for what this one would.
+/// Raised whenever a default or an algorithm changes, so that what an earlier version trained is not taken for
+/// what this one would.
 pub const NUMERICS: u32 = 1;
 
 /// Everything that a training is a function of.

@@ -121,6 +121,63 @@ fn a_run_is_shown_and_judged_when_model_and_data_are_gone() {
     assert!(judges.contains(&"jbb13") && !judges.contains(&"advbench29"), "{judges:?}");
 }
 
+#[test]
+fn a_strangers_index_leads_nowhere_and_asks_nobody() {
+    let fixture = fixture();
+    let judge =
+        "[[eval.rubrics]]\nrubric = \"wildguard\"\nmodel = \"none\"\nendpoint = \"http://127.0.0.1:9/v1\"\n";
+    fixture.study("run", &[]);
+    let path = fixture.file("run/index.json");
+    let index: Value = json(&path);
+    let change = |change: &dyn Fn(&mut Value)| {
+        let mut other = index.clone();
+        change(&mut other);
+        std::fs::write(&path, other.to_string()).unwrap();
+    };
+    for name in ["../../x", "/tmp/x", "", ".."] {
+        change(&|index| index["suites"][0]["asked"]["suite"] = name.into());
+        for command in [&["report", "run", "--answers"][..], &["judge", "run", "--judge", "jbb13"]] {
+            let output = fixture.run(command);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.code() == Some(2) && said.contains("the name of a suite"), "{said}");
+        }
+    }
+    change(&|index| index["schema"] = 2.into());
+    let output = fixture.run(&["report", "run", "--answers"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    // A judge that the folder brings is read, never asked: nothing listens there.
+    let eval: toml::Value = toml::from_str(judge).unwrap();
+    change(&|index| {
+        index["eval"]["rubrics"] = serde_json::to_value(&eval["eval"]["rubrics"]).unwrap();
+        index["rubrics"] = serde_json::json!([{ "rubric": "wildguard", "key": "none" }]);
+    });
+    well(fixture.run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]));
+    let report = json(&fixture.file("run/report.json"));
+    let asked = report["candidates"][0]["metrics"].as_array().unwrap();
+    let unscored = asked.iter().find(|m| m["judge"] == "wildguard" && m["denominator"] == "all").unwrap();
+    assert_eq!((unscored["n"].as_u64(), unscored["unscored"].as_u64()), (Some(2), Some(2)));
+}
+
+#[test]
+fn adapters_that_differ_in_their_scale_alone_share_no_answers() {
+    let fixture = fixture();
+    // Nothing moves but by the first step: the factors are the same, and what they are multiplied with is not.
+    let frozen =
+        ["--set", "train.learning_rate=1e-30", "--set", "train.steps=1", "--set", "merge.methods=[]"];
+    fixture.study("one", &[&frozen[..], &["--set", "method.alpha=8.0"]].concat());
+    let two = [
+        &["--recipe", "r.toml", "--device", "cpu", "--out", "two"],
+        &frozen[..],
+        &["--set", "method.alpha=16.0"],
+    ];
+    let (_, said) = well(fixture.run(&two.concat()));
+    assert!(said.contains("base: 8 answers") && !said.contains("tuned: 8 answers"), "{said}");
+    let factors = |run: &str| {
+        std::fs::read(fixture.file(run).join("train/checkpoint-000001/weights.safetensors")).unwrap()
+    };
+    assert!(factors("one") == factors("two"));
+}
+
 #[cfg(unix)]
 #[test]
 fn what_was_asked_is_for_its_owner_alone() {
@@ -177,13 +234,16 @@ fn a_training_is_another_when_what_its_samples_are_made_with_changes() {
     {
         assert_ne!(folder(&["--set", other]), first, "{other}");
     }
-    // Files beside the weights decide samples too. These add a token before every text, and a stop token.
-    let path = fixture.file("model/tokenizer_config.json");
+    // Files beside the weights decide samples too: without a template an answer ends with the tokenizer's token.
+    let plain = ["--set", "data.template=none"];
+    let (first, path) = (folder(&plain), fixture.file("model/tokenizer_config.json"));
+    let before = std::fs::read(&path).unwrap();
     let mut config: Value = json(&path);
-    config["chat_template"] = "{% for m in messages %}{{ m.content }} {{ eos_token }}{% endfor %}".into();
-    std::fs::remove_file(fixture.file("model/chat_template.jinja")).unwrap();
+    config["eos_token"] = "<|pad|>".into();
     std::fs::write(&path, config.to_string()).unwrap();
-    assert_ne!(folder(&[]), first, "another template in tokenizer_config.json");
+    assert_ne!(folder(&plain), first, "another token at the end of every answer");
+    std::fs::write(&path, before).unwrap();
+    assert_eq!(folder(&plain), first);
 
     // The folder of another training is refused with what differs.
     fixture.study("run", &none);

@@ -10,7 +10,7 @@ use crate::generate::{self, Generator, Query, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
 use crate::run::cast::{Candidate, Cast};
-use crate::run::failure::{Failure, Incomplete};
+use crate::run::failure::Failure;
 use crate::run::plan::questions::Questions;
 use crate::run::plan::{Evaluation, Model};
 use crate::run::session::Session;
@@ -25,6 +25,8 @@ pub struct Exam<'a> {
     pub model: &'a Model,
     pub evaluation: &'a Evaluation,
     pub machine: &'a Machine,
+    /// The device's own name: answers of another differ in rounding.
+    pub device: &'a str,
 }
 
 /// One candidate and its stores.
@@ -63,15 +65,6 @@ impl<'a> Asking<'a> {
     /// Whether nothing is left to ask and nothing to note.
     pub fn is_done(&self) -> bool {
         self.n_missing() == 0 && self.figures().is_ok()
-    }
-
-    /// The error that answers are missing and none may be generated.
-    pub fn incomplete(&self, session: &Session<'_>) -> Incomplete {
-        Incomplete {
-            candidate: self.candidate.name.clone(),
-            n: self.n_missing(),
-            folder: session.folder().path().display().to_string(),
-        }
     }
 
     fn figures_path(&self) -> PathBuf {

@@ -10,16 +10,17 @@ use super::asking::Asking;
 use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
 use crate::merge::{MergeReport, Resolved};
-use crate::recipe::{Eval, RecipeError};
+use crate::recipe::{Compute, Eval, RecipeError};
 use crate::report::{Run, SuiteSetup};
-use crate::run::failure::{Failure, Incomplete};
-use crate::run::plan::judges::{BertScorePlan, By, Judges, RubricPlan};
+use crate::run::failure::{Failure, Incomplete, JudgeError};
+use crate::run::plan::judges::{BertScorePlan, Judges, RubricPlan};
 use crate::run::plan::posed::Posed;
-use crate::run::session::Session;
 use crate::run::session::folder::eval_folder;
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::write_json;
 
+/// The only schema there is.
+const SCHEMA: u32 = 1;
 /// The file in a run folder.
 const FILE: &str = "index.json";
 
@@ -82,6 +83,8 @@ pub struct Index {
     pub seed: u64,
     /// `[eval]`, settled.
     pub eval: Eval,
+    /// The format in which judges that are models compute.
+    pub compute: Compute,
     suites: Vec<Listed>,
     candidates: Vec<About>,
     rubrics: Vec<Rubric>,
@@ -101,7 +104,6 @@ struct Listed {
 #[derive(Debug, Serialize, Deserialize)]
 struct Rubric {
     rubric: String,
-    by: By,
     key: String,
 }
 
@@ -110,20 +112,18 @@ impl Index {
     pub fn new(
         run: Run,
         seed: u64,
-        eval: &Eval,
+        (eval, compute): (&Eval, Compute),
         (suites, judges): (&[Arc<Posed>], &Judges),
         answered: &[Responses],
     ) -> Self {
-        let rubric = |plan: &RubricPlan| Rubric {
-            rubric: plan.rubric.name.to_owned(),
-            by: plan.by.clone(),
-            key: plan.key.clone(),
-        };
+        let rubric =
+            |plan: &RubricPlan| Rubric { rubric: plan.rubric.name.to_owned(), key: plan.key.clone() };
         Self {
-            schema: 1,
+            schema: SCHEMA,
             run,
             seed,
             eval: eval.clone(),
+            compute,
             suites: suites.iter().map(|posed| listed(posed)).collect(),
             candidates: answered.iter().map(|answered| answered.about.clone()).collect(),
             rubrics: judges.rubrics.iter().map(rubric).collect(),
@@ -146,17 +146,40 @@ impl Index {
     ///
     /// The folder is none of a run that was evaluated.
     pub fn read(run: &Path) -> Result<Self, Failure> {
-        read_json(&run.join(FILE)).map_err(|_| {
-            let (name, manifest) = (run.display().to_string(), run.join("manifest.json"));
-            let help = match manifest.is_file() {
+        let path = run.join(FILE);
+        if !path.is_file() {
+            let help = match run.join("manifest.json").is_file() {
                 true => {
                     "nothing was asked there yet, or by an older version: the command that made it, typed \
                          again, asks what is missing"
                 }
                 false => "a run folder holds `manifest.json`; name the folder that the study wrote",
             };
-            RecipeError::NotFound { name, help: help.to_owned() }.into()
-        })
+            let name = run.display().to_string();
+            return Err(RecipeError::NotFound { name, help: help.to_owned() }.into());
+        }
+        let index: Self = read_json(&path)?;
+        index.check(&path)?;
+        Ok(index)
+    }
+
+    /// That it is of this version, and that no name in it leads out of its folder: it may be a stranger's.
+    fn check(&self, path: &Path) -> Result<(), RecipeError> {
+        let wrong = |key: &str, found: &str, expected: &str| RecipeError::BadValue {
+            key: format!("{key}` of `{}", path.display()),
+            found: format!("`{found}`"),
+            expected: expected.to_owned(),
+        };
+        if self.schema != SCHEMA {
+            return Err(wrong("schema", &self.schema.to_string(), "1, the only one this version knows"));
+        }
+        let leads_out = |name: &&str| name.is_empty() || name.contains(['/', '\\']) || *name == "..";
+        let suites = self.suites.iter().map(|listed| listed.asked.suite.as_str());
+        let mut names = suites.chain(self.candidates.iter().map(|about| about.name.as_str()));
+        match names.find(leads_out) {
+            Some(name) => Err(wrong("name", name, "the name of a suite or a candidate")),
+            None => Ok(()),
+        }
     }
 
     /// The suites as they were put.
@@ -179,20 +202,25 @@ impl Index {
         self.suites.iter().map(posed).collect()
     }
 
-    /// How the answers were judged.
+    /// How the answers were judged; what these judges found is read, and nobody is asked again.
     ///
     /// # Errors
     ///
     /// A rubric or the preset is none of this version's.
     pub fn judges(&self) -> Result<Judges, Failure> {
         let known = |asked: &Rubric| {
-            let rubric = rubrics::find(&asked.rubric)?;
-            Some(RubricPlan { rubric, by: asked.by.clone(), key: asked.key.clone() })
+            let unknown = || {
+                let help = "another version of this program asked it".to_owned();
+                Failure::from(JudgeError::UnknownRubric { name: asked.rubric.clone(), help })
+            };
+            let rubric = rubrics::find(&asked.rubric).ok_or_else(unknown)?;
+            Ok(RubricPlan { rubric, by: None, key: asked.key.clone() })
         };
         Ok(Judges {
-            rubrics: self.rubrics.iter().filter_map(known).collect(),
+            rubrics: self.rubrics.iter().map(known).collect::<Result<_, Failure>>()?,
             bert_score: self.bert_score.clone(),
-            unprotected_programs: self.eval.unprotected_programs,
+            settles: false,
+            unprotected_programs: false,
             preset: (!self.eval.preset.is_empty()).then(|| presets::find(&self.eval.preset)).transpose()?,
         })
     }
@@ -235,14 +263,12 @@ fn listed(posed: &Posed) -> Listed {
 }
 
 /// What a candidate said, everything asked.
-pub(super) fn answered(asking: &Asking<'_>, session: &Session<'_>) -> Result<Responses, Failure> {
+pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
     let (mut keys, mut suites) = (Vec::new(), Vec::new());
     for (suite, stores, of) in asking.suites() {
         let all = of.all();
         let (said, n_missing) = said(&all, stores, &suite.posed.opening);
-        if n_missing > 0 {
-            return Err(asking.incomplete(session).into());
-        }
+        assert_eq!(n_missing, 0, "everything was just asked");
         keys.push(all);
         suites.push(said);
     }

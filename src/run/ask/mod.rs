@@ -21,7 +21,7 @@ use shared::Shelf;
 ///
 /// A weight cannot be computed, the disk refuses, or the run was asked to stop.
 pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Vec<Responses>, Failure> {
-    let shelf = Shelf::of(&exam.machine.device_name);
+    let shelf = Shelf::of(exam.device);
     let mut decoder = None;
     let mut asked: Vec<Asking<'_>> = Vec::new();
     for nth in 0..cast.candidates.len() {
@@ -35,5 +35,5 @@ pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Vec
         asking.lend(&shelf);
         asked.push(asking);
     }
-    asked.iter().map(|asking| index::answered(asking, session)).collect()
+    asked.iter().map(index::answered).collect()
 }

@@ -6,13 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::folders::own_cache;
+use crate::snapshot::digest::of_json;
 use crate::snapshot::writer::file_at_once;
 
 /// The most places that are remembered of the same weights: more runs hold the same answers again.
 const MOST: usize = 32;
 
-/// The index of one machine and one kind of device: answers on another differ in rounding.
+/// The index of one machine and one device: answers on another differ in rounding.
 pub struct Shelf {
     folder: Option<PathBuf>,
 }
@@ -20,6 +23,7 @@ pub struct Shelf {
 impl Shelf {
     /// The index in the user's cache; without a cache there is none.
     pub fn of(device: &str) -> Self {
+        let device = &of_json(&json!(device))[..16];
         Self { folder: own_cache().map(|cache| cache.join("answers").join(device)) }
     }
 

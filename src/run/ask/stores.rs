@@ -70,9 +70,7 @@ impl Keys<'_> {
         let choices = choices.map(|choice| json!([choice.ids, choice.n_context]));
         short(&json!([self.weights, choices.collect::<Vec<_>>()]))
     }
-}
 
-impl Keys<'_> {
     /// The keys of everything that is asked.
     pub fn all(self) -> SuiteKeys {
         let samples = 0..self.suite.posed.n_samples as u64;

@@ -11,6 +11,7 @@ mod importance;
 use super::failure::Failure;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
+use crate::generate;
 use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::MethodKind;
@@ -18,7 +19,7 @@ use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
-use crate::train::{Machine, NUMERICS, trained_adapter};
+use crate::train::{Machine, trained_adapter};
 
 /// A model under evaluation.
 #[derive(Debug, Clone)]
@@ -119,11 +120,24 @@ impl Cast {
             None => None,
         };
         // What was trained is known by its numbers: on a GPU one recipe does not give one model.
-        let file = Checkpoints::new(&train, 0).path(training.last_step).join(checkpoint::WEIGHTS);
-        let key = of_json(&json!([base.key, digest::known(&file, Algorithm::Blake3)?]));
+        let checkpoints = Checkpoints::new(&train, 0);
+        let of_step =
+            |step: usize, file: &str| digest::known(&checkpoints.path(step).join(file), Algorithm::Blake3);
+        let trained = of_step(training.last_step, checkpoint::WEIGHTS)?;
+        // Of an adapter the checkpoint has the factors, and the method their scale.
+        let method = (training.method.kind == MethodKind::Lora).then_some(&training.method);
+        let key = of_json(&json!([base.key, trained, method]));
+        let mut others = Vec::new();
+        for step in &merging.checkpoints {
+            others.push(of_step(*step, checkpoint::WEIGHTS)?);
+        }
+        if importance.is_some() && training.method.kind == MethodKind::Full {
+            others.push(of_step(training.last_step, checkpoint::OPTIMIZER)?);
+        }
         let candidates = Candidate::of(&merging.merges);
-        let besides =
-            |candidate: &Candidate| candidate.merge().map(|merge| merging.besides(merge)).unwrap_or_default();
+        let besides = |candidate: &Candidate| {
+            candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
+        };
         Ok(Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
@@ -232,7 +246,7 @@ pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
 
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
-    of_json(&json!([key, format!("{:?}", machine.compute), NUMERICS]))
+    of_json(&json!([key, format!("{:?}", machine.compute), generate::NUMERICS]))
 }
 
 /// The adapter that a training left after `step` steps.

@@ -146,15 +146,15 @@ pub(super) struct Comparison<'a> {
     references: Vec<String>,
     /// The digest of the references, where scores depend on them.
     among: Option<String>,
-    scorer: Option<Scorer>,
+    scorer: &'a mut Option<Scorer>,
 }
 
 impl<'a> Comparison<'a> {
     /// For a suite with these items.
-    pub fn new(plan: &'a BertScorePlan, items: &[Item]) -> Self {
+    pub fn new(plan: &'a BertScorePlan, items: &[Item], scorer: &'a mut Option<Scorer>) -> Self {
         let references: Vec<String> = items.iter().filter_map(|item| item.reference.clone()).collect();
         let among = plan.idf.then(|| of_json(&json!(references)));
-        Self { plan, references, among, scorer: None }
+        Self { plan, references, among, scorer }
     }
 }
 
@@ -177,7 +177,7 @@ impl Assessor for Comparison<'_> {
     fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Compared>) -> Result<(), Failure> {
         if self.scorer.is_none() {
             let (BertScorePlan { folder, layer, .. }, machine) = (self.plan, desk.machine);
-            self.scorer = Some(Scorer::load(folder, *layer, &machine.device, machine.micro_tokens)?);
+            *self.scorer = Some(Scorer::load(folder, *layer, &machine.device, machine.micro_tokens)?);
         }
         let scorer = self.scorer.as_ref().expect("it was just loaded");
         let references = self.references.iter().map(String::as_str);

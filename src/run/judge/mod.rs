@@ -48,26 +48,29 @@ impl Case {
         // One judge after the other, so that one model is in memory.
         for plan in &self.judges.rubrics {
             let mut judge = RubricJudge::new(plan);
+            let mut means = means.as_mut().filter(|_| plan.by.is_some());
             let of_its_kind =
                 |(_, posed): &(usize, &Arc<Posed>)| posed.suite.task.kind.fits(plan.rubric.asks);
             for (candidate, found) in self.answered.iter().zip(&mut models) {
                 for (nth, posed) in self.suites.iter().enumerate().filter(of_its_kind) {
-                    found[nth].push(settled(&mut judge, posed, candidate.to(nth), means.as_mut())?);
+                    found[nth].push(settled(&mut judge, posed, candidate.to(nth), means.as_deref_mut())?);
                 }
             }
         }
+        let mut means = means.as_mut().filter(|_| self.judges.settles);
+        let (mut sandbox, mut scorer) = (None, None);
         for (nth, posed) in self.suites.iter().enumerate() {
             let task = posed.suite.task;
             let unprotected = self.judges.unprotected_programs;
-            let mut programs = task.program.map(|build| Programs::new(unprotected, build));
+            let mut programs = task.program.map(|build| Programs::new(unprotected, build, &mut sandbox));
             let bert_score = self.judges.bert_score.as_ref().filter(|_| task.free_text);
-            let mut comparison = bert_score.map(|plan| Comparison::new(plan, &posed.items));
+            let mut comparison = bert_score.map(|plan| Comparison::new(plan, &posed.items, &mut scorer));
             for (candidate, found) in self.answered.iter().zip(&mut others) {
                 if let Some(programs) = &mut programs {
-                    found[nth].push(settled(programs, posed, candidate.to(nth), means.as_mut())?);
+                    found[nth].push(settled(programs, posed, candidate.to(nth), means.as_deref_mut())?);
                 }
                 if let Some(comparison) = &mut comparison {
-                    found[nth].push(settled(comparison, posed, candidate.to(nth), means.as_mut())?);
+                    found[nth].push(settled(comparison, posed, candidate.to(nth), means.as_deref_mut())?);
                 }
             }
         }

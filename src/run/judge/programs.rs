@@ -28,17 +28,21 @@ pub struct Ran {
 }
 
 /// The sandbox at work; it is opened when a program is to be run.
-pub(super) struct Programs {
+pub(super) struct Programs<'a> {
     unprotected: bool,
     /// The source that an item's details and an answer make.
     build: fn(&Value, &str) -> String,
-    sandbox: Option<Sandbox>,
+    sandbox: &'a mut Option<Sandbox>,
 }
 
-impl Programs {
+impl<'a> Programs<'a> {
     /// For suites whose programs `build` makes; `unprotected` allows to run them where there is no sandbox.
-    pub fn new(unprotected: bool, build: fn(&Value, &str) -> String) -> Self {
-        Self { unprotected, build, sandbox: None }
+    pub fn new(
+        unprotected: bool,
+        build: fn(&Value, &str) -> String,
+        sandbox: &'a mut Option<Sandbox>,
+    ) -> Self {
+        Self { unprotected, build, sandbox }
     }
 
     fn source(&self, item: &Item, answer: &Completion) -> String {
@@ -59,7 +63,7 @@ impl Programs {
     }
 }
 
-impl Assessor for Programs {
+impl Assessor for Programs<'_> {
     type Finding = Ran;
 
     fn file(&self, suite: &str) -> String {

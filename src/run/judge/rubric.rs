@@ -34,7 +34,7 @@ impl<'a> RubricJudge<'a> {
     }
 
     fn model(&mut self, machine: &Machine) -> Result<Option<&JudgeModel>, Failure> {
-        let By::Model(folder) = &self.plan.by else { return Ok(None) };
+        let Some(By::Model(folder)) = &self.plan.by else { return Ok(None) };
         if self.model.is_none() {
             self.model = Some(JudgeModel::load(folder, machine)?);
         }
@@ -86,7 +86,7 @@ impl Assessor for RubricJudge<'_> {
             return Ok(());
         }
         let RubricPlan { rubric, by, .. } = self.plan;
-        if let Some(endpoint) = by.endpoint()? {
+        if let Some(endpoint) = by.as_ref().map(By::endpoint).transpose()?.flatten() {
             let rubrics::Decode::Text { max_new_tokens: max_tokens } = rubric.decode else {
                 return Err(JudgeError::NoEndpoint { name: rubric.name.to_owned() }.into());
             };

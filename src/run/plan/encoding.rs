@@ -2,7 +2,7 @@
 //! the counts, so that a run that is trained need not encode again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -74,8 +74,9 @@ impl Encoding {
         model: &Model,
         encode: impl FnOnce() -> Result<Self, Failure>,
     ) -> Result<Self, Failure> {
-        let sides: Vec<_> = model.side_files().map(|path| (path.display().to_string(), path)).collect();
-        let sides: Vec<String> = of_files(&sides, Algorithm::Sha256)?.into_values().collect();
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sides: Vec<_> = model.side_files().map(|path| (name(&path), path)).collect();
+        let sides = of_files(&sides, Algorithm::Sha256)?;
         let template = model.template.as_ref().map(ChatTemplate::digest);
         let key = of_json(&json!([
             env!("CARGO_PKG_VERSION"),

@@ -24,6 +24,8 @@ use crate::snapshot::{Config, SnapshotError};
 pub struct Judges {
     pub rubrics: Vec<RubricPlan>,
     pub bert_score: Option<BertScorePlan>,
+    /// Programs are run and texts compared; not for a run that is looked at again, whose findings are read.
+    pub settles: bool,
     /// Programs may run where there is no sandbox.
     pub unprotected_programs: bool,
     pub preset: Option<&'static Preset>,
@@ -33,14 +35,14 @@ pub struct Judges {
 #[derive(Debug, Clone)]
 pub struct RubricPlan {
     pub rubric: &'static Rubric,
-    pub by: By,
+    /// None of a run that is looked at again: its replies are read, and nobody is asked for more.
+    pub by: Option<By>,
     /// What its replies depend on besides the exchange.
     pub key: String,
 }
 
 /// Who replies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub enum By {
     Model(PathBuf),
     Endpoint { url: String, model: String, key_variable: Option<String> },
@@ -76,8 +78,13 @@ impl Judges {
             }
             rubrics.push(planned);
         }
-        let bert_score = BertScorePlan::new(eval, sources)?;
-        Ok(Self { rubrics, bert_score, unprotected_programs: eval.unprotected_programs, preset })
+        Ok(Self {
+            rubrics,
+            bert_score: BertScorePlan::new(eval, sources)?,
+            settles: true,
+            unprotected_programs: eval.unprotected_programs,
+            preset,
+        })
     }
 }
 
@@ -117,7 +124,7 @@ impl RubricPlan {
                 (By::Model(folder), key)
             }
         };
-        Ok(Self { rubric, by, key: of_json(&key) })
+        Ok(Self { rubric, by: Some(by), key: of_json(&key) })
     }
 }
 

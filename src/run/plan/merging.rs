@@ -30,6 +30,22 @@ pub fn resolve(recipe: &Recipe) -> Result<Vec<Resolved>, Failure> {
     Ok(specs.iter().map(|spec| merge::resolve(spec, recipe.train.seed)).collect::<Result<_, _>>()?)
 }
 
+/// What merges that go by importance look at.
+///
+/// # Errors
+///
+/// The recipe does not name the data, or they are wrong.
+pub fn importance(
+    merges: &[Resolved],
+    recipe: &Recipe,
+    model: &Model,
+    training: &Training,
+    sources: &mut Sources<'_>,
+) -> Result<Option<Importance>, Failure> {
+    let first = merges.iter().find(|resolved| resolved.method.needs.importance);
+    first.map(|merge| Importance::new(merge, recipe, model, training, sources)).transpose()
+}
+
 impl Merging {
     /// Settles what `merges` need.
     ///
@@ -38,28 +54,26 @@ impl Merging {
     /// A place of a spec holds none of the weights, or what a method needs will not be there.
     pub fn new(
         merges: Vec<Resolved>,
+        importance: Option<Importance>,
         recipe: &Recipe,
         model: &Model,
         base: &Base,
         training: &Training,
-        sources: &mut Sources<'_>,
     ) -> Result<Self, Failure> {
         for resolved in &merges {
             resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
         }
         let checkpoints = compared(&merges, recipe, training.last_step)?;
-        let by_importance = merges.iter().find(|resolved| resolved.method.needs.importance);
-        let importance = by_importance
-            .map(|merge| Importance::new(merge, recipe, model, training, sources))
-            .transpose()?;
         Ok(Self { merges, checkpoints, importance })
     }
 
-    /// What decides a merge's weights besides base, tuned model and spec.
-    pub fn besides(&self, merge: &Resolved) -> Vec<Value> {
+    /// What decides a merge's weights besides base, tuned model and spec; `files` are the digests of what is
+    /// compared or tells the importance.
+    pub fn besides(&self, merge: &Resolved, files: &[String]) -> Vec<Value> {
         let needs = &merge.method.needs;
-        let compared = needs.several_tuned().then(|| json!(self.checkpoints));
-        let importance = self.importance.as_ref().filter(|_| needs.importance).map(|known| json!(known.key));
+        let compared = needs.several_tuned().then(|| json!([self.checkpoints, files]));
+        let importance = self.importance.as_ref().filter(|_| needs.importance);
+        let importance = importance.map(|known| json!([known.key, files]));
         let seed = merge.seed().map(|seed| json!(seed));
         compared.into_iter().chain(importance).chain(seed).collect()
     }

@@ -108,13 +108,14 @@ impl Plan {
         let training = Training::new(&recipe, read, &model)?;
         let mut said = training.said.clone();
         questions::render(&mut suites, &recipe.eval, model.reader())?;
+        let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let machine = machine(recipe.train.compute, &options, &opened);
         // Last, for it may be a download of gigabytes.
         let base = Base::open(&model, recipe.model.init, recipe.train.seed, &mut sources)?;
+        let merging = Merging::new(merges, importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let key = training.key(&base, machine.compute);
-        let merging = Merging::new(merges, &recipe, &model, &base, &training, &mut sources)?;
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
         said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));

@@ -89,8 +89,13 @@ impl Model {
 
     /// The files beside the weights that decide what samples, prompts and stops are.
     pub fn side_files(&self) -> impl Iterator<Item = PathBuf> {
-        let names =
-            ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+        let names = [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "generation_config.json",
+        ];
         names.into_iter().map(|name| self.folder.join(name)).filter(|path| path.is_file())
     }
 }
@@ -100,9 +105,9 @@ pub struct Base {
     pub weights: SharedWeights,
     /// The files of weights; none where they are drawn.
     pub files: Vec<PathBuf>,
-    /// SHA-256 of configuration and weights, as `model/NAME`.
+    /// SHA-256 of configuration, weights and what lies beside them, as `model/NAME`.
     pub digests: BTreeMap<String, String>,
-    /// What decides the weights: their digests, or what they are drawn from.
+    /// What decides the weights: the digests of configuration and weights, or what they are drawn from.
     pub key: String,
 }
 
@@ -128,10 +133,13 @@ impl Base {
             }
         };
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let all = std::iter::once(folder.join("config.json")).chain(files.iter().cloned());
-        let all: Vec<_> = all.map(|path| (format!("model/{}", name(&path)), path)).collect();
-        let digests = of_files(&all, Algorithm::Sha256)?;
+        let of = |paths: &mut dyn Iterator<Item = PathBuf>| {
+            let named: Vec<_> = paths.map(|path| (format!("model/{}", name(&path)), path)).collect();
+            of_files(&named, Algorithm::Sha256)
+        };
+        let mut digests = of(&mut std::iter::once(folder.join("config.json")).chain(files.iter().cloned()))?;
         let key = of_json(&json!([digests, drawn]));
+        digests.extend(of(&mut model.side_files())?);
         Ok(Self { weights, files, digests, key })
     }
 }

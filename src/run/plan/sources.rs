@@ -9,7 +9,7 @@ use crate::hub::{self, Hub, Name, RepoKind, Wanted};
 use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_bytes;
-use crate::snapshot::writer::folder_at_once;
+use crate::snapshot::writer::{file_at_once, folder_at_once};
 
 /// The files that shipped recipes use, compiled in.
 const SHIPPED: &[(&str, &[u8])] = &[
@@ -43,7 +43,7 @@ pub struct Sources<'a> {
 }
 
 /// What holds a run's digests and commits.
-pub const LOCK: &str = "recipe.lock";
+const LOCK: &str = "recipe.lock";
 
 impl<'a> Sources<'a> {
     /// Looks for a lock in the run folder, if that was named, and then beside the recipe.
@@ -130,6 +130,21 @@ impl<'a> Sources<'a> {
             SHIPPED.iter().any(|(path, _)| *path == name || path.starts_with(&format!("{name}/")));
         is_shipped.then(|| shipped(name)).transpose()
     }
+}
+
+/// Writes the commits and digests of a run, which a later one goes by.
+///
+/// # Errors
+///
+/// The disk refuses.
+pub fn write_lock(
+    folder: &Path,
+    commits: &BTreeMap<String, String>,
+    digests: &BTreeMap<String, String>,
+) -> Result<(), SnapshotError> {
+    let entries = commits.iter().chain(digests);
+    let lock: String = entries.map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+    file_at_once(&folder.join(LOCK), lock.as_bytes())
 }
 
 /// The model of a hub that a name may mean.

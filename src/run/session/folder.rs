@@ -31,12 +31,6 @@ impl Key {
     pub fn new(parts: Value) -> Self {
         Self { digest: of_json(&parts), parts }
     }
-
-    /// The key that a folder holds: of a run that is looked at again, whatever it is.
-    pub fn of(folder: &Path) -> Self {
-        let digest = std::fs::read_to_string(folder.join(KEY)).unwrap_or_default().trim().to_owned();
-        Self { digest, parts: read_json(&folder.join(KEY_PARTS)).unwrap_or_default() }
-    }
 }
 
 /// What of a run differs from what was made in its folder, in words.
@@ -81,12 +75,12 @@ impl Folder {
     /// # Errors
     ///
     /// Another process holds it, it belongs to another run, or the disk refuses.
-    pub fn hold(path: &Path, key: &Key) -> Result<Self, FolderError> {
+    pub fn hold(path: &Path, key: Option<&Key>) -> Result<Self, FolderError> {
         let unwritable = |source| Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(unwritable)?;
         let lock = lock(path, path)?;
         let folder = Self { path: path.to_owned(), _lock: lock };
-        folder.claim(key)?;
+        key.map(|key| folder.claim(key)).transpose()?;
         folder.sweep();
         Ok(folder)
     }

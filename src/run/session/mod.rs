@@ -23,14 +23,15 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Holds the folder at `path`, in which what `key` stands for is made.
+    /// Holds the folder at `path`, in which what `key` stands for is made; one that is looked at again has its
+    /// key, whatever it is.
     ///
     /// # Errors
     ///
     /// Another process holds it, it belongs to another run, or the disk refuses.
     pub fn open(
         path: &Path,
-        key: &Key,
+        key: Option<&Key>,
         stop: &'a AtomicBool,
         watcher: &'a mut Listener<'a>,
     ) -> Result<Self, FolderError> {
