@@ -98,6 +98,10 @@ impl<'a> Encoder<'a> {
                 encoder.said.extend(unknown_tokens(template, tokenizer));
             }
         }
+        if tokenizer.drew_pieces() {
+            let said = "the tokenizer's BPE dropout is left out: it would make other samples each time";
+            encoder.said.push(said.to_owned());
+        }
         if encoder.system.is_some() && !encoder.has_system_role() {
             let said = "the template has no system role: system texts go in front of the first user message";
             encoder.said.push(said.to_owned());

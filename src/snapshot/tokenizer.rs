@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use serde_json::Value;
 use thiserror::Error;
+use tokenizers::models::ModelWrapper;
 
 /// The file that does the work.
 pub const FILE: &str = "tokenizer.json";
@@ -82,6 +83,8 @@ pub struct Tokenizer {
     special: HashSet<u32>,
     stops: Vec<u32>,
     adds_bos: bool,
+    /// Its file would have drawn other pieces of a text each time.
+    drew_pieces: bool,
 }
 
 impl Tokenizer {
@@ -124,9 +127,28 @@ impl Tokenizer {
         // A length limit or padding stored in the file would cut or lengthen samples silently.
         inner.with_padding(None);
         inner.with_truncation(None).expect("taking a truncation away cannot fail");
+        // Provilkov et al., "BPE-Dropout", 2020, arXiv 1910.13267: one recipe would make other samples each time.
+        let drawing = match inner.get_model() {
+            ModelWrapper::BPE(model) if model.dropout.is_some() => Some(model.clone()),
+            _ => None,
+        };
+        let drew_pieces = drawing.is_some();
+        if let Some(mut model) = drawing {
+            model.dropout = None;
+            inner.with_model(model);
+        }
         let special = inner.get_added_tokens_decoder();
         let special = special.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
-        Self { inner, bos: None, eos: None, pad: None, special, stops: Vec::new(), adds_bos: false }
+        Self {
+            inner,
+            bos: None,
+            eos: None,
+            pad: None,
+            special,
+            stops: Vec::new(),
+            adds_bos: false,
+            drew_pieces,
+        }
     }
 
     /// The same tokenizer with these tokens for beginning and end, where the vocabulary has them.
@@ -284,6 +306,11 @@ impl Tokenizer {
         self.special.contains(&id)
     }
 
+    /// Whether its file asks for BPE dropout, which is left out.
+    pub fn drew_pieces(&self) -> bool {
+        self.drew_pieces
+    }
+
     /// Whether the tokenizer by itself puts bos before a text that has no template.
     pub fn adds_bos(&self) -> bool {
         self.adds_bos
@@ -391,6 +418,17 @@ mod tests {
                 "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}}},
             "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "ab": 4}, "merges": ["a b"]}
         })
+    }
+
+    #[test]
+    fn pieces_that_a_file_would_have_drawn_are_the_same_each_time() {
+        let mut json = tokenizer_json();
+        assert!(!Tokenizer::new(json.to_string().parse().unwrap()).drew_pieces());
+        json["model"]["dropout"] = json!(0.5);
+        let tokenizer = Tokenizer::new(json.to_string().parse().unwrap());
+        assert!(tokenizer.drew_pieces());
+        // With it one of a thousand would be in two pieces each time but once in 2^1000.
+        assert_eq!(tokenizer.encode(&"ab".repeat(1000)).unwrap(), vec![4; 1000]);
     }
 
     fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {
