@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{print, progress};
-use crate::hub::{Hub, HubError, Name, RepoKind, Wanted};
+use crate::hub::{Hub, HubError, Name, RepoKind, Wanted, is_revision};
 use crate::run::Failure;
 
 /// What is fetched.
@@ -29,6 +29,9 @@ pub struct FetchArgs {
 /// A name is none, the hub refuses or cannot be reached, or the disk refuses.
 pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let read = |text: &String| Name::parse(text).ok_or_else(|| HubError::BadName { name: text.clone() });
+    if !is_revision(&args.revision) {
+        return Err(HubError::BadName { name: format!("{}@{}", args.names[0], args.revision) }.into());
+    }
     let names = args.names.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let hub = Hub::from_env()?;
     for name in names {

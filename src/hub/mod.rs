@@ -23,7 +23,7 @@ mod name;
 
 pub use client::root_certs;
 pub use error::HubError;
-pub use name::{Name, RepoKind};
+pub use name::{Name, RepoKind, is_commit, is_revision};
 
 use crate::catalog::did_you_mean;
 use crate::folders;

@@ -54,7 +54,7 @@ impl Name {
             _ => (rest, None),
         };
         let (name, revision) = rest.split_once('@').unwrap_or((rest, "main"));
-        let right = plain(org) && plain(name) && revision.split('/').all(plain);
+        let right = plain(org) && plain(name) && is_revision(revision);
         let right = right && file.as_ref().is_none_or(|file| inside(file));
         right.then(|| Self { kind, id: format!("{org}/{name}"), revision: revision.to_owned(), file })
     }
@@ -97,6 +97,11 @@ impl fmt::Display for Name {
 pub(super) fn plain(word: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !word.is_empty() && !word.starts_with('.') && word.chars().all(allowed)
+}
+
+/// A branch, a tag or a commit that cannot leave a folder.
+pub fn is_revision(revision: &str) -> bool {
+    revision.split('/').all(plain)
 }
 
 /// A path that stays in its folder.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecipeError, bad};
+use super::{NAME, RecipeError, bad, is_name};
 
 /// The evaluation, the same for base, tuned and every merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,6 +187,10 @@ impl Eval {
         }
         if let Some(suite) = self.suites.iter().find(|suite| suite.max_new_tokens == Some(0)) {
             return Err(bad(&format!("max_new_tokens of suite `{}`", suite.name()), 0, "at least 1"));
+        }
+        let own = self.suites.iter().filter_map(|suite| suite.name.as_deref());
+        if let Some(name) = own.into_iter().find(|name| !is_name(name)) {
+            return Err(bad("name` of a suite in `eval.suites", format!("`{name}`"), NAME));
         }
         let mut names: Vec<&str> = self.suites.iter().map(Suite::name).collect();
         names.sort_unstable();

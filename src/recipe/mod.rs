@@ -119,13 +119,8 @@ impl Recipe {
         if self.schema != SCHEMA {
             return Err(bad("schema", self.schema, "1, the only schema this version knows"));
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty()
-            || self.name.len() > 64
-            || !self.name.chars().all(plain)
-            || self.name.starts_with('.')
-        {
-            return Err(bad("name", format!("`{}`", self.name), "1 to 64 of a–z, 0–9, `-`, `_` and `.`"));
+        if !is_name(&self.name) {
+            return Err(bad("name", format!("`{}`", self.name), NAME));
         }
         self.data.check()?;
         self.method.check()?;
@@ -133,6 +128,15 @@ impl Recipe {
         self.merge.check()?;
         self.eval.check()
     }
+}
+
+/// What a name may be.
+const NAME: &str = "1 to 64 of a–z, 0–9, `-`, `_` and `.`";
+
+/// Whether a run or a suite may be called so: its files are, and must stay in their folder.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.')
 }
 
 /// A value that parsed but makes no sense.

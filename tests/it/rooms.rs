@@ -159,6 +159,22 @@ fn a_strangers_index_leads_nowhere_and_asks_nobody() {
 }
 
 #[test]
+fn a_name_that_leads_out_of_its_folder_is_refused_by_the_plan() {
+    let fixture = fixture();
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    for name in ["../../x", "a/b", ".x", ""] {
+        let text = recipe.replace("name = \"gsm8k\"", &format!("name = \"{name}\""));
+        fixture.write("bad.toml", &text);
+        let output = fixture.run(&["--recipe", "bad.toml", "--device", "cpu", "--out", "run", "--plan"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("of a suite in `eval.suites`"), "{said}");
+    }
+    let output = fixture.run(&["fetch", "org/name", "--revision", "../../x"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("org/name@../../x"), "{said}");
+}
+
+#[test]
 fn adapters_that_differ_in_their_scale_alone_share_no_answers() {
     let fixture = fixture();
     // Nothing moves but by the first step: the factors are the same, and what they are multiplied with is not.

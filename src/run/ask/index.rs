@@ -10,7 +10,7 @@ use super::asking::Asking;
 use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
 use crate::merge::{MergeReport, Resolved};
-use crate::recipe::{Compute, Eval, RecipeError};
+use crate::recipe::{Compute, Eval, RecipeError, is_name};
 use crate::report::{Run, SuiteSetup};
 use crate::run::failure::{Failure, Incomplete, JudgeError};
 use crate::run::plan::judges::{BertScorePlan, Judges, RubricPlan};
@@ -173,10 +173,11 @@ impl Index {
         if self.schema != SCHEMA {
             return Err(wrong("schema", &self.schema.to_string(), "1, the only one this version knows"));
         }
-        let leads_out = |name: &&str| name.is_empty() || name.contains(['/', '\\']) || *name == "..";
-        let suites = self.suites.iter().map(|listed| listed.asked.suite.as_str());
-        let mut names = suites.chain(self.candidates.iter().map(|about| about.name.as_str()));
-        match names.find(leads_out) {
+        let mut suites = self.suites.iter().map(|listed| listed.asked.suite.as_str());
+        let mut candidates = self.candidates.iter().map(|about| about.name.as_str());
+        let wrong_name = suites.find(|name| !is_name(name));
+        // A candidate's name becomes a file's with its slashes taken away.
+        match wrong_name.or(candidates.find(|name| ["", ".", ".."].contains(name))) {
             Some(name) => Err(wrong("name", name, "the name of a suite or a candidate")),
             None => Ok(()),
         }

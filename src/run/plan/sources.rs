@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::folders;
-use crate::hub::{self, Hub, Name, RepoKind, Wanted};
+use crate::hub::{self, Hub, Name, RepoKind, Wanted, is_commit};
 use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_bytes;
@@ -53,6 +53,7 @@ impl<'a> Sources<'a> {
         let text = locks.find_map(|lock| std::fs::read_to_string(lock).ok()).unwrap_or_default();
         let commit = |line: &str| {
             let (commit, name) = line.split_once("  ").filter(|(_, name)| name.starts_with("hf://"))?;
+            let commit = Some(commit).filter(|commit| is_commit(commit))?;
             Some((name.to_owned(), commit.to_owned()))
         };
         Self { recipe, locked: text.lines().filter_map(commit).collect(), commits: BTreeMap::new(), tell }
