@@ -185,12 +185,13 @@ impl Eval {
         {
             return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
         }
-        if let Some(suite) = self.suites.iter().find(|suite| suite.max_new_tokens == Some(0)) {
-            return Err(bad(&format!("max_new_tokens of suite `{}`", suite.name()), 0, "at least 1"));
-        }
-        let own = self.suites.iter().filter_map(|suite| suite.name.as_deref());
-        if let Some(name) = own.into_iter().find(|name| !is_name(name)) {
-            return Err(bad("name` of a suite in `eval.suites", format!("`{name}`"), NAME));
+        for (i, suite) in self.suites.iter().enumerate() {
+            if suite.max_new_tokens == Some(0) {
+                return Err(bad(&format!("eval.suites.{i}.max_new_tokens"), 0, "at least 1"));
+            }
+            if let Some(name) = suite.name.as_deref().filter(|name| !is_name(name)) {
+                return Err(bad(&format!("eval.suites.{i}.name"), format!("`{name}`"), NAME));
+            }
         }
         let mut names: Vec<&str> = self.suites.iter().map(Suite::name).collect();
         names.sort_unstable();

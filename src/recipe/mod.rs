@@ -70,10 +70,7 @@ pub enum RecipeError {
     #[diagnostic(code(recipe::bad_set), help("{help}"))]
     BadSet { assignment: String, why: String, help: String },
     #[error("`{key}` is {found}, expected {expected}")]
-    #[diagnostic(
-        code(recipe::bad_value),
-        help("change it in the recipe, or on the command line with `--set {key}=…`")
-    )]
+    #[diagnostic(code(recipe::bad_value), help("{}", cure(key)))]
     BadValue { key: String, found: String, expected: String },
     #[error("`{name}` is neither a file nor a shipped recipe")]
     #[diagnostic(code(recipe::not_found), help("{help}"))]
@@ -127,6 +124,14 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()
+    }
+}
+
+/// Where a value is changed: `--set` reaches no entry of a list.
+fn cure(key: &str) -> String {
+    match key.split('.').any(|part| part.parse::<usize>().is_ok()) {
+        true => "change it in the recipe".to_owned(),
+        false => format!("change it in the recipe, or on the command line with `--set {key}=…`"),
     }
 }
 
