@@ -142,6 +142,14 @@ fn a_strangers_index_leads_nowhere_and_asks_nobody() {
             assert!(output.status.code() == Some(2) && said.contains("the name of a suite"), "{said}");
         }
     }
+    for keys in ["", "/0/answers"] {
+        change(&|index| {
+            *index.pointer_mut(&format!("/candidates/0/keys{keys}")).unwrap() = Value::Array(vec![]);
+        });
+        let output = fixture.run(&["report", "run", "--answers"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("`keys` of"), "{said}");
+    }
     change(&|index| index["schema"] = 2.into());
     let output = fixture.run(&["report", "run", "--answers"]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));

@@ -177,10 +177,25 @@ impl Index {
         let mut candidates = self.candidates.iter().map(|about| about.name.as_str());
         let wrong_name = suites.find(|name| !is_name(name));
         // A candidate's name becomes a file's with its slashes taken away.
-        match wrong_name.or(candidates.find(|name| ["", ".", ".."].contains(name))) {
-            Some(name) => Err(wrong("name", name, "the name of a suite or a candidate")),
+        if let Some(name) = wrong_name.or(candidates.find(|name| ["", ".", ".."].contains(name))) {
+            return Err(wrong("name", name, "the name of a suite or a candidate"));
+        }
+        match self.candidates.iter().find(|about| !self.is_whole(about)) {
+            Some(about) => {
+                Err(wrong("keys", &about.name, "a candidate with keys for every item of every suite"))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Whether a candidate has keys for all that was asked.
+    fn is_whole(&self, about: &About) -> bool {
+        let each = self.suites.iter().zip(&about.keys).all(|(listed, keys)| {
+            let n_keys = [keys.answers.len(), keys.texts.len(), keys.choices.len()];
+            let n = listed.items.len();
+            n_keys.contains(&n) && n_keys.iter().all(|n_keys| [0, n].contains(n_keys))
+        });
+        each && about.keys.len() == self.suites.len()
     }
 
     /// The suites as they were put.
