@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
 
 /// Who speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     System,
     User,
     Assistant,
+    /// What a tool gave back.
+    Tool,
 }
 
 impl Role {
@@ -20,6 +22,7 @@ impl Role {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }
@@ -31,15 +34,33 @@ impl fmt::Display for Role {
 }
 
 /// One turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub role: Role,
     pub content: String,
+    /// What else its file says of the turn, by name: `tool_calls`, `reasoning_content`, … A chat template
+    /// sees all of it. `content` is here where it is null.
+    pub more: Map<String, Value>,
+    /// Whether its file keeps it out of the loss.
+    pub muted: bool,
 }
 
 impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), more: Map::new(), muted: false }
+    }
+}
+
+/// As chat templates see it.
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("role", self.role.name())?;
+        if !self.more.contains_key("content") {
+            map.serialize_entry("content", &self.content)?;
+        }
+        self.more.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        map.end()
     }
 }
 
@@ -47,7 +68,16 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     pub messages: Vec<Message>,
+    /// What its record hands to the chat template beside the turns: `tools`, `documents` and the like.
+    pub given: Map<String, Value>,
     pub line: Line,
+}
+
+impl Conversation {
+    /// Turns to which nothing else belongs.
+    pub fn new(messages: impl Into<Vec<Message>>, line: impl Into<Line>) -> Self {
+        Self { messages: messages.into(), given: Map::new(), line: line.into() }
+    }
 }
 
 /// Where a conversation was read.

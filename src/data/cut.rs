@@ -4,6 +4,8 @@
 //! so. Where a token would reach across the border (a prompt that ends in a blank, say), the parts
 //! are encoded one by one, as they are when a conversation is really held.
 
+use std::ops::Range;
+
 use crate::snapshot::tokenizer::{Piece, Tokenizer, TokenizerError};
 
 /// A text's tokens.
@@ -28,10 +30,10 @@ impl From<TokenizerError> for CutError {
 }
 
 /// The tokens of `text`, in which `answers` are byte ranges in order.
-pub(super) fn cut(tokenizer: &Tokenizer, text: &str, answers: &[(usize, usize)]) -> Result<Cut, CutError> {
+pub(super) fn cut(tokenizer: &Tokenizer, text: &str, answers: &[Range<usize>]) -> Result<Cut, CutError> {
     let whole = tokenizer.encode_pieces(text)?;
     let mut starts = Vec::with_capacity(answers.len());
-    for &(start, _) in answers {
+    for &Range { start, .. } in answers {
         let before = tokenizer.encode(&text[..start])?;
         if begins(&whole, &before) {
             starts.push(before.len());
@@ -57,12 +59,12 @@ fn begins(pieces: &[Piece], ids: &[u32]) -> bool {
 fn in_parts(
     tokenizer: &Tokenizer,
     text: &str,
-    answers: &[(usize, usize)],
+    answers: &[Range<usize>],
 ) -> Result<(Vec<Piece>, Vec<usize>), TokenizerError> {
     let mut pieces = Vec::new();
     let mut starts = Vec::new();
     let mut at = 0;
-    for &(start, end) in answers {
+    for &Range { start, end } in answers {
         append(tokenizer, &mut pieces, text, at..start)?;
         starts.push(pieces.len());
         append(tokenizer, &mut pieces, text, start..end)?;
@@ -80,7 +82,7 @@ fn append(
     tokenizer: &Tokenizer,
     pieces: &mut Vec<Piece>,
     text: &str,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 ) -> Result<(), TokenizerError> {
     let from = range.start;
     let part = &text[range];

@@ -1,21 +1,22 @@
 //! Conversations to token ids, and which of them the loss covers.
 //!
-//! What is learned is found by rendering: the text up to an answer, with the generation prompt, must
-//! begin the text that has the answer; what follows is the answer. Nothing is guessed from roles or
-//! special tokens, and prompts for generation come from the same function as those in training.
+//! What is learned is found by rendering, never guessed from roles or special tokens, and prompts for generation come from the same function as those in training.
 
 use std::borrow::Cow;
 
 use rayon::prelude::*;
 
+use super::calls;
 use super::conversation::{Conversation, Line, Message, Role};
-use super::cut::{self, Cut, CutError};
+use super::cut::{self, Cut};
 use super::error::DataError;
+use super::habits::{self, Arguments};
+use super::layout::{self, Failure};
 use super::marks::unknown_tokens;
 use super::sample::Sample;
 use crate::recipe::LossOn;
-use crate::snapshot::template::{ChatTemplate, TemplateError};
-use crate::snapshot::tokenizer::{Piece, Tokenizer, TokenizerError};
+use crate::snapshot::template::ChatTemplate;
+use crate::snapshot::tokenizer::{Piece, Tokenizer};
 
 /// Samples, and what happened to some of them on the way.
 #[derive(Debug, Clone, Default)]
@@ -34,44 +35,9 @@ pub struct Encoder<'a> {
     template: Option<&'a ChatTemplate>,
     system: Option<String>,
     loss_on: LossOn,
+    arguments: Arguments,
     stops: Vec<u32>,
     said: Vec<String>,
-}
-
-/// The text of a conversation and the byte ranges of the answers in it.
-struct Layout {
-    text: String,
-    answers: Vec<(usize, usize)>,
-}
-
-/// A place within a line that went wrong before its number was known.
-enum Failure {
-    Template(TemplateError),
-    Tokenizer(TokenizerError),
-    NotPrefixStable { expected: String, found: String },
-    NotSplittable,
-    NeedsTemplate { found: usize },
-}
-
-impl From<TemplateError> for Failure {
-    fn from(error: TemplateError) -> Self {
-        Self::Template(error)
-    }
-}
-
-impl From<TokenizerError> for Failure {
-    fn from(error: TokenizerError) -> Self {
-        Self::Tokenizer(error)
-    }
-}
-
-impl From<CutError> for Failure {
-    fn from(error: CutError) -> Self {
-        match error {
-            CutError::Tokenizer(error) => Self::Tokenizer(error),
-            CutError::NotSplittable => Self::NotSplittable,
-        }
-    }
 }
 
 impl<'a> Encoder<'a> {
@@ -80,7 +46,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     ///
-    /// There is neither a template nor an end-of-text token.
+    /// There is neither a template nor an end-of-text token, or the template has no generation prompt.
     pub fn new(
         tokenizer: &'a Tokenizer,
         template: Option<&'a ChatTemplate>,
@@ -89,11 +55,16 @@ impl<'a> Encoder<'a> {
     ) -> Result<Self, DataError> {
         let system = (!system.trim().is_empty()).then(|| system.to_owned());
         let stops = tokenizer.stop_ids().to_vec();
-        let mut encoder = Self { tokenizer, template, system, loss_on, stops, said: Vec::new() };
+        let arguments = template.map_or(Arguments::Object, habits::arguments);
+        let mut encoder = Self { tokenizer, template, system, loss_on, arguments, stops, said: Vec::new() };
         match template {
             None if tokenizer.eos_id().is_none() => return Err(DataError::NoEos),
             None => {}
             Some(template) => {
+                if let Some(header) = habits::unasked_header(template) {
+                    let template = template.name().to_owned();
+                    return Err(DataError::NoGenerationPrompt { template, header });
+                }
                 encoder.find_turn_end(template);
                 encoder.said.extend(unknown_tokens(template, tokenizer));
             }
@@ -112,11 +83,8 @@ impl<'a> Encoder<'a> {
     /// Learns the token with which the template ends an answer. Gemma's configuration, for one, does
     /// not always list it among the tokens to stop at.
     fn find_turn_end(&mut self, template: &ChatTemplate) {
-        const PROBE: &str = "Kw7vprobe";
-        let messages = [Message::new(Role::User, "x"), Message::new(Role::Assistant, PROBE)];
-        let Ok(text) = template.render(&messages, false) else { return };
-        let Some(at) = text.rfind(PROBE) else { return };
-        let Ok(ids) = self.tokenizer.encode(&text[at + PROBE.len()..]) else { return };
+        let Some(behind) = habits::behind_answer(template) else { return };
+        let Ok(ids) = self.tokenizer.encode(&behind) else { return };
         let Some(&end) = ids.iter().find(|&&id| self.tokenizer.is_special(id)) else {
             let said = format!("chat template `{}` writes no special token after an answer", template.name());
             self.said.push(said);
@@ -154,6 +122,11 @@ impl<'a> Encoder<'a> {
         self.template
     }
 
+    /// A sentence on the fields of turns that the template does not write.
+    pub fn unread(&self, conversations: &[Conversation]) -> Option<String> {
+        habits::unread(self.template?, conversations)
+    }
+
     /// A token as it is written, for messages.
     pub(super) fn token(&self, id: u32) -> String {
         self.tokenizer.token_of(id).unwrap_or_else(|| format!("id {id}"))
@@ -175,7 +148,7 @@ impl<'a> Encoder<'a> {
     ///
     /// The template refuses the messages.
     pub fn prompt_text(&self, messages: &[Message]) -> Result<String, DataError> {
-        let messages = self.with_system(messages);
+        let messages = self.turns(messages);
         let text = match (self.template, &messages[..]) {
             (Some(template), messages) => template.render(messages, true).map_err(Failure::from),
             (None, [user]) => Ok(user.content.clone()),
@@ -239,94 +212,65 @@ impl<'a> Encoder<'a> {
     }
 
     fn sample_of(&self, conversation: &Conversation) -> Result<(Sample, bool), Failure> {
-        let messages = self.with_system(&conversation.messages);
+        let messages = self.turns(&conversation.messages);
         let layout = match self.template {
-            Some(template) => self.lay_out(template, &messages)?,
-            None => Self::join(&messages)?,
+            Some(template) => layout::with_template(template, &messages, &conversation.given, self.loss_on)?,
+            None => layout::joined(&messages, &conversation.given)?,
         };
         let Cut { pieces, starts, is_split } = cut::cut(self.tokenizer, &layout.text, &layout.answers)?;
         let mut ids = self.start();
         let n_before = ids.len();
         ids.extend(pieces.iter().map(|piece| piece.id));
         let mut trained = vec![self.loss_on == LossOn::All; ids.len()];
-        for (&start, &(_, end)) in starts.iter().zip(&layout.answers) {
-            let end = self.answer_end(&pieces, &layout.text, start, end);
+        for (&start, answer) in starts.iter().zip(&layout.answers) {
+            let end = self.answer_end(&pieces, &layout.text, start, answer.end);
             trained[n_before + start..n_before + end].fill(true);
+        }
+        for (piece, trained) in pieces.iter().zip(&mut trained[n_before..]) {
+            *trained &= !layout.muted.iter().any(|turn| turn.contains(&piece.start));
         }
         if self.template.is_none() {
             ids.push(self.tokenizer.eos_id().expect("an encoder without template has an eos"));
-            trained.push(true);
+            trained.push(layout.muted.is_empty());
         }
         Ok((Sample::of_trained(ids, trained, conversation.line), is_split))
     }
 
     /// The messages with the recipe's system text, in the form that the template understands.
+    fn turns<'m>(&self, messages: &'m [Message]) -> Cow<'m, [Message]> {
+        let mut turns = self.with_system(messages);
+        let calls = |message: &Message| message.more.contains_key(calls::FIELD);
+        if turns.iter().any(calls) {
+            for message in turns.to_mut() {
+                let calls = message.more.get_mut(calls::FIELD);
+                calls.into_iter().for_each(|calls| *calls = self.arguments.of(calls));
+            }
+        }
+        turns
+    }
+
     fn with_system<'m>(&self, messages: &'m [Message]) -> Cow<'m, [Message]> {
-        let own = messages.first().filter(|first| is_system(first)).map(|first| &first.content);
-        let (text, rest) = match (own, &self.system) {
-            (Some(text), _) => (text, &messages[1..]),
-            (None, Some(text)) => (text, messages),
-            (None, None) => return Cow::Borrowed(messages),
+        let (system, rest) = match (messages.split_first(), &self.system) {
+            (Some((first, rest)), _) if is_system(first) => (first.clone(), rest),
+            (_, Some(text)) => (Message::new(Role::System, text), messages),
+            (_, None) => return Cow::Borrowed(messages),
         };
         let mut turns = Vec::with_capacity(messages.len() + 1);
         match rest.split_first() {
             Some((user, rest)) if !self.has_system_role() && user.role == Role::User => {
-                turns.push(Message::new(Role::User, format!("{text}\n\n{}", user.content)));
+                let both = match system.content.as_str() {
+                    "" => user.content.clone(),
+                    text => format!("{text}\n\n{}", user.content),
+                };
+                turns.push(Message { content: both, ..user.clone() });
                 turns.extend_from_slice(rest);
             }
             _ => {
-                turns.push(Message::new(Role::System, text));
+                turns.push(system);
                 turns.extend_from_slice(rest);
             }
         }
         Cow::Owned(turns)
-    }
-
-    fn lay_out(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Layout, Failure> {
-        let text = template.render(messages, false)?;
-        let last = messages.iter().rposition(|message| message.role == Role::Assistant);
-        let mut answers = Vec::new();
-        for (i, message) in messages.iter().enumerate() {
-            let wanted = match self.loss_on {
-                LossOn::Completion | LossOn::All => Some(i) == last,
-                LossOn::Assistant => message.role == Role::Assistant,
-            };
-            if !wanted {
-                continue;
-            }
-            let before = template.render(&messages[..i], true)?;
-            stable(&before, &text)?;
-            let end = if i + 1 == messages.len() {
-                text.len()
-            } else {
-                let through = template.render(&messages[..=i], false)?;
-                stable(&through, &text)?;
-                through.len()
-            };
-            if end < before.len() {
-                return Err(Failure::NotPrefixStable {
-                    expected: excerpt(&before, end),
-                    found: String::new(),
-                });
-            }
-            answers.push((before.len(), end));
-        }
-        Ok(Layout { text, answers })
-    }
-
-    /// Without a template: the prompt and the completion as they are, or plain text.
-    fn join(messages: &[Message]) -> Result<Layout, Failure> {
-        match messages {
-            [text] if text.role == Role::Assistant => {
-                Ok(Layout { text: text.content.clone(), answers: vec![(0, text.content.len())] })
-            }
-            [user, answer] if user.role == Role::User && answer.role == Role::Assistant => {
-                let text = format!("{}{}", user.content, answer.content);
-                let answers = vec![(user.content.len(), text.len())];
-                Ok(Layout { text, answers })
-            }
-            _ => Err(Failure::NeedsTemplate { found: messages.len() }),
-        }
     }
 
     /// The token after the last one to learn: after the stop token, without the white space behind it.
@@ -347,13 +291,17 @@ impl<'a> Encoder<'a> {
     }
 
     fn at(&self, failure: Failure, line: Line) -> DataError {
+        let template = self.template.map_or("none", ChatTemplate::name).to_owned();
         match failure {
             Failure::Template(source) => DataError::Template { line, source },
             Failure::Tokenizer(source) => DataError::Tokenizer { line, source },
             Failure::NotPrefixStable { expected, found } => {
-                let template = self.template.map_or("none", ChatTemplate::name).to_owned();
                 DataError::NotPrefixStable { template, line, expected, found }
             }
+            Failure::NotWhole { field, expected, found } => {
+                DataError::NotWhole { template, line, field, expected, found }
+            }
+            Failure::NotWritten { what } => DataError::NotWritten { template, line, what },
             Failure::NotSplittable => DataError::NotSplittable { line },
             Failure::NeedsTemplate { found } => DataError::NeedsTemplate { line, found },
         }
@@ -364,23 +312,10 @@ fn is_system(message: &Message) -> bool {
     message.role == Role::System
 }
 
-/// `before` must begin `text`.
-fn stable(before: &str, text: &str) -> Result<(), Failure> {
-    if text.starts_with(before) {
-        return Ok(());
-    }
-    let same = before.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
-    Err(Failure::NotPrefixStable { expected: excerpt(before, same), found: excerpt(text, same) })
-}
-
-/// A few characters of `text` from around byte `at`, on one line.
-fn excerpt(text: &str, at: usize) -> String {
-    let from = (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    text[from..].chars().take(30).flat_map(char::escape_debug).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::tiny::{self, CHATML, GEMMA, LLAMA3, MISTRAL};
     use super::*;
     use crate::data::preview;
@@ -459,8 +394,7 @@ mod tests {
             for (prompt, answer) in [("x a", "b"), ("x ", "b"), ("x", "ab"), ("x\n", "\nab"), ("a", " b b")] {
                 let messages = [Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
                 let before = encoder.prompt(&messages[..1], "").unwrap();
-                let sample =
-                    encoder.sample(&Conversation { messages: messages.into(), line: 1.into() }).unwrap();
+                let sample = encoder.sample(&Conversation::new(messages, 1)).unwrap();
                 assert_eq!(sample.ids[..before.len()], before, "{prompt:?} {answer:?}");
                 assert_eq!(tokenizer.decode(&sample.ids, true), format!("{prompt}{answer}"));
                 assert_eq!(sample.n_trained(), sample.ids.len() - before.len());
@@ -512,6 +446,143 @@ mod tests {
             panic!("{error:?}")
         };
         assert_eq!((template.as_str(), expected.as_str(), &found[..4]), ("tiny", "1hello bob", "2hel"));
+    }
+
+    /// ChatML as Qwen has it: tools, calls, reasoning of the last answer.
+    const QWEN: &str = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+    fn with_calls() -> Conversation {
+        let mut conversation =
+            tiny::conversation(&["user: b?", "assistant: he", "user: b?", "assistant: ab"]);
+        let call =
+            |arguments| json!([{"type": "function", "function": {"name": "all", "arguments": arguments}}]);
+        let messages = &mut conversation.messages;
+        messages[1].more.insert("tool_calls".to_owned(), call(json!("{\"a\": 1}")));
+        messages[2].role = Role::Tool;
+        messages[2].more.insert("call".to_owned(), json!("c1"));
+        messages[3].more.insert("reasoning_content".to_owned(), json!("bob"));
+        conversation.given.insert("tools".to_owned(), json!(["all"]));
+        conversation
+    }
+
+    fn preview_of(template: &str, loss_on: LossOn, conversation: &Conversation) -> Result<String, DataError> {
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "<|im_end|>");
+        let template = tiny::template(template, "<|im_end|>");
+        let encoder = Encoder::new(&tokenizer, Some(&template), "", loss_on)?;
+        Ok(preview(&encoder.sample(conversation)?, &tokenizer, false))
+    }
+
+    #[test]
+    fn tools_calls_and_reasoning_are_written_and_learned_where_they_are_the_answer() {
+        let text = preview_of(QWEN, LossOn::Assistant, &with_calls()).unwrap();
+        assert_eq!(
+            text,
+            "<|im_start|>system\n[\"all\"]<|im_end|>\n<|im_start|>user\nb?<|im_end|>\n<|im_start|>assistant\n\
+             [[he<call>all {\"a\": 1}</call><|im_end|>]]\n<|im_start|>tool\nb?<|im_end|>\n<|im_start|>assistant\n\
+             [[<think>bob</think>ab<|im_end|>]]\n"
+        );
+        // A template that puts arguments between its own text gets them as text.
+        let deepseek = QWEN.replace("c.function.arguments | tojson", "'' + c.function.arguments");
+        let mut conversation = with_calls();
+        conversation.messages[1].more["tool_calls"][0]["function"]["arguments"] = json!({"a": 1});
+        let text = preview_of(&deepseek, LossOn::Assistant, &conversation).unwrap();
+        assert!(text.contains("<call>all {\"a\":1}</call>"), "{text}");
+        // What changes nothing in the text is told.
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "<|im_end|>");
+        let template = tiny::template(QWEN, "<|im_end|>");
+        let encoder = Encoder::new(&tokenizer, Some(&template), "", LossOn::Assistant).unwrap();
+        let said = encoder.unread(&[with_calls()]).unwrap();
+        assert_eq!(said, "chat template `tiny` does not write `call` of turns");
+    }
+
+    #[test]
+    fn what_the_template_would_drop_is_refused_by_name() {
+        let without = |from: &str, to: &str| {
+            let error = preview_of(&QWEN.replace(from, to), LossOn::Assistant, &with_calls()).unwrap_err();
+            error.to_string()
+        };
+        assert!(
+            without("{% if tools %}", "{% if false %}").contains("does not write `tools` (line or record 7)")
+        );
+        let said = without("m.tool_calls or []", "[]");
+        assert!(said.contains("does not write `tool_calls` of the turns of the assistant"), "{said}");
+        let said = without("for m in messages %}", "for m in messages if m.role != 'tool' %}");
+        assert!(said.contains("does not write `content` of the turns of the tool"), "{said}");
+        let said = without("m.reasoning_content and", "false and");
+        assert!(said.contains("of `reasoning_content` \"bob\" it writes \"ab<|im_end|>"), "{said}");
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "</s>");
+        let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
+        let said = encoder.sample(&with_calls()).unwrap_err().to_string();
+        assert!(said.contains("`none` does not write `tools`"), "{said}");
+    }
+
+    #[test]
+    fn an_answer_that_the_template_cuts_is_refused_with_both_texts() {
+        // As DeepSeek-R1's distilled models have it.
+        let strips = CHATML.replace("message.content }}", "message.content.split('</think>')[-1] }}");
+        let turns = ["user: b?", "assistant: <think>\nbob\n</think>\n\nab"];
+        let error = preview_of(&strips, LossOn::Completion, &tiny::conversation(&turns)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "chat template `tiny` leaves a part of an answer out of what is learned (line or record 7): of `content` \
+             \"<think>\\nbob\\n</think>\\n\\nab\" it writes \"\\n\\nab<|im_end|>\\n\""
+        );
+        // White space may change: templates trim.
+        assert!(
+            preview_of(LLAMA3, LossOn::Completion, &tiny::conversation(&["user: b?", "assistant:  ab "]))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_header_that_is_never_asked_for_is_refused() {
+        let silent = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "");
+        let conversation = tiny::conversation(&TURNS[..2]);
+        let error = preview_of(&silent, LossOn::Completion, &conversation).unwrap_err();
+        let DataError::NoGenerationPrompt { header, .. } = error else { panic!("{error:?}") };
+        assert_eq!(header, "<|im_start|>assistant\n");
+        // Mistral's needs none: what stands before an answer is written where one is asked for.
+        assert!(preview_of(MISTRAL, LossOn::Completion, &conversation).is_ok());
+    }
+
+    #[test]
+    fn muted_turns_are_not_learned_whatever_the_loss_is_on() {
+        let mut conversation = tiny::conversation(&TURNS);
+        conversation.messages[1].muted = true;
+        let text = preview_of(CHATML, LossOn::Assistant, &conversation).unwrap();
+        assert_eq!(
+            (text.matches("[[").count(), text.ends_with("[[he ab<|im_end|>]]\n")),
+            (1, true),
+            "{text}"
+        );
+        let text = preview_of(CHATML, LossOn::All, &conversation).unwrap();
+        assert!(text.contains("assistant\n]]all\nabout<|im_end|>\n[[<|im_start|>user"), "{text}");
+        conversation.messages[3].muted = true;
+        assert!(!preview_of(CHATML, LossOn::Completion, &conversation).unwrap().contains("[["));
+        // Without a template too, where the end of the text is learned with the answer.
+        let tokenizer = tiny::tokenizer(&tiny::byte_level(), "</s>");
+        let encoder = Encoder::new(&tokenizer, None, "", LossOn::Completion).unwrap();
+        let mut pair = tiny::conversation(&TURNS[..2]);
+        pair.messages[1].muted = true;
+        assert_eq!(encoder.sample(&pair).unwrap().n_trained(), 0);
+    }
+
+    #[test]
+    fn every_answer_is_learned_where_the_end_of_text_stands_only_behind_the_last() {
+        // As Phi-3's template ends.
+        let phi = CHATML.replace("assistant\n{% endif %}", "assistant\n{% else %}{{ eos_token }}{% endif %}");
+        let text = shown(Some(&phi), "</s>", "", LossOn::Assistant, &TURNS);
+        assert!(text.contains("assistant\n[[all\nabout<|im_end|>]]\n<|im_start|>user"), "{text}");
+        assert!(text.ends_with("assistant\n[[he ab<|im_end|>\n</s>]]"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_system_turn_is_written_as_it_stands() {
+        let turns = ["system: ", "user: b", "assistant: he"];
+        let text = shown(Some(CHATML), "<|im_end|>", "ab", LossOn::Completion, &turns);
+        assert!(text.starts_with("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nb<"), "{text}");
+        let text = shown(Some(GEMMA), "</s>", "ab", LossOn::Completion, &turns);
+        assert!(text.starts_with("<s><start_of_turn>user\nb<"), "{text}");
     }
 
     #[test]

@@ -49,9 +49,15 @@ pub enum DataError {
         )
     )]
     EmptyText { place: Place, field: String },
-    #[error("the role `{role}` in {place} is unknown, expected `system`, `user` or `assistant`")]
-    #[diagnostic(code(data::unknown_role), help("tool calls cannot be trained on yet; remove the record"))]
+    #[error("the role `{role}` in {place} is unknown, expected `system`, `user`, `assistant` or `tool`")]
+    #[diagnostic(code(data::unknown_role), help("give the turn one of these roles, or remove the record"))]
     UnknownRole { place: Place, role: String },
+    #[error("field `{field}` in {place} says what no text can, and would be lost")]
+    #[diagnostic(
+        code(data::beyond_text),
+        help("remove the record; or only the field, if the text alone is what is to be learned")
+    )]
+    BeyondText { place: Place, field: String },
     #[error("{place} ends with a message from the {found}, expected the assistant")]
     #[diagnostic(code(data::no_answer), help("the last message is what is learned; remove what follows it"))]
     NoAnswer { place: Place, found: String },
@@ -88,6 +94,32 @@ pub enum DataError {
         )
     )]
     NotPrefixStable { template: String, line: Line, expected: String, found: String },
+    #[error(
+        "chat template `{template}` leaves a part of an answer out of what is learned (line or record {line}): of `{field}` \"{expected}\" it writes \"{found}\""
+    )]
+    #[diagnostic(
+        code(data::not_whole),
+        help(
+            "a template that strips the thinking from past answers cannot teach it: bring one that writes answers whole, `template = \"FILE.jinja\"` under `[data]`; or take the part out of the data"
+        )
+    )]
+    NotWhole { template: String, line: Line, field: String, expected: String, found: String },
+    #[error("chat template `{template}` does not write {what} (line or record {line})")]
+    #[diagnostic(
+        code(data::not_written),
+        help(
+            "the model would not see it: bring a template that writes it, `template = \"FILE.jinja\"` under `[data]`, or take it out of the data"
+        )
+    )]
+    NotWritten { template: String, line: Line, what: String },
+    #[error("chat template `{template}` has no generation prompt: it writes `{}` before an answer and not where one is asked for", header.escape_debug())]
+    #[diagnostic(
+        code(data::no_generation_prompt),
+        help(
+            "write `{{% if add_generation_prompt %}}{}{{% endif %}}` at the end of a copy, and name it: `template = \"FILE.jinja\"` under `[data]`", header.escape_debug()
+        )
+    )]
+    NoGenerationPrompt { template: String, header: String },
     #[error("the tokenizer writes line or record {line} differently when the answer is cut off")]
     #[diagnostic(code(data::not_splittable), help("end the prompt with a line end or a special token"))]
     NotSplittable { line: Line },

@@ -32,7 +32,7 @@ const RECORDS_PER_EMPTY: usize = 100;
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
     let mut reading = Reading { format: format.clone(), ..Reading::default() };
     let file = table::read(path, limits, &mut |record, place| reading.push(record, place))?;
-    let Reading { format, said, out, empty, first_empty, n_system } = reading;
+    let Reading { format, said, out, empty, first_empty, n_system, n_lists, unread } = reading;
     let mut said = vec![format!("{file}: {said}")];
     if let Some(error) = first_empty {
         if empty.len() * RECORDS_PER_EMPTY > out.len() {
@@ -46,6 +46,13 @@ pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, Data
     }
     if n_system > 0 {
         said.push(format!("{n_system} have a system message in `{}`", format.name(Field::System)));
+    }
+    if n_lists > 0 {
+        said.push(format!("{n_lists} turns hold a list of texts, read one after the other"));
+    }
+    if !unread.is_empty() {
+        let names: Vec<String> = unread.iter().map(|name| format!("`{name}`")).collect();
+        said.push(format!("not read: {}", names.join(", ")));
     }
     if format.form == Form::Text {
         said.push("every token is learned".to_owned());
@@ -63,7 +70,14 @@ struct Reading {
     first_empty: Option<DataError>,
     /// How many have a system message beside their turns.
     n_system: usize,
+    /// How many turns have a list of parts for their content.
+    n_lists: usize,
+    /// Fields that nobody reads, in the order they came.
+    unread: Vec<String>,
 }
+
+/// The most unread fields that are named.
+const NAMED: usize = 20;
 
 impl Reading {
     fn push(&mut self, record: Record, place: Place) -> Result<(), DataError> {
@@ -79,10 +93,16 @@ impl Reading {
             };
         }
         let number = place.number;
-        match (Turns { record, place }).messages(&self.format) {
-            Ok((messages, has_system)) => {
-                self.n_system += usize::from(has_system);
-                self.out.push(Conversation { messages, line: number.into() });
+        match (Turns { record, place }).read(&self.format) {
+            Ok(read) => {
+                self.n_system += usize::from(read.has_system);
+                self.n_lists += read.n_lists;
+                for name in read.unread {
+                    if self.unread.len() < NAMED && !self.unread.contains(&name) {
+                        self.unread.push(name);
+                    }
+                }
+                self.out.push(read.conversation);
             }
             Err(error @ DataError::EmptyText { .. }) => {
                 self.empty.push(number);
@@ -101,6 +121,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::super::conversation::Message;
     use super::super::table::TableError;
@@ -198,7 +219,7 @@ mod tests {
             (
                 r#"{"text": "all of it", "label": 3}"#,
                 "1:assistant=all of it",
-                "text, because the first record has `text`; every token is learned",
+                "text, because the first record has `text`; not read: `label`; every token is learned",
             ),
         ];
         for (text, expected, said) in cases {
@@ -206,6 +227,89 @@ mod tests {
             assert_eq!(shown(&loaded), expected);
             assert_eq!(loaded.said, format!("json: {said}"));
         }
+    }
+
+    /// The first conversation of a record, its turns as chat templates see them.
+    fn turns(record: &str) -> (Vec<Value>, Conversation, String) {
+        let loaded = auto(record).unwrap();
+        let conversation = loaded.conversations[0].clone();
+        (conversation.messages.iter().map(|message| json!(message)).collect(), conversation, loaded.said)
+    }
+
+    #[test]
+    fn all_that_a_template_can_write_is_handed_on() {
+        let call = json!({"type": "function", "function": {"name": "stock", "arguments": {"item": "pens"}}});
+        let (found, conversation, _) = turns(
+            &json!({"tools": [{"name": "stock"}], "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "How "}, {"type": "text", "text": "many?"}]},
+                {"role": "assistant", "content": null, "tool_calls": [call], "name": null},
+                {"role": "tool", "content": "7", "tool_call_id": "c1"},
+                {"role": "assistant", "content": "7", "reasoning_content": "It says 7."},
+            ]})
+            .to_string(),
+        );
+        assert_eq!(
+            found,
+            [
+                json!({"role": "user", "content": "How many?"}),
+                json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+                json!({"role": "tool", "content": "7", "tool_call_id": "c1"}),
+                json!({"role": "assistant", "content": "7", "reasoning_content": "It says 7."}),
+            ]
+        );
+        let tools = json!([{"type": "function", "function": {"name": "stock"}}]);
+        assert_eq!(json!(conversation.given), json!({ "tools": tools }));
+
+        // LLaMA-Factory's form of the same, all of it text.
+        let (found, conversation, _) = turns(
+            &json!({"tools": "[{\"name\": \"stock\"}]", "conversations": [
+                {"from": "human", "value": "How many?"},
+                {"from": "function_call", "value": "{\"name\": \"stock\", \"arguments\": {\"item\": \"pens\"}}"},
+                {"from": "observation", "value": "7"},
+                {"from": "gpt", "value": "7"},
+            ]})
+            .to_string(),
+        );
+        assert_eq!(found[1], json!({"role": "assistant", "content": null, "tool_calls": [call]}));
+        assert_eq!(found[2], json!({"role": "tool", "content": "7"}));
+        assert_eq!(json!(conversation.given), json!({ "tools": tools }));
+
+        // OpenAI's older form.
+        let (found, conversation, _) = turns(
+            &json!({"functions": [{"name": "stock"}], "messages": [
+                {"role": "user", "content": "How many?"},
+                {"role": "assistant", "content": null, "function_call": {"name": "stock", "arguments": "{}"}},
+                {"role": "function", "name": "stock", "content": "7"},
+                {"role": "assistant", "content": "7"},
+            ]})
+            .to_string(),
+        );
+        assert_eq!(found[1]["tool_calls"][0]["function"], json!({"name": "stock", "arguments": "{}"}));
+        assert_eq!(found[2], json!({"role": "tool", "content": "7", "name": "stock"}));
+        assert_eq!(json!(conversation.given), json!({ "tools": tools }));
+    }
+
+    #[test]
+    fn marks_mute_answers_and_what_nobody_reads_is_said() {
+        for mark in
+            [json!({"weight": 0}), json!({"train": false}), json!({"loss": 0.0}), json!({"loss_scale": 0})]
+        {
+            let mut answer = json!({"role": "assistant", "content": "a"});
+            answer.as_object_mut().unwrap().extend(mark.as_object().unwrap().clone());
+            let record = json!({"messages": [{"role": "user", "content": "u"}, answer, {"role": "user", "content": "u"},
+                {"role": "assistant", "content": "b", "weight": 1}], "id": 7, "parallel_tool_calls": false, "empty": ""});
+            let (found, conversation, said) = turns(&record.to_string());
+            let muted: Vec<bool> = conversation.messages.iter().map(|message| message.muted).collect();
+            assert_eq!(muted, [false, true, false, false]);
+            assert_eq!(found[1], json!({"role": "assistant", "content": "a"}));
+            assert!(said.ends_with("; not read: `id`, `parallel_tool_calls`"), "{said}");
+        }
+        // TRL's prompts of turns: only the completion is learned.
+        let record = json!({"prompt": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"},
+            {"role": "user", "content": "v"}], "completion": [{"role": "assistant", "content": "b"}]});
+        let (found, conversation, _) = turns(&record.to_string());
+        assert_eq!(found.len(), 4);
+        assert!(conversation.messages[1].muted && !conversation.messages[3].muted);
     }
 
     #[test]
@@ -261,7 +365,7 @@ mod tests {
                 &[(Field::Text, "body")],
                 r#"{"body": "b", "prompt": "p", "completion": "c"}"#,
                 "1:assistant=b",
-                "text with `body` (text), because the recipe says so; every token is learned",
+                "text with `body` (text), because the recipe says so; not read: `prompt`, `completion`; every token is learned",
             ),
         ];
         for (form, fields, text, expected, said) in cases {
@@ -312,8 +416,44 @@ mod tests {
                 "line 1 of `FILE` ends with a message from the user, expected the assistant",
             ),
             (
+                "{\"messages\": [{\"role\": \"critic\", \"content\": \"x\"}]}",
+                "the role `critic` in line 1 of `FILE` is unknown, expected `system`, `user`, `assistant` or `tool`",
+            ),
+            (
                 "{\"messages\": [{\"role\": \"tool\", \"content\": \"x\"}]}",
-                "the role `tool` in line 1 of `FILE` is unknown, expected `system`, `user` or `assistant`",
+                "line 1 of `FILE` ends with a message from the tool, expected the assistant",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
+                "field `messages[0].content` in line 1 of `FILE` is a list with a part of type `image`, expected a string or a list of texts",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "x", "images": ["a.png"]}]}"#,
+                "field `messages[0].images` in line 1 of `FILE` says what no text can, and would be lost",
+            ),
+            (
+                r#"{"prompt": "p", "completion": "c", "video": "a.mp4"}"#,
+                "field `video` in line 1 of `FILE` says what no text can, and would be lost",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}"#,
+                "field `messages[0].weight` in line 1 of `FILE` is 0.5, expected 0 or 1",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "x", "train": true}]}"#,
+                "field `messages[0].train` in line 1 of `FILE` is set for a turn of the user, expected it at answers only",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": ["look"]}]}"#,
+                "field `messages[0].tool_calls` in line 1 of `FILE` is a list with what is no object, expected a list of calls such as `{\"function\": {\"name\": …, \"arguments\": {…}}}`",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "a hammer"}"#,
+                "field `tools` in line 1 of `FILE` is something else, expected a list of tools",
+            ),
+            (
+                r#"{"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "user", "content": "y"}]}"#,
+                "field `completion` in line 1 of `FILE` is a list of more, expected a list of one message of the assistant",
             ),
             (
                 "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"system\", \"content\": \"x\"}]}",

@@ -8,11 +8,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+mod calls;
 mod conversation;
 mod cut;
 mod encode;
 mod error;
 mod format;
+mod habits;
+mod layout;
 mod loaded;
 mod marks;
 mod mixture;
@@ -23,6 +26,7 @@ pub mod table;
 #[cfg(test)]
 mod tiny;
 pub mod transforms;
+mod turn;
 mod turns;
 
 pub use conversation::{Conversation, Line, Message, Role};

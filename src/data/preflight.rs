@@ -190,7 +190,7 @@ mod tests {
         let error = error.unwrap_err().to_string();
         assert_eq!(error, "6 of 8 samples have nothing to learn: line or record 3, 4, 5, 6, 7 and 1 more");
         let silent = "{% for m in messages %}{{ m.content if m.role == 'user' }}<|im_end|>{% endfor %}";
-        assert!(matches!(outcome(silent, |_| {}), Err(DataError::NothingToLearn { found: 8, .. })));
+        assert!(matches!(outcome(silent, |_| {}), Err(DataError::NotWhole { .. })));
     }
 
     #[test]

@@ -86,5 +86,5 @@ pub fn conversation(turns: &[&str]) -> Conversation {
         };
         Message::new(role, content)
     };
-    Conversation { messages: turns.iter().map(message).collect(), line: 7.into() }
+    Conversation::new(turns.iter().map(message).collect::<Vec<_>>(), 7)
 }

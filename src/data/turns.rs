@@ -1,11 +1,13 @@
 //! One record to the turns of a conversation, and what is wrong with one.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::conversation::{Message, Role};
+use super::calls;
+use super::conversation::{Conversation, Message, Role};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{Place, Record, kind, names};
+use super::turn::{BEYOND_TEXT, Turn, says_something};
 use crate::recipe::{Field, Form};
 
 /// One record on its way to a conversation, and where it stands.
@@ -14,26 +16,32 @@ pub(super) struct Turns {
     pub place: Place,
 }
 
+/// What a record held.
+pub(super) struct Read {
+    pub conversation: Conversation,
+    /// Whether a system message stood beside the turns.
+    pub has_system: bool,
+    /// How many turns had a list of parts for their content.
+    pub n_lists: usize,
+    /// Fields with something in them that nobody reads.
+    pub unread: Vec<String>,
+}
+
 impl Turns {
-    /// The turns, and whether a system message stood beside them.
-    pub(super) fn messages(mut self, format: &Format) -> Result<(Vec<Message>, bool), DataError> {
+    pub(super) fn read(mut self, format: &Format) -> Result<Read, DataError> {
         let name = |field| format.name(field);
-        let pair =
-            |user, assistant| vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)];
+        let mut n_lists = 0;
         let mut messages = match format.form {
             Form::Auto => unreachable!("the form was recognised before the first record was read"),
             Form::Messages => {
-                self.turns(&name(Field::Messages), &name(Field::Role), &name(Field::Content))?
+                let names = [Field::Messages, Field::Role, Field::Content].map(name);
+                self.conversation(&names, &mut n_lists)?
             }
             Form::Sharegpt => {
-                self.turns(&name(Field::Conversations), &name(Field::From), &name(Field::Value))?
+                let names = [Field::Conversations, Field::From, Field::Value].map(name);
+                self.conversation(&names, &mut n_lists)?
             }
-            Form::PromptCompletion => {
-                let user = self.text(&name(Field::Prompt))?;
-                // A file of requests has no answers: a transform gives them, or there is nothing to learn.
-                let completion = Some(name(Field::Completion)).filter(|name| !name.is_empty());
-                pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?)
-            }
+            Form::PromptCompletion => self.prompt_and_completion(format, &mut n_lists)?,
             Form::Alpaca => {
                 let mut user = self.text(&name(Field::Instruction))?;
                 if let Some(input) = self.optional(&name(Field::Input))? {
@@ -41,18 +49,87 @@ impl Turns {
                 }
                 pair(user, self.text(&name(Field::Output))?)
             }
-            Form::Text => {
-                return Ok((vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)], false));
-            }
+            Form::Text => vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)],
         };
-        let system = self.optional(&name(Field::System))?;
+        let system = self.optional(&name(Field::System))?.filter(|_| format.form != Form::Text);
         if let Some(system) = &system {
             if messages.first().is_some_and(|first| first.role == Role::System) {
                 return Err(DataError::LateSystem { place: self.place });
             }
             messages.insert(0, Message::new(Role::System, system.as_str()));
         }
-        Ok((messages, system.is_some()))
+        let given = if format.form == Form::Text { Map::new() } else { self.given()? };
+        let is_known = |field: &str| {
+            given.contains_key(field) || format.form.fields().iter().any(|known| name(*known) == field)
+        };
+        let unread =
+            self.record.iter().filter(|(field, value)| says_something(Some(value)) && !is_known(field));
+        let unread = unread.map(|(field, _)| field.clone()).collect();
+        let conversation = Conversation { messages, given, line: self.place.number.into() };
+        Ok(Read { conversation, has_system: system.is_some(), n_lists, unread })
+    }
+
+    /// A question and its answer, or, as TRL has it too, the turns before the answer and the answer in a list.
+    fn prompt_and_completion(
+        &mut self,
+        format: &Format,
+        n_lists: &mut usize,
+    ) -> Result<Vec<Message>, DataError> {
+        let [prompt, completion] = [Field::Prompt, Field::Completion].map(|field| format.name(field));
+        let is_list = |value: Option<&Value>| matches!(value, Some(Value::Array(_)));
+        if !is_list(self.record.get(&prompt)) {
+            let user = self.text(&prompt)?;
+            // A file of requests has no answers: a transform gives them, or there is nothing to learn.
+            let completion = Some(completion).filter(|name| !name.is_empty());
+            return Ok(pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?));
+        }
+        let mut messages = self.turns(&prompt, "role", "content", n_lists)?;
+        // Only the completion is learned, whatever `loss_on` says.
+        messages.iter_mut().for_each(|message| message.muted = true);
+        match completion.as_str() {
+            "" => messages.push(Message::new(Role::Assistant, "")),
+            name if is_list(self.record.get(name)) => {
+                let answer = self.turns(name, "role", "content", n_lists)?;
+                if answer.len() != 1 || answer[0].role != Role::Assistant {
+                    return Err(self.wrong(name, "a list of more", "a list of one message of the assistant"));
+                }
+                messages.extend(answer);
+            }
+            name => messages.push(Message::new(Role::Assistant, self.text(name)?)),
+        }
+        Ok(messages)
+    }
+
+    /// What goes to the chat template beside the turns.
+    fn given(&mut self) -> Result<Map<String, Value>, DataError> {
+        let mut given = Map::new();
+        if let Some(field) = BEYOND_TEXT.into_iter().find(|field| says_something(self.record.get(*field))) {
+            return Err(DataError::BeyondText { place: self.place.clone(), field: field.to_owned() });
+        }
+        for field in ["tools", "functions"] {
+            let Some(value) = self.record.remove(field).filter(|value| says_something(Some(value))) else {
+                continue;
+            };
+            let tools = calls::tools(value);
+            let tools = tools.ok_or_else(|| self.wrong(field, "something else", "a list of tools"))?;
+            given.insert("tools".to_owned(), tools);
+        }
+        if let Some(documents) = self.record.remove("documents").filter(|value| says_something(Some(value))) {
+            given.insert("documents".to_owned(), documents);
+        }
+        match self.record.remove("chat_template_kwargs") {
+            Some(Value::Object(values)) => {
+                given.extend(values.into_iter().filter(|(_, value)| !value.is_null()))
+            }
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(self.wrong("chat_template_kwargs", "something else", "an object")),
+        }
+        Ok(given)
+    }
+
+    fn wrong(&self, field: &str, found: &str, expected: &'static str) -> DataError {
+        let (place, field) = (self.place.clone(), field.to_owned());
+        DataError::WrongType { place, field, found: found.to_owned(), expected }
     }
 
     /// A field that must hold a text with something in it.
@@ -80,11 +157,30 @@ impl Turns {
     }
 
     fn wrong_type(&self, field: &str, value: &Value, expected: &'static str) -> DataError {
-        let (place, field) = (self.place.clone(), field.to_owned());
-        DataError::WrongType { place, field, found: kind(value).to_owned(), expected }
+        self.wrong(field, kind(value), expected)
     }
 
-    fn turns(&mut self, list: &str, role: &str, content: &str) -> Result<Vec<Message>, DataError> {
+    /// The turns of a list that ends with an answer.
+    fn conversation(
+        &mut self,
+        [list, role, content]: &[String; 3],
+        n_lists: &mut usize,
+    ) -> Result<Vec<Message>, DataError> {
+        let messages = self.turns(list, role, content, n_lists)?;
+        match messages.last().map(|message| message.role) {
+            Some(Role::Assistant) => Ok(messages),
+            Some(role) => Err(DataError::NoAnswer { place: self.place.clone(), found: role.to_string() }),
+            None => Err(DataError::EmptyText { place: self.place.clone(), field: list.clone() }),
+        }
+    }
+
+    fn turns(
+        &mut self,
+        list: &str,
+        role: &str,
+        content: &str,
+        n_lists: &mut usize,
+    ) -> Result<Vec<Message>, DataError> {
         let turns = match self.record.get_mut(list).map(Value::take) {
             Some(Value::Array(turns)) => turns,
             // A cell of a table can only hold the list as text.
@@ -98,44 +194,25 @@ impl Turns {
         };
         let mut messages = Vec::with_capacity(turns.len());
         for (i, turn) in turns.into_iter().enumerate() {
-            let message = self.turn(&format!("{list}[{i}]"), turn, role, content)?;
+            let name = format!("{list}[{i}]");
+            let Value::Object(record) = turn else {
+                return Err(self.wrong_type(
+                    &name,
+                    &turn,
+                    "an object such as `{\"role\": …, \"content\": …}`",
+                ));
+            };
+            let (message, is_list) = Turn { record, name, place: &self.place }.message(role, content)?;
             if message.role == Role::System && i > 0 {
                 return Err(DataError::LateSystem { place: self.place.clone() });
             }
+            *n_lists += usize::from(is_list);
             messages.push(message);
         }
-        match messages.last().map(|message| message.role) {
-            Some(Role::Assistant) => Ok(messages),
-            Some(role) => Err(DataError::NoAnswer { place: self.place.clone(), found: role.to_string() }),
-            None => Err(DataError::EmptyText { place: self.place.clone(), field: list.to_owned() }),
-        }
+        Ok(messages)
     }
+}
 
-    fn turn(&self, name: &str, turn: Value, role: &str, content: &str) -> Result<Message, DataError> {
-        let Value::Object(record) = turn else {
-            return Err(self.wrong_type(name, &turn, "an object such as `{\"role\": …, \"content\": …}`"));
-        };
-        let mut turn = Self { record, place: self.place.clone() };
-        let named = |error| match error {
-            DataError::MissingField { place, field, found } => {
-                DataError::MissingField { place, field: format!("{name}.{field}"), found }
-            }
-            DataError::WrongType { place, field, found, expected } => {
-                DataError::WrongType { place, field: format!("{name}.{field}"), found, expected }
-            }
-            DataError::EmptyText { place, field } => {
-                DataError::EmptyText { place, field: format!("{name}.{field}") }
-            }
-            other => other,
-        };
-        let role = match turn.text(role).map_err(named)?.as_str() {
-            "system" => Role::System,
-            "user" | "human" => Role::User,
-            "assistant" | "gpt" => Role::Assistant,
-            role => {
-                return Err(DataError::UnknownRole { place: self.place.clone(), role: role.to_owned() });
-            }
-        };
-        Ok(Message { role, content: turn.text(content).map_err(named)? })
-    }
+fn pair(user: String, assistant: String) -> Vec<Message> {
+    vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)]
 }

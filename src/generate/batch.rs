@@ -8,6 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::pick::{Past, next_tokens};
 use super::prefix::Prefix;
+use super::stop::Watch;
 use super::{Completion, Decoding, Finish, Generator, Query, cut_at_stop_string};
 use crate::model::{Cache, Positions};
 
@@ -19,6 +20,7 @@ struct Row {
     /// Position of the prompt among those asked; `None` when the row has nothing to do.
     query: Option<usize>,
     new_ids: Vec<u32>,
+    watch: Watch,
     past: Past,
     padding: usize,
     /// The token to feed next.
@@ -62,7 +64,7 @@ impl<'a, 'p> Batch<'a, 'p> {
         let own = self.queries[query].ids.len().max(1) - self.prefix.len;
         let padding = self.cache.len() - self.prefix.len - own;
         let past = Past::new(&self.queries[query], self.decoding);
-        Row { query: Some(query), new_ids: Vec::new(), past, padding, next: 0 }
+        Row { query: Some(query), new_ids: Vec::new(), watch: Watch::default(), past, padding, next: 0 }
     }
 
     pub(super) fn n_rows(&self) -> usize {
@@ -201,7 +203,8 @@ impl<'a, 'p> Batch<'a, 'p> {
             if let Some(finish) = ends(row, id, self.generator, self.decoding) {
                 let ids = std::mem::take(&mut row.new_ids);
                 let text = (self.generator.decode)(&ids);
-                let text = cut_at_stop_string(&text, &self.decoding.stop_strings).to_owned();
+                let Decoding { stop_strings, thinking, .. } = self.decoding;
+                let text = cut_at_stop_string(&text, stop_strings, thinking.as_ref()).to_owned();
                 done.push((query, Completion { ids, text, finish }));
                 row.query = None;
             }
@@ -230,14 +233,9 @@ fn ends(row: &mut Row, id: u32, generator: &Generator<'_>, decoding: &Decoding) 
     }
     row.new_ids.push(id);
     row.past.push(id, decoding);
-    if !decoding.stop_strings.is_empty() {
-        // Texts end in whole strings, so looking at the last tokens is enough to notice one.
-        let longest = decoding.stop_strings.iter().map(String::len).max().unwrap_or(0);
-        let tail = &row.new_ids[row.new_ids.len().saturating_sub(longest + 8)..];
-        let text = (generator.decode)(tail);
-        if decoding.stop_strings.iter().any(|stop| text.contains(stop.as_str())) {
-            return Some(Finish::Stop);
-        }
+    let (stops, thinking) = (&decoding.stop_strings, decoding.thinking.as_ref());
+    if row.watch.stops(&row.new_ids, stops, thinking, generator.decode) {
+        return Some(Finish::Stop);
     }
     (row.new_ids.len() == decoding.max_new_tokens).then_some(Finish::Length)
 }

@@ -12,10 +12,12 @@ mod likelihood;
 mod pick;
 mod prefix;
 mod stop;
+mod thinking;
 
 pub use choices::{Choice, Question, choices};
 pub use likelihood::{Likelihood, likelihoods};
 pub use stop::cut_at_stop_string;
+pub use thinking::Thinking;
 
 use crate::device::free_memory;
 use crate::model::{Cache, Decoder};
@@ -34,6 +36,9 @@ pub struct Decoding {
     pub stop_ids: Vec<u32>,
     /// Texts that end an answer; they are cut off.
     pub stop_strings: Vec<String>,
+    /// Where an answer begins, for models that think before they speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
     /// Divides positive logits of tokens seen before and multiplies negative ones; 1 does nothing.
     /// Keskar et al., "CTRL", 2019, arXiv 1909.05858; prompt tokens count, as in transformers.
     pub repetition_penalty: f64,
@@ -49,6 +54,7 @@ impl Decoding {
             max_new_tokens,
             stop_ids: Vec::new(),
             stop_strings: Vec::new(),
+            thinking: None,
             repetition_penalty: 1.0,
             sampling: None,
         }
@@ -85,7 +91,7 @@ pub enum Finish {
 pub struct Completion {
     /// The new tokens, without the stop token.
     pub ids: Vec<u32>,
-    /// The text, cut at a stop string.
+    /// The text, thinking and all, cut at a stop string.
     pub text: String,
     pub finish: Finish,
 }

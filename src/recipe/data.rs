@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{RecipeError, bad};
 
@@ -38,6 +39,9 @@ pub struct Data {
     /// `model` is the checkpoint's own chat template, `none` joins prompt and completion, else a file.
     #[serde(default = "own_template")]
     pub template: String,
+    /// What the template is given besides, such as `{ enable_thinking = false }`, in training and evaluation.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// The date that templates which print one are given, `YYYY-MM-DD`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
@@ -203,6 +207,10 @@ fn thousand() -> usize {
     1024 // The paper's cut-off.
 }
 
+/// What every chat template is given, and no recipe sets.
+const TEMPLATE_NAMES: [&str; 6] =
+    ["messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"];
+
 /// How far the shares of a mixture may be from 1 together: three times 0.33 is meant as a third each.
 const SHARES_OFF: f64 = 0.0101;
 
@@ -223,6 +231,11 @@ impl Data {
             return Err(bad("data.max_tokens", self.max_tokens, "at least 2"));
         }
         check_form("data", self.format, &self.fields)?;
+        let taken = TEMPLATE_NAMES.into_iter().find(|name| self.chat_template_kwargs.contains_key(*name));
+        if let Some(name) = taken {
+            let expected = "to come from the data and the model; only names of the template's own";
+            return Err(bad("data.chat_template_kwargs", format!("a value for `{name}`"), expected));
+        }
         self.check_mixture()?;
         match &self.date {
             Some(date) if chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_err() => {

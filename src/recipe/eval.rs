@@ -1,6 +1,7 @@
 //! `[eval]`: what every candidate is asked, and who judges the answers.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{NAME, RecipeError, bad, is_name};
 
@@ -36,6 +37,8 @@ pub struct Eval {
     pub samples: usize,
     /// A system message put before every question; empty for none.
     pub system: String,
+    /// Where answers begin, for models that think before they speak: what stands before is kept and not judged.
+    pub thinking: Thinking,
     /// Also measure the log-likelihood per token of the reference answers.
     pub log_likelihood: bool,
     /// Run the programs that models write even where the system offers no sandbox.
@@ -99,6 +102,58 @@ pub struct RubricJudge {
     pub key_variable: Option<String>,
 }
 
+/// The texts around a model's thinking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// Those that the chat template writes or the tokenizer has as tokens, if any.
+    #[default]
+    Auto,
+    /// All of a text is the answer.
+    None,
+    /// These; `open` may be empty.
+    Marks { open: String, close: String },
+}
+
+/// As it is written: a word, or a table of marks.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Marks(Marks),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Marks {
+    #[serde(default)]
+    open: String,
+    close: String,
+}
+
+impl Serialize for Thinking {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = match self {
+            Self::Auto => Written::Word("auto".to_owned()),
+            Self::None => Written::Word("none".to_owned()),
+            Self::Marks { open, close } => Written::Marks(Marks { open: open.clone(), close: close.clone() }),
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Thinking {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected =
+            "expected `auto`, `none` or marks such as `{ open = \"<think>\", close = \"</think>\" }`";
+        match Written::deserialize(deserializer) {
+            Ok(Written::Word(word)) if word == "auto" => Ok(Self::Auto),
+            Ok(Written::Word(word)) if word == "none" => Ok(Self::None),
+            Ok(Written::Marks(Marks { open, close })) if !close.is_empty() => Ok(Self::Marks { open, close }),
+            _ => Err(D::Error::custom(expected)),
+        }
+    }
+}
+
 /// `BERTScore`: how well the tokens of answer and reference match in the space of an encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +205,7 @@ impl Default for Eval {
             top_p: 1.0,
             samples: 1,
             system: String::new(),
+            thinking: Thinking::Auto,
             log_likelihood: false,
             unprotected_programs: false,
         }

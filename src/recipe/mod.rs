@@ -20,7 +20,7 @@ mod shipped;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
-pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite};
+pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite, Thinking};
 pub use merge::{Lambda, Merge, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};

@@ -137,8 +137,12 @@ fn cell_html(name: &str, cell: &Cell, kind: MetricKind) -> String {
     };
     let end = if cell.cut_off { ", cut off" } else { "" };
     let text = if cell.text.trim().is_empty() { "(empty)".to_owned() } else { escaped(&cell.text) };
+    let thought = match cell.thought.as_str() {
+        "" => String::new(),
+        text => format!("<details><summary>thinking</summary><pre>{}</pre></details>", escaped(text)),
+    };
     format!(
-        "<div><strong>{}</strong> <small>{} tokens{end}</small><pre>{text}</pre><div class=\"said\">{}</div></div>",
+        "<div><strong>{}</strong> <small>{} tokens{end}</small>{thought}<pre>{text}</pre><div class=\"said\">{}</div></div>",
         escaped(name),
         cell.n_tokens,
         cell.said.iter().map(chip).collect::<String>()

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eval::Denominator;
 use crate::eval::{Metric, MetricKind, Paired};
+use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
 mod html;
@@ -110,6 +111,9 @@ pub struct SuiteSetup {
     pub max_new_tokens: usize,
     /// Answers to each question.
     pub samples: usize,
+    /// Where answers begin, for models that think before they speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
     /// SHA-256 of the prompts as tokens: two runs with the same asked the same.
     pub sha256: String,
 }

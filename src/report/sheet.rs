@@ -38,6 +38,8 @@ pub struct Row {
 pub struct Cell {
     /// The first sample.
     pub text: String,
+    /// What was thought before it; may be empty.
+    pub thought: String,
     pub n_tokens: usize,
     pub cut_off: bool,
     pub n_samples: usize,
@@ -178,6 +180,7 @@ mod tests {
         };
         let cell = |verdicts: &[Verdict; 2]| Cell {
             text: "text".to_owned(),
+            thought: String::new(),
             n_tokens: 1,
             cut_off: false,
             n_samples: 1,

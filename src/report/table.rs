@@ -34,8 +34,19 @@ pub(super) fn overview(report: &Report) -> Table {
 pub(super) fn suites(report: &Report) -> Table {
     let header = ["suite", "task", "file", "items", "asked as", "new tokens", "prompts' SHA-256"];
     let rows = report.suites.iter().map(|suite| {
-        let SuiteSetup { items, of, seed, excluded, shots, chat, opening, max_new_tokens, samples, .. } =
-            suite;
+        let SuiteSetup {
+            items,
+            of,
+            seed,
+            excluded,
+            shots,
+            chat,
+            opening,
+            thinking,
+            max_new_tokens,
+            samples,
+            ..
+        } = suite;
         let mut asked = match seed {
             Some(seed) => format!("{items} of {of}, drawn by seed {seed}"),
             None => format!("all {of}"),
@@ -50,6 +61,7 @@ pub(super) fn suites(report: &Report) -> Table {
         how.extend((*shots > 0).then(|| format!("{shots} examples")));
         how.extend((*samples > 1).then(|| format!("{samples} answers each")));
         how.extend((!opening.is_empty()).then(|| format!("answers begin `{opening}`")));
+        how.extend(thinking.iter().map(|found| format!("judged behind `{}`", found.close)));
         let task = format!("{} v{}", suite.task, suite.version);
         let digest = suite.sha256[..12].to_owned();
         vec![

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::ask::Index;
+use super::ask::{Index, Transcript};
 use super::conclude::conclude;
 use super::failure::Failure;
 use super::judge::{Case, Verdicts};
@@ -12,9 +12,7 @@ use super::plan::sources::Sources;
 use super::plan::{self, Options};
 use super::session::Session;
 use crate::device;
-use crate::eval::{
-    Completion, Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
-};
+use crate::eval::{Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality};
 use crate::event::Listener;
 use crate::hub;
 use crate::recipe::RubricJudge;
@@ -121,12 +119,13 @@ pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
 /// What every candidate said to one item of one suite.
 fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cell> {
     let answered = case.answered.iter().zip(verdicts);
-    answered.map(|(said, judged)| cell(&said.suites[suite].answers[item], &judged[suite], item)).collect()
+    answered.map(|(said, judged)| cell(&said.suites[suite], &judged[suite], item)).collect()
 }
 
 /// The first sample stands for all of them.
-fn cell(answers: &[Completion], judged: &[Judgement], nth: usize) -> Cell {
-    let said = judged.iter().map(|judged| Opinion {
+fn cell(said: &Transcript, judged: &[Judgement], nth: usize) -> Cell {
+    let (answers, thoughts) = (&said.answers[nth], &said.thoughts[nth]);
+    let opinions = judged.iter().map(|judged| Opinion {
         judge: judged.name.clone(),
         refuses: matches!(judged.asks, Criterion::Refused),
         verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
@@ -135,9 +134,10 @@ fn cell(answers: &[Completion], judged: &[Judgement], nth: usize) -> Cell {
     let first = answers.first();
     Cell {
         text: first.map(|answer| answer.text.clone()).unwrap_or_default(),
+        thought: thoughts.first().cloned().unwrap_or_default(),
         n_tokens: first.map_or(0, |answer| answer.n_tokens),
         cut_off: first.is_some_and(quality::is_truncated),
         n_samples: answers.len(),
-        said: said.collect(),
+        said: opinions.collect(),
     }
 }

@@ -4,14 +4,16 @@
 //! (`trim_blocks`, `lstrip_blocks`, Python's string methods, `json.dumps`), but with a budget: a
 //! template that loops or grows ends with an error. The date is pinned, never read from the clock.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use miette::Diagnostic;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value, context};
+use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value};
 use serde::Serialize;
+use serde_json::{Map, json};
 use thiserror::Error;
 
 use super::digest;
@@ -118,6 +120,8 @@ pub struct ChatTemplate {
     rewritten: jinja::Source,
     bos_token: Option<String>,
     eos_token: Option<String>,
+    /// What the user gives it beside messages.
+    values: Map<String, serde_json::Value>,
     has_system: bool,
 }
 
@@ -212,11 +216,29 @@ impl ChatTemplate {
         if text.len() <= SHORT_BYTES { compile() } else { on_large_stack(name, compile) }?;
         let mut patient = environment.clone();
         patient.set_fuel(Some(FUEL));
-        let name = name.to_owned();
-        let mut template =
-            Self { environment, patient, name, source, rewritten, bos_token, eos_token, has_system: false };
+        let (name, values) = (name.to_owned(), Map::new());
+        let mut template = Self {
+            environment,
+            patient,
+            name,
+            source,
+            rewritten,
+            bos_token,
+            eos_token,
+            values,
+            has_system: false,
+        };
         template.has_system = template.shows_system_text();
         Ok(template)
+    }
+
+    /// The same template with what the user gives it, such as Qwen's `enable_thinking`: transformers' and
+    /// vLLM's `chat_template_kwargs`.
+    #[must_use]
+    pub fn with_values(mut self, values: &Map<String, serde_json::Value>) -> Self {
+        self.values.clone_from(values);
+        self.has_system = self.shows_system_text();
+        self
     }
 
     /// The text of `messages`, each of which has a `role` and a `content`.
@@ -231,15 +253,29 @@ impl ChatTemplate {
         messages: &[impl Serialize],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
+        self.render_with(messages, &Map::new(), add_generation_prompt)
+    }
+
+    /// The same with what belongs to these messages: `tools`, `documents` and values of their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::render`].
+    pub fn render_with(
+        &self,
+        messages: &[impl Serialize],
+        given: &Map<String, serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
         let optional = |text: &Option<String>| text.clone().map_or(Value::UNDEFINED, Value::from);
-        let context = context! {
-            messages => Value::from(Serde(messages)),
-            add_generation_prompt,
-            bos_token => optional(&self.bos_token),
-            eos_token => optional(&self.eos_token),
-            tools => Value::from(()),
-            documents => Value::from(()),
-        };
+        let mut context = BTreeMap::from([("tools", Value::from(())), ("documents", Value::from(()))]);
+        let values = self.values.iter().chain(given);
+        context.extend(values.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
+        context.insert("messages", Value::from(Serde(messages)));
+        context.insert("add_generation_prompt", add_generation_prompt.into());
+        context.insert("bos_token", optional(&self.bos_token));
+        context.insert("eos_token", optional(&self.eos_token));
+        let context = Value::from(context);
         match self.render_in(&self.environment, context.clone()) {
             Err(TemplateError::OutOfFuel { .. }) => {
                 on_large_stack(&self.name, || self.render_in(&self.patient, context))
@@ -262,6 +298,11 @@ impl ChatTemplate {
         &self.name
     }
 
+    /// What it sees as the end of a text; empty if there is none.
+    pub fn eos_text(&self) -> &str {
+        self.eos_token.as_deref().unwrap_or_default()
+    }
+
     /// The template as it was read.
     pub fn source(&self) -> &str {
         &self.source
@@ -274,7 +315,7 @@ impl ChatTemplate {
 
     fn shows_system_text(&self) -> bool {
         const PROBE: &str = "Kw7vprobe";
-        let message = |role: &str, content: &str| context! { role, content };
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
         let messages = [message("system", PROBE), message("user", "x"), message("assistant", "y")];
         self.render(&messages, false).is_ok_and(|text| text.contains(PROBE))
     }
@@ -386,6 +427,24 @@ mod tests {
 
     fn render(source: &str) -> Result<String, TemplateError> {
         template(source)?.render(&user("x"), false)
+    }
+
+    #[test]
+    fn values_of_the_user_and_of_the_data_are_seen() {
+        let source =
+            "{{ enable_thinking }}|{{ tools }}|{{ messages[0].content }}|{{ add_generation_prompt }}";
+        let plain = template(source).unwrap();
+        assert_eq!(plain.render(&user("x"), false).unwrap(), "|None|x|False");
+        let serde_json::Value::Object(values) = json!({"enable_thinking": false, "messages": [], "tools": 1})
+        else {
+            panic!()
+        };
+        let given = template(source).unwrap().with_values(&values);
+        assert_eq!(given.render(&user("x"), true).unwrap(), "False|1|x|True");
+        let serde_json::Value::Object(tools) = json!({"tools": ["f"], "enable_thinking": true}) else {
+            panic!()
+        };
+        assert_eq!(given.render_with(&user("x"), &tools, true).unwrap(), "True|['f']|x|True");
     }
 
     mod golden {

@@ -257,6 +257,16 @@ impl Tokenizer {
         })
     }
 
+    /// The text of `ids` without the special tokens among them, but for `kept`.
+    pub fn decode_with(&self, ids: &[u32], kept: &[u32]) -> String {
+        if !kept.iter().any(|id| self.is_special(*id)) {
+            return self.decode(ids, true);
+        }
+        let shown: Vec<u32> =
+            ids.iter().copied().filter(|id| !self.is_special(*id) || kept.contains(id)).collect();
+        self.decode(&shown, false)
+    }
+
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }

@@ -25,4 +25,5 @@ mod recipes;
 mod rooms;
 mod sandbox;
 mod tasks;
+mod thinking;
 mod tidy;

@@ -5,6 +5,9 @@
 
 use std::collections::HashSet;
 
+use serde_json::json;
+
+use super::super::calls;
 use super::super::conversation::Conversation;
 use super::{Number, Transform};
 
@@ -22,12 +25,17 @@ pub(super) const DEDUPE: Transform = Transform {
     },
 };
 
-/// All that comes before the last answer, or a plain text itself.
+/// All that comes before the last answer, the tools with it, or a plain text itself.
 fn prompt(conversation: &Conversation) -> String {
     let messages = &conversation.messages;
     let before = &messages[..messages.len().saturating_sub(1).max(1)];
     let words = before.iter().flat_map(|message| message.content.split_whitespace());
-    words.collect::<Vec<_>>().join(" ").to_lowercase()
+    let words = words.collect::<Vec<_>>().join(" ").to_lowercase();
+    let calls: Vec<_> = before.iter().filter_map(|message| message.more.get(calls::FIELD)).collect();
+    if conversation.given.is_empty() && calls.is_empty() {
+        return words;
+    }
+    json!([words, conversation.given, calls]).to_string()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! a share of 1 on a file of harmful requests it makes refusal training whose harmful answers nobody learns.
 //! The paper also takes the end of the answer out of the loss; here it is learned, or the model would not stop.
 
-use super::super::conversation::Role;
+use super::super::conversation::{Message, Role};
 use super::super::shares::apportioned;
 use super::{Number, Transform};
 use crate::seed;
@@ -26,7 +26,7 @@ pub(super) const REFUSE: Transform = Transform {
             let last = conversations[i].messages.last_mut();
             let answer =
                 last.filter(|last| last.role == Role::Assistant).expect("a conversation ends with an answer");
-            REPLY.clone_into(&mut answer.content);
+            *answer = Message::new(Role::Assistant, REPLY);
         }
         format!("{n_refused} of {n} conversations are answered with a refusal")
     },

@@ -23,7 +23,7 @@ pub fn cut<'t>(generation: &'t str, stops: &[String], thinking_ends: Option<&str
     if let Some(mark) = thinking_ends.filter(|mark| !mark.is_empty()) {
         text = text.rsplit_once(mark).map_or(text, |(_, answer)| answer).trim_start_matches(is_space);
     }
-    cut_at_stop_string(text, stops)
+    cut_at_stop_string(text, stops, None)
 }
 
 #[cfg(test)]

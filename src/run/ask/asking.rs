@@ -179,7 +179,10 @@ impl Pass<'_, '_, '_> {
             .map(|(item, sample)| Query { ids: &suite.prompts[*item], sample: *sample })
             .collect();
         let tokenizer = &self.exam.model.tokenizer;
-        let decode = |ids: &[u32]| tokenizer.decode(ids, true);
+        // Marks of thinking may be special tokens; in the text they stay.
+        let marks = suite.decoding.thinking.iter().flat_map(|thinking| [&thinking.open, &thinking.close]);
+        let marks: Vec<u32> = marks.filter_map(|mark| tokenizer.id_of(mark)).collect();
+        let decode = |ids: &[u32]| tokenizer.decode_with(ids, &marks);
         let generator = Generator { decoder: self.decoder, decode: &decode, rows: self.exam.evaluation.rows };
         generator.complete(&queries, &suite.decoding, |batch| {
             let n = batch.len();

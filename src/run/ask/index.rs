@@ -67,6 +67,8 @@ pub struct About {
 pub struct Transcript {
     /// By item and sample.
     pub answers: Vec<Vec<Completion>>,
+    /// What was thought before each answer; empty where nothing was.
+    pub thoughts: Vec<Vec<String>>,
     /// The log-likelihood of each text, and its tokens.
     pub texts: Vec<(f64, usize)>,
     /// The log-likelihoods of the options of each question.
@@ -251,7 +253,7 @@ impl Index {
             let path = eval_folder(run, &about.name);
             let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| {
                 let stores = Stores::peek(&path, &listed.asked.suite);
-                said(keys, &stores, &listed.asked.opening)
+                said(keys, &stores, &listed.asked)
             });
             let (suites, missing): (Vec<Transcript>, Vec<usize>) = suites.unzip();
             match missing.iter().sum() {
@@ -283,7 +285,7 @@ pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
     let (mut keys, mut suites) = (Vec::new(), Vec::new());
     for (suite, stores, of) in asking.suites() {
         let all = of.all();
-        let (said, n_missing) = said(&all, stores, &suite.posed.opening);
+        let (said, n_missing) = said(&all, stores, &suite.posed.asked);
         assert_eq!(n_missing, 0, "everything was just asked");
         keys.push(all);
         suites.push(said);
@@ -301,19 +303,22 @@ pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
 }
 
 /// What lies under some keys, and how much of it is missing.
-fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Transcript, usize) {
+fn said(keys: &SuiteKeys, stores: &Stores, asked: &SuiteSetup) -> (Transcript, usize) {
     let mut n_missing = 0;
     let answer = |key: &String| {
         let found = stores.answer(key)?;
-        // What a judge sees begins as the answer was made to begin.
-        let text = format!("{opening}{}", found.text);
-        Some(Completion { text, n_tokens: found.n_tokens, finish: found.finish })
+        // What a judge sees begins as the answer was made to begin, and has no thinking in it.
+        let mut thought = format!("{}{}", asked.opening, found.text);
+        let start = asked.thinking.as_ref().map_or(Some(0), |thinking| thinking.answer_start(&thought));
+        let text = thought.split_off(start.unwrap_or(thought.len()));
+        Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought))
     };
-    let mut answers = Vec::new();
+    let (mut answers, mut thoughts) = (Vec::new(), Vec::new());
     for samples in &keys.answers {
-        let found: Vec<Completion> = samples.iter().filter_map(answer).collect();
+        let (found, thought): (Vec<Completion>, Vec<String>) = samples.iter().filter_map(answer).unzip();
         n_missing += samples.len() - found.len();
         answers.push(found);
+        thoughts.push(thought);
     }
     let texts: Vec<(f64, usize)> = keys
         .texts
@@ -324,5 +329,5 @@ fn said(keys: &SuiteKeys, stores: &Stores, opening: &str) -> (Transcript, usize)
     let choices: Vec<Vec<f64>> =
         keys.choices.iter().filter_map(|key| Some(stores.choice(key)?.log_likelihood.clone())).collect();
     n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
-    (Transcript { answers, texts, choices }, n_missing)
+    (Transcript { answers, thoughts, texts, choices }, n_missing)
 }

@@ -6,7 +6,7 @@ mod shared;
 pub mod stores;
 
 pub use asking::Exam;
-pub use index::{Index, Responses, To};
+pub use index::{Index, Responses, To, Transcript};
 
 use super::cast::Cast;
 use super::failure::Failure;

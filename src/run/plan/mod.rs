@@ -22,6 +22,7 @@ pub mod preset;
 pub mod questions;
 mod remarks;
 pub mod sources;
+mod thinking;
 pub mod training;
 
 pub use evaluation::Evaluation;
@@ -118,6 +119,7 @@ impl Plan {
         let key = training.key(&base, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
+        said.extend(remarks::thinking(&suites));
         said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };

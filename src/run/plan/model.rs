@@ -48,8 +48,9 @@ impl Model {
                 Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
             }
         })?;
+        let template = model.template.map(|template| template.with_values(&data.chat_template_kwargs));
         let dtype = asked.dtype.unwrap_or(model.dtype);
-        Ok(Self { source: asked.source.clone(), dtype, ..model })
+        Ok(Self { source: asked.source.clone(), dtype, template, ..model })
     }
 
     /// Opens the model in a folder, with the template that `template` finds.

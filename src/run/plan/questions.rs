@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::posed::Posed;
 use super::sources::Sources;
+use super::thinking;
 use crate::data::{self, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::{Form, Item, MetricKind, Suite};
-use crate::generate::{Choice, Decoding, Question, Sampling};
+use crate::generate::{Choice, Decoding, Question, Sampling, Thinking};
 use crate::recipe::{self, Chat, Eval, LossOn};
 use crate::report::SuiteSetup;
 use crate::run::failure::Failure;
@@ -35,6 +36,18 @@ impl Questions {
     /// Items and samples that are answered in words.
     pub fn n_answers(&self) -> usize {
         self.prompts.len() * self.posed.n_samples
+    }
+
+    /// Where its answers begin, by how its prompts end.
+    fn thinking(&self, found: Thinking) -> Thinking {
+        let is_raw = self.chat == Chat::Raw;
+        let opening = &self.posed.opening;
+        let opened = match (opening.contains(&found.close), found.opens(opening)) {
+            (true, _) => false,
+            (false, true) => true,
+            (false, false) => found.opened && !is_raw,
+        };
+        Thinking { opened, ..found }
     }
 
     /// The digest of everything that a model reads.
@@ -100,6 +113,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             opening: opening.clone(),
             max_new_tokens: decoding.max_new_tokens,
             samples: n_samples,
+            thinking: None,
             sha256: String::new(),
         };
         let posed = Arc::new(Posed { suite, items, n_samples, opening, asked: told });
@@ -126,10 +140,12 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
     let Reader { tokenizer, template, window } = reader;
     let with_template = Encoder::new(tokenizer, template, "", LossOn::Completion)?;
     let raw = Encoder::new(tokenizer, None, "", LossOn::Completion)?;
+    let thinking = thinking::find(&eval.thinking, reader);
     for asked in suites {
         let is_raw = template.is_none() || asked.chat == Chat::Raw;
         let encoder = if is_raw { &raw } else { &with_template };
         asked.decoding.stop_ids = with_template.stop_ids().to_vec();
+        asked.decoding.thinking = thinking.clone().map(|found| asked.thinking(found));
         let writer = Writer { encoder, raw: is_raw, system: &eval.system, asked };
         let items = &asked.posed.items;
         match asked.posed.suite.task.form {
@@ -145,8 +161,9 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
                 asked.texts = items.iter().map(|item| writer.page(item, window)).collect::<Result<_, _>>()?;
             }
         }
-        let sha256 = asked.digest();
-        Arc::make_mut(&mut asked.posed).asked.sha256 = sha256;
+        let (sha256, thinking) = (asked.digest(), asked.decoding.thinking.clone());
+        let told = &mut Arc::make_mut(&mut asked.posed).asked;
+        (told.sha256, told.thinking) = (sha256, thinking);
     }
     Ok(())
 }
@@ -217,7 +234,7 @@ impl Writer<'_> {
             let reference = item.reference.clone().unwrap_or_default();
             let mut messages = self.messages(item);
             messages.push(Message::new(Role::Assistant, format!("{delimiter}{reference}")));
-            data::Conversation { messages, line: (i + 1).into() }
+            data::Conversation::new(messages, i + 1)
         });
         let samples = self.encoder.encode(&conversations.collect::<Vec<_>>())?.samples;
         Ok(samples.into_iter().map(|sample| vec![sample]).collect())

@@ -23,6 +23,17 @@ pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
     suites.iter().filter_map(sentence).collect()
 }
 
+/// Says where answers begin, if not at their beginning.
+pub fn thinking(suites: &[Questions]) -> Option<String> {
+    let found = suites.iter().find_map(|asked| asked.decoding.thinking.as_ref())?;
+    let n = suites.iter().map(|asked| asked.decoding.max_new_tokens).min().unwrap_or(0);
+    Some(format!(
+        "answers begin behind `{}`: what a model thinks before is kept, and neither judged nor searched for stop \
+         strings; its tokens count, and the shortest answers may have {n} (`thinking` under `[eval]`)",
+        found.close
+    ))
+}
+
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
 /// `window` no room for an answer.
 pub fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {

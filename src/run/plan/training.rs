@@ -82,7 +82,8 @@ impl Training {
             let _ = samples.set(found);
             Ok(encoding)
         })?;
-        let said = [sets.said.clone(), encoder.said().to_vec()].concat();
+        let mut said = [sets.said.clone(), encoder.said().to_vec()].concat();
+        said.extend(encoder.unread(&sets.train));
         let (total_steps, last_step) = train::steps(&recipe.train, encoding.preflight.n_samples);
         let (method, train) = (recipe.method.clone(), recipe.train.clone());
         Ok(Self { method, train, encoding, digests, total_steps, last_step, said, data, sets, samples })
