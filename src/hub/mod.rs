@@ -28,7 +28,7 @@ pub use name::{Name, RepoKind, is_commit, is_revision};
 use crate::catalog::did_you_mean;
 use crate::folders;
 use crate::snapshot::digest::{self, Algorithm};
-use crate::snapshot::{SnapshotError, files, writer};
+use crate::snapshot::{SnapshotError, adapter, files, writer};
 use cache::Cache;
 use client::{Client, Head};
 
@@ -238,16 +238,13 @@ fn wrong_digest(file: &str, head: &Head, part: &Path) -> Result<Option<HubError>
 
 /// The files of a repository that are wanted.
 fn select<'a>(name: &Name, wanted: Wanted, all: &[&'a str]) -> Result<Vec<&'a str>, HubError> {
+    let layout = files::layout(|file| all.contains(&file));
     let settings = |file: &str| {
-        let own = ["config.json", "adapter_config.json", files::INDEX];
-        own.contains(&file) || writer::SIDE_FILES.contains(&file)
+        let own = ["config.json", "adapter_config.json"];
+        let index = layout == files::Layout::Sharded && file == files::INDEX;
+        own.contains(&file) || index || writer::SIDE_FILES.contains(&file)
     };
-    // Others repeat the weights in another layout (`consolidated.safetensors`) or format.
-    let sharded = all.contains(&files::INDEX);
-    let weights = |file: &str| {
-        let ours = file.starts_with("model") && !(sharded && file == "model.safetensors");
-        (ours || file.starts_with("adapter_model")) && file.ends_with(".safetensors") && !file.contains('/')
-    };
+    let weights = |file: &str| file == adapter::WEIGHTS || files::may_hold_weights(file, layout);
     let data = |file: &str| {
         let plain = file.trim_end_matches(".gz").trim_end_matches(".zst");
         DATA.iter().any(|end| plain.ends_with(end))

@@ -92,6 +92,9 @@ pub fn eval<'a>(
         folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
 
     let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
+    for sentence in &sources.said {
+        session.note(sentence.clone())?;
+    }
     prove(&opened, &model)?;
     let manifest = json!({
         "schema": 1,

@@ -91,6 +91,7 @@ fn keep_merged(plan: &Plan, cast: &Cast, session: &mut Session<'_>) -> Result<()
     for candidate in cast.candidates.iter().filter(|candidate| candidate.merge().is_some()) {
         let target = session.folder().merged(&candidate.name);
         if target.is_dir() {
+            tune::carry_template(plan, &target)?;
             continue;
         }
         let weights = cast.played(candidate)?.weights;

@@ -12,9 +12,10 @@ use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
 use crate::recipe::MethodKind;
-use crate::snapshot::Weights;
 use crate::snapshot::files::read_json;
+use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::writer::{self, folder_at_once, write_json};
+use crate::snapshot::{SnapshotError, Weights};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome};
 
@@ -28,6 +29,11 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
     let folder = session.folder().train();
     let result = folder.join("result.json");
     if result.is_file() {
+        // What a run exported before it carried its template along is put right.
+        for exported in ["adapter", "model"].map(|name| folder.join(name)).iter().filter(|path| path.is_dir())
+        {
+            carry_template(plan, exported)?;
+        }
         session.event(Event::Reused { name: "train".to_owned() })?;
         return Ok(validation_loss(&folder));
     }
@@ -80,13 +86,29 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
             cast::adapter(model, training, session.folder(), *last_step)?.write_files(files, &name)?;
             lineage::record(files, &name, &base.files)?;
             run_card::write(files, plan, Exported::Adapter)?;
-            Ok(writer::copy_side_files(&model.folder, files)?)
+            writer::copy_side_files(&model.folder, files)?;
+            Ok(carry_template(plan, files)?)
         }),
         MethodKind::Full => {
             // The export is rounded; the last checkpoint is not.
             let tuned = Checkpoints::new(&folder, 0).weights(*last_step)?;
             write_model(plan, &target, &tuned, Exported::Tuned)
         }
+    }
+}
+
+/// Gives a folder of the run the chat template that it trained and evaluated with, or none if it did without.
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn carry_template(plan: &Plan, folder: &Path) -> Result<(), SnapshotError> {
+    let Plan { model, recipe, .. } = plan;
+    // The base's own was copied, but transformers' tokenizers do not read that file.
+    let is_copied = recipe.data.template == "model" && !model.folder.join("chat_template.json").is_file();
+    match is_copied {
+        true => Ok(()),
+        false => writer::set_template(folder, model.template.as_ref().map(ChatTemplate::source)),
     }
 }
 
@@ -101,6 +123,9 @@ pub fn write_model(
     weights: &dyn Weights,
     what: Exported<'_>,
 ) -> Result<(), Failure> {
-    let finish = |folder: &Path| run_card::write(folder, plan, what);
+    let finish = |folder: &Path| {
+        carry_template(plan, folder)?;
+        run_card::write(folder, plan, what)
+    };
     Ok(writer::write_model(target, weights, &plan.model.folder, Some(plan.model.dtype), finish)?)
 }

@@ -39,6 +39,14 @@ impl Config {
         Self { path: "config.json".into(), map }
     }
 
+    /// The same with other settings.
+    #[must_use]
+    pub fn with(&self, settings: &Map<String, Value>) -> Self {
+        let mut config = self.clone();
+        config.map.extend(settings.clone());
+        config
+    }
+
     /// The configuration as JSON, as it was read.
     pub fn json(&self) -> &Map<String, Value> {
         &self.map

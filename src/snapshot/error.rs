@@ -93,6 +93,18 @@ pub enum SnapshotError {
         help("give the model the `tokenizer.json` that it was saved with")
     )]
     TokenWithoutRow { name: String, place: String, token: usize, n_rows: usize },
+    #[error(
+        "the tokenizer of `{}` names token {token} (`{text}`), and the result has {n_rows} rows in its embedding",
+        folder.display()
+    )]
+    #[diagnostic(
+        code(snapshot::token_past_the_rows),
+        help(
+            "give the base that was resized for this tokenizer; or take its files out of the folder, and the result \
+            gets the base's"
+        )
+    )]
+    TokenPastTheRows { folder: PathBuf, token: usize, text: String, n_rows: usize },
     #[error("adapter `{}` cannot be used: {why}", path.display())]
     #[diagnostic(code(snapshot::bad_adapter), help("{help}"))]
     BadAdapter { path: PathBuf, why: String, help: String },

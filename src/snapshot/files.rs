@@ -1,7 +1,7 @@
 //! Weights in safetensors files, one or several, read through a memory map.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,36 @@ use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
 pub const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
+/// Which files of a folder hold a model's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `model.safetensors` alone.
+    Single,
+    /// The shards of `model.safetensors.index.json`.
+    Sharded,
+}
+
+/// The layout of a folder, or of a repository, that has these files, as transformers chooses: the single file
+/// where it is there, whatever an index beside it says; of two saves into one folder it may be either.
+pub fn layout(has: impl Fn(&str) -> bool) -> Layout {
+    if has(SINGLE) || !has(INDEX) { Layout::Single } else { Layout::Sharded }
+}
+
+/// Whether `file` of a repository with this layout may hold weights of the model, by its name.
+///
+/// Others repeat the weights in another layout (`consolidated.safetensors`) or format.
+pub fn may_hold_weights(file: &str, layout: Layout) -> bool {
+    match layout {
+        Layout::Single => file == SINGLE,
+        Layout::Sharded => file.starts_with("model") && file.ends_with(".safetensors") && !file.contains('/'),
+    }
+}
+
 /// The weights of a model folder, mapped and checked, none of them read yet.
 #[derive(Debug)]
 pub struct WeightFiles {
+    /// The shards of another save in the same folder, which are not read.
+    unread: Vec<String>,
     shards: Vec<Shard>,
     places: BTreeMap<String, (usize, Range<usize>)>,
     infos: BTreeMap<String, WeightInfo>,
@@ -37,26 +64,38 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl Index {
+    /// The files that it lists, each once.
+    fn shards(&self) -> BTreeSet<&str> {
+        self.weight_map.values().map(String::as_str).collect()
+    }
+}
+
+/// The shards that lie beside the single file of a folder. A stale index may be broken and may list what is gone.
+fn other_shards(folder: &Path) -> Vec<String> {
+    let Ok(listed) = read_json::<Index>(&folder.join(INDEX)) else { return Vec::new() };
+    let there = |shard: &&str| *shard != SINGLE && folder.join(shard).is_file();
+    listed.shards().into_iter().filter(there).map(str::to_owned).collect()
+}
+
 impl WeightFiles {
-    /// Maps `model.safetensors`, or every shard of `model.safetensors.index.json`.
+    /// Maps `model.safetensors`, or without one every shard of `model.safetensors.index.json`.
     ///
     /// # Errors
     ///
     /// A file is missing, cut off or lies about its contents, or the index and the shards disagree.
     pub fn open(folder: &Path) -> Result<Self, SnapshotError> {
         let index = folder.join(INDEX);
-        if !index.is_file() {
-            return Self::open_file(&folder.join(SINGLE));
+        if layout(|file| folder.join(file).is_file()) == Layout::Single {
+            let files = Self::open_file(&folder.join(SINGLE))?;
+            return Ok(Self { unread: other_shards(folder), ..files });
         }
         let listed: Index = read_json(&index)?;
-        let mut shards: Vec<&String> = listed.weight_map.values().collect();
-        shards.sort();
-        shards.dedup();
         let mut files = Self::empty();
-        for shard in shards {
-            let plain = Path::new(shard).file_name().is_some_and(|name| name == shard.as_str());
+        for shard in listed.shards() {
+            let plain = Path::new(shard).file_name().is_some_and(|name| name == shard);
             if !plain || shard.contains(['/', '\\']) {
-                return Err(SnapshotError::BadShardName { path: index, shard: shard.clone() });
+                return Err(SnapshotError::BadShardName { path: index, shard: shard.to_owned() });
             }
             files.add(&folder.join(shard))?;
         }
@@ -80,13 +119,24 @@ impl WeightFiles {
         self.shards.iter().map(|shard| shard.path.as_path())
     }
 
+    /// A sentence, if other weights lie in the same folder and are not read.
+    pub fn unread(&self) -> Option<String> {
+        let (first, path) = (self.unread.first()?, &self.shards.first()?.path);
+        let folder = path.parent().unwrap_or(path).display();
+        Some(format!(
+            "`{folder}` holds two sets of weights: `{SINGLE}` is read, as transformers does; `{INDEX}` and its shards \
+            (`{first}`{}) are not",
+            if self.unread.len() > 1 { ", …" } else { "" }
+        ))
+    }
+
     /// Bytes that all weights take on disk.
     pub fn bytes(&self) -> u64 {
         self.infos.values().map(|info| info.bytes() as u64).sum()
     }
 
     fn empty() -> Self {
-        Self { shards: Vec::new(), places: BTreeMap::new(), infos: BTreeMap::new() }
+        Self { unread: Vec::new(), shards: Vec::new(), places: BTreeMap::new(), infos: BTreeMap::new() }
     }
 
     fn add(&mut self, path: &Path) -> Result<(), SnapshotError> {
@@ -197,17 +247,60 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     serde_json::from_slice(&text).map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })
 }
 
-/// The safetensors files of a folder, by name: a model's or an adapter's.
-///
-/// # Errors
-///
-/// The folder cannot be read.
-pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
-    let unreadable = |source| SnapshotError::Unreadable { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
-    let mut paths = paths.map_err(unreadable)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
-    paths.sort();
-    Ok(paths)
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn weights(folder: &Path, file: &str, name: &str, value: f32) {
+        let bytes = value.to_le_bytes();
+        let view = TensorView::new(safetensors::Dtype::F32, vec![1], &bytes).unwrap();
+        std::fs::write(folder.join(file), safetensors::serialize([(name, view)], None).unwrap()).unwrap();
+    }
+
+    fn index(folder: &Path, entries: &str) {
+        std::fs::write(folder.join(INDEX), format!(r#"{{"weight_map": {{{entries}}}}}"#)).unwrap();
+    }
+
+    fn value(files: &WeightFiles) -> f32 {
+        files.weight("w").unwrap().to_f32()[0]
+    }
+
+    #[test]
+    fn of_two_sets_of_weights_the_single_file_is_read_and_the_other_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        weights(folder, "model-00001-of-00001.safetensors", "w", 1.0);
+        index(folder, r#""w": "model-00001-of-00001.safetensors""#);
+        let shards = WeightFiles::open(folder).unwrap();
+        assert_eq!((value(&shards), shards.unread()), (1.0, None));
+
+        weights(folder, SINGLE, "w", 2.0);
+        let single = WeightFiles::open(folder).unwrap();
+        assert_eq!(value(&single), 2.0);
+        assert_eq!(single.paths().collect::<Vec<_>>(), [folder.join(SINGLE)]); // What digests are made of.
+        let said = single.unread().unwrap();
+        assert!(said.contains("(`model-00001-of-00001.safetensors`) are not"), "{said}");
+    }
+
+    #[test]
+    fn a_stale_index_alone_is_no_reason_to_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        weights(folder, SINGLE, "w", 2.0);
+        for entries in
+            [r#""w": "gone.safetensors""#, r#""v": "model.safetensors""#, r#""w": "../x""#, "", "broken"]
+        {
+            index(folder, entries);
+            let single = WeightFiles::open(folder).unwrap();
+            assert_eq!((value(&single), single.unread()), (2.0, None), "{entries}");
+        }
+        std::fs::remove_file(folder.join(SINGLE)).unwrap();
+        index(folder, r#""w": "gone.safetensors""#);
+        let missing = WeightFiles::open(folder).unwrap_err();
+        assert!(
+            matches!(missing, SnapshotError::MissingFile { path, .. } if path.ends_with("gone.safetensors"))
+        );
+    }
 }

@@ -31,7 +31,7 @@ impl GuardedTokenizer {
     /// The file is missing or malformed.
     pub fn load(folder: &Path) -> Result<Self, TokenizerError> {
         let plain = Tokenizer::load(folder)?;
-        let (path, mut file) = Tokenizer::file(folder)?;
+        let (path, mut file) = plain.file(folder)?;
         let mut words: Vec<String> = file["added_tokens"]
             .as_array()
             .into_iter()

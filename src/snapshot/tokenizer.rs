@@ -1,69 +1,28 @@
 //! The snapshot's tokenizer: text to ids and back, and which ids begin, end and pad.
 //!
-//! `tokenizer.json` does the work. The names of the special tokens come from `tokenizer_config.json`
-//! or `special_tokens_map.json`, the ids at which the model stops from `generation_config.json`.
+//! `tokenizer.json` does the work; `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` name
+//! special tokens, give them flags and may add some, as transformers reads them (`named`). The ids at which the
+//! model stops come from `generation_config.json`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use miette::Diagnostic;
-use serde_json::Value;
-use thiserror::Error;
+use serde_json::{Value, json};
+use tokenizers::AddedToken;
 use tokenizers::models::ModelWrapper;
+
+mod error;
+mod json;
+mod named;
+pub use error::TokenizerError;
+
+use json::{JsonFile, parse, read};
+use named::{Beside, Named};
 
 /// The file that does the work.
 pub const FILE: &str = "tokenizer.json";
-/// No tokenizer file of a published model is near this size; 256,000 words make about 35 MB.
-const MAX_BYTES: u64 = 512 << 20;
-
-/// Why a tokenizer cannot be used.
-#[derive(Debug, Error, Diagnostic)]
-pub enum TokenizerError {
-    #[error("`{}` is missing", path.display())]
-    #[diagnostic(
-        code(tokenizer::missing),
-        help(
-            "a model folder needs `tokenizer.json`; save the tokenizer with transformers' `save_pretrained` to make one"
-        )
-    )]
-    Missing { path: PathBuf },
-    #[error("cannot read `{}`", path.display())]
-    #[diagnostic(code(tokenizer::unreadable), help("check that the file is there and may be read"))]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("`{}` is {found} bytes long, expected at most {MAX_BYTES}", path.display())]
-    #[diagnostic(code(tokenizer::too_large), help("is this a tokenizer file? Fetch it again"))]
-    TooLarge { path: PathBuf, found: u64 },
-    #[error("`{}` is not valid JSON", path.display())]
-    #[diagnostic(code(tokenizer::bad_json), help("fetch the file again; it may have been cut off"))]
-    BadJson { path: PathBuf, source: serde_json::Error },
-    #[error("`{}` does not describe a tokenizer", path.display())]
-    #[diagnostic(
-        code(tokenizer::bad_tokenizer),
-        help("fetch the file again; it may have been cut off or made by a newer program")
-    )]
-    BadTokenizer { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("`{key}` in `{}` is {found}, expected {expected}", path.display())]
-    #[diagnostic(
-        code(tokenizer::bad_value),
-        help("compare the file with the one the model was published with")
-    )]
-    BadValue { path: PathBuf, key: &'static str, found: String, expected: &'static str },
-    #[error("`{key}` in `{}` is `{token}`, which the vocabulary does not have", path.display())]
-    #[diagnostic(
-        code(tokenizer::unknown_token),
-        help("do both files belong to this model? Fetch `tokenizer.json` again")
-    )]
-    UnknownToken { path: PathBuf, key: &'static str, token: String },
-    #[error("the tokenizer puts {found} tokens around a text, expected 2")]
-    #[diagnostic(code(tokenizer::ends), help("is this the tokenizer of an encoder, such as RoBERTa?"))]
-    Ends { found: usize },
-    #[error("the tokenizer cannot encode a text of {bytes} bytes")]
-    #[diagnostic(
-        code(tokenizer::encode),
-        help("does the vocabulary have an unknown token, or all 256 bytes?")
-    )]
-    Encode { bytes: usize, source: Box<dyn std::error::Error + Send + Sync> },
-}
+/// Every file that decides the ids of a text.
+pub const FILES: [&str; 4] = [FILE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
 /// One token of a text and the bytes of the text it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +42,8 @@ pub struct Tokenizer {
     special: HashSet<u32>,
     stops: Vec<u32>,
     adds_bos: bool,
+    /// What other files than `tokenizer.json` add to its tokens, or give other flags.
+    amended: Vec<AddedToken>,
     /// Its file would have drawn other pieces of a text each time.
     drew_pieces: bool,
 }
@@ -96,24 +57,79 @@ impl Tokenizer {
     pub fn load(folder: &Path) -> Result<Self, TokenizerError> {
         let path = folder.join(FILE);
         let Some(bytes) = read(&path)? else { return Err(TokenizerError::Missing { path }) };
-        let mut tokenizer = Self::new(parse(&path, &bytes)?);
+        let inner = parse(&path, &bytes)?;
         drop(bytes);
-        let config = JsonFile::read(folder, "tokenizer_config.json")?;
-        let map = JsonFile::read(folder, "special_tokens_map.json")?;
+        let padding = inner.get_padding().map(|padding| padding.pad_token.clone());
+        let mut tokenizer = Self::new(inner);
+        let [config, map, added] = [FILES[1], FILES[2], FILES[3]].map(|name| JsonFile::read(folder, name));
+        let beside = Beside { config: config?, map: map?, added: added? };
         let generation = JsonFile::read(folder, "generation_config.json")?;
         let model = JsonFile::read(folder, "config.json")?;
-        tokenizer.name_specials(&[config, map])?;
+        let named = Named::read(&beside, &tokenizer.added(), padding.as_deref())?;
+        let n_known = tokenizer.vocab_size();
+        tokenizer.amend(&named, &path)?;
+        let rows = model.as_ref().and_then(|model| n_rows(&model.value));
+        tokenizer.name_specials(&named, rows.unwrap_or(n_known))?;
         tokenizer.number_specials(&[generation, model])?;
         Ok(tokenizer)
     }
 
-    /// The `tokenizer.json` of a model folder and where it lies.
-    pub(super) fn file(folder: &Path) -> Result<(PathBuf, Value), TokenizerError> {
+    /// The `tokenizer.json` of this tokenizer's folder with every token that other files add, and where it lies.
+    ///
+    /// # Errors
+    ///
+    /// The file is gone or malformed.
+    pub fn file(&self, folder: &Path) -> Result<(PathBuf, Value), TokenizerError> {
         let path = folder.join(FILE);
-        match JsonFile::read(folder, FILE)? {
-            Some(file) => Ok((path, file.value)),
-            None => Err(TokenizerError::Missing { path }),
+        let Some(mut file) = JsonFile::read(folder, FILE)? else {
+            return Err(TokenizerError::Missing { path });
+        };
+        if !self.amended.is_empty() {
+            file.value["added_tokens"] = self.added_json();
         }
+        Ok((path, file.value))
+    }
+
+    /// Every token that stands beside the vocabulary proper, by its id, in the form of `tokenizer.json`.
+    pub fn added_json(&self) -> Value {
+        self.added().into_iter().map(|(id, token)| added_entry(id as usize, &token)).collect()
+    }
+
+    /// The tokens that stand beside the vocabulary proper, with the flags that they have in their files.
+    pub fn added(&self) -> BTreeMap<u32, AddedToken> {
+        self.inner.get_added_tokens_decoder().into_iter().collect()
+    }
+
+    /// Adds what other files than `tokenizer.json` say of tokens.
+    fn amend(&mut self, named: &Named, path: &Path) -> Result<(), TokenizerError> {
+        self.amended = named.additions(&self.added());
+        self.inner
+            .add_tokens(self.amended.iter().cloned())
+            .map_err(|source| TokenizerError::BadTokenizer { path: path.to_owned(), source })?;
+        self.inner.set_encode_special_tokens(named.splits_specials);
+        self.special = specials(&self.inner);
+        Ok(())
+    }
+
+    /// What other files than `tokenizer.json` add to its tokens, or give other flags: for keys.
+    pub fn amended(&self) -> &[AddedToken] {
+        &self.amended
+    }
+
+    /// A sentence about the tokenizer of `folder`, if other files add tokens or give them other flags.
+    pub fn said(&self, folder: &Path) -> Option<String> {
+        const SHOWN: usize = 5;
+        let n = self.amended.len();
+        let shown = self.amended.iter().take(SHOWN).map(|token| format!("`{}`", token.content));
+        let more = if n > SHOWN { ", …" } else { "" };
+        (n > 0).then(|| {
+            format!(
+                "other files of `{}` than `{FILE}` add tokens or give them other flags, {n} in all, and are followed as \
+                transformers does: {}{more}",
+                folder.display(),
+                shown.collect::<Vec<_>>().join(", ")
+            )
+        })
     }
 
     /// The tokenizer in `bytes` with the special tokens of `other`, whose ids it must share.
@@ -137,8 +153,7 @@ impl Tokenizer {
             model.dropout = None;
             inner.with_model(model);
         }
-        let special = inner.get_added_tokens_decoder();
-        let special = special.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        let special = specials(&inner);
         Self {
             inner,
             bos: None,
@@ -147,6 +162,7 @@ impl Tokenizer {
             special,
             stops: Vec::new(),
             adds_bos: false,
+            amended: Vec::new(),
             drew_pieces,
         }
     }
@@ -161,28 +177,23 @@ impl Tokenizer {
         self
     }
 
-    /// Bos, eos and pad by their text: the first file that has a word for it wins.
-    fn name_specials(&mut self, files: &[Option<JsonFile>]) -> Result<(), TokenizerError> {
-        let find = |key: &'static str, needed: bool| -> Result<Option<(u32, String)>, TokenizerError> {
-            for file in files.iter().flatten() {
-                let Some(text) = file.token(key)? else { continue };
-                match self.id_of(&text) {
-                    Some(id) => return Ok(Some((id, text))),
-                    None if needed => {
-                        return Err(TokenizerError::UnknownToken {
-                            path: file.path.clone(),
-                            key,
-                            token: text,
-                        });
-                    }
-                    None => {}
+    /// Bos, eos and pad by their text. One that no file had an id for has the next, which is none of a model of
+    /// `rows` rows.
+    fn name_specials(&mut self, named: &Named, rows: usize) -> Result<(), TokenizerError> {
+        let find = |key: &'static str| -> Result<Option<(u32, String)>, TokenizerError> {
+            let Some((token, path)) = named.token(key) else { return Ok(None) };
+            match self.id_of(token) {
+                Some(id) if (id as usize) < rows => Ok(Some((id, token.to_owned()))),
+                _ => {
+                    let (path, token) = (path.to_owned(), token.to_owned());
+                    Err(TokenizerError::UnknownToken { path, key, token })
                 }
             }
-            Ok(None)
         };
-        let (bos, eos) = (find("bos_token", true)?, find("eos_token", true)?);
-        let pad = find("pad_token", false)?;
-        (self.bos, self.eos, self.pad) = (bos, eos, pad.map(|(id, _)| id));
+        let (bos, eos) = (find("bos_token")?, find("eos_token")?);
+        // Rows are never padded with it, so one that the model lacks does no harm.
+        let pad = named.token("pad_token").and_then(|(token, _)| self.id_of(token));
+        (self.bos, self.eos, self.pad) = (bos, eos, pad);
         Ok(())
     }
 
@@ -327,79 +338,22 @@ impl Tokenizer {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
-        .map_err(|source| TokenizerError::BadJson { path: path.to_owned(), source })?;
-    // The library unwraps in a few places where a file's parts do not fit together.
-    let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
-    let parsed = parsed.unwrap_or_else(|_| Err("the tokenizers library panicked on it".into()));
-    parsed.map_err(|source| TokenizerError::BadTokenizer { path: path.to_owned(), source })
+/// A token beside the vocabulary proper in the form of `tokenizer.json`.
+pub fn added_entry(id: usize, token: &AddedToken) -> Value {
+    let mut entry = json!(token);
+    entry["id"] = json!(id);
+    entry
 }
 
-struct JsonFile {
-    path: PathBuf,
-    value: Value,
+/// The rows of the embedding, as `config.json` tells them.
+fn n_rows(config: &Value) -> Option<usize> {
+    let rows = [&config["vocab_size"], &config["text_config"]["vocab_size"]];
+    rows.into_iter().find_map(Value::as_u64).and_then(|rows| usize::try_from(rows).ok())
 }
 
-impl JsonFile {
-    fn read(folder: &Path, name: &str) -> Result<Option<Self>, TokenizerError> {
-        let path = folder.join(name);
-        let Some(bytes) = read(&path)? else { return Ok(None) };
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|source| TokenizerError::BadJson { path: path.clone(), source })?;
-        Ok(Some(Self { path, value }))
-    }
-
-    /// A token's text, which is a string or an object with `content`.
-    fn token(&self, key: &'static str) -> Result<Option<String>, TokenizerError> {
-        let value = match &self.value[key] {
-            Value::Object(token) => token.get("content").unwrap_or(&Value::Null),
-            value => value,
-        };
-        match value {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.clone())),
-            other => Err(self.bad(key, other, "a string or an object with `content`")),
-        }
-    }
-
-    /// Ids, which are one number or a list of numbers.
-    fn ids(&self, key: &'static str) -> Result<Vec<u32>, TokenizerError> {
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let expected = "an id or a list of ids";
-        match &self.value[key] {
-            Value::Null => Ok(Vec::new()),
-            Value::Array(values) => {
-                let ids = values.iter().map(|value| id(value).ok_or_else(|| self.bad(key, value, expected)));
-                ids.collect()
-            }
-            // A few published files write -1 for "none".
-            value if value.as_i64() == Some(-1) => Ok(Vec::new()),
-            value => Ok(vec![id(value).ok_or_else(|| self.bad(key, value, expected))?]),
-        }
-    }
-
-    fn bad(&self, key: &'static str, value: &Value, expected: &'static str) -> TokenizerError {
-        let mut found: String = value.to_string().chars().take(60).collect();
-        if found.len() < value.to_string().len() {
-            found.push('…');
-        }
-        TokenizerError::BadValue { path: self.path.clone(), key, found, expected }
-    }
-}
-
-/// The bytes of a file, or nothing if there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    let unreadable = |source| TokenizerError::Unreadable { path: path.to_owned(), source };
-    let size = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    if size > MAX_BYTES {
-        return Err(TokenizerError::TooLarge { path: path.to_owned(), found: size });
-    }
-    std::fs::read(path).map(Some).map_err(unreadable)
+fn specials(inner: &tokenizers::Tokenizer) -> HashSet<u32> {
+    let added = inner.get_added_tokens_decoder();
+    added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
 }
 
 #[cfg(test)]
@@ -418,8 +372,8 @@ mod tests {
         json!({
             "version": "1.0",
             "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
-            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
-                "pad_type_id": 0, "pad_token": "a"},
+            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 6,
+                "pad_type_id": 0, "pad_token": "</s>"},
             "added_tokens": [special(5, "<s>"), special(6, "</s>"), special(7, "<end>")],
             "normalizer": null, "pre_tokenizer": null, "decoder": {"type": "Fuse"},
             "post_processor": {"type": "TemplateProcessing",

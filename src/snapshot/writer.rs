@@ -229,6 +229,33 @@ pub fn copy_side_files(base: &Path, folder: &Path) -> Result<(), SnapshotError> 
     SIDE_FILES.iter().try_for_each(|name| copy_if_there(name, base, folder))
 }
 
+/// Makes a chat template, or none, that of a folder, in the place of what it had under any of the names that readers
+/// look for.
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn set_template(folder: &Path, text: Option<&str>) -> Result<(), SnapshotError> {
+    let path = folder.join("tokenizer_config.json");
+    if path.is_file() {
+        let mut config: Map<String, Value> = files::read_json(&path)?;
+        if config.shift_remove("chat_template").is_some() {
+            write_json(&path, &Value::Object(config))?;
+        }
+    }
+    let own = folder.join("chat_template.jinja");
+    let gone = [Some(folder.join("chat_template.json")), text.is_none().then(|| own.clone())];
+    for old in gone.into_iter().flatten().filter(|old| old.is_file()) {
+        fs::remove_file(&old).map_err(|source| SnapshotError::Unwritable { path: old, source })?;
+    }
+    match text {
+        Some(text) if fs::read(&own).ok().as_deref() != Some(text.as_bytes()) => {
+            file_at_once(&own, text.as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Copies the base's generation settings where a folder has none: adapters are saved without.
 ///
 /// # Errors

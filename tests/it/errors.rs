@@ -160,10 +160,14 @@ fn bad_models() {
     let mut lying = weights.clone();
     lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     case("weights_header_lies", "model.safetensors", Some(&lying));
-    let index = br#"{"weight_map": {"model.norm.weight": "../model/model.safetensors"}}"#;
-    case("index_leaves_the_folder", "model.safetensors.index.json", Some(index));
-    let index = br#"{"weight_map": {"model.nrom.weight": "model.safetensors"}}"#;
-    case("index_names_no_weight", "model.safetensors.index.json", Some(index));
+    let indexed = |name: &str, index: &str| {
+        fixture.indexed_model(name, index);
+        check(&fixture, name, &[RUN, &["--set", &model(name)]].concat());
+    };
+    let index = r#"{"weight_map": {"model.norm.weight": "../model/model.safetensors"}}"#;
+    indexed("index_leaves_the_folder", index);
+    let index = r#"{"weight_map": {"model.nrom.weight": "model-00001-of-00001.safetensors"}}"#;
+    indexed("index_names_no_weight", index);
     case("tokenizer_missing", "tokenizer.json", None);
     case("tokenizer_cut_off", "tokenizer.json", Some(b"{\"model\": {"));
     case("template_missing", "chat_template.jinja", None);
@@ -328,8 +332,8 @@ fn bad_pairs() {
     let weights = std::fs::read(fixture.file("model/model.safetensors")).unwrap();
     fixture.model_with("cut", "model.safetensors", Some(&weights[..weights.len() - 100]));
     pair("merge_pair_cut_off", "cut", "slerp:0.5");
-    let index = br#"{"weight_map": {"model.norm.weight": "model.safetensors"}}"#;
-    fixture.model_with("indexed", "model.safetensors.index.json", Some(index));
+    let index = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}}"#;
+    fixture.indexed_model("indexed", index);
     pair("merge_pair_wrong_index", "indexed", "slerp:0.5");
     fixture.other_model("wide", "\"intermediate_size\": 48", "\"intermediate_size\": 64");
     pair("merge_pair_other_shape", "wide", "slerp:0.5");
@@ -368,6 +372,9 @@ fn bad_pairs() {
     let tokenizer = std::fs::read_to_string(fixture.file("model/tokenizer.json")).unwrap();
     let fewer = tokenizer.replace("<|user|>", "<|asker|>");
     fixture.model_with("fewer", "tokenizer.json", Some(fewer.as_bytes()));
+    // What the configuration names would be a token all the same.
+    let named = std::fs::read_to_string(fixture.file("model/tokenizer_config.json")).unwrap();
+    fixture.write("fewer/tokenizer_config.json", named.replace("<|user|>", "<|asker|>"));
     pair("merge_pair_lost_tokens", "fewer", "linear:0.5");
     let more = tokenizer.replace("\"content\": \"<|user|>\"", "\"content\": \"<|asker|>\"");
     fixture.model_with("more", "tokenizer.json", Some(more.as_bytes()));

@@ -23,6 +23,9 @@ pub const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type"
   "head_dim": 8, "vocab_size": 768, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "hidden_act": "silu",
   "tie_word_embeddings": true, "dtype": "bfloat16", "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}"#;
 
+/// The only shard of a model that has an index.
+pub const SHARD: &str = "model-00001-of-00001.safetensors";
+
 pub const RECIPE: &str = r#"schema = 1
 name = "pico"
 
@@ -130,6 +133,13 @@ impl Fixture {
             Some(contents) => std::fs::write(to.join(file), contents).unwrap(),
             None => std::fs::remove_file(to.join(file)).unwrap(),
         }
+    }
+
+    /// The model with its weights in [`SHARD`] and an index beside it.
+    pub fn indexed_model(&self, name: &str, index: &str) {
+        self.model_with(name, "model.safetensors.index.json", Some(index.as_bytes()));
+        let folder = self.file(name);
+        std::fs::rename(folder.join("model.safetensors"), folder.join(SHARD)).unwrap();
     }
 
     /// A model with random weights whose configuration differs in one place.

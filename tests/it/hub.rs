@@ -98,6 +98,33 @@ fn a_model_is_fetched_into_the_layout_of_python() {
 }
 
 #[test]
+fn of_two_saves_in_one_repository_the_single_file_is_fetched_or_else_the_shards() {
+    let (fixture, server, _) = start();
+    let (config, weights) = (b"{}".as_slice(), weights());
+    let index = br#"{"weight_map": {"w": "model-00001-of-00001.safetensors"}}"#.as_slice();
+    let shards = [
+        ("config.json", config),
+        ("model.safetensors.index.json", index),
+        ("model-00001-of-00001.safetensors", weights.as_slice()),
+        ("consolidated.safetensors", b"the same again".as_slice()),
+    ];
+    let both = [&shards[..], &[("model.safetensors", weights.as_slice())]].concat();
+    server.push("tiny/shards", "main", &shards);
+    server.push("tiny/both", "main", &both);
+    let names = |name: &str| -> Vec<String> {
+        let folder = fixture.file(&well(&fixture.run(&["fetch", name])));
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("tiny/both"), ["config.json", "model.safetensors"]);
+    let expected = ["config.json", "model-00001-of-00001.safetensors", "model.safetensors.index.json"];
+    assert_eq!(names("tiny/shards"), expected);
+}
+
+#[test]
 fn an_interrupted_download_goes_on_where_it_broke_off() {
     let (fixture, server, _) = start();
     let store = format!("/{}", digest(&weights()));

@@ -259,7 +259,7 @@ fn a_system_text_reaches_questions_with_and_without_a_template() {
         );
         let recipe = Recipe::parse(&recipe, "x", &[]).unwrap();
         let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ())).unwrap();
-        let reader = Reader { tokenizer: &tokenizer, template: Some(&template), window: 512 };
+        let reader = Reader { tokenizer: &tokenizer, template: Some(&template), window: 512, rows: 1 << 20 };
         questions::render(&mut suites, &recipe.eval, reader).unwrap();
         tokenizer.decode(&suites[0].prompts[0], false)
     };

@@ -5,6 +5,7 @@
 mod errors;
 mod fisher;
 mod fixture;
+mod folders;
 mod fuzz;
 mod generation;
 mod golden_adapters;
@@ -14,6 +15,7 @@ mod golden_judges;
 mod golden_merge;
 mod golden_models;
 mod golden_prompts;
+mod golden_tokenizers;
 mod golden_wgpu;
 mod hub;
 mod hub_server;

@@ -26,8 +26,9 @@ pub struct Model<'a> {
 /// How every weight of the result is made.
 pub struct Planned {
     pub parts: BTreeMap<String, Part>,
-    /// Layers of the result.
-    pub n_layers: usize,
+    /// For each layer of the result which model's, and which of its layers, it takes the place of: the base's where
+    /// one is merged with others, else the first's.
+    pub layers: Vec<(usize, usize)>,
     /// What the writer of the YAML may not expect.
     pub remarks: BTreeSet<String>,
 }
@@ -106,7 +107,7 @@ impl Config {
         };
         let planner = Planner { config: self, models, base, path, seed };
         let mut parts = BTreeMap::new();
-        let mut n_layers = 0;
+        let mut layers = Vec::new();
         for (nth, slice) in slices.iter().enumerate() {
             let length = slice.sources[0].layer_range[1].saturating_sub(slice.sources[0].layer_range[0]);
             for source in &slice.sources {
@@ -125,16 +126,16 @@ impl Config {
             for offset in 0..length {
                 // The one layer of a slice is its last.
                 let t = if length > 1 { offset as f64 / (length - 1) as f64 } else { 1.0 };
-                planner.layer(slice, offset, n_layers + offset, t, &mut parts)?;
+                planner.layer(slice, offset, layers.len(), t, &mut parts)?;
+                layers.push(planner.origin(slice, offset));
             }
-            n_layers += length;
         }
         let (first, last) = (&slices[0], &slices[slices.len() - 1]);
         planner.outside(first, last, &mut parts)?;
         let methods = parts.values().filter_map(|part| part.method.remark());
         let remarks = methods.map(|remark| format!("`{}`: {remark}", self.merge_method));
         let remarks = remarks.chain(self.idle_filters(&parts)).collect();
-        Ok(Planned { parts, n_layers, remarks })
+        Ok(Planned { parts, layers, remarks })
     }
 
     /// Filters that fit none of the weights.
@@ -181,6 +182,14 @@ impl Planner<'_> {
             sources.insert(0, (base, None, slice.sources[0].layer_range[0]));
         }
         sources
+    }
+
+    /// The layer that a layer of the result takes the place of, and its model.
+    fn origin(&self, slice: &Slice, offset: usize) -> (usize, usize) {
+        let (base, sources) = (self.base_of(slice), self.sources(slice));
+        let of_base = sources.iter().find(|(model, ..)| Some(*model) == base);
+        let (model, _, start) = of_base.unwrap_or(&sources[0]);
+        (*model, start + offset)
     }
 
     fn layer(

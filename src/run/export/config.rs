@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::tokenizer::{self, Named};
-use super::{Draft, Layout, files_of_model, headed};
+use super::{Draft, Layout, depth, files_of_model, headed};
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
-use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, Weights, writer};
 
 /// A model that was opened: its folder, and its weights with an adapter folded in.
@@ -20,6 +19,8 @@ struct Opened {
     files: Vec<PathBuf>,
     config: Config,
     weights: SharedWeights,
+    /// What the user should know of it.
+    unread: Option<String>,
 }
 
 /// Sets up the merge of a YAML file with this `text`, called `name`; its paths are seen from `root`.
@@ -63,14 +64,20 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
     let mut dtypes = merged.infos().values().map(|info| info.dtype);
     let first = dtypes.next();
     let dtype = first.filter(|first| dtypes.all(|dtype| dtype == *first));
-    let mut settings = Map::from_iter([
-        ("num_hidden_layers".to_owned(), json!(planned.n_layers)),
-        ("tie_word_embeddings".to_owned(), json!(!untied)),
-    ]);
-    if let Some(spelling) = &spelling {
-        settings.insert("vocab_size".to_owned(), json!(spelling.vocabulary.n_rows()));
+    let configs: Vec<&Config> = opened.iter().map(|model| &model.config).collect();
+    let mut settings = depth::settings(&configs, donor, &planned.layers).map_err(&wrong)?;
+    settings.insert("tie_word_embeddings".to_owned(), json!(!untied));
+    let (rows, own_rows) = (tokenizer::n_rows(&merged), tokenizer::n_rows(&opened[donor].weights));
+    let new_rows = spelling.as_ref().map(|spelling| spelling.vocabulary.n_rows());
+    if let Some(rows) = new_rows.or(Some(rows).filter(|rows| *rows != own_rows)) {
+        settings.insert("vocab_size".to_owned(), json!(rows));
+    }
+    if rows > 0 {
+        tokenizer::check_rows(&files_of, rows, &opened[donor].folder, own_rows)?;
     }
     let text = text.to_owned();
+    let remarks = planned.remarks.iter().map(|remark| format!("warning: {remark}"));
+    let said = remarks.chain(opened.iter().filter_map(|model| model.unread.clone())).collect();
     let files = opened.iter().flat_map(|model| model.files.iter().cloned());
     Ok(Draft {
         merged,
@@ -78,19 +85,19 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
         base: yaml.base_model.as_ref().map(|_| opened[donor].folder.clone()),
         layout: Layout::Model,
         files: files.collect(),
-        said: planned.remarks.iter().map(|remark| format!("warning: {remark}")).collect(),
+        said,
         donor: opened[donor].folder.clone(),
         dtype,
         settings,
         finish: Box::new(move |folder| {
             writer::copy_side_files(&files_of, folder)?;
             if let Some(spelling) = &spelling {
-                tokenizer::extend(&folder.join(FILE), &spelling.vocabulary, &folders)?;
+                tokenizer::extend(folder, &spelling.vocabulary, &folders)?;
             }
             if let Some(template) = &template {
-                tokenizer::write_template(folder, template)?;
+                writer::set_template(folder, Some(template))?;
             }
-            writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())
+            Ok(writer::file_at_once(&folder.join("mergekit_config.yml"), text.as_bytes())?)
         }),
     })
 }
@@ -103,6 +110,7 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
     };
     let Snapshot { folder, config, weights } = Snapshot::open(&root.join(folder))?;
     let mut files = files_of_model(&folder, &weights);
+    let unread = weights.unread();
     for name in [adapter::WEIGHTS, adapter::CONFIG] {
         files.extend(adapter.map(|adapter| root.join(adapter).join(name)));
     }
@@ -110,5 +118,5 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
         None => weights,
         Some(adapter) => Arc::new(Folded::new(weights, Arc::new(Adapter::read(&root.join(adapter))?))?),
     };
-    Ok(Opened { folder, files, config, weights })
+    Ok(Opened { folder, files, config, weights, unread })
 }

@@ -16,6 +16,7 @@ use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, 
 
 mod card;
 mod config;
+mod depth;
 pub mod lineage;
 mod manifest;
 mod output;
@@ -159,7 +160,7 @@ struct Draft {
 }
 
 /// Puts into the folder what lies beside weights and configuration.
-type Finish = Box<dyn Fn(&Path) -> Result<(), SnapshotError>>;
+type Finish = Box<dyn Fn(&Path) -> Result<(), Failure>>;
 
 impl Draft {
     fn is_adapter(&self) -> bool {

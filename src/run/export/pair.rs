@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use super::post::{self, Post, of_run};
-use super::{Draft, Layout, PairRequest, files_of_model, headed};
+use super::{Draft, Layout, PairRequest, files_of_model, headed, tokenizer};
 use crate::merge::{
     Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
     Vocabulary, resolve, respelt, scaled_adapter,
@@ -28,10 +28,12 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     for post in &posts {
         models.push(post.on(&models[0])?);
     }
+    let opened = posts.iter().map(|post| post.unread.clone()).chain([base.weights.unread()]);
     let mut said = Vec::new();
 
     let (models, untied) = heads(models, &mut said)?;
     let other_heads = !said.is_empty();
+    said.extend(opened.flatten());
     // The tuned model's tokenizer and configuration, for it may have learned new tokens.
     let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
     let vocabulary = vocabulary(pre, &posts, &models, &mut said)?.map(Arc::new);
@@ -50,9 +52,14 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     }
     let merged = pair.merged(&resolved, dtype)?;
     let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
-    let rows = merged.infos().get(EMBEDDING).map(|info| json!(info.shape[0]));
-    settings.extend(rows.filter(|_| vocabulary.is_some()).map(|rows| ("vocab_size".to_owned(), rows)));
     let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
+    let rows = tokenizer::n_rows(&merged);
+    if rows > 0 {
+        tokenizer::check_rows(&spelling, rows, &pre, tokenizer::n_rows(&base.weights))?;
+    }
+    if rows > 0 && vocabulary.is_some() {
+        settings.insert("vocab_size".to_owned(), json!(rows));
+    }
     let mut files = files_of_model(&pre, &base.weights);
     files.extend(posts.iter().flat_map(|post| post.files.iter().cloned()));
     files.extend(importance.iter().flatten().map(|(_, file)| file.clone()));
@@ -68,7 +75,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
         settings,
         finish: Box::new(move |folder| {
             writer::copy_side_files(&spelling, folder)?;
-            writer::copy_generation_settings(&pre, folder)
+            Ok(writer::copy_generation_settings(&pre, folder)?)
         }),
     })
 }
@@ -231,7 +238,7 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft,
             let config: PathBuf = out.join(adapter::CONFIG);
             let copied = std::fs::copy(folder.join(adapter::CONFIG), &config).map(drop);
             copied.map_err(|source| SnapshotError::Unwritable { path: config, source })?;
-            writer::copy_side_files(&folder, out)
+            Ok(writer::copy_side_files(&folder, out)?)
         }),
     })
 }

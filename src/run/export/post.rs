@@ -19,6 +19,8 @@ pub(super) struct Post {
     pub model: Option<PathBuf>,
     /// The folder, if it is an adapter's.
     pub adapter: Option<PathBuf>,
+    /// A sentence, if other weights lie in its folder and are not read.
+    pub unread: Option<String>,
     /// Where a tokenizer of its own is, if it has one.
     pub tokenizer: Option<PathBuf>,
 }
@@ -40,7 +42,7 @@ impl Post {
             let files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
             let tokenizer = Some(path.clone()).filter(|path| path.join(FILE).is_file());
             let (found, adapter) = (Found::Adapter(Arc::new(Adapter::read(path)?)), Some(path.clone()));
-            return Ok(Self { found, files, model: None, adapter, tokenizer });
+            return Ok(Self { found, files, model: None, adapter, unread: None, tokenizer });
         }
         if path.join(checkpoint::STATE).is_file() {
             let file = path.join(checkpoint::WEIGHTS);
@@ -50,13 +52,18 @@ impl Post {
                 true => Found::Adapter(Arc::new(Adapter::of_checkpoint(path, &weights)?)),
                 false => Found::Whole(Arc::new(weights), None),
             };
-            return Ok(Self { found, files: vec![file], model: None, adapter: None, tokenizer: None });
+            // What the run exported beside it has the chat template that it was trained with.
+            let exported = ["adapter", "model"].map(|name| path.with_file_name(name));
+            let tokenizer = exported.into_iter().find(|folder| folder.join(FILE).is_file());
+            let unread = None;
+            return Ok(Self { found, files: vec![file], model: None, adapter: None, unread, tokenizer });
         }
         let Snapshot { folder, weights, config } = Snapshot::open(path)?;
         let files = files_of_model(path, &weights);
         let tokenizer = Some(folder.clone()).filter(|folder| folder.join(FILE).is_file());
+        let unread = weights.unread();
         let found = Found::Whole(weights, Some(config));
-        Ok(Self { found, files, model: Some(folder), adapter: None, tokenizer })
+        Ok(Self { found, files, model: Some(folder), adapter: None, unread, tokenizer })
     }
 
     /// Its weights on this base.

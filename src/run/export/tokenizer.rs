@@ -1,17 +1,18 @@
 //! The tokenizer of a model that mergekit's YAML asks for: its vocabulary, its files, its chat template.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use tokenizers::AddedToken;
 
 use crate::merge::mergekit::{Config as Yaml, Token, TokenRow, TokenSource, chat_template};
-use crate::merge::{MergeError, RowRule, RowSource, TokenPolicy, Tokens, Vocabulary};
+use crate::merge::{EMBEDDING, MergeError, RowRule, RowSource, TokenPolicy, Tokens, Vocabulary};
 use crate::run::Failure;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
-use crate::snapshot::tokenizer::{FILE, Tokenizer};
-use crate::snapshot::{SnapshotError, files, writer};
+use crate::snapshot::tokenizer::{FILE, FILES, Tokenizer, added_entry};
+use crate::snapshot::{SnapshotError, Weights, writer};
 
 /// The models of a YAML: their names there, and their folders.
 #[derive(Clone, Copy)]
@@ -42,26 +43,9 @@ pub(super) struct Spelling {
 
 /// The tokens of a folder's tokenizer.
 fn tokens(folder: &Path) -> Result<Tokens, Failure> {
-    let rows = Tokenizer::load(folder)?.vocabulary();
-    let added = added(&folder.join(FILE))?.into_iter().map(|token| token.content).collect();
-    Ok(Tokens { rows, added })
-}
-
-/// A token that stands beside the vocabulary proper, with the flags that it has in its file.
-#[derive(Deserialize)]
-struct Added {
-    content: String,
-    #[serde(flatten)]
-    flags: Map<String, Value>,
-}
-
-fn added(path: &Path) -> Result<Vec<Added>, SnapshotError> {
-    #[derive(Deserialize)]
-    struct Tokenizer {
-        #[serde(default)]
-        added_tokens: Vec<Added>,
-    }
-    Ok(files::read_json::<Tokenizer>(path)?.added_tokens)
+    let tokenizer = Tokenizer::load(folder)?;
+    let added = tokenizer.added().into_values().map(|token| token.content).collect();
+    Ok(Tokens { rows: tokenizer.vocabulary(), added })
 }
 
 /// The vocabulary that the YAML asks for, if it asks for one.
@@ -133,35 +117,58 @@ fn rule(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Resul
     Ok(RowRule { source, force: asked.force })
 }
 
-/// Adds to a copied `tokenizer.json` the tokens that it lacks, with the flags they have elsewhere.
-pub(super) fn extend(path: &Path, vocabulary: &Vocabulary, folders: &[PathBuf]) -> Result<(), SnapshotError> {
+/// That a result with `n_rows` rows has one for every token of the tokenizer in `folder`; but for those that the
+/// tokenizer in `base`, a model of `base_rows`, has without a row there too.
+pub(super) fn check_rows(folder: &Path, n_rows: usize, base: &Path, base_rows: usize) -> Result<(), Failure> {
+    let has = |folder: &Path| folder.join(FILE).is_file();
+    let same = |name: &&str| std::fs::read(folder.join(name)).ok() == std::fs::read(base.join(name)).ok();
+    if !has(folder) || (n_rows >= base_rows && FILES.iter().all(same)) {
+        return Ok(());
+    }
+    let own = Tokenizer::load(folder)?.vocabulary();
+    let past: Vec<(String, usize)> = own.into_iter().filter(|(_, id)| *id >= n_rows).collect();
+    if past.is_empty() {
+        return Ok(());
+    }
+    let known = if has(base) { Tokenizer::load(base)?.vocabulary() } else { BTreeMap::new() };
+    let is_base = |text: &String, id: usize| id >= base_rows && known.get(text) == Some(&id);
+    let new = past.into_iter().filter(|(text, id)| !is_base(text, *id));
+    match new.min_by_key(|(_, id)| *id) {
+        None => Ok(()),
+        Some((text, token)) => {
+            let folder = folder.to_owned();
+            Err(SnapshotError::TokenPastTheRows { folder, token, text, n_rows }.into())
+        }
+    }
+}
+
+/// Rows of the embedding of some weights; 0 where it goes by another name.
+pub(super) fn n_rows(weights: &dyn Weights) -> usize {
+    weights.infos().get(EMBEDDING).map_or(0, |info| info.shape[0])
+}
+
+/// Adds to the `tokenizer.json` of a folder, where the donor's files were copied, the tokens that it lacks, with the
+/// flags they have elsewhere.
+pub(super) fn extend(folder: &Path, vocabulary: &Vocabulary, folders: &[PathBuf]) -> Result<(), Failure> {
     let mut new = vocabulary.new_tokens().peekable();
     if new.peek().is_none() {
         return Ok(());
     }
-    let mut known = Vec::new();
+    let mut known: Vec<AddedToken> = Vec::new();
     for folder in folders {
-        known.extend(added(&folder.join(FILE))?);
+        known.extend(Tokenizer::load(folder)?.added().into_values());
     }
     let entries = new.map(|(id, content)| {
-        let flags = known.iter().find(|token| token.content == content).map(|token| token.flags.clone());
-        let mut entry = flags.unwrap_or_else(|| {
-            let plain = json!({
-                "single_word": false, "lstrip": false, "rstrip": false, "normalized": true, "special": false,
-            });
-            plain.as_object().cloned().unwrap_or_default()
-        });
-        entry.insert("id".to_owned(), json!(id));
-        entry.insert("content".to_owned(), json!(content));
-        Value::Object(entry)
+        let token = known.iter().find(|token| token.content == content).cloned();
+        added_entry(id, &token.unwrap_or_else(|| AddedToken::from(content, false)))
     });
-    let entries: Vec<Value> = entries.collect();
-    let mut json: Map<String, Value> = files::read_json(path)?;
-    match json.get_mut("added_tokens") {
-        Some(Value::Array(added)) => added.extend(entries),
-        _ => drop(json.insert("added_tokens".to_owned(), Value::Array(entries))),
+    // Those that its other files add stand before the new ones, or a reader would give them the ids behind.
+    let (path, mut json) = Tokenizer::load(folder)?.file(folder)?;
+    match &mut json["added_tokens"] {
+        Value::Array(added) => added.extend(entries),
+        other => *other = entries.collect(),
     }
-    writer::write_json(path, &Value::Object(json))
+    Ok(writer::write_json(&path, &json)?)
 }
 
 /// The Jinja that the result's chats follow, if the YAML asks for another than its tokenizer's.
@@ -194,20 +201,4 @@ pub(super) fn template(yaml: &Yaml, named: Named<'_>, files_of: &Path) -> Result
     }
     // Of equally many the first that is listed.
     Ok(votes.into_iter().rev().max_by_key(|(_, n)| *n).map(|(text, _)| text))
-}
-
-/// Puts a chat template into a folder, in the place of whatever it had.
-pub(super) fn write_template(folder: &Path, text: &str) -> Result<(), SnapshotError> {
-    let path = folder.join("tokenizer_config.json");
-    if path.is_file() {
-        let mut config: Map<String, Value> = files::read_json(&path)?;
-        if config.remove("chat_template").is_some() {
-            writer::write_json(&path, &Value::Object(config))?;
-        }
-    }
-    let old = folder.join("chat_template.json");
-    if old.is_file() {
-        std::fs::remove_file(&old).map_err(|source| SnapshotError::Unwritable { path: old, source })?;
-    }
-    writer::file_at_once(&folder.join("chat_template.jinja"), text.as_bytes())
 }

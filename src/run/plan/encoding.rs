@@ -87,6 +87,7 @@ impl Encoding {
             template,
             model.shape.vocab_size,
             seed,
+            model.tokenizer.amended(),
         ]));
         let path = own_cache().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
         if let Some(known) = path.as_ref().and_then(|path| read_json::<Self>(path).ok()) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::sources::Sources;
 use crate::catalog::did_you_mean;
@@ -15,9 +15,10 @@ use crate::hub;
 use crate::model::encoder::EncoderShape;
 use crate::recipe::{self, Eval, RecipeError, RubricJudge};
 use crate::run::failure::{Failure, JudgeError};
+use crate::snapshot::Config;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
-use crate::snapshot::{Config, SnapshotError};
+use crate::snapshot::tokenizer::{self, Tokenizer};
 
 /// How answers are judged besides by the suites' rules.
 #[derive(Debug, Clone)]
@@ -120,7 +121,7 @@ impl RubricPlan {
             None => {
                 let folder = sources.model(&asked.model)?;
                 sources.weights(&asked.model)?;
-                let key = json!(of_files(&model_files(&folder)?, Algorithm::Sha256)?);
+                let key = json!(model_key(&folder, sources)?);
                 (By::Model(folder), key)
             }
         };
@@ -166,7 +167,7 @@ impl BertScorePlan {
             let expected = format!("at most {}, the layers of `{model}`", shape.n_layers);
             return Err(wrong(".layer", layer.to_string(), expected).into());
         }
-        let key = of_json(&json!([of_files(&model_files(&folder)?, Algorithm::Sha256)?, layer, idf]));
+        let key = of_json(&json!([model_key(&folder, sources)?, layer, idf]));
         Ok(Some(Self { folder, layer: *layer, idf: *idf, rescale: *rescale, key }))
     }
 
@@ -176,18 +177,20 @@ impl BertScorePlan {
     }
 }
 
-/// The files of a folder that decide what a judge's model says.
-fn model_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, SnapshotError> {
+/// What decides what a judge's model says: files of its folder, and how its tokenizer is read where these disagree.
+fn model_key(folder: &Path, sources: &mut Sources<'_>) -> Result<Value, Failure> {
     let weights = WeightFiles::open(folder)?;
+    sources.say(weights.unread());
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut names: Vec<String> = weights.paths().map(name).collect();
-    let sides = [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-        "generation_config.json",
-    ];
-    names.extend(sides.into_iter().filter(|name| folder.join(name).is_file()).map(str::to_owned));
-    Ok(names.into_iter().map(|name| (name.clone(), folder.join(name))).collect())
+    let sides = ["config.json", "generation_config.json"].into_iter();
+    let sides = sides.chain(tokenizer::FILES).chain(["chat_template.jinja", "chat_template.json"]);
+    names.extend(sides.filter(|name| folder.join(name).is_file()).map(str::to_owned));
+    let files: Vec<_> = names.into_iter().map(|name| (name.clone(), folder.join(name))).collect();
+    let (files, tokenizer) = (of_files(&files, Algorithm::Sha256)?, Tokenizer::load(folder)?);
+    sources.say(tokenizer.said(folder));
+    Ok(match tokenizer.amended() {
+        [] => json!(files),
+        amended => json!([files, amended]),
+    })
 }

@@ -120,10 +120,12 @@ impl Plan {
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
         said.extend(remarks::thinking(&suites));
+        said.extend(remarks::template(&recipe.data.template, &model));
         said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
-        let commits = sources.commits;
+        let (commits, found) = (sources.commits, sources.said);
+        said.extend(found);
         let folder = options.out.clone();
         let folder =
             folder.unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, &key.digest[..8])));

@@ -14,7 +14,7 @@ use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
-use crate::snapshot::tokenizer::Tokenizer;
+use crate::snapshot::tokenizer::{self, Tokenizer};
 use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError};
 use crate::train::init::RandomWeights;
 
@@ -48,6 +48,8 @@ impl Model {
                 Ok(Some(ChatTemplate::from_file(&path, tokenizer, date)?))
             }
         })?;
+        sources.say(model.tokenizer.said(&folder));
+        sources.say(without_rows(&model));
         let template = model.template.map(|template| template.with_values(&data.chat_template_kwargs));
         let dtype = asked.dtype.unwrap_or(model.dtype);
         Ok(Self { source: asked.source.clone(), dtype, template, ..model })
@@ -85,20 +87,28 @@ impl Model {
     /// How its questions are written.
     pub fn reader(&self) -> Reader<'_> {
         let (tokenizer, template) = (&self.tokenizer, self.template.as_ref());
-        Reader { tokenizer, template, window: self.shape.max_positions }
+        let rows = self.shape.vocab_size;
+        Reader { tokenizer, template, window: self.shape.max_positions, rows }
     }
 
     /// The files beside the weights that decide what samples, prompts and stops are.
     pub fn side_files(&self) -> impl Iterator<Item = PathBuf> {
-        let names = [
-            "config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "generation_config.json",
-        ];
-        names.into_iter().map(|name| self.folder.join(name)).filter(|path| path.is_file())
+        let names = ["config.json", "generation_config.json"].into_iter().chain(tokenizer::FILES);
+        names.map(|name| self.folder.join(name)).filter(|path| path.is_file())
     }
+}
+
+/// A sentence, if the tokenizer names tokens that the embedding has no row for, as that of Gemma 3 1B does of images.
+fn without_rows(model: &Model) -> Option<String> {
+    let n_rows = model.shape.vocab_size;
+    let vocabulary = model.tokenizer.vocabulary();
+    let past: Vec<_> = vocabulary.iter().filter(|(_, id)| **id >= n_rows).collect();
+    let (first, id) = past.iter().min_by_key(|(_, id)| **id)?;
+    Some(format!(
+        "{} tokens of the tokenizer, such as `{first}` ({id}), are past the model's {n_rows} rows: a text with one is \
+        refused, and what the run writes has them as the base does",
+        past.len()
+    ))
 }
 
 /// The weights before tuning.
@@ -108,7 +118,8 @@ pub struct Base {
     pub files: Vec<PathBuf>,
     /// SHA-256 of configuration, weights and what lies beside them, as `model/NAME`.
     pub digests: BTreeMap<String, String>,
-    /// What decides the weights: the digests of configuration and weights, or what they are drawn from.
+    /// What decides the weights: the digests of configuration and weights, or what they are drawn from; and what is
+    /// said of tokens elsewhere than in `tokenizer.json`.
     pub key: String,
 }
 
@@ -124,6 +135,7 @@ impl Base {
             Init::Checkpoint => {
                 sources.weights(&model.source)?;
                 let files = model.weights()?;
+                sources.say(files.unread());
                 let paths = files.paths().map(Path::to_owned).collect();
                 (Arc::new(files), paths, Value::Null)
             }
@@ -139,7 +151,11 @@ impl Base {
             of_files(&named, Algorithm::Sha256)
         };
         let mut digests = of(&mut std::iter::once(folder.join("config.json")).chain(files.iter().cloned()))?;
-        let key = of_json(&json!([digests, drawn]));
+        // How its files are read where they disagree decides what is asked and the text of answers.
+        let key = of_json(&match model.tokenizer.amended() {
+            [] => json!([digests, drawn]),
+            amended => json!([digests, drawn, amended]),
+        });
         digests.extend(of(&mut model.side_files())?);
         Ok(Self { weights, files, digests, key })
     }

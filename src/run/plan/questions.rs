@@ -7,7 +7,7 @@ use serde_json::json;
 use super::posed::Posed;
 use super::sources::Sources;
 use super::thinking;
-use crate::data::{self, Encoder, Message, Role, Sample};
+use crate::data::{self, DataError, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::{Form, Item, MetricKind, Suite};
@@ -129,6 +129,8 @@ pub struct Reader<'a> {
     pub tokenizer: &'a Tokenizer,
     pub template: Option<&'a ChatTemplate>,
     pub window: usize,
+    /// Tokens that its embedding has rows for.
+    pub rows: usize,
 }
 
 /// Renders every suite's questions.
@@ -137,7 +139,7 @@ pub struct Reader<'a> {
 ///
 /// A template refuses a question, or the tokenizer cannot write it.
 pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Result<(), Failure> {
-    let Reader { tokenizer, template, window } = reader;
+    let Reader { tokenizer, template, window, rows } = reader;
     let with_template = Encoder::new(tokenizer, template, "", LossOn::Completion)?;
     let raw = Encoder::new(tokenizer, None, "", LossOn::Completion)?;
     let thinking = thinking::find(&eval.thinking, reader);
@@ -161,11 +163,35 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
                 asked.texts = items.iter().map(|item| writer.page(item, window)).collect::<Result<_, _>>()?;
             }
         }
+        check_vocabulary(asked, tokenizer, rows)?;
         let (sha256, thinking) = (asked.digest(), asked.decoding.thinking.clone());
         let told = &mut Arc::make_mut(&mut asked.posed).asked;
         (told.sha256, told.thinking) = (sha256, thinking);
     }
     Ok(())
+}
+
+/// That the model has a row for every token that a suite asks with.
+fn check_vocabulary(asked: &Questions, tokenizer: &Tokenizer, rows: usize) -> Result<(), DataError> {
+    let choices = asked.choices.iter().flat_map(|question| &question.choices).map(|choice| &choice.ids);
+    let all: Vec<&Vec<u32>> = asked
+        .prompts
+        .iter()
+        .chain(choices)
+        .chain(asked.texts.iter().flatten().map(|text| &text.ids))
+        .collect();
+    let outside = |ids: &&&Vec<u32>| ids.iter().any(|id| *id as usize >= rows);
+    let Some(largest) = all.iter().filter(outside).flat_map(|ids| ids.iter()).max().copied() else {
+        return Ok(());
+    };
+    Err(DataError::OutsideVocabulary {
+        found: all.iter().filter(outside).count(),
+        n: all.len(),
+        largest,
+        token: tokenizer.token_of(largest).unwrap_or_default(),
+        vocab_size: rows,
+        places: format!("prompts of suite `{}`", asked.posed.suite.name),
+    })
 }
 
 /// Renders the items of one suite.

@@ -1,9 +1,11 @@
 //! What a user should know about the questions before they are asked.
 
+use super::model::Model;
 use super::overlap::Trained;
 use super::questions::Questions;
 use crate::data::{Conversation, Role};
 use crate::eval::Form;
+use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::Tokenizer;
 
 /// Says how many evaluation prompts were trained on.
@@ -32,6 +34,21 @@ pub fn thinking(suites: &[Questions]) -> Option<String> {
          strings; its tokens count, and the shortest answers may have {n} (`thinking` under `[eval]`)",
         found.close
     ))
+}
+
+/// Says that what the run writes has no chat template, where the base has one and the recipe does without.
+pub fn template(asked: &str, model: &Model) -> Option<String> {
+    let has = || {
+        !matches!(
+            ChatTemplate::load(&model.folder, &model.tokenizer, None),
+            Err(TemplateError::Missing { .. })
+        )
+    };
+    (asked == "none" && has()).then(|| {
+        "`template = \"none\"`: the folders that the run writes carry no chat template, not even the base's, for it \
+        trains and asks without one"
+            .to_owned()
+    })
 }
 
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's

@@ -39,6 +39,8 @@ pub struct Sources<'a> {
     locked: BTreeMap<String, String>,
     /// The commits that are used: `hf://org/name@revision` to its hash.
     pub commits: BTreeMap<String, String>,
+    /// What the user should know of what was found.
+    pub said: Vec<String>,
     tell: &'a mut hub::Tell<'a>,
 }
 
@@ -56,7 +58,14 @@ impl<'a> Sources<'a> {
             let commit = Some(commit).filter(|commit| is_commit(commit))?;
             Some((name.to_owned(), commit.to_owned()))
         };
-        Self { recipe, locked: text.lines().filter_map(commit).collect(), commits: BTreeMap::new(), tell }
+        let locked = text.lines().filter_map(commit).collect();
+        Self { recipe, locked, commits: BTreeMap::new(), said: Vec::new(), tell }
+    }
+
+    /// Keeps a sentence that the user should read, once.
+    pub fn say(&mut self, sentence: Option<String>) {
+        let new = sentence.filter(|sentence| !self.said.contains(sentence));
+        self.said.extend(new);
     }
 
     /// Finds the file that `key` names: seen from the current folder, from the recipe's, shipped, or a

@@ -56,7 +56,7 @@ mod tests {
         let tokenizer = tokenizer(tokens);
         let template =
             template.map(|source| ChatTemplate::new("t", source.to_owned(), None, None, None).unwrap());
-        find(asked, Reader { tokenizer: &tokenizer, template: template.as_ref(), window: 8 })
+        find(asked, Reader { tokenizer: &tokenizer, template: template.as_ref(), window: 8, rows: 1 << 20 })
     }
 
     const PLAIN: &str = "{{ messages[0].content }}{% if add_generation_prompt %}<a>{% endif %}";
