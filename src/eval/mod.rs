@@ -26,6 +26,7 @@ pub mod score;
 pub mod stats;
 mod tally;
 pub mod tasks;
+pub mod thinking;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
