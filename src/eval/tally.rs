@@ -2,7 +2,7 @@
 
 use super::criterion::Criterion;
 use super::item::{Item, Verdict};
-use super::judgement::Judgement;
+use super::judgement::{Fault, Judgement};
 use super::measures::{majority, pass_at_k};
 use super::metric::{Denominator, Metric, Outcomes, Scores, Values};
 use super::stats::{self, Mean};
@@ -69,7 +69,7 @@ impl<'a> Sheet<'a> {
         }
         self.samples(metric, kind, judged, &hits);
         self.pooled(kind, judged);
-        self.keep(metric, judge, values(&hits));
+        self.keep(metric, judge, values(&comparable(&hits, judged.fault)));
     }
 
     /// What several samples of each prompt tell beyond their mean.
@@ -80,14 +80,15 @@ impl<'a> Sheet<'a> {
         }
         let judge = Some(judged.name.as_str());
         if kind != MetricKind::Task {
-            let any: Vec<_> = hits.iter().map(|hits| vec![Some(hits.contains(&Some(true)))]).collect();
-            self.rate(&format!("{metric}_any_of_{n}"), kind, judge, (Denominator::All, None), &any);
+            let any: Vec<_> = hits.iter().map(|hits| vec![any(hits)]).collect();
+            let metric = format!("{metric}_any_of_{n}");
+            self.rate(&metric, kind, judge, (Denominator::All, None), &any);
+            self.keep(&metric, judge, values(&comparable(&any, judged.fault)));
             return;
         }
         for k in [1, 10, 100].into_iter().filter(|k| *k <= n) {
-            let right = |hits: &Vec<Option<bool>>| hits.iter().filter(|hit| **hit == Some(true)).count();
-            let numbers: Vec<f64> =
-                hits.iter().map(|hits| pass_at_k::pass_at_k(hits.len(), right(hits), k)).collect();
+            let numbers = comparable(hits, judged.fault);
+            let numbers: Vec<f64> = numbers.iter().map(|hits| passing(hits, k)).collect();
             self.mean(&format!("pass@{k}"), kind, judge, None, &numbers);
             self.keep(&format!("pass@{k}"), judge, Values::Numbers(numbers));
         }
@@ -97,7 +98,9 @@ impl<'a> Sheet<'a> {
         });
         let majority: Vec<_> = majority.map(|hit| vec![hit]).collect();
         if judged.evidence.iter().flatten().any(Option::is_some) {
-            self.rate(&format!("{metric}_majority_of_{n}"), kind, judge, (Denominator::All, None), &majority);
+            let metric = format!("{metric}_majority_of_{n}");
+            self.rate(&metric, kind, judge, (Denominator::All, None), &majority);
+            self.keep(&metric, judge, values(&comparable(&majority, judged.fault)));
         }
     }
 
@@ -149,7 +152,8 @@ impl<'a> Sheet<'a> {
     ) {
         let unscored = hits.iter().flatten().filter(|hit| hit.is_none()).count();
         if hits.iter().any(|samples| samples.len() > 1) {
-            let numbers: Vec<f64> = hits.iter().map(|samples| share(samples)).collect();
+            let of_all = |samples: &Vec<Option<bool>>| n_hits(samples) as f64 / samples.len() as f64;
+            let numbers: Vec<f64> = hits.iter().map(of_all).collect();
             let mean = Mean::of(&numbers);
             let interval = mean.and_then(|mean| mean.interval());
             let found =
@@ -244,17 +248,42 @@ fn number(samples: &[Verdict]) -> f64 {
     Mean::of(&numbers).map_or(f64::NAN, |mean| mean.value)
 }
 
-/// The share of samples that count.
-fn share(samples: &[Option<bool>]) -> f64 {
-    samples.iter().filter(|hit| **hit == Some(true)).count() as f64 / samples.len() as f64
+fn n_hits(samples: &[Option<bool>]) -> usize {
+    samples.iter().filter(|hit| **hit == Some(true)).count()
 }
 
-/// One sample is a hit or not; several are a share.
+/// Whether one of the samples counts; none if none does of those with a verdict, and one has none.
+fn any(samples: &[Option<bool>]) -> Option<bool> {
+    match samples.contains(&Some(true)) {
+        true => Some(true),
+        false => (!samples.contains(&None)).then_some(false),
+    }
+}
+
+/// The chance that one of `k` samples passes, from those with a verdict; not finite if they are fewer.
+fn passing(samples: &[Option<bool>], k: usize) -> f64 {
+    let n = samples.iter().flatten().count();
+    if n < k { f64::NAN } else { pass_at_k::pass_at_k(n, n_hits(samples), k) }
+}
+
+/// What candidates are compared by: an answer that a rule could not read is as wrong as another, and one that a judge
+/// failed on is no outcome.
+fn comparable(hits: &[Vec<Option<bool>>], fault: Fault) -> Vec<Vec<Option<bool>>> {
+    let hit = |hit: &Option<bool>| match fault {
+        Fault::Answer => Some(*hit == Some(true)),
+        Fault::Judge => *hit,
+    };
+    hits.iter().map(|samples| samples.iter().map(hit).collect()).collect()
+}
+
+/// One sample is a hit or not; several are the share of those with a verdict, not finite if none has one.
 pub(super) fn values(hits: &[Vec<Option<bool>>]) -> Values {
     if hits.iter().all(|samples| samples.len() == 1) {
         return Values::Hits(hits.iter().map(|samples| samples[0]).collect());
     }
-    Values::Numbers(hits.iter().map(|samples| share(samples)).collect())
+    let share =
+        |samples: &Vec<Option<bool>>| n_hits(samples) as f64 / samples.iter().flatten().count() as f64;
+    Values::Numbers(hits.iter().map(share).collect())
 }
 
 /// The categories of the items, in the order they appear.

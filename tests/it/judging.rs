@@ -230,6 +230,17 @@ fn a_preset_settles_decoding_judge_and_denominator() {
     assert!(table.contains("preset pre_post_merging") && table.contains("(wildguard)"), "{table}");
     let found = report(&fixture);
     assert_eq!(found["run"]["denominator"], "scored");
+    // A model with random weights gives no verdict, and its silence makes no difference between candidates.
+    let pairs = found["paired"].as_array().unwrap().iter().filter(|pair| pair["judge"] == "wildguard");
+    let pairs: Vec<&Value> = pairs.collect();
+    assert!(!pairs.is_empty());
+    for pair in pairs {
+        assert_eq!((&pair["n"], &pair["left_out"]), (&json!(0), &json!(2)), "{pair}");
+        assert!(pair["difference"].is_null() && pair["p"].is_null(), "{pair}");
+    }
+    let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
+    assert!(page.contains("| 0, 2 left out | – | – | – | 0, 0 |"), "{page}");
+    assert!(table.contains("on which a judge failed: up to 2 of 2"), "{table}");
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(fixture.file("run/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["recipe"]["eval"]["repetition_penalty"], 1.2);

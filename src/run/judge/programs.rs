@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::{Completion, Criterion, Item, Judgement, Verdict};
+use crate::eval::{Completion, Criterion, Fault, Item, Judgement, Verdict};
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
 use crate::snapshot::digest::of_json;
@@ -107,6 +107,7 @@ impl Assessor for Programs<'_> {
         Judgement {
             name: NAME.to_owned(),
             asks: Criterion::Correct { metric: "passed" },
+            fault: Fault::Judge,
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
             // Why a program failed is no answer that several could agree on.

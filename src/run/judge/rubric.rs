@@ -9,7 +9,7 @@ use super::judge_model::JudgeModel;
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
-use crate::eval::{Completion, Item, Judgement, Verdict};
+use crate::eval::{Completion, Fault, Item, Judgement, Verdict};
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
 use crate::snapshot::digest::of_json;
@@ -122,6 +122,7 @@ impl Assessor for RubricJudge<'_> {
         Judgement {
             name: rubric.name.to_owned(),
             asks: rubric.asks,
+            fault: Fault::Judge,
             verdicts: each(&readings, verdict),
             scores: rubric.scale.as_ref().map(scores),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
