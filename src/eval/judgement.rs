@@ -13,6 +13,8 @@ pub struct Judgement {
     pub verdicts: Vec<Vec<Verdict>>,
     /// Numbers beside the verdicts, and the name of their mean.
     pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,
+    /// Whether a verdict was read though the judge's reply strays from its protocol's form, where a model writes it.
+    pub off_form: Option<Vec<Vec<bool>>>,
     /// The parts of the answers that the verdicts rest on, where the judge tells them.
     pub evidence: Vec<Vec<Option<String>>>,
     /// Metrics of all answers together.
@@ -36,6 +38,7 @@ impl Judgement {
             fault: Fault::Answer,
             verdicts: verdicts.collect(),
             scores: None,
+            off_form: None,
             evidence: evidence.collect(),
             pooled: judge.pooled(&pairs),
         }

@@ -222,6 +222,7 @@ mod tests {
                 "odds".to_owned(),
                 vec![vec![Some(0.9)], vec![None], vec![Some(0.1)], vec![Some(0.8)]],
             )),
+            off_form: Some(vec![vec![true], vec![false], vec![false], vec![false]]),
             evidence: vec![vec![None]; 4],
             pooled: Vec::new(),
         };
@@ -233,6 +234,7 @@ mod tests {
         let odds = find(&scores, "odds", Denominator::All);
         assert_eq!((odds.n, odds.unscored), (3, 1));
         assert!((odds.value.unwrap() - 0.6).abs() < 1e-12);
+        assert_eq!(find(&scores, "off_form_rate", Denominator::All).k, Some(1));
     }
 
     #[test]
@@ -250,6 +252,29 @@ mod tests {
             scores.metrics.iter().find(mine).unwrap().value
         };
         assert_eq!((of("even"), of("odd")), (Some(1.0), Some(0.0)));
+    }
+
+    #[test]
+    fn categories_of_a_skill_may_weigh_alike() {
+        // Two of two even items are right, none of one odd item.
+        let scores = scores("gsm8k_chat", &["#### 4", "#### 5", "#### 4"]);
+        let plain = find(&scores, "exact_match_strict", Denominator::All);
+        let alike = find(&scores, "exact_match_strict_mean_of_categories", Denominator::All);
+        assert!((plain.value.unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!((alike.value, alike.n, alike.low), (Some(0.5), 3, None));
+    }
+
+    #[test]
+    fn a_rate_over_samples_is_one_over_answers_with_an_error_between_prompts() {
+        use Verdict::{No, Unscored, Yes};
+        let scores = verdicts(Fault::Judge, &[&[Yes, Yes, Yes], &[No, Unscored, Unscored], &[No, No, Yes]]);
+        let scored = find(&scores, "attack_success_rate", Denominator::Scored);
+        // Four of seven verdicts; the prompts' means would be a mean of 1, 0 and 1/3.
+        assert!((scored.value.unwrap() - 4.0 / 7.0).abs() < 1e-12);
+        let all = find(&scores, "attack_success_rate", Denominator::All);
+        assert!((all.value.unwrap() - 4.0 / 9.0).abs() < 1e-12);
+        // Means of 1, 0 and 1/3: a deviation of 0.509 over the root of 3, times Student's 4.303.
+        assert!((all.high.unwrap() - all.value.unwrap() - 4.303 * 0.509_175 / 3_f64.sqrt()).abs() < 1e-3);
     }
 
     #[test]
@@ -348,6 +373,7 @@ mod tests {
             fault,
             verdicts: verdicts.iter().map(|samples| samples.to_vec()).collect(),
             scores: None,
+            off_form: None,
             evidence: verdicts.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),
         };

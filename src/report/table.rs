@@ -1,6 +1,6 @@
 //! Cells of a table, the same in every format.
 
-use crate::eval::{Metric, MetricKind, Paired};
+use crate::eval::{Metric, MetricKind, OFF_FORM, Paired};
 
 use super::{Candidate, JudgeAgreement, Report, SuiteSetup};
 
@@ -78,7 +78,10 @@ pub(super) fn protocols(report: &Report) -> Table {
     let rows = base.metrics.iter().filter(of_safety).map(|metric| {
         let judge = metric.judge.clone().unwrap_or_default();
         let mut row = vec![format!("{} {}", metric.suite, metric.metric.replace('_', " ")), judge];
-        row.extend(report.candidates.iter().map(|c| c.like(metric).map_or("–".to_owned(), short)));
+        row.extend(report.candidates.iter().map(|candidate| match candidate.like(metric) {
+            Some(metric) => format!("{}{}", short(metric), off_form(candidate, metric)),
+            None => "–".to_owned(),
+        }));
         row
     });
     Table { header, rows: rows.collect() }
@@ -247,6 +250,14 @@ fn with_unscored(text: String, metric: &Metric) -> String {
     if metric.unscored == 0 { text } else { format!("{text}, {} unscored", metric.unscored) }
 }
 
+/// How many of the replies behind a metric were read though they stray from their form.
+fn off_form(candidate: &Candidate, metric: &Metric) -> String {
+    let of_its_judge =
+        |m: &&Metric| m.metric == OFF_FORM && m.suite == metric.suite && m.judge == metric.judge;
+    let n = candidate.metrics.iter().find(of_its_judge).and_then(|m| m.k).unwrap_or(0);
+    if n == 0 { String::new() } else { format!(", {n} off form") }
+}
+
 /// The shares of broken answers over all suites.
 fn degeneration(candidate: &Candidate) -> String {
     let share = |name: &str| {
@@ -289,8 +300,12 @@ mod tests {
             "name": "r", "version": "0", "model": "m", "data": "d", "method": "full", "steps": 1, "seed": 1,
             "device": "cpu", "dtype": "bf16", "validation_loss": null
         });
+        let mut off_form = metric.clone();
+        (off_form["metric"], off_form["kind"], off_form["k"]) =
+            (json!(OFF_FORM), json!("degeneration"), json!(1));
+        let metrics = json!([metric, off_form]);
         let candidate =
-            |name: &str| json!({ "name": name, "method": null, "lambda": null, "metrics": [metric] });
+            |name: &str| json!({ "name": name, "method": null, "lambda": null, "metrics": metrics });
         let candidates = [candidate("base"), candidate("tuned")];
         let report =
             json!({ "schema": 1, "run": run, "candidates": candidates, "paired": [pair], "merge": [] });
@@ -301,6 +316,8 @@ mod tests {
     fn every_format_says_how_many_pairs_a_judge_spoiled() {
         let report = of_a_judge_that_failed();
         assert_eq!(differences(&report).rows[0][3], "5, 3 left out");
+        assert_eq!(protocols(&report).rows.len(), 1);
+        assert_eq!(protocols(&report).rows[0][2], "25.0 %, 3 unscored, 1 off form");
         assert!(
             markdown(&report).contains("| 5, 3 left out | -20.0 [-60.0, +30.0] |"),
             "{}",

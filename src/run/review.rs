@@ -13,7 +13,7 @@ use super::plan::{self, Options};
 use super::session::Session;
 use crate::device;
 use crate::eval::{
-    Completion, Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
+    Completion, Criterion, Denominator, Fault, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
 };
 use crate::event::Listener;
 use crate::hub;
@@ -126,11 +126,15 @@ fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cel
 
 /// The first sample stands for all of them.
 fn cell(answers: &[Completion], judged: &[Judgement], nth: usize) -> Cell {
-    let said = judged.iter().map(|judged| Opinion {
-        judge: judged.name.clone(),
-        refuses: matches!(judged.asks, Criterion::Refused),
-        verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
-        evidence: judged.evidence[nth].first().cloned().flatten(),
+    let said = judged.iter().map(|judged| {
+        let verdict = judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored);
+        Opinion {
+            judge: judged.name.clone(),
+            refuses: matches!(judged.asks, Criterion::Refused),
+            verdict,
+            failed: verdict == Verdict::Unscored && judged.fault == Fault::Judge,
+            evidence: judged.evidence[nth].first().cloned().flatten(),
+        }
     });
     let first = answers.first();
     Cell {

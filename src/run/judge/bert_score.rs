@@ -212,6 +212,7 @@ impl Assessor for Comparison<'_> {
             fault: Fault::Judge,
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
+            off_form: None,
             evidence: findings.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),
         }
