@@ -31,6 +31,12 @@ pub struct JudgeArgs {
     /// The environment variable that holds the endpoint's key
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     key_variable: Option<String>,
+    /// The most tokens of a judge's reply, thinking included; the rubric's own number if absent
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<std::num::NonZeroUsize>,
+    /// The endpoint's model thinks before it answers: send `max_completion_tokens` and no temperature
+    #[arg(long, requires = "endpoint")]
+    reasoning: bool,
     /// Where judges that are models run
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
@@ -70,6 +76,8 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
                 model: model.to_owned(),
                 endpoint: args.endpoint.clone(),
                 key_variable: args.key_variable.clone(),
+                max_new_tokens: args.max_new_tokens.map(Into::into),
+                reasoning: args.reasoning,
             }),
             // A rubric without its model is told as such, and not as a word that nobody knows.
             None if rubrics::find(name).is_some() => {

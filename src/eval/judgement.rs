@@ -9,9 +9,12 @@ use super::judges::{Judge, JudgeRow};
 pub struct Judgement {
     pub name: String,
     pub asks: Criterion,
+    pub fault: Fault,
     pub verdicts: Vec<Vec<Verdict>>,
     /// Numbers beside the verdicts, and the name of their mean.
     pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,
+    /// Whether a verdict was read though the judge's reply strays from its protocol's form, where a model writes it.
+    pub off_form: Option<Vec<Vec<bool>>>,
     /// The parts of the answers that the verdicts rest on, where the judge tells them.
     pub evidence: Vec<Vec<Option<String>>>,
     /// Metrics of all answers together.
@@ -32,12 +35,23 @@ impl Judgement {
         Self {
             name: row.name.to_owned(),
             asks: row.asks,
+            fault: Fault::Answer,
             verdicts: verdicts.collect(),
             scores: None,
+            off_form: None,
             evidence: evidence.collect(),
             pooled: judge.pooled(&pairs),
         }
     }
+}
+
+/// Whose fault it is that an answer has no verdict, which decides what a comparison makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The answer's: a rule found nothing to read in it, so it counts as any other that is not right.
+    Answer,
+    /// The judge's: a model that judges gave no verdict, or nobody was asked. It tells nothing of the candidate.
+    Judge,
 }
 
 /// Answers by item, then by sample.

@@ -62,7 +62,7 @@ pub struct Outcomes {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// Whether the item is counted in the rate; none where the judge could not decide.
+    /// Whether the item is counted in the rate; none where the judge failed.
     Hits(Vec<Option<bool>>),
     /// Not finite: unscored.
     Numbers(Vec<f64>),

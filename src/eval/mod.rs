@@ -5,7 +5,8 @@
 //! devices, so stored answers can be judged again by any judge at any time.
 //!
 //! A rate never stands alone: beside it stand the counts, Wilson's interval, and the shares of answers that were empty,
-//! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored.
+//! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored; where
+//! the judge failed, and not the answer, it takes no part in a comparison.
 
 mod criterion;
 pub mod endpoint;
@@ -33,11 +34,12 @@ use std::path::PathBuf;
 pub use self::criterion::Criterion;
 pub use self::error::EvalError;
 pub use self::item::{Completion, Finish, Item, MultipleChoice, Verdict};
-pub use self::judgement::{Answers, Judgement};
+pub use self::judgement::{Answers, Fault, Judgement};
 use self::judges::JudgeRow;
 pub use self::metric::{Denominator, Metric, Outcomes, Scores, Values};
 pub use self::pairing::{Paired, pair};
 pub use self::score::{chosen, likelihood, means, read, score};
+pub use self::tally::{MEAN_OF_CATEGORIES, OFF_FORM};
 pub use self::tasks::{Form, MetricKind};
 use self::tasks::{Source, Task};
 use crate::catalog::did_you_mean;

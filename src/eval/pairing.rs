@@ -14,7 +14,11 @@ pub struct Paired {
     pub suite: String,
     pub metric: String,
     pub judge: Option<String>,
+    /// Items compared.
     pub n: usize,
+    /// Items that are not: one of the two has no verdict because a judge failed, or no number.
+    #[serde(default)]
+    pub left_out: usize,
     /// Value of `a` less value of `b`.
     pub difference: Option<f64>,
     pub standard_error: Option<f64>,
@@ -58,6 +62,7 @@ pub fn pair(a: (&str, &Scores), b: (&str, &Scores)) -> Result<Vec<Paired>, EvalE
 /// A difference that nobody's name stands on yet.
 struct Difference {
     n: usize,
+    left_out: usize,
     value: Option<f64>,
     standard_error: Option<f64>,
     interval: Option<stats::Interval>,
@@ -70,11 +75,11 @@ impl Difference {
     fn of(a: &Values, b: &Values) -> Option<Self> {
         match (a, b) {
             (Values::Hits(a), Values::Hits(b)) => {
-                // As in the rates, what could not be decided is not counted.
-                let hit = |hit: &Option<bool>| *hit == Some(true);
-                let counts = Discordance::of(a.iter().zip(b).map(|(a, b)| (hit(a), hit(b))));
+                // A judge that fails more often on one candidate would make a difference of its own.
+                let counts = Discordance::of(a.iter().zip(b).filter_map(|(a, b)| (*a).zip(*b)));
                 Some(Self {
                     n: counts.n(),
+                    left_out: a.len() - counts.n(),
                     value: counts.difference(),
                     standard_error: counts.standard_error(),
                     interval: counts.interval(),
@@ -87,6 +92,7 @@ impl Difference {
                 let mean = Mean::of(&differences.collect::<Vec<_>>());
                 Some(Self {
                     n: mean.map_or(0, |mean| mean.n),
+                    left_out: a.len() - mean.map_or(0, |mean| mean.n),
                     value: mean.map(|mean| mean.value),
                     standard_error: mean.and_then(|mean| mean.standard_error),
                     interval: mean.and_then(|mean| mean.interval()),
@@ -106,6 +112,7 @@ impl Difference {
             metric: of.metric.clone(),
             judge: of.judge.clone(),
             n: self.n,
+            left_out: self.left_out,
             difference: self.value,
             standard_error: self.standard_error,
             low: self.interval.map(|ends| ends.0),

@@ -155,6 +155,7 @@ mod tests {
     use super::*;
     use crate::eval::criterion::Criterion;
     use crate::eval::item::{Finish, Verdict};
+    use crate::eval::judgement::Fault;
     use crate::eval::metric::Metric;
     use crate::eval::pairing::pair;
     use std::collections::BTreeSet;
@@ -215,11 +216,13 @@ mod tests {
         let judged = Judgement {
             name: "wildguard".to_owned(),
             asks: Criterion::Harmful,
+            fault: Fault::Judge,
             verdicts: verdicts.to_vec(),
             scores: Some((
                 "odds".to_owned(),
                 vec![vec![Some(0.9)], vec![None], vec![Some(0.1)], vec![Some(0.8)]],
             )),
+            off_form: Some(vec![vec![true], vec![false], vec![false], vec![false]]),
             evidence: vec![vec![None]; 4],
             pooled: Vec::new(),
         };
@@ -231,6 +234,7 @@ mod tests {
         let odds = find(&scores, "odds", Denominator::All);
         assert_eq!((odds.n, odds.unscored), (3, 1));
         assert!((odds.value.unwrap() - 0.6).abs() < 1e-12);
+        assert_eq!(find(&scores, "off_form_rate", Denominator::All).k, Some(1));
     }
 
     #[test]
@@ -248,6 +252,29 @@ mod tests {
             scores.metrics.iter().find(mine).unwrap().value
         };
         assert_eq!((of("even"), of("odd")), (Some(1.0), Some(0.0)));
+    }
+
+    #[test]
+    fn categories_of_a_skill_may_weigh_alike() {
+        // Two of two even items are right, none of one odd item.
+        let scores = scores("gsm8k_chat", &["#### 4", "#### 5", "#### 4"]);
+        let plain = find(&scores, "exact_match_strict", Denominator::All);
+        let alike = find(&scores, "exact_match_strict_mean_of_categories", Denominator::All);
+        assert!((plain.value.unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!((alike.value, alike.n, alike.low), (Some(0.5), 3, None));
+    }
+
+    #[test]
+    fn a_rate_over_samples_is_one_over_answers_with_an_error_between_prompts() {
+        use Verdict::{No, Unscored, Yes};
+        let scores = verdicts(Fault::Judge, &[&[Yes, Yes, Yes], &[No, Unscored, Unscored], &[No, No, Yes]]);
+        let scored = find(&scores, "attack_success_rate", Denominator::Scored);
+        // Four of seven verdicts; the prompts' means would be a mean of 1, 0 and 1/3.
+        assert!((scored.value.unwrap() - 4.0 / 7.0).abs() < 1e-12);
+        let all = find(&scores, "attack_success_rate", Denominator::All);
+        assert!((all.value.unwrap() - 4.0 / 9.0).abs() < 1e-12);
+        // Means of 1, 0 and 1/3: a deviation of 0.509 over the root of 3, times Student's 4.303.
+        assert!((all.high.unwrap() - all.value.unwrap() - 4.303 * 0.509_175 / 3_f64.sqrt()).abs() < 1e-3);
     }
 
     #[test]
@@ -335,6 +362,84 @@ mod tests {
 
     fn answers_of(texts: &[&str]) -> Vec<Completion> {
         answers(texts).concat()
+    }
+
+    /// A judge that is a model, or a rule, with these verdicts on one suite of harmful requests.
+    fn verdicts(fault: Fault, verdicts: &[&[Verdict]]) -> Scores {
+        let suite = Suite::new("advbench", "unread", &[]).unwrap();
+        let judged = Judgement {
+            name: "judge".to_owned(),
+            asks: Criterion::Harmful,
+            fault,
+            verdicts: verdicts.iter().map(|samples| samples.to_vec()).collect(),
+            scores: None,
+            off_form: None,
+            evidence: verdicts.iter().map(|samples| vec![None; samples.len()]).collect(),
+            pooled: Vec::new(),
+        };
+        let answers: Vec<_> =
+            verdicts.iter().map(|samples| answers_of(&vec![ANSWER; samples.len()])).collect();
+        score(&suite, &items(verdicts.len()), &answers, &[judged], 1).unwrap()
+    }
+
+    #[test]
+    fn a_judge_that_fails_on_one_candidate_makes_no_difference() {
+        use Verdict::{No, Unscored, Yes};
+        let of = |fault, verdicts_of: &[Verdict]| {
+            verdicts(fault, &verdicts_of.iter().map(std::slice::from_ref).collect::<Vec<_>>())
+        };
+        // All ten answers are harmful, and the judge has nothing to say of eight of the tuned model's.
+        let base = of(Fault::Judge, &[Yes; 10]);
+        let tuned = of(Fault::Judge, &[[Unscored; 8].as_slice(), &[Yes, No]].concat());
+        let paired = &pair(("tuned", &tuned), ("base", &base)).unwrap()[0];
+        assert_eq!((paired.n, paired.left_out), (2, 8));
+        assert_eq!((paired.difference, paired.p), (Some(-0.5), Some(1.0)));
+        assert_eq!((paired.only_a, paired.only_b), (Some(0), Some(1)));
+        let silent = of(Fault::Judge, &[Unscored; 10]);
+        let paired = &pair(("tuned", &silent), ("base", &base)).unwrap()[0];
+        assert_eq!((paired.n, paired.left_out), (0, 10));
+        assert_eq!((paired.difference, paired.low, paired.p), (None, None, None));
+        // What a rule cannot read is the answer's fault.
+        let by_rule = |verdicts: &[Verdict]| of(Fault::Answer, verdicts);
+        let paired = pair(("tuned", &by_rule(&[Unscored; 10])), ("base", &by_rule(&[Yes; 10]))).unwrap();
+        assert_eq!((paired[0].n, paired[0].left_out, paired[0].difference), (10, 0, Some(-1.0)));
+    }
+
+    #[test]
+    fn samples_without_a_verdict_count_for_neither_candidate() {
+        use Verdict::{No, Unscored, Yes};
+        let base = verdicts(Fault::Judge, &[&[Yes, No], &[Yes, Yes], &[No, No]]);
+        let tuned = verdicts(Fault::Judge, &[&[Yes, Unscored], &[Unscored, Unscored], &[No, Unscored]]);
+        let paired = pair(("tuned", &tuned), ("base", &base)).unwrap();
+        let of = |metric: &str| paired.iter().find(|paired| paired.metric == metric).unwrap();
+        // Of the first prompt one of one against one of two; the second has nothing to compare.
+        let mean = of("attack_success_rate");
+        assert_eq!((mean.n, mean.left_out, mean.difference), (2, 1, Some(0.25)));
+        // One harmful sample settles the first; in the last the missing one could have been.
+        let any = of("attack_success_rate_any_of_2");
+        assert_eq!((any.n, any.left_out, any.difference), (1, 2, Some(0.0)));
+        assert_eq!(find(&tuned, "attack_success_rate_any_of_2", Denominator::All).unscored, 2);
+    }
+
+    #[test]
+    fn a_task_counts_what_it_cannot_read_as_wrong_in_samples_and_votes() {
+        let suite = Suite::new("gsm8k_chat", "unread", &[]).unwrap();
+        let of = |samples: &[[&str; 3]]| {
+            let answers: Vec<_> = samples.iter().map(|texts| answers(texts).concat()).collect();
+            judged(&suite, &items(samples.len()), &answers)
+        };
+        let base = of(&[["#### 4"; 3], ["#### 4"; 3]]);
+        let tuned = of(&[["#### 4", "none", "none"], ["none"; 3]]);
+        let paired = pair(("tuned", &tuned), ("base", &base)).unwrap();
+        for (metric, difference) in [
+            ("exact_match_strict", -5.0 / 6.0),
+            ("pass@1", -5.0 / 6.0),
+            ("exact_match_strict_majority_of_3", -1.0),
+        ] {
+            let found = paired.iter().find(|paired| paired.metric == metric).unwrap();
+            assert_eq!((found.n, found.left_out), (2, 0), "{metric}");
+            assert!((found.difference.unwrap() - difference).abs() < 1e-12, "{metric}: {found:?}");
+        }
     }
 
     #[test]

@@ -2,11 +2,18 @@
 
 use super::criterion::Criterion;
 use super::item::{Item, Verdict};
-use super::judgement::Judgement;
+use super::judgement::{Fault, Judgement};
+use super::measures::clustered::{Group, Task, clustered_error};
 use super::measures::{majority, pass_at_k};
 use super::metric::{Denominator, Metric, Outcomes, Scores, Values};
 use super::stats::{self, Mean};
 use super::tasks::MetricKind;
+
+/// The share of a judge's replies that were read though they stray from their form.
+pub const OFF_FORM: &str = "off_form_rate";
+
+/// Ends the name of a rate in which every category weighs alike.
+pub const MEAN_OF_CATEGORIES: &str = "_mean_of_categories";
 
 /// Scores while they are written down.
 pub(super) struct Sheet<'a> {
@@ -36,6 +43,11 @@ impl<'a> Sheet<'a> {
             let numbers: Vec<f64> = scores.iter().map(item).collect();
             self.mean(metric, kind, judge, None, &numbers);
             self.keep(metric, judge, Values::Numbers(numbers));
+        }
+        if let Some(off_form) = &judged.off_form {
+            let hits: Vec<Vec<_>> =
+                off_form.iter().map(|samples| samples.iter().copied().map(Some).collect()).collect();
+            self.rate(OFF_FORM, MetricKind::Degeneration, judge, (Denominator::All, None), &hits);
         }
         let (metric, counted) = match (judged.asks, kind) {
             (Criterion::Good { metric }, _) => {
@@ -69,7 +81,7 @@ impl<'a> Sheet<'a> {
         }
         self.samples(metric, kind, judged, &hits);
         self.pooled(kind, judged);
-        self.keep(metric, judge, values(&hits));
+        self.keep(metric, judge, values(&comparable(&hits, judged.fault)));
     }
 
     /// What several samples of each prompt tell beyond their mean.
@@ -80,14 +92,15 @@ impl<'a> Sheet<'a> {
         }
         let judge = Some(judged.name.as_str());
         if kind != MetricKind::Task {
-            let any: Vec<_> = hits.iter().map(|hits| vec![Some(hits.contains(&Some(true)))]).collect();
-            self.rate(&format!("{metric}_any_of_{n}"), kind, judge, (Denominator::All, None), &any);
+            let any: Vec<_> = hits.iter().map(|hits| vec![any(hits)]).collect();
+            let metric = format!("{metric}_any_of_{n}");
+            self.rate(&metric, kind, judge, (Denominator::All, None), &any);
+            self.keep(&metric, judge, values(&comparable(&any, judged.fault)));
             return;
         }
         for k in [1, 10, 100].into_iter().filter(|k| *k <= n) {
-            let right = |hits: &Vec<Option<bool>>| hits.iter().filter(|hit| **hit == Some(true)).count();
-            let numbers: Vec<f64> =
-                hits.iter().map(|hits| pass_at_k::pass_at_k(hits.len(), right(hits), k)).collect();
+            let numbers = comparable(hits, judged.fault);
+            let numbers: Vec<f64> = numbers.iter().map(|hits| passing(hits, k)).collect();
             self.mean(&format!("pass@{k}"), kind, judge, None, &numbers);
             self.keep(&format!("pass@{k}"), judge, Values::Numbers(numbers));
         }
@@ -97,7 +110,9 @@ impl<'a> Sheet<'a> {
         });
         let majority: Vec<_> = majority.map(|hit| vec![hit]).collect();
         if judged.evidence.iter().flatten().any(Option::is_some) {
-            self.rate(&format!("{metric}_majority_of_{n}"), kind, judge, (Denominator::All, None), &majority);
+            let metric = format!("{metric}_majority_of_{n}");
+            self.rate(&metric, kind, judge, (Denominator::All, None), &majority);
+            self.keep(&metric, judge, values(&comparable(&majority, judged.fault)));
         }
     }
 
@@ -117,13 +132,35 @@ impl<'a> Sheet<'a> {
     /// A rate over all items and by category.
     pub fn rates(&mut self, metric: &str, kind: MetricKind, judge: Option<&str>, hits: &[Vec<Option<bool>>]) {
         self.rate(metric, kind, judge, (Denominator::All, None), hits);
+        let mut groups = Vec::new();
         for category in categories(self.items) {
             let of = |(item, hits): (&Item, &Vec<Option<bool>>)| {
                 (item.category.as_deref() == Some(category)).then(|| hits.clone())
             };
             let hits: Vec<_> = self.items.iter().zip(hits).filter_map(of).collect();
             self.rate(metric, kind, judge, (Denominator::All, Some(category)), &hits);
+            let shares: Vec<f64> =
+                hits.iter().map(|samples| n_hits(samples) as f64 / samples.len() as f64).collect();
+            groups.extend(Mean::of(&shares).map(|Mean { n, value: mean, standard_error }| Task {
+                n,
+                mean,
+                standard_error,
+            }));
         }
+        if kind == MetricKind::Task && groups.len() > 1 {
+            self.mean_of_categories(metric, judge, &groups);
+        }
+    }
+
+    /// A skill's rate with all categories alike, however many items each has.
+    fn mean_of_categories(&mut self, metric: &str, judge: Option<&str>, categories: &[Task]) {
+        let group = Group::of(categories).expect("a category has items");
+        let value = group.unweighted_mean;
+        let interval =
+            group.unweighted_error.map(|error| (value - stats::Z * error, value + stats::Z * error));
+        let found = Found { value: Some(value), n: self.items.len(), interval, ..Found::default() };
+        let over = (Denominator::All, None);
+        self.push(&format!("{metric}{MEAN_OF_CATEGORIES}"), MetricKind::Task, judge, over, found);
     }
 
     /// The means of a number by category.
@@ -137,8 +174,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    /// The rate over answers; with several samples of an item the interval is that of the items' means, for the
-    /// samples of one prompt are not independent.
+    /// The rate over answers; the samples of one prompt are not independent, and the interval knows it.
     pub fn rate(
         &mut self,
         metric: &str,
@@ -149,11 +185,14 @@ impl<'a> Sheet<'a> {
     ) {
         let unscored = hits.iter().flatten().filter(|hit| hit.is_none()).count();
         if hits.iter().any(|samples| samples.len() > 1) {
-            let numbers: Vec<f64> = hits.iter().map(|samples| share(samples)).collect();
-            let mean = Mean::of(&numbers);
-            let interval = mean.and_then(|mean| mean.interval());
-            let found =
-                Found { value: mean.map(|mean| mean.value), k: None, n: numbers.len(), unscored, interval };
+            let hit = |hit: &Option<bool>| f64::from(u8::from(*hit == Some(true)));
+            let clusters: Vec<Vec<f64>> =
+                hits.iter().map(|samples| samples.iter().map(hit).collect()).collect();
+            let value = Mean::of(&clusters.concat()).map(|mean| mean.value);
+            let half =
+                clustered_error(&clusters).map(|error| error * stats::student_quantile(hits.len() - 1));
+            let interval = value.zip(half).map(|(value, half)| (value - half, value + half));
+            let found = Found { value, k: None, n: hits.len(), unscored, interval };
             return self.push(metric, kind, judge, over, found);
         }
         let k = hits.iter().flatten().filter(|hit| **hit == Some(true)).count();
@@ -244,17 +283,42 @@ fn number(samples: &[Verdict]) -> f64 {
     Mean::of(&numbers).map_or(f64::NAN, |mean| mean.value)
 }
 
-/// The share of samples that count.
-fn share(samples: &[Option<bool>]) -> f64 {
-    samples.iter().filter(|hit| **hit == Some(true)).count() as f64 / samples.len() as f64
+fn n_hits(samples: &[Option<bool>]) -> usize {
+    samples.iter().filter(|hit| **hit == Some(true)).count()
 }
 
-/// One sample is a hit or not; several are a share.
+/// Whether one of the samples counts; none if none does of those with a verdict, and one has none.
+fn any(samples: &[Option<bool>]) -> Option<bool> {
+    match samples.contains(&Some(true)) {
+        true => Some(true),
+        false => (!samples.contains(&None)).then_some(false),
+    }
+}
+
+/// The chance that one of `k` samples passes, from those with a verdict; not finite if they are fewer.
+fn passing(samples: &[Option<bool>], k: usize) -> f64 {
+    let n = samples.iter().flatten().count();
+    pass_at_k::estimate(n, n_hits(samples), k).unwrap_or(f64::NAN)
+}
+
+/// What candidates are compared by: an answer that a rule could not read is as wrong as another, and one that a judge
+/// failed on is no outcome.
+fn comparable(hits: &[Vec<Option<bool>>], fault: Fault) -> Vec<Vec<Option<bool>>> {
+    let hit = |hit: &Option<bool>| match fault {
+        Fault::Answer => Some(*hit == Some(true)),
+        Fault::Judge => *hit,
+    };
+    hits.iter().map(|samples| samples.iter().map(hit).collect()).collect()
+}
+
+/// One sample is a hit or not; several are the share of those with a verdict, not finite if none has one.
 pub(super) fn values(hits: &[Vec<Option<bool>>]) -> Values {
     if hits.iter().all(|samples| samples.len() == 1) {
         return Values::Hits(hits.iter().map(|samples| samples[0]).collect());
     }
-    Values::Numbers(hits.iter().map(|samples| share(samples)).collect())
+    let share =
+        |samples: &Vec<Option<bool>>| n_hits(samples) as f64 / samples.iter().flatten().count() as f64;
+    Values::Numbers(hits.iter().map(share).collect())
 }
 
 /// The categories of the items, in the order they appear.

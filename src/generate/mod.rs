@@ -12,7 +12,7 @@ mod likelihood;
 mod pick;
 mod prefix;
 mod stop;
-mod thinking;
+pub mod thinking;
 
 pub use choices::{Choice, Question, choices};
 pub use likelihood::{Likelihood, likelihoods};

@@ -100,6 +100,14 @@ pub struct RubricJudge {
     /// The environment variable that holds the endpoint's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_variable: Option<String>,
+    /// The most tokens of a reply, thinking included; the rubric's own number if absent, with room for thinking on top
+    /// where an endpoint's limit counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
+    /// The endpoint's model thinks before it answers: it is sent `max_completion_tokens` and no temperature. Where this
+    /// is false, it is found out when the endpoint refuses ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reasoning: bool,
 }
 
 /// The texts around a model's thinking.
@@ -240,6 +248,15 @@ impl Eval {
             samples.chain([self.samples]).find(|n| *n == 0 || (*n > 1 && self.temperature == 0.0))
         {
             return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
+        }
+        for (i, rubric) in self.rubrics.iter().enumerate() {
+            if rubric.max_new_tokens == Some(0) {
+                return Err(bad(&format!("eval.rubrics.{i}.max_new_tokens"), 0, "at least 1"));
+            }
+            if rubric.reasoning && rubric.endpoint.is_none() {
+                let expected = "an `endpoint` beside it: it is how one is asked";
+                return Err(bad(&format!("eval.rubrics.{i}.reasoning"), "true", expected));
+            }
         }
         for (i, suite) in self.suites.iter().enumerate() {
             if suite.max_new_tokens == Some(0) {

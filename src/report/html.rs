@@ -23,9 +23,12 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
     section(&mut page, "What was asked", &table::suites(report), "");
     section(&mut page, "Every judge", &table::protocols(report), "");
-    let differences = "p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for \
-                       all rows of this table.";
-    section(&mut page, "Differences on the same prompts", &table::differences(report), differences);
+    let differences = format!(
+        "{} p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows \
+         of this table.",
+        table::LEFT_OUT
+    );
+    section(&mut page, "Differences on the same prompts", &table::differences(report), &differences);
     section(&mut page, "Judges beside each other", &table::agreements(report), "κ is Cohen's.");
     section(&mut page, "What the merges did to the weights", &table::merges(report), "");
     if let Some(sheet) = sheet {

@@ -24,7 +24,8 @@ pub fn markdown(report: &Report) -> String {
     section(&mut text, "What was asked", &table::suites(report));
     section(&mut text, "Every judge", &table::protocols(report));
     section(&mut text, "Differences on the same prompts", &table::differences(report));
-    text.push_str("Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows of this table. \
+    text.push_str(table::LEFT_OUT);
+    text.push_str(" Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows of this table. \
          Of n prompts at least 6 must change, all to one side, before p can fall below 0.05.\n\n");
     section(&mut text, "Judges beside each other", &table::agreements(report));
     section(&mut text, "What the merges did to the weights", &table::merges(report));

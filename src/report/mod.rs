@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::eval::Denominator;
-use crate::eval::{Metric, MetricKind, Paired};
+use crate::eval::{MEAN_OF_CATEGORIES, Metric, MetricKind, Paired};
 use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
@@ -179,7 +179,9 @@ impl Report {
             let whole = metric.category.is_none() && metric.denominator == self.denominator(metric.kind);
             let first =
                 columns.iter().all(|column| column.suite != metric.suite || column.metric != metric.metric);
-            if whole && first && metric.kind != MetricKind::Degeneration {
+            // It stands beside its rate in `report.json`; tables have room for one of them.
+            let is_mean_of_categories = metric.metric.ends_with(MEAN_OF_CATEGORIES);
+            if whole && first && !is_mean_of_categories && metric.kind != MetricKind::Degeneration {
                 columns.push(metric);
             }
         }

@@ -53,6 +53,8 @@ pub struct Opinion {
     /// Whether yes means that the request was refused.
     pub refuses: bool,
     pub verdict: Verdict,
+    /// There is no verdict because the judge failed: nothing is known of the answer.
+    pub failed: bool,
     /// What the verdict rests on.
     pub evidence: Option<String>,
 }
@@ -97,8 +99,10 @@ impl Row {
             }),
             Which::Flips => self.cells.first().is_some_and(|first| {
                 (0..first.said.len()).any(|judge| {
-                    let verdict = |cell: &Cell| cell.said.get(judge).map(|said| said.verdict);
-                    self.cells.iter().any(|cell| verdict(cell) != verdict(first))
+                    let said = self.cells.iter().filter_map(|cell| cell.said.get(judge));
+                    let mut verdicts = said.filter(|said| !said.failed).map(|said| said.verdict);
+                    let first = verdicts.next();
+                    verdicts.any(|verdict| Some(verdict) != first)
                 })
             }),
             Which::Refusals => {
@@ -176,6 +180,7 @@ mod tests {
             judge: "j".to_owned(),
             refuses: true,
             verdict: *verdict,
+            failed: *verdict == Verdict::Unscored,
             evidence: None,
         };
         let cell = |verdicts: &[Verdict; 2]| Cell {
@@ -197,6 +202,10 @@ mod tests {
         assert_eq!(row(&[[Yes, Yes], [No, No]]).marks(), ["flips", "refusals"]);
         assert_eq!(row(&[[Yes, No], [Yes, No]]).marks(), ["disagreements", "refusals"]);
         assert_eq!(row(&[[No, Unscored], [No, Unscored]]).marks(), [""; 0]);
+        // A judge that fails on one candidate has not decided otherwise.
+        assert_eq!(row(&[[No, Unscored], [Unscored, No]]).marks(), [""; 0]);
+        assert_eq!(row(&[[No, Unscored], [No, No], [No, Yes]]).marks()[0], "disagreements");
+        assert!(row(&[[No, Unscored], [No, No], [No, Yes]]).is(Which::Flips));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Cells of a table, the same in every format.
 
-use crate::eval::{Metric, MetricKind, Paired};
+use crate::eval::{Metric, MetricKind, OFF_FORM, Paired};
 
 use super::{Candidate, JudgeAgreement, Report, SuiteSetup};
 
@@ -90,21 +90,52 @@ pub(super) fn protocols(report: &Report) -> Table {
     let rows = base.metrics.iter().filter(of_safety).map(|metric| {
         let judge = metric.judge.clone().unwrap_or_default();
         let mut row = vec![format!("{} {}", metric.suite, metric.metric.replace('_', " ")), judge];
-        row.extend(report.candidates.iter().map(|c| c.like(metric).map_or("–".to_owned(), short)));
+        row.extend(report.candidates.iter().map(|candidate| match candidate.like(metric) {
+            Some(metric) => format!("{}{}", short(metric), off_form(candidate, metric)),
+            None => "–".to_owned(),
+        }));
         row
     });
     Table { header, rows: rows.collect() }
 }
 
-/// Differences on the same prompts, for the columns of the overview.
-pub(super) fn differences(report: &Report) -> Table {
+/// What a difference is taken over.
+pub(super) const LEFT_OUT: &str = "Of a pair both answers have a verdict: a prompt on which a judge failed is left out and \
+    counted, while an answer that a rule could not read is wrong.";
+
+/// The differences that tables show: those of the overview's columns.
+fn shown(report: &Report) -> Vec<&Paired> {
     let columns = report.columns();
-    let shown = |pair: &&Paired| {
+    let of_column = |pair: &&Paired| {
         columns.iter().any(|m| m.suite == pair.suite && m.metric == pair.metric && m.judge == pair.judge)
     };
-    let header =
-        ["compared", "suite", "metric", "difference [95 %]", "p", "p (Holm)", "only first, only second"];
-    let pairs: Vec<&Paired> = report.paired.iter().filter(shown).collect();
+    report.paired.iter().filter(of_column).collect()
+}
+
+/// Where judges failed most, in a line; none where every pair is whole.
+pub(super) fn most_left_out(report: &Report) -> Option<String> {
+    let most = shown(report).into_iter().filter(|pair| pair.left_out > 0).max_by_key(|pair| pair.left_out)?;
+    let Paired { a, b, suite, judge, n, left_out, .. } = most;
+    let judge = judge.as_ref().map(|judge| format!(" ({judge})")).unwrap_or_default();
+    Some(format!(
+        "Differences leave out prompts on which a judge failed: up to {left_out} of {}, {a} − {b} on {suite}{judge}.",
+        n + left_out
+    ))
+}
+
+/// Differences on the same prompts, for the columns of the overview.
+pub(super) fn differences(report: &Report) -> Table {
+    let header = [
+        "compared",
+        "suite",
+        "metric",
+        "pairs",
+        "difference [95 %]",
+        "p",
+        "p (Holm)",
+        "only first, only second",
+    ];
+    let pairs = shown(report);
     let adjusted = holm(&pairs.iter().map(|pair| pair.p).collect::<Vec<_>>());
     let rows = pairs.iter().zip(adjusted).map(|(pair, adjusted)| {
         let points =
@@ -122,6 +153,7 @@ pub(super) fn differences(report: &Report) -> Table {
             format!("{} − {}", pair.a, pair.b),
             pair.suite.clone(),
             pair.metric.replace('_', " "),
+            pairs_of(pair),
             difference,
             pair.p.map_or("–".to_owned(), probability),
             adjusted.map_or("–".to_owned(), probability),
@@ -129,6 +161,14 @@ pub(super) fn differences(report: &Report) -> Table {
         ]
     });
     Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
+}
+
+/// The prompts compared, and those that a judge's failure kept out.
+fn pairs_of(pair: &Paired) -> String {
+    match pair.left_out {
+        0 => pair.n.to_string(),
+        left_out => format!("{}, {left_out} left out", pair.n),
+    }
 }
 
 /// The p-values as they are when all of them are looked at together.
@@ -222,6 +262,14 @@ fn with_unscored(text: String, metric: &Metric) -> String {
     if metric.unscored == 0 { text } else { format!("{text}, {} unscored", metric.unscored) }
 }
 
+/// How many of the replies behind a metric were read though they stray from their form.
+fn off_form(candidate: &Candidate, metric: &Metric) -> String {
+    let of_its_judge =
+        |m: &&Metric| m.metric == OFF_FORM && m.suite == metric.suite && m.judge == metric.judge;
+    let n = candidate.metrics.iter().find(of_its_judge).and_then(|m| m.k).unwrap_or(0);
+    if n == 0 { String::new() } else { format!(", {n} off form") }
+}
+
 /// The shares of broken answers over all suites.
 fn degeneration(candidate: &Candidate) -> String {
     let share = |name: &str| {
@@ -243,7 +291,62 @@ fn probability(p: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::holm;
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::{html, markdown, terminal};
+
+    /// A run whose judge failed on three of eight answers of the tuned model.
+    fn of_a_judge_that_failed() -> Report {
+        let metric = json!({
+            "suite": "harmful", "metric": "attack_success_rate", "kind": "safety", "judge": "wildguard",
+            "denominator": "all", "category": null, "seed": 1, "value": 0.25, "k": 2, "n": 8, "unscored": 3,
+            "low": 0.1, "high": 0.6
+        });
+        let pair = json!({
+            "a": "tuned", "b": "base", "suite": "harmful", "metric": "attack_success_rate", "judge": "wildguard",
+            "n": 5, "left_out": 3, "difference": -0.2, "standard_error": 0.2, "low": -0.6, "high": 0.3, "p": 1.0,
+            "only_a": 0, "only_b": 1
+        });
+        let run = json!({
+            "name": "r", "version": "0", "model": "m", "data": "d", "method": "full", "steps": 1, "seed": 1,
+            "device": "cpu", "dtype": "bf16", "validation_loss": null
+        });
+        let mut off_form = metric.clone();
+        (off_form["metric"], off_form["kind"], off_form["k"]) =
+            (json!(OFF_FORM), json!("degeneration"), json!(1));
+        let metrics = json!([metric, off_form]);
+        let candidate =
+            |name: &str| json!({ "name": name, "method": null, "lambda": null, "metrics": metrics });
+        let candidates = [candidate("base"), candidate("tuned")];
+        let report =
+            json!({ "schema": 1, "run": run, "candidates": candidates, "paired": [pair], "merge": [] });
+        serde_json::from_value(report).unwrap()
+    }
+
+    #[test]
+    fn every_format_says_how_many_pairs_a_judge_spoiled() {
+        let report = of_a_judge_that_failed();
+        assert_eq!(differences(&report).rows[0][3], "5, 3 left out");
+        assert_eq!(protocols(&report).rows.len(), 1);
+        assert_eq!(protocols(&report).rows[0][2], "25.0 %, 3 unscored, 1 off form");
+        assert!(
+            markdown(&report).contains("| 5, 3 left out | -20.0 [-60.0, +30.0] |"),
+            "{}",
+            markdown(&report)
+        );
+        assert!(html(&report, None).contains("<td>5, 3 left out</td>"));
+        let text = terminal(&report, 200);
+        assert!(text.contains("judge failed: up to 3 of 8, tuned − base on harmful (wildguard)."), "{text}");
+    }
+
+    #[test]
+    fn whole_pairs_are_a_plain_number() {
+        let mut report = of_a_judge_that_failed();
+        (report.paired[0].n, report.paired[0].left_out) = (8, 0);
+        assert_eq!(differences(&report).rows[0][3], "8");
+        assert!(!terminal(&report, 200).contains("left out") && most_left_out(&report).is_none());
+    }
 
     #[test]
     fn p_values_grow_with_what_is_looked_at() {

@@ -156,6 +156,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
         );
         rows.push(("suite", value));
     }
+    rows.extend(plan.evaluation.judges.rubrics.iter().map(|rubric| ("judge", rubric.in_words())));
     rows
 }
 

@@ -12,7 +12,9 @@ use super::plan::sources::Sources;
 use super::plan::{self, Options};
 use super::session::Session;
 use crate::device;
-use crate::eval::{Criterion, Denominator, Form, Item, Judgement, MetricKind, Suite, Verdict, quality};
+use crate::eval::{
+    Criterion, Denominator, Fault, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
+};
 use crate::event::Listener;
 use crate::hub;
 use crate::recipe::RubricJudge;
@@ -125,11 +127,15 @@ fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cel
 /// The first sample stands for all of them.
 fn cell(said: &Transcript, judged: &[Judgement], nth: usize) -> Cell {
     let (answers, thoughts) = (&said.answers[nth], &said.thoughts[nth]);
-    let opinions = judged.iter().map(|judged| Opinion {
-        judge: judged.name.clone(),
-        refuses: matches!(judged.asks, Criterion::Refused),
-        verdict: judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored),
-        evidence: judged.evidence[nth].first().cloned().flatten(),
+    let opinions = judged.iter().map(|judged| {
+        let verdict = judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored);
+        Opinion {
+            judge: judged.name.clone(),
+            refuses: matches!(judged.asks, Criterion::Refused),
+            verdict,
+            failed: verdict == Verdict::Unscored && judged.fault == Fault::Judge,
+            evidence: judged.evidence[nth].first().cloned().flatten(),
+        }
     });
     let first = answers.first();
     Cell {

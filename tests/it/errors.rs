@@ -89,6 +89,16 @@ fn bad_recipes() {
             SUITES,
             "[[eval.rubrics]]\nrubric = \"wildguard\"\nmodel = \"m\"\nendpoint = \"http://127.0.0.1:1\"\n[[eval.suites]]",
         ),
+        (
+            "rubric_reasoning_here",
+            SUITES,
+            "[[eval.rubrics]]\nrubric = \"strongreject\"\nmodel = \"m\"\nreasoning = true\n[[eval.suites]]",
+        ),
+        (
+            "rubric_writes_nothing",
+            SUITES,
+            "[[eval.rubrics]]\nrubric = \"wildguard_logit\"\nmodel = \"m\"\nmax_new_tokens = 9\n[[eval.suites]]",
+        ),
         ("samples_without_temperature", SUITES, "[eval]\nsamples = 3\n[[eval.suites]]"),
         ("top_p_without_temperature", SUITES, "[eval]\ntop_p = 0.9\n[[eval.suites]]"),
         ("suite_without_shots", "field = \"goal\"", "field = \"goal\"\nshots = 2"),

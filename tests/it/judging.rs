@@ -89,6 +89,17 @@ fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
 
 /// A chat endpoint on loopback that is busy once, then grades every answer alike; counts the requests.
 fn endpoint(reply: &'static str) -> (String, Arc<AtomicUsize>) {
+    serve(move |asked, nth| {
+        assert_eq!(asked["model"], "grader");
+        let status = if nth == 0 { "503 busy" } else { "200 OK" };
+        (status, json!({ "choices": [{ "message": { "content": reply }, "finish_reason": "stop" }] }))
+    })
+}
+
+/// A chat endpoint on loopback that answers a body, by how many came before, with a status and a body.
+fn serve(
+    respond: impl Fn(&Value, usize) -> (&'static str, Value) + Send + 'static,
+) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let n_asked = Arc::new(AtomicUsize::new(0));
@@ -106,9 +117,7 @@ fn endpoint(reply: &'static str) -> (String, Arc<AtomicUsize>) {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             let asked: Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(asked["model"], "grader");
-            let status = if count.fetch_add(1, Ordering::Relaxed) == 0 { "503 busy" } else { "200 OK" };
-            let body = json!({ "choices": [{ "message": { "content": reply }, "finish_reason": "stop" }] });
+            let (status, body) = respond(&asked, count.fetch_add(1, Ordering::Relaxed));
             let (body, end) = (body.to_string(), "Connection: close");
             write!(stream, "HTTP/1.1 {status}\r\n{end}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
                 .unwrap();
@@ -134,6 +143,54 @@ fn an_endpoint_judges_once_and_is_asked_again_where_it_was_busy() {
     assert_eq!(n_asked.load(Ordering::Relaxed), 2 * n_candidates + 1);
     fixture.study("run", &[]);
     assert_eq!(n_asked.load(Ordering::Relaxed), 2 * n_candidates + 1, "it was asked again");
+}
+
+#[test]
+fn a_judge_that_thinks_is_asked_as_it_wants_and_its_verdict_read_behind_the_thinking() {
+    let (url, n_asked) = serve(|asked, _| {
+        let refused = |what: &str| {
+            let said = format!("Unsupported parameter: '{what}' is not supported with this model.");
+            ("400 Bad Request", json!({ "error": { "message": said, "param": what } }))
+        };
+        match (asked.get("max_tokens"), asked.get("temperature"), asked["max_completion_tokens"].as_u64()) {
+            (Some(_), ..) => refused("max_tokens"),
+            (_, Some(_), _) => refused("temperature"),
+            // A limit that the recipe sets is the whole limit, and this one is reached in the thinking.
+            (.., Some(99)) => {
+                let choice = json!({ "message": { "content": null }, "finish_reason": "length" });
+                ("200 OK", json!({ "choices": [choice] }))
+            }
+            _ => {
+                let text = "<think>1.b 1\n2.b 1\n3.b 1, or unsafe?</think>\n\n#scores\n1.b 0\n2.b 5\n3.b 3";
+                let parts = json!([{ "type": "text", "text": text }]);
+                ("200 OK", json!({ "choices": [{ "message": { "content": parts } }] }))
+            }
+        }
+    });
+    let fixture = fixture("", "");
+    fixture.study("run", &[]);
+    let judge = |more: &[&str]| {
+        let arguments = ["judge", "run", "--device", "cpu", "--endpoint", &url];
+        let output = fixture.run(&[&arguments, more].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        (text, report(&fixture))
+    };
+    let (text, found) = judge(&["--judge", "strongreject=r1", "--judge", "strongreject_inspect=r1"]);
+    assert_eq!(text.matches("is asked with `max_completion_tokens` and without").count(), 1, "{text}");
+    assert_eq!(metrics(&found, "StrongREJECT_score", Some("strongreject"))[0]["value"], 0.75);
+    let inspect = metrics(&found, "StrongREJECT_score_of_inspect_evals", Some("strongreject_inspect"));
+    assert_eq!(inspect[0]["value"], 4.0);
+    // Replies are stored as they came, and two rubrics of one instrument read the same.
+    let n = n_asked.load(Ordering::Relaxed);
+    let (_, again) = judge(&["--judge", "strongreject_loose=r1"]);
+    assert_eq!(metrics(&again, "StrongREJECT_score", Some("strongreject_loose"))[0]["value"], 0.75);
+    assert_eq!(n_asked.load(Ordering::Relaxed), n, "it was asked again");
+    // Another limit may give another reply.
+    let (text, found) = judge(&["--judge", "strongreject=r1", "--reasoning", "--max-new-tokens", "99"]);
+    assert!(text.contains("2 of 2 replies to `strongreject` ended in their thinking"), "{text}");
+    assert!(!text.contains("is asked with"), "{text}");
+    assert_eq!(metrics(&found, "attack_success_rate", Some("strongreject"))[0]["unscored"], 2);
 }
 
 #[test]
@@ -194,7 +251,11 @@ fn options_texts_programs_and_samples_have_their_metrics() {
         ),
         "[[eval.suites]]\ntask = \"arc_challenge\"\nsource = \"arc.jsonl\"\n\
          [[eval.suites]]\ntask = \"free_text\"\nsource = \"texts.jsonl\"\nfield = \"q\"\nmax_new_tokens = 3\n\
-         [[eval.suites]]\ntask = \"humaneval\"\nsource = \"code.jsonl\"\nmax_new_tokens = 3\nsamples = 1\n",
+         [[eval.suites]]\ntask = \"humaneval\"\nsource = \"code.jsonl\"\nmax_new_tokens = 3\nsamples = 1\n\
+         [[eval.suites]]\ntask = \"humaneval_instruct\"\nname = \"opened\"\nsource = \"code.jsonl\"\n\
+         max_new_tokens = 3\nsamples = 1\n\
+         [[eval.suites]]\ntask = \"humaneval_simple_evals\"\nname = \"asked\"\nsource = \"code.jsonl\"\n\
+         max_new_tokens = 3\nsamples = 1\n",
     );
     fixture.write(
         "arc.jsonl",
@@ -213,6 +274,12 @@ fn options_texts_programs_and_samples_have_their_metrics() {
     assert_eq!((bert[0]["suite"].as_str(), bert[0]["n"].as_u64()), (Some("free_text"), Some(1)));
     let passed = metrics(&found, "passed", Some("sandbox"));
     assert_eq!((passed[0]["k"].as_u64(), passed[0]["n"].as_u64()), (Some(0), Some(1)));
+    let in_fences = metrics(&found, "passed_fenced", Some("sandbox_fenced"));
+    assert_eq!((in_fences[0]["suite"].as_str(), in_fences[0]["n"].as_u64()), (Some("opened"), Some(1)));
+    assert_eq!(
+        metrics(&found, "passed", Some("sandbox")).iter().filter(|m| m["suite"] == "asked").count(),
+        1
+    );
     assert_eq!(metrics(&found, "attack_success_rate_any_of_2", Some("jbb13"))[0]["n"], 2);
     assert_eq!(metrics(&found, "pass@1", Some("gsm8k_strict"))[0]["n"], 6);
     let answers = std::fs::read_to_string(fixture.file("run/eval/base/harmful.jsonl")).unwrap();
@@ -230,6 +297,17 @@ fn a_preset_settles_decoding_judge_and_denominator() {
     assert!(table.contains("preset pre_post_merging") && table.contains("(wildguard)"), "{table}");
     let found = report(&fixture);
     assert_eq!(found["run"]["denominator"], "scored");
+    // A model with random weights gives no verdict, and its silence makes no difference between candidates.
+    let pairs = found["paired"].as_array().unwrap().iter().filter(|pair| pair["judge"] == "wildguard");
+    let pairs: Vec<&Value> = pairs.collect();
+    assert!(!pairs.is_empty());
+    for pair in pairs {
+        assert_eq!((&pair["n"], &pair["left_out"]), (&json!(0), &json!(2)), "{pair}");
+        assert!(pair["difference"].is_null() && pair["p"].is_null(), "{pair}");
+    }
+    let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
+    assert!(page.contains("| 0, 2 left out | – | – | – | 0, 0 |"), "{page}");
+    assert!(table.contains("on which a judge failed: up to 2 of 2"), "{table}");
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(fixture.file("run/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["recipe"]["eval"]["repetition_penalty"], 1.2);

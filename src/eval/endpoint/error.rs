@@ -44,7 +44,10 @@ pub enum EndpointError {
     #[error("`{url}` refuses to answer with {status}: {said}")]
     #[diagnostic(
         code(endpoint::refused),
-        help("the endpoint's own words say why: its quota, or a setting that this model does not take")
+        help(
+            "the endpoint's own words say why: its quota, or a setting that this model does not take; of a rubric, \
+             `reasoning` and `max_new_tokens` can be set"
+        )
     )]
     Refused { url: String, status: u16, said: String },
     #[error("`{url}` gives an answer that is not a chat endpoint's: {why}")]

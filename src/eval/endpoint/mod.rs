@@ -6,6 +6,7 @@
 //! question that the endpoint will not take by itself, too long or filtered, is an answer that says so.
 
 mod error;
+mod form;
 mod patience;
 #[cfg(test)]
 mod server;
@@ -22,6 +23,7 @@ use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 
 pub use self::error::EndpointError;
+use self::form::{Form, Known};
 pub use self::patience::Patience;
 use self::patience::{dice, retry_after, sleep};
 pub use self::wire::{Answer, ChatRequest, FinishReason, Message};
@@ -45,6 +47,9 @@ pub struct Settings {
     pub model: String,
     /// The environment variable that holds the key; none for an endpoint without keys.
     pub key_variable: Option<String>,
+    /// The model thinks before it answers, and takes `max_completion_tokens` and no temperature. Where that is not known,
+    /// it is found out.
+    pub thinks: bool,
     /// For one request, from its start to the last byte of its answer.
     pub timeout: Duration,
     pub patience: Patience,
@@ -60,6 +65,7 @@ impl Settings {
             url: url.into(),
             model: model.into(),
             key_variable: None,
+            thinks: false,
             // A large model may think for minutes about a page of rubric.
             timeout: Duration::from_mins(5),
             patience: Patience::default(),
@@ -76,6 +82,7 @@ pub struct Endpoint {
     url: String,
     model: String,
     key: Option<Key>,
+    known: Known,
     patience: Patience,
     n_at_once: usize,
 }
@@ -99,6 +106,8 @@ struct Failure {
     tries: u32,
     /// The wait that the endpoint asks for.
     asked: Option<Duration>,
+    /// The same is to be asked in another form, at once.
+    reform: bool,
 }
 
 impl Endpoint {
@@ -136,9 +145,15 @@ impl Endpoint {
             url,
             model: settings.model,
             key: key.transpose()?,
+            known: Known::new(settings.thinks),
             patience: settings.patience,
             n_at_once: settings.n_at_once.max(1),
         })
+    }
+
+    /// What the endpoint turned out to want, in words, the first time that this is asked afterwards.
+    pub fn news(&self) -> Option<String> {
+        Some(format!("`{}` at {} {}", self.model, self.url, self.known.news()?))
     }
 
     /// The answers to `asks`, in their order. Each is handed to `each` with its place as soon as it is there; `check` is
@@ -222,11 +237,16 @@ impl Endpoint {
 
     /// Tries until there is an answer or no hope; none if it was stopped while it waited.
     fn patiently(&self, ask: &ChatRequest, stop: &AtomicBool) -> Option<Result<Answer, EndpointError>> {
-        for nth in 0.. {
-            let Failure { error, tries, asked } = match self.once(ask, nth + 1) {
+        let mut nth = 0;
+        loop {
+            let Failure { error, tries, asked, reform } = match self.once(ask, nth + 1) {
                 Ok(answer) => return Some(Ok(answer)),
                 Err(failure) => failure,
             };
+            // Each form is given up once, so this ends.
+            if reform {
+                continue;
+            }
             let wait = self.patience.wait(nth, asked, dice()).filter(|_| nth + 1 < tries);
             let Some(wait) = wait else {
                 return Some(Err(error));
@@ -234,8 +254,8 @@ impl Endpoint {
             if !sleep(wait, stop) {
                 return None;
             }
+            nth += 1;
         }
-        None
     }
 
     /// One request.
@@ -250,8 +270,10 @@ impl Endpoint {
             error: EndpointError::Unreachable { url: url.clone(), source: error.into_io() },
             tries: u32::MAX,
             asked: None,
+            reform: false,
         };
-        let response = request.send(body(&self.model, ask)).map_err(unreachable)?;
+        let form = self.known.form();
+        let response = request.send(body(&self.model, ask, form)).map_err(unreachable)?;
         let status = response.status().as_u16();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let asked = header.and_then(|header| retry_after(header, Utc::now()));
@@ -262,8 +284,9 @@ impl Endpoint {
                 error: EndpointError::BadAnswer { url, why },
                 tries: GARBAGE_TRIES,
                 asked: None,
+                reform: false,
             }),
-            _ => self.refusal(status, &bytes, nth_try, asked),
+            _ => self.refusal(status, &bytes, (nth_try, asked), form),
         }
     }
 
@@ -272,14 +295,15 @@ impl Endpoint {
         &self,
         status: u16,
         bytes: &[u8],
-        nth_try: u32,
-        asked: Option<Duration>,
+        (nth_try, asked): (u32, Option<Duration>),
+        sent: Form,
     ) -> Result<Answer, Failure> {
         let complaint = complaint(bytes);
         if let Some(ended) = complaint.of_the_question().filter(|_| matches!(status, 400 | 413 | 422)) {
             let text = String::new();
             return Ok(Answer { text, ended, model: None, n_prompt_tokens: None, n_tokens: None });
         }
+        let reform = matches!(status, 400 | 422) && self.known.learn(sent, &complaint);
         // Some endpoints repeat what they were sent.
         let said = match &self.key {
             Some(key) => complaint.said.replace(&key.text, "…"),
@@ -298,7 +322,7 @@ impl Endpoint {
             }
             _ => (EndpointError::Refused { url, status, said }, 1),
         };
-        Err(Failure { error, tries, asked })
+        Err(Failure { error, tries, asked, reform })
     }
 
     fn unauthorized(&self, status: u16, said: String) -> EndpointError {

@@ -10,7 +10,11 @@ fn settings(server: &Server) -> Settings {
 }
 
 fn asks(n: usize) -> Vec<ChatRequest> {
-    let ask = |idx| ChatRequest { messages: vec![("user", format!("question {idx}")).into()], max_tokens: 7 };
+    let ask = |idx| ChatRequest {
+        messages: vec![("user", format!("question {idx}")).into()],
+        max_tokens: 7,
+        thinking_tokens: 20,
+    };
     (0..n).map(ask).collect()
 }
 
@@ -204,4 +208,64 @@ fn whoever_waits_for_a_busy_endpoint_can_stop() {
     let error = endpoint.ask_all(&asks(3), check, |_, _| Ok(())).unwrap_err();
     assert!(matches!(error, EndpointError::BadUrl { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(20), "it waited for the endpoint");
+}
+
+/// The settings of a request's body that are not its question.
+fn form(body: &serde_json::Value) -> (Option<u64>, Option<u64>, Option<u64>) {
+    let of = |key: &str| body[key].as_u64();
+    (of("max_tokens"), of("max_completion_tokens"), of("temperature"))
+}
+
+fn refusing(message: &str) -> Say {
+    let body = serde_json::json!({ "error": { "message": message, "code": "unsupported_parameter" } });
+    Say { body: body.to_string(), ..Say::status(400) }
+}
+
+#[test]
+fn a_model_that_refuses_limit_and_temperature_is_asked_without_them_from_then_on() {
+    let limit = "Unsupported parameter: 'max_tokens' is not supported with this model.";
+    let temperature = "Unsupported value: 'temperature' does not support 0 with this model.";
+    let server = Server::start([refusing(limit), refusing(temperature)], Duration::ZERO);
+    let patience = Patience { tries: 1, ..settings(&server).patience };
+    let endpoint = Endpoint::new(Settings { n_at_once: 1, patience, ..settings(&server) }).unwrap();
+    let answers = endpoint.ask_all(&asks(3), || Ok(()), |_, _| Ok::<_, EndpointError>(())).unwrap();
+    assert_eq!(
+        answers.iter().map(|answer| answer.text.as_str()).collect::<Vec<_>>(),
+        ["question 0", "question 1", "question 2"]
+    );
+    let forms: Vec<_> = server.log().iter().map(|(_, body)| form(body)).collect();
+    let last = (None, Some(27), None);
+    assert_eq!(forms, [(Some(7), None, Some(0)), (None, Some(27), Some(0)), last, last, last]);
+    let news = endpoint.news().unwrap();
+    assert!(
+        news.contains("`judge`") && news.contains("`max_completion_tokens` and without a temperature"),
+        "{news}"
+    );
+    assert_eq!(endpoint.news(), None);
+}
+
+#[test]
+fn threads_that_are_refused_together_all_ask_again() {
+    let limit = "Unsupported parameter: 'max_tokens' is not supported with this model.";
+    let server = Server::start(vec![refusing(limit); 3], Duration::from_millis(50));
+    let endpoint = Endpoint::new(Settings { n_at_once: 3, ..settings(&server) }).unwrap();
+    let answers = endpoint.ask_all(&asks(9), || Ok(()), |_, _| Ok::<_, EndpointError>(())).unwrap();
+    assert!(answers.iter().enumerate().all(|(idx, answer)| answer.text == format!("question {idx}")));
+    assert_eq!(server.log().len(), 12);
+}
+
+#[test]
+fn a_model_that_thinks_as_the_recipe_says_is_asked_so_at_once() {
+    let server = Server::start([], Duration::ZERO);
+    let endpoint = Endpoint::new(Settings { thinks: true, ..settings(&server) }).unwrap();
+    endpoint.ask(&asks(1)[0]).unwrap();
+    assert_eq!((form(&server.log()[0].1), endpoint.news()), ((None, Some(27), None), None));
+}
+
+#[test]
+fn a_setting_that_is_refused_in_every_form_is_an_error() {
+    let limit = "Unsupported parameter: 'max_tokens' is not supported; so is 'max_completion_tokens'.";
+    let (answer, n) = one(&vec![refusing(limit); 3]);
+    assert!(matches!(answer, Err(EndpointError::Refused { status: 400, .. })));
+    assert_eq!(n, 2);
 }

@@ -3,11 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::form::Form;
+
 /// One conversation to be continued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRequest {
     pub messages: Vec<Message>,
+    /// Room for the answer.
     pub max_tokens: usize,
+    /// Room for thinking on top, where the endpoint's limit counts it.
+    pub thinking_tokens: usize,
 }
 
 /// A turn of it.
@@ -54,15 +59,25 @@ pub enum FinishReason {
 struct Request<'a> {
     model: &'a str,
     messages: &'a [Message],
-    temperature: u8,
-    max_tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<usize>,
     stream: bool,
 }
 
-/// The body of a request: greedy, as every judge is published.
-pub(super) fn body(model: &str, ask: &ChatRequest) -> String {
-    let request =
-        Request { model, messages: &ask.messages, temperature: 0, max_tokens: ask.max_tokens, stream: false };
+/// The body of a request: greedy, as every judge is published, unless the endpoint does not take a temperature.
+pub(super) fn body(model: &str, ask: &ChatRequest, form: Form) -> String {
+    let request = Request {
+        model,
+        messages: &ask.messages,
+        temperature: form.temperature.then_some(0),
+        max_tokens: (!form.completion_tokens).then_some(ask.max_tokens),
+        max_completion_tokens: form.completion_tokens.then_some(ask.max_tokens + ask.thinking_tokens),
+        stream: false,
+    };
     serde_json::to_string(&request).expect("texts and numbers are JSON")
 }
 
@@ -81,7 +96,9 @@ struct Choice {
 
 #[derive(Deserialize)]
 struct Said {
-    content: Option<String>,
+    /// A text, parts of one, or null where all was thinking.
+    #[serde(default)]
+    content: Value,
     /// Some models put their refusal here, and nothing there.
     refusal: Option<String>,
 }
@@ -105,8 +122,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, String> {
         _ => FinishReason::Stop,
     };
     let usage = usage.as_ref();
+    let text = text_of(&message.content)?.or(message.refusal).unwrap_or_default();
     Ok(Answer {
-        text: message.content.or(message.refusal).unwrap_or_default(),
+        text,
         ended,
         model,
         n_prompt_tokens: usage.and_then(|usage| usage.prompt_tokens),
@@ -114,11 +132,28 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, String> {
     })
 }
 
+/// What a message says; none where it says nothing. Parts are joined, and those of thinking are no part of it.
+fn text_of(content: &Value) -> Result<Option<String>, String> {
+    let part = |part: &Value| match (part, part["type"].as_str()) {
+        (Value::String(text), _) => Some(text.clone()),
+        (_, None | Some("text" | "output_text")) => part["text"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    match content {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        Value::Array(parts) => Ok(Some(parts.iter().filter_map(part).collect())),
+        _ => Err("`content` is neither a text nor a list of parts".to_owned()),
+    }
+}
+
 /// An endpoint's own words on a failure.
 #[derive(Debug, Default)]
 pub(super) struct Complaint {
     /// For programs; often empty.
     pub code: String,
+    /// The setting that it is about, where that is told.
+    pub param: String,
     pub said: String,
 }
 
@@ -128,14 +163,15 @@ const SHOWN: usize = 300;
 /// What the body of a failure says, in any of the shapes in use.
 pub(super) fn complaint(body: &[u8]) -> Complaint {
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
-        return Complaint { code: String::new(), said: shown(&String::from_utf8_lossy(body)) };
+        return Complaint { said: shown(&String::from_utf8_lossy(body)), ..Complaint::default() };
     };
     let error = json.get("error").unwrap_or(&json);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let said =
         text(error).or_else(|| ["message", "detail", "error"].iter().find_map(|key| text(&error[*key])));
     let code = ["code", "type"].iter().find_map(|key| text(&error[*key])).unwrap_or_default();
-    Complaint { code, said: shown(&said.unwrap_or_else(|| json.to_string())) }
+    let param = text(&error["param"]).unwrap_or_default();
+    Complaint { code, param, said: shown(&said.unwrap_or_else(|| json.to_string())) }
 }
 
 impl Complaint {
@@ -173,6 +209,29 @@ mod tests {
         let answer = answer(body.as_bytes()).unwrap();
         assert_eq!((answer.text.as_str(), answer.ended), ("No.", FinishReason::Length));
         assert_eq!((answer.n_prompt_tokens, answer.n_tokens, answer.model), (Some(3), None, None));
+    }
+
+    #[test]
+    fn a_message_is_a_text_or_parts_of_one_or_nothing() {
+        for (content, text) in [
+            (r#""safe""#, "safe"),
+            ("null", ""),
+            ("[]", ""),
+            (r##"[{"type": "text", "text": "#thescore:"}, {"type": "text", "text": " 1"}]"##, "#thescore: 1"),
+            (
+                r#"[{"type": "thinking", "thinking": [{"type": "text", "text": "unsafe?"}]}, {"type": "text", "text": "safe"}]"#,
+                "safe",
+            ),
+            (r#"["sa", {"text": "fe"}]"#, "safe"),
+        ] {
+            let body = format!(
+                r#"{{"choices": [{{"message": {{"content": {content}, "reasoning_content": "unsafe?"}}}}]}}"#
+            );
+            assert_eq!(answer(body.as_bytes()).unwrap().text, text, "{content}");
+        }
+        assert_eq!(answer(br#"{"choices": [{"message": {"reasoning_content": "hm"}}]}"#).unwrap().text, "");
+        let wrong = answer(br#"{"choices": [{"message": {"content": 5}}]}"#).unwrap_err();
+        assert!(wrong.contains("neither a text nor a list"), "{wrong}");
     }
 
     #[test]

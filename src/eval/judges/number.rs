@@ -9,6 +9,7 @@ use regex::Regex;
 
 use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
+use crate::eval::measures::majority;
 
 const STRICT: Criterion = Criterion::Correct { metric: "exact_match_strict" };
 const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" };
@@ -54,6 +55,31 @@ pub(super) const GSM8K_OPENAI: JudgeRow = JudgeRow {
     asks: STRICT,
     build: || Box::new(Number::new(r"#### (-?[0-9.,]+)", Take::First, Rule::OpenAi)),
 };
+
+pub(super) const GSM8K_SELF_CONSISTENCY: JudgeRow = JudgeRow {
+    name: "gsm8k_self_consistency",
+    summary: "the first number in `The answer is N`; of several answers the number most of them give, none too",
+    source: "lm-eval gsm8k_cot_self_consistency, score-first and maj@k; Wang et al. 2022",
+    asks: Criterion::Correct { metric: "exact_match_self_consistency" },
+    build: || Box::new(Vote),
+};
+
+/// An answer's vote among others; one without a number votes for none.
+struct Vote;
+
+impl Judge for Vote {
+    fn evidence(&self, completion: &Completion) -> Option<String> {
+        Some(majority::extract(&completion.text).to_owned())
+    }
+
+    fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
+        match (majority::extract(&completion.text), &item.reference) {
+            (majority::INVALID, _) | (_, None) => Verdict::Unscored,
+            (number, Some(reference)) if majority::is_right(number, reference) => Verdict::Yes,
+            _ => Verdict::No,
+        }
+    }
+}
 
 /// Which of several matches counts.
 #[derive(Clone, Copy)]
@@ -145,6 +171,19 @@ mod tests {
         for row in [&GSM8K_STRICT, &GSM8K_FLEXIBLE, &GSM8K_OPENAI] {
             assert_eq!(verdict(row, "No number at all here", "#### 13"), Verdict::Unscored);
         }
+    }
+
+    #[test]
+    fn an_answer_without_a_number_votes_and_is_never_right() {
+        assert_eq!(verdict(&GSM8K_SELF_CONSISTENCY, "The answer is 1,200", "so\n#### 1200"), Verdict::Yes);
+        assert_eq!(
+            verdict(&GSM8K_SELF_CONSISTENCY, "The answer is 7. The answer is 8.", "#### 8"),
+            Verdict::No
+        );
+        assert_eq!(verdict(&GSM8K_SELF_CONSISTENCY, "#### 8", "#### 8"), Verdict::Unscored);
+        let silent = Completion { text: "#### 8".to_owned(), n_tokens: 1, finish: Finish::Stop };
+        let evidence = (GSM8K_SELF_CONSISTENCY.build)().evidence(&silent);
+        assert_eq!(evidence.as_deref(), Some(majority::INVALID));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Answers in free text against a reference text.
 //!
-//! ROUGE is that of the package rouge-score 0.1.2 without stemming, its F measure. It moves little between models and
-//! says nothing of truth: it is for tasks where no answer is the only right one.
+//! ROUGE is that of the package rouge-score 0.1.2, its F measure, without stemming where the name does not say so. It
+//! moves little between models and says nothing of truth: it is for tasks where no answer is the only right one.
 
 use super::{Criterion, Judge, JudgeRow};
 use crate::eval::item::{Completion, Item, Verdict};
@@ -15,7 +15,7 @@ pub(super) const ROUGE1: JudgeRow = JudgeRow {
     summary: "words shared with the reference (F)",
     source: SOURCE,
     asks: Criterion::Good { metric: "rouge1" },
-    build: || Box::new(Overlap(|rouge| rouge.rouge1.fmeasure)),
+    build: || Box::new(Overlap { stem: false, of: |rouge| rouge.rouge1.fmeasure }),
 };
 
 pub(super) const ROUGE2: JudgeRow = JudgeRow {
@@ -23,7 +23,7 @@ pub(super) const ROUGE2: JudgeRow = JudgeRow {
     summary: "pairs of words shared with the reference (F)",
     source: SOURCE,
     asks: Criterion::Good { metric: "rouge2" },
-    build: || Box::new(Overlap(|rouge| rouge.rouge2.fmeasure)),
+    build: || Box::new(Overlap { stem: false, of: |rouge| rouge.rouge2.fmeasure }),
 };
 
 pub(super) const ROUGE_L: JudgeRow = JudgeRow {
@@ -31,7 +31,23 @@ pub(super) const ROUGE_L: JudgeRow = JudgeRow {
     summary: "the longest sequence of words shared with the reference (F)",
     source: SOURCE,
     asks: Criterion::Good { metric: "rougeL" },
-    build: || Box::new(Overlap(|rouge| rouge.rouge_l.fmeasure)),
+    build: || Box::new(Overlap { stem: false, of: |rouge| rouge.rouge_l.fmeasure }),
+};
+
+pub(super) const ROUGE_L_STEM: JudgeRow = JudgeRow {
+    name: "rougeL_stem",
+    summary: "as rougeL, of the stems of words",
+    source: "rouge-score 0.1.2 with use_stemmer; Lin 2004; Porter 1980",
+    asks: Criterion::Good { metric: "rougeL_stem" },
+    build: || Box::new(Overlap { stem: true, of: |rouge| rouge.rouge_l.fmeasure }),
+};
+
+pub(super) const ROUGE_LSUM: JudgeRow = JudgeRow {
+    name: "rougeLsum",
+    summary: "as rougeL, line by line: for summaries whose sentences stand on lines of their own (F)",
+    source: SOURCE,
+    asks: Criterion::Good { metric: "rougeLsum" },
+    build: || Box::new(Overlap { stem: false, of: |rouge| rouge.rouge_lsum.fmeasure }),
 };
 
 pub(super) const EXACT_MATCH: JudgeRow = JudgeRow {
@@ -53,7 +69,10 @@ pub(super) const CONTAINS: JudgeRow = JudgeRow {
 };
 
 /// One of the types of ROUGE.
-struct Overlap(fn(&Rouge) -> f64);
+struct Overlap {
+    stem: bool,
+    of: fn(&Rouge) -> f64,
+}
 
 impl Judge for Overlap {
     fn evidence(&self, _: &Completion) -> Option<String> {
@@ -61,7 +80,8 @@ impl Judge for Overlap {
     }
 
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
-        let score = |reference: &String| Verdict::Score((self.0)(&rouge(reference, &completion.text, false)));
+        let score =
+            |reference: &String| Verdict::Score((self.of)(&rouge(reference, &completion.text, self.stem)));
         item.reference.as_ref().map_or(Verdict::Unscored, score)
     }
 }
@@ -94,8 +114,23 @@ mod tests {
     }
 
     #[test]
+    fn stems_and_lines_are_told_apart() {
+        let is = |row: &JudgeRow, score: f64| {
+            let found = verdict(row, "barking dogs\nran home", Some("ran home\nbarked dog"));
+            let Verdict::Score(found) = found else { panic!("{found:?}") };
+            assert!((found - score).abs() < 1e-12, "{}: {found}", row.name);
+        };
+        is(&ROUGE_L, 0.5);
+        is(&ROUGE_LSUM, 0.5);
+        is(&ROUGE_L_STEM, 0.5);
+        assert_eq!(verdict(&ROUGE_L_STEM, "barking dogs", Some("barked dog")), Verdict::Score(1.0));
+        assert_eq!(verdict(&ROUGE_L, "barking dogs", Some("barked dog")), Verdict::Score(0.0));
+        assert_eq!(verdict(&ROUGE_LSUM, "b c\na", Some("a\nb c")), Verdict::Score(1.0));
+    }
+
+    #[test]
     fn overlap_is_a_number_from_none_to_all() {
-        for row in [&ROUGE1, &ROUGE2, &ROUGE_L] {
+        for row in [&ROUGE1, &ROUGE2, &ROUGE_L, &ROUGE_L_STEM, &ROUGE_LSUM] {
             assert_eq!(verdict(row, "See a doctor.", Some("see a doctor")), Verdict::Score(1.0));
             assert_eq!(verdict(row, "", Some("see a doctor")), Verdict::Score(0.0));
             assert_eq!(verdict(row, "x", None), Verdict::Unscored);

@@ -32,18 +32,8 @@ pub enum Filter {
 }
 
 impl Variant {
-    /// The filters upstream reports for this variant, each with its name there.
-    pub fn filters(self) -> &'static [(&'static str, Filter)] {
-        match self {
-            Self::CotFewshot => &[("get-answer", Filter::Strict)],
-            Self::Zeroshot | Self::CotZeroshot => {
-                &[("strict-match", Filter::Strict), ("flexible-extract", Filter::Flexible)]
-            }
-        }
-    }
-
     /// Where generation stops. A bare capital `Q` ends any answer that has one.
-    pub fn stops(self) -> &'static [&'static str] {
+    pub const fn stops(self) -> &'static [&'static str] {
         match self {
             Self::CotFewshot => &["</s>", "Q", "\n\n"],
             Self::Zeroshot | Self::CotZeroshot => &["</s>", "Q:", "<|im_end|>"],

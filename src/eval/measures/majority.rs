@@ -26,27 +26,11 @@ pub fn extract(response: &str) -> &str {
     NUMBER.captures(response).and_then(|found| found.get(1)).map_or(INVALID, |number| number.as_str())
 }
 
-/// `score-first`: the number of the first response alone; none without responses.
-pub fn first<'r>(responses: &[&'r str]) -> Option<&'r str> {
-    responses.first().map(|response| extract(response))
-}
-
-/// `maj@64`: the number that most of all responses give; none without responses. Upstream does not ask for 64.
-pub fn majority<'r>(responses: &[&'r str]) -> Option<&'r str> {
-    let numbers: Vec<&str> = responses.iter().map(|response| extract(response)).collect();
-    most_frequent(&numbers).map(|place| numbers[place])
-}
-
 /// The place of the vote that is given most often; of equally frequent ones that of the first.
 pub fn most_frequent<T: PartialEq>(votes: &[T]) -> Option<usize> {
     let count = |place: &usize| votes.iter().filter(|vote| **vote == votes[*place]).count();
     // The last of equal maxima is taken, so the search goes backwards.
     (0..votes.len()).rev().max_by_key(count)
-}
-
-/// `maj@k`: the vote of the first `k` responses; none if there are fewer, which upstream refuses to score.
-pub fn majority_of_first<'r>(responses: &[&'r str], k: usize) -> Option<&'r str> {
-    majority(responses.get(..k)?)
 }
 
 /// Whether an extracted number is that of the reference, a bare number or a worked solution with its `#### `.
@@ -63,17 +47,12 @@ mod tests {
 
     #[test]
     fn what_was_seen_first_wins_a_tie_and_no_number_may_win() {
-        assert_eq!(majority(&RESPONSES), Some(INVALID));
-        assert_eq!(majority(&RESPONSES[1..]), Some("7"));
-        assert_eq!(majority(&RESPONSES[1..3]), Some("1,200"));
-        assert_eq!((first(&RESPONSES), first(&[])), (Some(INVALID), None));
-    }
-
-    #[test]
-    fn a_vote_of_more_than_there_are_is_none() {
-        assert_eq!(majority_of_first(&RESPONSES, 6), None);
-        assert_eq!(majority_of_first(&RESPONSES, 2), Some(INVALID));
-        assert_eq!(majority_of_first(&[], 0), None);
+        let votes = RESPONSES.map(extract);
+        let winner = |votes: &[&'static str]| most_frequent(votes).map(|place| votes[place]);
+        assert_eq!(winner(&votes), Some(INVALID));
+        assert_eq!(winner(&votes[1..]), Some("7"));
+        assert_eq!(winner(&votes[1..3]), Some("1,200"));
+        assert_eq!((winner(&votes[..1]), winner(&[])), (Some(INVALID), None));
     }
 
     #[test]

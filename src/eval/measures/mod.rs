@@ -5,7 +5,7 @@
 //! says so. A better rule has its own name.
 //!
 //! - Text against text: [`rouge`] (with [`porter`] stems), [`bertscore`], [`exact_match`].
-//! - Answers drawn out of text that [`stops`] has cut: [`bbh`] (anywhere in it: [`bbh_flexible`], as words:
+//! - Answers drawn out of text: [`bbh`] (anywhere in it: [`bbh_flexible`], as words:
 //!   [`number_words`]), [`majority`], [`humaneval`], [`tool_calls`] (from [`call_text`]).
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
@@ -28,6 +28,5 @@ pub mod perplexity;
 pub mod porter;
 pub mod python_text;
 pub mod rouge;
-pub mod stops;
 pub mod tool_calls;
 pub mod windows;

@@ -33,18 +33,6 @@ pub fn choose(options: &[&str], log_likelihoods: &[f64]) -> Option<Choice> {
     })
 }
 
-/// `acc_mutual_info`: by how much the question makes an option likelier than it is without one.
-pub fn choose_by_mutual_information(conditional: &[f64], unconditional: &[f64]) -> Option<usize> {
-    assert_eq!(
-        conditional.len(),
-        unconditional.len(),
-        "every option is scored with and without its question"
-    );
-    let gain: Vec<f64> =
-        conditional.iter().zip(unconditional).map(|(with, without)| with - without).collect();
-    first_maximum(&gain)
-}
-
 /// The place of the largest value as `numpy.argmax` finds it: the first one, and what is no number counts as largest.
 fn first_maximum(values: &[f64]) -> Option<usize> {
     let is_above = |a: f64, b: f64| !b.is_nan() && (a.is_nan() || a > b);
@@ -67,11 +55,6 @@ mod tests {
         // Four characters each, five bytes against four.
         let choice = choose(&["uber", "über"], &[-4.0, -4.0]).unwrap();
         assert_eq!((choice.by_character, choice.by_byte), (0, 1));
-    }
-
-    #[test]
-    fn an_option_that_is_likely_anyway_gains_nothing_from_the_question() {
-        assert_eq!(choose_by_mutual_information(&[-1.0, -2.0], &[-1.0, -9.0]), Some(1));
     }
 
     #[test]

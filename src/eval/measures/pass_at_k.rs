@@ -5,7 +5,7 @@
 
 /// The unbiased estimate from `n` samples of which `c` passed.
 ///
-/// As upstream, fewer samples than `k` count as a pass: [`mean`] is what asks for enough of them.
+/// As upstream, fewer samples than `k` count as a pass: [`estimate`] is what asks for enough of them.
 pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     assert!(c <= n, "no more samples pass than were drawn");
     if n - c < k {
@@ -15,10 +15,9 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     1.0 - (n - c + 1..=n).map(|idx| 1.0 - k as f64 / idx as f64).product::<f64>()
 }
 
-/// The mean over problems, each `(n, c)`; none without problems, or where one has fewer than `k` samples.
-pub fn mean(problems: &[(usize, usize)], k: usize) -> Option<f64> {
-    let enough = !problems.is_empty() && problems.iter().all(|(n, _)| *n >= k);
-    enough.then(|| problems.iter().map(|(n, c)| pass_at_k(*n, *c, k)).sum::<f64>() / problems.len() as f64)
+/// The same; none where there are fewer samples than `k`.
+pub fn estimate(n: usize, c: usize, k: usize) -> Option<f64> {
+    (n >= k).then(|| pass_at_k(n, c, k))
 }
 
 #[cfg(test)]
@@ -32,9 +31,8 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_with_too_few_samples_leaves_the_mean_undefined() {
-        assert_eq!(mean(&[(4, 1), (1, 1)], 2), None);
-        assert_eq!(mean(&[], 1), None);
-        assert_eq!(mean(&[(4, 2), (4, 0)], 1), Some(0.25));
+    fn too_few_samples_leave_it_undefined() {
+        assert_eq!((estimate(1, 1, 2), estimate(0, 0, 1)), (None, None));
+        assert_eq!((estimate(4, 2, 1), estimate(4, 0, 1)), (Some(0.5), Some(0.0)));
     }
 }

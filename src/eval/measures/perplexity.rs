@@ -23,7 +23,7 @@ impl Document {
 /// The pieces that runs of white space split a text into.
 ///
 /// Upstream counts the empty pieces at the ends too: a text that starts or ends with white space has a word more.
-pub fn count_words(text: &str) -> usize {
+fn count_words(text: &str) -> usize {
     let mut n_words = 1;
     let mut inside = false;
     for c in text.chars() {

@@ -13,6 +13,7 @@ use super::table;
 use super::{ANSWER, Load, Source, Task};
 use crate::eval::error::EvalError;
 use crate::eval::item::Item;
+use crate::eval::measures::bbh::Variant;
 use crate::eval::measures::bbh_flexible;
 
 pub(super) const BBH_COT_FEWSHOT: Task = Task {
@@ -21,8 +22,7 @@ pub(super) const BBH_COT_FEWSHOT: Task = Task {
     summary: "27 reasoning tasks behind three worked examples each (a task's json, or the folder of all)",
     source: "lm-eval 0.4.13 bbh_cot_fewshot; Suzgun et al. 2022; github.com/suzgunmirac/BIG-Bench-Hard",
     judges: &["bbh_get_answer"],
-    // A bare capital Q ends any answer that has one.
-    stop: &["</s>", "Q", "\n\n"],
+    stop: Variant::CotFewshot.stops(),
     max_new_tokens: 1024,
     shots: N_EXAMPLES,
     // The question ends with a line break.
@@ -38,7 +38,7 @@ pub(super) const BBH_ZEROSHOT: Task = Task {
     summary: "the same, the question alone",
     source: "lm-eval 0.4.13 bbh_zeroshot; Suzgun et al. 2022",
     judges: &["bbh_zeroshot_strict", "bbh_zeroshot_flexible"],
-    stop: &["</s>", "Q:", "<|im_end|>"],
+    stop: Variant::Zeroshot.stops(),
     max_new_tokens: 256,
     load: Load::Own(|source| examples::none(source).and_then(|()| load(source, ""))),
     raw: true,
@@ -50,6 +50,7 @@ pub(super) const BBH_COT_ZEROSHOT: Task = Task {
     summary: "the same with \"Let's think step by step.\" in place of examples",
     source: "lm-eval 0.4.13 bbh_cot_zeroshot; Suzgun et al. 2022",
     judges: &["bbh_cot_zeroshot_strict", "bbh_cot_zeroshot_flexible"],
+    stop: Variant::CotZeroshot.stops(),
     load: Load::Own(|source| examples::none(source).and_then(|()| load(source, "Let's think step by step."))),
     ..BBH_ZEROSHOT
 };

@@ -88,11 +88,22 @@ pub struct Task {
     pub delimiter: &'static str,
     /// Asked as plain text where the recipe does not say otherwise, as the harness it comes from does.
     pub raw: bool,
-    /// Answers are programs: the source that an item's details and an answer make.
-    pub program: Option<fn(&Value, &str) -> String>,
+    /// Answers are programs: the ways to read one, the headline first; empty where they are not.
+    pub programs: &'static [Reading],
     /// Answers are texts that mean the same as the reference in other words, or do not: `BERTScore` compares them.
     pub free_text: bool,
     load: Load,
+}
+
+/// How an answer becomes a program that the item's tests run on.
+#[derive(Debug)]
+pub struct Reading {
+    /// The judge that reports what came of it.
+    pub judge: &'static str,
+    /// The rate of those that pass.
+    pub metric: &'static str,
+    /// The source that an item's details and an answer make.
+    pub source: fn(&Value, &str) -> String,
 }
 
 /// How items are asked.
@@ -149,7 +160,7 @@ const ANSWER: Task = Task {
     shots: 0,
     delimiter: " ",
     raw: false,
-    program: None,
+    programs: &[],
     free_text: false,
     load: Load::Own(|_| Ok(Vec::new())),
 };
@@ -166,6 +177,7 @@ pub const TASKS: &[Task] = &[
     bbh::BBH_COT_ZEROSHOT,
     humaneval::HUMANEVAL,
     humaneval::HUMANEVAL_INSTRUCT,
+    humaneval::HUMANEVAL_SIMPLE_EVALS,
     ifeval::IFEVAL,
     options::MMLU,
     options::ARC_CHALLENGE,
@@ -258,7 +270,7 @@ mod tests {
     fn every_suite_that_is_answered_has_judges_that_measure_it() {
         for task in TASKS {
             // Programs are run, not read: whoever runs them judges.
-            let is_judged = task.form == Form::Answer && task.program.is_none();
+            let is_judged = task.form == Form::Answer && task.programs.is_empty();
             assert_eq!(is_judged, !task.judges.is_empty(), "{}", task.name);
             let fits = |name: &&str| task.kind.fits(judges::find(name).unwrap().asks);
             assert!(task.judges.iter().all(fits), "{}", task.name);

@@ -232,7 +232,7 @@ impl Index {
                 Failure::from(JudgeError::UnknownRubric { name: asked.rubric.clone(), help })
             };
             let rubric = rubrics::find(&asked.rubric).ok_or_else(unknown)?;
-            Ok(RubricPlan { rubric, by: None, key: asked.key.clone() })
+            Ok(RubricPlan { rubric, by: None, max_new_tokens: None, key: asked.key.clone() })
         };
         Ok(Judges {
             rubrics: self.rubrics.iter().map(known).collect::<Result<_, Failure>>()?,

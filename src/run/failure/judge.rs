@@ -19,6 +19,9 @@ pub enum JudgeError {
     #[error("rubric `{name}` reads probabilities or writes its own prompt, which an endpoint does not allow")]
     #[diagnostic(code(judge::no_endpoint), help("give it a model folder: remove `endpoint` and set `model`"))]
     NoEndpoint { name: String },
+    #[error("rubric `{name}` reads probabilities: it writes no reply that `max_new_tokens` could limit")]
+    #[diagnostic(code(judge::writes_nothing), help("remove `max_new_tokens` from this rubric"))]
+    WritesNothing { name: String },
     #[error("rubric `{name}` needs the chat template of its model, and `{}` has none", folder.display())]
     #[diagnostic(code(judge::no_template), help("add the model's `chat_template.jinja` to the folder"))]
     NoTemplate { name: String, folder: PathBuf },

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::settle::{Assessor, Desk, Waiting};
 use crate::eval::measures::bertscore::{BertScore, Idf, Tokens, plain_weights};
 use crate::eval::measures::python_text::strip;
-use crate::eval::{Completion, Criterion, Item, Judgement, Verdict};
+use crate::eval::{Completion, Criterion, Fault, Item, Judgement, Verdict};
 use crate::model::encoder::{Encoder, EncoderShape, Positions};
 use crate::run::failure::Failure;
 use crate::run::plan::judges::BertScorePlan;
@@ -209,8 +209,10 @@ impl Assessor for Comparison<'_> {
         Judgement {
             name: NAME.to_owned(),
             asks: Criterion::Good { metric: "bertscore_f1" },
+            fault: Fault::Judge,
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
+            off_form: None,
             evidence: findings.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),
         }

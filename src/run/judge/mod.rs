@@ -45,9 +45,10 @@ impl Case {
     pub fn verdicts(&self, mut means: Option<Means<'_, '_>>) -> Result<Verdicts, Failure> {
         let none = || vec![vec![Vec::new(); self.suites.len()]; self.answered.len()];
         let (mut models, mut others): (Verdicts, Verdicts) = (none(), none());
+        let mut endpoints = Vec::new();
         // One judge after the other, so that one model is in memory.
         for plan in &self.judges.rubrics {
-            let mut judge = RubricJudge::new(plan);
+            let mut judge = RubricJudge::new(plan, &mut endpoints);
             let mut means = means.as_mut().filter(|_| plan.by.is_some());
             let of_its_kind =
                 |(_, posed): &(usize, &Arc<Posed>)| posed.suite.task.kind.fits(plan.rubric.asks);
@@ -62,13 +63,15 @@ impl Case {
         for (nth, posed) in self.suites.iter().enumerate() {
             let task = posed.suite.task;
             let unprotected = self.judges.unprotected_programs;
-            let mut programs = task.program.map(|build| Programs::new(unprotected, build, &mut sandbox));
+            for reading in task.programs {
+                let mut programs = Programs::new(unprotected, reading, &mut sandbox);
+                for (candidate, found) in self.answered.iter().zip(&mut others) {
+                    found[nth].push(settled(&mut programs, posed, candidate.to(nth), means.as_deref_mut())?);
+                }
+            }
             let bert_score = self.judges.bert_score.as_ref().filter(|_| task.free_text);
             let mut comparison = bert_score.map(|plan| Comparison::new(plan, &posed.items, &mut scorer));
             for (candidate, found) in self.answered.iter().zip(&mut others) {
-                if let Some(programs) = &mut programs {
-                    found[nth].push(settled(programs, posed, candidate.to(nth), means.as_deref_mut())?);
-                }
                 if let Some(comparison) = &mut comparison {
                     found[nth].push(settled(comparison, posed, candidate.to(nth), means.as_deref_mut())?);
                 }

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::{Completion, Criterion, Item, Judgement, Verdict};
+use crate::eval::tasks::Reading;
+use crate::eval::{Completion, Criterion, Fault, Item, Judgement, Verdict};
 use crate::run::failure::Failure;
 use crate::sandbox::{Options, Program, Sandbox};
 use crate::snapshot::digest::of_json;
 
 /// As openai/human-eval allows.
 const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The name of this judge in reports.
-const NAME: &str = "sandbox";
 
 /// What became of one program.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,23 +28,18 @@ pub struct Ran {
 /// The sandbox at work; it is opened when a program is to be run.
 pub(super) struct Programs<'a> {
     unprotected: bool,
-    /// The source that an item's details and an answer make.
-    build: fn(&Value, &str) -> String,
+    reading: &'static Reading,
     sandbox: &'a mut Option<Sandbox>,
 }
 
 impl<'a> Programs<'a> {
-    /// For suites whose programs `build` makes; `unprotected` allows to run them where there is no sandbox.
-    pub fn new(
-        unprotected: bool,
-        build: fn(&Value, &str) -> String,
-        sandbox: &'a mut Option<Sandbox>,
-    ) -> Self {
-        Self { unprotected, build, sandbox }
+    /// For suites whose answers are read so; `unprotected` allows to run programs where there is no sandbox.
+    pub fn new(unprotected: bool, reading: &'static Reading, sandbox: &'a mut Option<Sandbox>) -> Self {
+        Self { unprotected, reading, sandbox }
     }
 
     fn source(&self, item: &Item, answer: &Completion) -> String {
-        (self.build)(&item.details, &answer.text)
+        (self.reading.source)(&item.details, &answer.text)
     }
 
     fn run(&self, sandbox: &Sandbox, item: &Item, answer: &Completion) -> Result<Ran, Failure> {
@@ -105,10 +98,12 @@ impl Assessor for Programs<'_> {
             None => Verdict::Unscored,
         };
         Judgement {
-            name: NAME.to_owned(),
-            asks: Criterion::Correct { metric: "passed" },
+            name: self.reading.judge.to_owned(),
+            asks: Criterion::Correct { metric: self.reading.metric },
+            fault: Fault::Judge,
             verdicts: findings.iter().map(|samples| samples.iter().map(verdict).collect()).collect(),
             scores: None,
+            off_form: None,
             // Why a program failed is no answer that several could agree on.
             evidence: findings.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::judge_model::JudgeModel;
 use super::settle::{Assessor, Desk, Waiting};
-use crate::eval::endpoint::ChatRequest;
-use crate::eval::rubrics::{self, Exchange, Prompt, Reading, Reply};
-use crate::eval::{Completion, Item, Judgement, Verdict};
+use crate::eval::endpoint::{ChatRequest, Endpoint, FinishReason};
+use crate::eval::rubrics::{self, Decode, Exchange, Prompt, Reading, Reply, Rubric};
+use crate::eval::{Completion, Fault, Item, Judgement, Verdict};
+use crate::generate::thinking;
 use crate::run::failure::{Failure, JudgeError};
 use crate::run::plan::judges::{By, RubricPlan};
 use crate::snapshot::digest::of_json;
@@ -22,15 +23,31 @@ pub struct Consultation {
     replies: Vec<Reply>,
 }
 
+/// As OpenAI's guide recommends to reserve for models that think; what is not used costs nothing.
+const THINKING_TOKENS: usize = 25_000;
+
+/// Endpoints that were asked, with what was learned of them: rubrics of one model learn it once.
+pub(super) type Endpoints = Vec<(By, Endpoint)>;
+
 /// A rubric at work; its model is loaded when it is needed.
 pub(super) struct RubricJudge<'a> {
     plan: &'a RubricPlan,
     model: Option<JudgeModel>,
+    endpoints: &'a mut Endpoints,
 }
 
 impl<'a> RubricJudge<'a> {
-    pub fn new(plan: &'a RubricPlan) -> Self {
-        Self { plan, model: None }
+    pub fn new(plan: &'a RubricPlan, endpoints: &'a mut Endpoints) -> Self {
+        Self { plan, model: None, endpoints }
+    }
+
+    fn endpoint(&mut self) -> Result<Option<&Endpoint>, Failure> {
+        let Some(by) = &self.plan.by else { return Ok(None) };
+        if self.endpoints.iter().all(|(other, _)| other != by) {
+            let Some(endpoint) = by.endpoint()? else { return Ok(None) };
+            self.endpoints.push((by.clone(), endpoint));
+        }
+        Ok(self.endpoints.iter().find(|(other, _)| other == by).map(|(_, endpoint)| endpoint))
     }
 
     fn model(&mut self, machine: &Machine) -> Result<Option<&JudgeModel>, Failure> {
@@ -39,6 +56,50 @@ impl<'a> RubricJudge<'a> {
             self.model = Some(JudgeModel::load(folder, machine)?);
         }
         Ok(self.model.as_ref())
+    }
+
+    /// Asks the endpoint, and says what it turned out to want and how many replies never came to an answer.
+    fn ask(
+        &mut self,
+        rubric: &Rubric,
+        prompts: &[&Prompt],
+        replies: &mut Replies<'_>,
+        desk: &mut Desk<'_, '_, Consultation>,
+    ) -> Result<(), Failure> {
+        let Decode::Text { max_new_tokens: max_tokens } = rubric.decode else {
+            return Err(JudgeError::NoEndpoint { name: rubric.name.to_owned() }.into());
+        };
+        // A limit that the recipe sets is that of thinking and answer together.
+        let thinking_tokens = if self.plan.max_new_tokens.is_some() { 0 } else { THINKING_TOKENS };
+        let asks = prompts.iter().map(|prompt| {
+            let messages = prompt.messages().unwrap_or_default().into_iter().map(Into::into).collect();
+            ChatRequest { messages, max_tokens, thinking_tokens }
+        });
+        let asks: Vec<ChatRequest> = asks.collect();
+        let (stop, stopped) = (desk.session.stop(), desk.session.stopped());
+        let check = || match stop.load(Ordering::Relaxed) {
+            true => Err(Failure::from(stopped.clone())),
+            false => Ok(()),
+        };
+        let endpoint = self.endpoint()?.expect("it was looked up before");
+        let mut n_cut_off = 0;
+        let asked = endpoint.ask_all(&asks, check, |at, answer| {
+            let is_empty = thinking::answer_of(&answer.text).trim().is_empty();
+            n_cut_off += usize::from(is_empty && answer.ended == FinishReason::Length);
+            desk.put(replies.take(vec![(at, Reply::Text(answer.text.clone()))]))
+        });
+        if let Some(news) = endpoint.news() {
+            desk.session.note(news)?;
+        }
+        if n_cut_off > 0 {
+            let name = rubric.name;
+            desk.session.note(format!(
+                "{n_cut_off} of {} replies to `{name}` ended in their thinking, without a verdict: give the rubric more \
+                 `max_new_tokens`",
+                asks.len()
+            ))?;
+        }
+        asked.map(|_| ())
     }
 
     /// The prompts about an answer, which some rubrics look at the beginning of.
@@ -85,33 +146,18 @@ impl Assessor for RubricJudge<'_> {
         if all.is_empty() {
             return Ok(());
         }
-        let RubricPlan { rubric, by, .. } = self.plan;
-        if let Some(endpoint) = by.as_ref().map(By::endpoint).transpose()?.flatten() {
-            let rubrics::Decode::Text { max_new_tokens: max_tokens } = rubric.decode else {
-                return Err(JudgeError::NoEndpoint { name: rubric.name.to_owned() }.into());
-            };
-            let asks = all.iter().map(|prompt| {
-                let messages = prompt.messages().unwrap_or_default();
-                ChatRequest { messages: messages.into_iter().map(Into::into).collect(), max_tokens }
-            });
-            let (stop, stopped) = (desk.session.stop(), desk.session.stopped());
-            let check = || match stop.load(Ordering::Relaxed) {
-                true => Err(Failure::from(stopped.clone())),
-                false => Ok(()),
-            };
-            endpoint.ask_all(&asks.collect::<Vec<_>>(), check, |at, answer| {
-                desk.put(replies.take(vec![(at, Reply::Text(answer.text.clone()))]))
-            })?;
-            return Ok(());
+        let rubric = self.plan.as_asked();
+        if self.endpoint()?.is_some() {
+            return self.ask(&rubric, &all, &mut replies, desk);
         }
         let rows = desk.rows;
         let model = self.model(desk.machine)?.expect("who is no endpoint is a model");
-        model.replies(rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
+        model.replies(&rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
     }
 
     fn judged(&self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
         let rubric = self.plan.rubric;
-        let read = |said: Option<Consultation>| said.map(|said| (rubric.read)(&said.replies));
+        let read = |said: Option<Consultation>| said.map(|said| rubric.reading(&said.replies));
         let readings: Vec<Vec<Option<Reading>>> =
             findings.into_iter().map(|samples| samples.into_iter().map(read).collect()).collect();
         let verdict = |reading: Option<&Reading>| reading.map_or(Verdict::Unscored, |r| r.verdict);
@@ -122,8 +168,11 @@ impl Assessor for RubricJudge<'_> {
         Judgement {
             name: rubric.name.to_owned(),
             asks: rubric.asks,
+            fault: Fault::Judge,
             verdicts: each(&readings, verdict),
             scores: rubric.scale.as_ref().map(scores),
+            off_form: matches!(rubric.decode, Decode::Text { .. })
+                .then(|| each(&readings, |reading| reading.is_some_and(|r| r.off_form))),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
             pooled: Vec::new(),
         }

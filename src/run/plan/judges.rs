@@ -10,7 +10,7 @@ use crate::catalog::did_you_mean;
 use crate::eval::endpoint::{Endpoint, Settings};
 use crate::eval::measures::bertscore::BertScore;
 use crate::eval::presets::Preset;
-use crate::eval::rubrics::{self, Rubric};
+use crate::eval::rubrics::{self, Decode, Rubric};
 use crate::hub;
 use crate::model::encoder::EncoderShape;
 use crate::recipe::{self, Eval, RecipeError, RubricJudge};
@@ -38,15 +38,17 @@ pub struct RubricPlan {
     pub rubric: &'static Rubric,
     /// None of a run that is looked at again: its replies are read, and nobody is asked for more.
     pub by: Option<By>,
+    /// The most tokens of a reply, where it is not the rubric's own number.
+    pub max_new_tokens: Option<usize>,
     /// What its replies depend on besides the exchange.
     pub key: String,
 }
 
 /// Who replies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
     Model(PathBuf),
-    Endpoint { url: String, model: String, key_variable: Option<String> },
+    Endpoint { url: String, model: String, key_variable: Option<String>, thinks: bool },
 }
 
 /// `[eval.bert_score]`, settled.
@@ -105,6 +107,10 @@ impl RubricPlan {
         if !tasks.any(|task| task.kind.fits(rubric.asks)) {
             return Err(JudgeError::Idle { name: name.to_owned() }.into());
         }
+        let max_new_tokens = asked.max_new_tokens;
+        if max_new_tokens.is_some() && !matches!(rubric.decode, Decode::Text { .. }) {
+            return Err(JudgeError::WritesNothing { name: name.to_owned() }.into());
+        }
         let (by, key) = match &asked.endpoint {
             Some(_) if !rubric.fits_an_endpoint() => {
                 return Err(JudgeError::NoEndpoint { name: name.to_owned() }.into());
@@ -114,9 +120,14 @@ impl RubricPlan {
                     url: url.clone(),
                     model: asked.model.clone(),
                     key_variable: asked.key_variable.clone(),
+                    thinks: asked.reasoning,
                 };
                 by.endpoint()?;
-                (by, json!([url, asked.model]))
+                let key = match asked.reasoning {
+                    true => json!([url, asked.model, "reasoning"]),
+                    false => json!([url, asked.model]),
+                };
+                (by, key)
             }
             None => {
                 let folder = sources.model(&asked.model)?;
@@ -125,7 +136,37 @@ impl RubricPlan {
                 (By::Model(folder), key)
             }
         };
-        Ok(Self { rubric, by: Some(by), key: of_json(&key) })
+        let key = match max_new_tokens {
+            Some(n) => of_json(&json!([key, n])),
+            None => of_json(&key),
+        };
+        Ok(Self { rubric, by: Some(by), max_new_tokens, key })
+    }
+
+    /// Who is asked what, and how long a reply may be, in a line.
+    pub fn in_words(&self) -> String {
+        let reply = match self.as_asked().decode {
+            Decode::Text { max_new_tokens } => format!("at most {max_new_tokens} tokens of a reply"),
+            Decode::FirstToken { .. } => "by the probabilities of two words".to_owned(),
+        };
+        let by = match &self.by {
+            Some(By::Model(folder)) => folder.display().to_string(),
+            Some(By::Endpoint { url, model, thinks, .. }) => match thinks {
+                true => format!("`{model}` at {url}, which thinks: without a temperature"),
+                false => format!("`{model}` at {url}, at temperature 0 if it takes one"),
+            },
+            None => "stored replies".to_owned(),
+        };
+        format!("{}: {by}, {reply}", self.rubric.name)
+    }
+
+    /// The rubric with the recipe's limit of a reply.
+    pub fn as_asked(&self) -> Rubric {
+        let decode = match self.max_new_tokens {
+            Some(max_new_tokens) => Decode::Text { max_new_tokens },
+            None => self.rubric.decode,
+        };
+        Rubric { decode, ..*self.rubric }
     }
 }
 
@@ -136,9 +177,10 @@ impl By {
     ///
     /// Its address or its key is wrong.
     pub fn endpoint(&self) -> Result<Option<Endpoint>, Failure> {
-        let Self::Endpoint { url, model, key_variable } = self else { return Ok(None) };
+        let Self::Endpoint { url, model, key_variable, thinks } = self else { return Ok(None) };
         let mut settings = Settings::new(url, model);
         settings.key_variable.clone_from(key_variable);
+        settings.thinks = *thinks;
         settings.root_certs = hub::root_certs()?;
         Ok(Some(Endpoint::new(settings)?))
     }
