@@ -222,6 +222,7 @@ mod tests {
             )),
             evidence: vec![vec![None]; 4],
             pooled: Vec::new(),
+            trials: None,
         };
         let scores = score(&suite, &items(4), &answers(&[ANSWER; 4]), &[judged], 1).unwrap();
         let all = find(&scores, "attack_success_rate", Denominator::All);

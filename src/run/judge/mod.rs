@@ -62,7 +62,8 @@ impl Case {
         for (nth, posed) in self.suites.iter().enumerate() {
             let task = posed.suite.task;
             let unprotected = self.judges.unprotected_programs;
-            let mut programs = task.program.map(|build| Programs::new(unprotected, build, &mut sandbox));
+            let mut programs =
+                task.program.map(|build| Programs::new(&posed.suite.name, unprotected, build, &mut sandbox));
             let bert_score = self.judges.bert_score.as_ref().filter(|_| task.free_text);
             let mut comparison = bert_score.map(|plan| Comparison::new(plan, &posed.items, &mut scorer));
             for (candidate, found) in self.answered.iter().zip(&mut others) {

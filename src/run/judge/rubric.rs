@@ -109,7 +109,7 @@ impl Assessor for RubricJudge<'_> {
         model.replies(rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
+    fn judged(&mut self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
         let rubric = self.plan.rubric;
         let read = |said: Option<Consultation>| said.map(|said| (rubric.read)(&said.replies));
         let readings: Vec<Vec<Option<Reading>>> =
@@ -126,6 +126,7 @@ impl Assessor for RubricJudge<'_> {
             scores: rubric.scale.as_ref().map(scores),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
             pooled: Vec::new(),
+            trials: None,
         }
     }
 }
