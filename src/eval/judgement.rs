@@ -19,6 +19,23 @@ pub struct Judgement {
     pub evidence: Vec<Vec<Option<String>>>,
     /// Metrics of all answers together.
     pub pooled: Vec<(&'static str, Option<f64>)>,
+    /// Of answers that are programs: how far their tests can be trusted.
+    pub trials: Option<Trials>,
+}
+
+/// The solutions that a file of programs brings, run as answers are, and what that decides about the answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trials {
+    /// Items whose own solution passes.
+    pub passes: usize,
+    /// Items whose own solution fails.
+    pub fails: Vec<String>,
+    /// Items without a solution.
+    pub without: Vec<String>,
+    /// Items whose own solution passes only in one process with its tests; answers to them run so too.
+    pub same_process: Vec<String>,
+    /// Answers that passed so, and could have forged it.
+    pub same_process_passed: usize,
 }
 
 impl Judgement {
@@ -41,6 +58,7 @@ impl Judgement {
             off_form: None,
             evidence: evidence.collect(),
             pooled: judge.pooled(&pairs),
+            trials: None,
         }
     }
 }

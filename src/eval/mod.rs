@@ -34,7 +34,7 @@ use std::path::PathBuf;
 pub use self::criterion::Criterion;
 pub use self::error::EvalError;
 pub use self::item::{Completion, Finish, Item, MultipleChoice, Verdict};
-pub use self::judgement::{Answers, Fault, Judgement};
+pub use self::judgement::{Answers, Fault, Judgement, Trials};
 use self::judges::JudgeRow;
 pub use self::metric::{Denominator, Metric, Outcomes, Scores, Values};
 pub use self::pairing::{Paired, pair};

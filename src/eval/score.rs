@@ -225,6 +225,7 @@ mod tests {
             off_form: Some(vec![vec![true], vec![false], vec![false], vec![false]]),
             evidence: vec![vec![None]; 4],
             pooled: Vec::new(),
+            trials: None,
         };
         let scores = score(&suite, &items(4), &answers(&[ANSWER; 4]), &[judged], 1).unwrap();
         let all = find(&scores, "attack_success_rate", Denominator::All);
@@ -376,6 +377,7 @@ mod tests {
             off_form: None,
             evidence: verdicts.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),
+            trials: None,
         };
         let answers: Vec<_> =
             verdicts.iter().map(|samples| answers_of(&vec![ANSWER; samples.len()])).collect();

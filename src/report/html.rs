@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::table::{self, Table};
-use super::{Report, Run};
+use super::{PROGRAMS, Report, Run};
 use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
@@ -22,6 +22,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     );
     section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
     section(&mut page, "What was asked", &table::suites(report), "");
+    section(&mut page, "Tests of programs", &table::programs(report), PROGRAMS);
     section(&mut page, "Every judge", &table::protocols(report), "");
     let differences = format!(
         "{} p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows \

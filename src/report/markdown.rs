@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{self, Table};
-use super::{Report, Run};
+use super::{PROGRAMS, Report, Run};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
@@ -22,6 +22,10 @@ pub fn markdown(report: &Report) -> String {
          find refused; a broken answer counts as one, so read it with the last column.\n\n",
     );
     section(&mut text, "What was asked", &table::suites(report));
+    section(&mut text, "Tests of programs", &table::programs(report));
+    if !report.programs.is_empty() {
+        write!(text, "{PROGRAMS}\n\n").expect("writing to a string cannot fail");
+    }
     section(&mut text, "Every judge", &table::protocols(report));
     section(&mut text, "Differences on the same prompts", &table::differences(report));
     text.push_str(table::LEFT_OUT);

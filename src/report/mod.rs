@@ -19,6 +19,10 @@ pub use html::html;
 pub use markdown::markdown;
 pub use terminal::terminal;
 
+/// What stands under the table of programs.
+const PROGRAMS: &str = "The reference is the solution that the file brings, run as answers are. Where it passes only in one process with its \
+     tests, answers run so too, and a program that sets out to could forge its verdict there.";
+
 /// Everything that a run found out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
@@ -37,6 +41,9 @@ pub struct Report {
     /// How far judges that answer the same question agree.
     #[serde(default)]
     pub agreement: Vec<JudgeAgreement>,
+    /// How far the tests of suites of programs can be trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramTests>,
 }
 
 /// What was run on what.
@@ -130,6 +137,25 @@ pub struct JudgeAgreement {
     pub rate: Option<f64>,
     /// Cohen's κ; none where chance alone would agree on everything.
     pub kappa: Option<f64>,
+}
+
+/// The solutions that a file of programs brings, run as answers are, and which answers could have forged a pass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProgramTests {
+    pub suite: String,
+    /// Items that have a solution.
+    pub references: usize,
+    /// Of these, how many pass their tests.
+    pub reference_passes: usize,
+    /// Items whose solution fails.
+    pub reference_fails: Vec<String>,
+    /// Items that have none.
+    pub without_reference: Vec<String>,
+    /// Items whose programs run in one process with their tests, since their solution passes only so: there a
+    /// program could forge its verdict.
+    pub same_process: Vec<String>,
+    /// Answers that passed so, by candidate.
+    pub same_process_passed: Vec<(String, usize)>,
 }
 
 /// One model under evaluation.

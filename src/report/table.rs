@@ -2,7 +2,10 @@
 
 use crate::eval::{Metric, MetricKind, OFF_FORM, Paired};
 
-use super::{Candidate, JudgeAgreement, Report, SuiteSetup};
+use super::{Candidate, JudgeAgreement, ProgramTests, Report, SuiteSetup};
+
+/// How many items a cell names.
+const NAMED: usize = 10;
 
 /// A table of texts.
 pub(super) struct Table {
@@ -72,6 +75,39 @@ pub(super) fn suites(report: &Report) -> Table {
             how.join(", "),
             max_new_tokens.to_string(),
             digest,
+        ]
+    });
+    Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
+}
+
+/// What is known of the tests that programs run on.
+pub(super) fn programs(report: &Report) -> Table {
+    let header = [
+        "suite",
+        "reference passes",
+        "reference fails",
+        "without reference",
+        "run in one process with their tests",
+        "passed so",
+    ];
+    let ids = |ids: &[String]| match ids.len() {
+        0 => "–".to_owned(),
+        n => {
+            let more = n.checked_sub(NAMED + 1).map(|more| format!("{} more", more + 1));
+            let named = ids.iter().take(NAMED).cloned().chain(more).collect::<Vec<_>>().join(", ");
+            format!("{n}: {named}")
+        }
+    };
+    let rows = report.programs.iter().map(|tests| {
+        let ProgramTests { suite, references, reference_passes, same_process, .. } = tests;
+        let passed = tests.same_process_passed.iter().map(|(candidate, n)| format!("{candidate} {n}"));
+        vec![
+            suite.clone(),
+            format!("{reference_passes} of {references}"),
+            ids(&tests.reference_fails),
+            ids(&tests.without_reference),
+            ids(same_process),
+            if same_process.is_empty() { "–".to_owned() } else { passed.collect::<Vec<_>>().join(", ") },
         ]
     });
     Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }

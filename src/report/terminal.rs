@@ -10,6 +10,13 @@ pub fn terminal(report: &Report, width: u16) -> String {
     let preset = report.run.preset.as_ref().map(|preset| format!("preset {preset}\n")).unwrap_or_default();
     let mut text = format!("{}\n{preset}", report.run.tuning(str::to_owned));
     text.push_str(&draw(table::overview(report), width));
+    if !report.programs.is_empty() {
+        text.push('\n');
+        text.push_str(&draw(table::programs(report), width));
+        if report.programs.iter().any(|tests| !tests.same_process.is_empty()) {
+            text.push_str("Programs in one process with their tests could forge their verdict.\n");
+        }
+    }
     if !report.merge.is_empty() {
         text.push('\n');
         text.push_str(&draw(table::merges(report), width));

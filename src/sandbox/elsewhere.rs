@@ -1,6 +1,6 @@
 //! Systems whose protections we do not know: nothing is run there.
 
-use super::{Options, Outcome, Program, Protection, SandboxError};
+use super::{Held, Options, Outcome, Program, Protection, SandboxError};
 
 /// Never exists.
 pub(super) enum Confined {}
@@ -14,7 +14,7 @@ impl Confined {
         match *self {}
     }
 
-    pub fn run(&self, _: &Program) -> Result<Outcome, SandboxError> {
+    pub fn run(&self, _: &Program, _: Held) -> Result<Outcome, SandboxError> {
         match *self {}
     }
 }

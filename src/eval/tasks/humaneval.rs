@@ -14,7 +14,8 @@ use crate::eval::measures::humaneval;
 
 pub(super) const HUMANEVAL: Task = Task {
     name: "humaneval",
-    summary: "164 Python functions to go on with (jsonl: task_id, prompt, entry_point, canonical_solution, test)",
+    version: 2,
+    summary: "164 Python functions to go on with (jsonl: task_id, prompt, entry_point, test, canonical_solution where there is one)",
     source: "lm-eval 0.4.13 humaneval; Chen et al. 2021; github.com/openai/human-eval",
     stop: &["\nclass", "\ndef", "\n#", "\nif", "\nprint"],
     max_new_tokens: 1024,
@@ -32,7 +33,7 @@ pub(super) const HUMANEVAL: Task = Task {
 
 pub(super) const HUMANEVAL_INSTRUCT: Task = Task {
     name: "humaneval_instruct",
-    version: 4,
+    version: 5,
     summary: "the same asked of a chat model, whose answer is opened with the prompt in a fence",
     source: "lm-eval 0.4.13 humaneval_instruct; Chen et al. 2021",
     raw: false,
@@ -114,7 +115,11 @@ fn load(source: &Source<'_>, asking: Asking) -> Result<Vec<Item>, EvalError> {
         Ok(Item {
             id: row.text(path, "task_id")?,
             prompt: asked,
-            reference: Some(row.text(path, "canonical_solution")?),
+            // Where there is one the tests are tried on it first.
+            reference: row
+                .has("canonical_solution")
+                .then(|| row.text(path, "canonical_solution"))
+                .transpose()?,
             details,
             ..Item::default()
         })

@@ -53,6 +53,13 @@ impl Row {
         Look { path, prompt: name, row: self }.required(name)
     }
 
+    /// Whether a field holds anything.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let blank =
+            |value: &Value| value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+        self.fields.get(name).is_some_and(|value| !blank(value))
+    }
+
     /// Whatever a field holds.
     pub(super) fn value(&self, path: &Path, name: &str) -> Result<&Value, EvalError> {
         self.fields.get(name).ok_or_else(|| Look { path, prompt: name, row: self }.missing(name))

@@ -198,7 +198,7 @@ impl Assessor for Comparison<'_> {
         Ok(())
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Compared>>>) -> Judgement {
+    fn judged(&mut self, findings: Vec<Vec<Option<Compared>>>) -> Judgement {
         let verdict = |found: &Option<Compared>| {
             let Some(Compared { precision, recall, f1, .. }) = *found else { return Verdict::Unscored };
             let score = BertScore { precision, recall, f1 };
@@ -215,6 +215,7 @@ impl Assessor for Comparison<'_> {
             off_form: None,
             evidence: findings.iter().map(|samples| vec![None; samples.len()]).collect(),
             pooled: Vec::new(),
+            trials: None,
         }
     }
 }

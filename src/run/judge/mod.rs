@@ -17,7 +17,7 @@ use super::plan::posed::Posed;
 use crate::eval::{Completion, Form, Judgement};
 use crate::report::Run;
 use bert_score::Comparison;
-use programs::Programs;
+use programs::{Programs, References};
 use rubric::RubricJudge;
 use settle::{Means, settled};
 
@@ -63,8 +63,10 @@ impl Case {
         for (nth, posed) in self.suites.iter().enumerate() {
             let task = posed.suite.task;
             let unprotected = self.judges.unprotected_programs;
+            let mut references = References::new();
             for reading in task.programs {
-                let mut programs = Programs::new(unprotected, reading, &mut sandbox);
+                let means_of = (&mut sandbox, &mut references);
+                let mut programs = Programs::new(&posed.suite.name, unprotected, reading, means_of);
                 for (candidate, found) in self.answered.iter().zip(&mut others) {
                     found[nth].push(settled(&mut programs, posed, candidate.to(nth), means.as_deref_mut())?);
                 }

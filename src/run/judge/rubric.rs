@@ -155,7 +155,7 @@ impl Assessor for RubricJudge<'_> {
         model.replies(&rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
     }
 
-    fn judged(&self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
+    fn judged(&mut self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
         let rubric = self.plan.rubric;
         let read = |said: Option<Consultation>| said.map(|said| rubric.reading(&said.replies));
         let readings: Vec<Vec<Option<Reading>>> =
@@ -175,6 +175,7 @@ impl Assessor for RubricJudge<'_> {
                 .then(|| each(&readings, |reading| reading.is_some_and(|r| r.off_form))),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
             pooled: Vec::new(),
+            trials: None,
         }
     }
 }

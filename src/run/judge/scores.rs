@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Case, Verdicts};
 use crate::eval::measures::agreement::Agreement;
 use crate::eval::{self, Form, Judgement, Scores, Verdict};
-use crate::report::{self, JudgeAgreement, Report};
+use crate::report::{self, JudgeAgreement, ProgramTests, Report};
 use crate::run::ask::Responses;
 use crate::run::failure::Failure;
 use crate::run::plan::posed::Posed;
@@ -35,9 +35,32 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
         });
         all_scores.push((about.name.clone(), scores));
     }
+    let programs = programs(case, verdicts);
     let suites = suites.iter().map(|posed| posed.asked.clone()).collect();
     let (run, paired) = (run.clone(), pairs(&all_scores)?);
-    Ok(Report { schema: 1, run, suites, candidates, paired, merge, agreement })
+    Ok(Report { schema: 1, run, suites, candidates, paired, merge, agreement, programs })
+}
+
+/// What the solutions of every suite of programs say about its tests.
+fn programs(case: &Case, verdicts: &Verdicts) -> Vec<ProgramTests> {
+    let suites = case.suites.iter().enumerate().filter_map(|(nth, posed)| {
+        let trials = case.answered.iter().zip(verdicts).filter_map(|(candidate, judged)| {
+            let trials = judged[nth].iter().find_map(|judged| judged.trials.as_ref())?;
+            Some((candidate.about.name.clone(), trials))
+        });
+        // Every candidate's items have the same solutions.
+        let (_, first) = trials.clone().next()?;
+        Some(ProgramTests {
+            suite: posed.suite.name.clone(),
+            references: first.passes + first.fails.len(),
+            reference_passes: first.passes,
+            reference_fails: first.fails.clone(),
+            without_reference: first.without.clone(),
+            same_process: first.same_process.clone(),
+            same_process_passed: trials.map(|(name, trials)| (name, trials.same_process_passed)).collect(),
+        })
+    });
+    suites.collect()
 }
 
 /// One candidate's rates.

@@ -39,7 +39,7 @@ pub trait Assessor {
     ) -> Result<(), Failure>;
 
     /// The verdicts that follow from findings, by item and sample.
-    fn judged(&self, findings: Vec<Vec<Option<Self::Finding>>>) -> Judgement;
+    fn judged(&mut self, findings: Vec<Vec<Option<Self::Finding>>>) -> Judgement;
 }
 
 /// An answer that waits for a finding.

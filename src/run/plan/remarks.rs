@@ -51,6 +51,19 @@ pub fn template(asked: &str, model: &Model) -> Option<String> {
     })
 }
 
+/// Says whose programs have tests that nothing can be tried on before the answers.
+pub fn untried(suites: &[Questions]) -> Vec<String> {
+    let programs = suites.iter().filter(|asked| !asked.posed.suite.task.programs.is_empty());
+    let sentence = |asked: &Questions| {
+        let (name, of) = (&asked.posed.suite.name, asked.posed.items.len());
+        let n = asked.posed.items.iter().filter(|item| item.reference.is_none()).count();
+        (n > 0).then(|| {
+            format!("{n} of {of} items of suite `{name}` bring no solution that shows that their tests can be passed")
+        })
+    };
+    programs.filter_map(sentence).collect()
+}
+
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
 /// `window` no room for an answer.
 pub fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {

@@ -1,4 +1,5 @@
-//! The Linux side: one process for the program and one for the judge, each behind the protections that work here.
+//! The Linux side: one process for the program and one for the judge, or one for both, each behind the protections
+//! that work here.
 
 mod child;
 mod interpreter;
@@ -18,7 +19,7 @@ use landlock::Rules;
 use limits::Limits;
 use namespaces::Root;
 
-use super::{Guard, Options, Outcome, Program, Protection, SandboxError};
+use super::{Guard, Held, Options, Outcome, Program, Protection, SandboxError};
 
 /// A program that passes wherever Python runs.
 const PLAIN: Program<'static> = Program {
@@ -91,8 +92,12 @@ impl Confined {
         &self.python.version
     }
 
-    pub fn run(&self, program: &Program) -> Result<Outcome, SandboxError> {
-        match watch::run(self, program) {
+    pub fn run(&self, program: &Program, held: Held) -> Result<Outcome, SandboxError> {
+        let ran = match held {
+            Held::Apart => watch::run(self, program),
+            Held::Together => watch::run_together(self, program),
+        };
+        match ran {
             Ok(outcome) => Ok(outcome),
             Err(RunError::Error(error)) => Err(error),
             Err(RunError::Trouble(trouble)) => {

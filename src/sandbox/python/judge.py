@@ -2,10 +2,6 @@
 # function that asks the other process, and what comes back is plain data.
 
 
-class Raised(Exception):
-    """The program raised something that is not an exception of Python's own."""
-
-
 class Gone(BaseException):
     """The program ended, or says what no runner says. A test that catches it, by a bare `except`, changes nothing."""
 
@@ -15,38 +11,44 @@ class Gone(BaseException):
         Gone.first = Gone.first or what
 
 
-def candidate_of(answers, requests, name):
-    def read():
-        try:
-            reply = line_in(answers)
-            if "raised" not in reply:
-                return unpack(reply["value"])
-            known = getattr(builtins, str(reply["raised"]), None)
-            line, text = str(reply["line"]), str(reply["text"])
-        except Exception as error:
-            raise Gone(last_line(error)) from None
-        try:
-            assert issubclass(known, Exception)
-            error = known(text)
-        except Exception:
-            error = Raised(line)
-        error.program_line = line
-        raise error
+class Judge(Peer):
+    caught = Exception
 
-    def candidate(*args, **kwargs):
-        question = pack((args, kwargs))
+    def pack_builtin(self, value):
+        # The program calls its own: ours, `eval` among them, are out of its reach.
+        name = str(getattr(value, "__name__", ""))
+        return ["T", name] if getattr(builtins, name, None) is value else None
+
+    def builtin(self, name):
+        kind = getattr(builtins, name)
+        if not isinstance(kind, type):
+            raise TypeError("no builtin type")
+        return kind
+
+    def send(self, message):
         try:
-            line_out(requests, question)
+            super().send(message)
         except OSError as error:
             raise Gone(last_line(error)) from None
-        return read()
 
-    candidate.__name__ = candidate.__qualname__ = name
-    return candidate, read
+    def receive(self):
+        try:
+            message = super().receive()
+            if not isinstance(message, dict):
+                raise TypeError("no message")
+            return message
+        except Exception as error:
+            raise Gone(last_line(error)) from None
+
+    def heard(self, exchange, message):
+        try:
+            return super().heard(exchange, message)
+        except Exception as error:
+            raise Gone(last_line(error)) from None
 
 
 def main():
-    answers, requests, verdict = open_in(3), open_out(4), open_out(6)
+    peer, verdict = Judge(open_in(3), open_out(4)), open_out(6)
     job = json.load(open_in(5))
     sys.path[:] = job["path"]
     if job["hide"]:
@@ -57,25 +59,19 @@ def main():
             raise OSError("the judge cannot hide")
     os.environ.clear()
     name = job["entry_point"]
-    namespace = {}
+    namespace = prelude_of(job["prelude"])
+    peer.classes = classes_of(namespace)
+    candidate = peer.stand_in(0, True)
+    candidate.__name__ = candidate.__qualname__ = name
     try:
-        # What the benchmark gives: helpers and imports that its tests may use.
-        exec(compile(job["prelude"], "<prelude>", "exec"), namespace)
-    except Exception:
-        namespace = {}
-    candidate, read = candidate_of(answers, requests, name)
-    try:
-        if line_in(answers) != "ready":  # Sent before the first line of the program runs.
-            raise EOFError
+        peer.receive()  # Sent before the first line of the program runs.
         line_out(verdict, "started")
-        line_out(requests, "go")
-        read()
+        peer.send({"classes": list(peer.classes)})
+        peer.reply_to(Exchange(peer))
         namespace[name] = candidate
         exec(compile(job["test"], "<test>", "exec"), namespace)
         namespace["check"](candidate)
         result = {"passed": True}
-    except EOFError:
-        result = {"gone": "it ended"}
     except BaseException as error:
         result = {"failed": getattr(error, "program_line", None) or last_line(error)}
     if Gone.first:

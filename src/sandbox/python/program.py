@@ -1,36 +1,37 @@
 # The process that holds the program under test. It never sees the tests, only calls of its entry point.
 
 
-def raised(error):
-    try:
-        text = str(error)[:400]
-    except BaseException:
-        text = ""
-    return {"raised": type(error).__name__, "line": last_line(error), "text": text}
+class Program(Peer):
+    caught = BaseException
+
+    def pack_builtin(self, value):
+        # The judge calls ours, never its own on our word.
+        return None
+
+    def builtin(self, name):
+        return getattr(builtins, name)
 
 
 def main():
-    requests, answers = open_in(3), open_out(4)
+    peer = Program(open_in(3), open_out(4))
     job = json.load(open_in(5))
     sys.path[:] = job["path"]
     os.environ.clear()
-    line_out(answers, "ready")
-    line_in(requests)
+    peer.send({"ready": True})
+    classes = peer.receive()["classes"]
+    exchange = Exchange(peer)
     try:
         # Without a `__name__`, as the program of openai/human-eval runs.
         namespace = {}
         exec(compile(job["source"], "<program>", "exec"), namespace)
-        candidate = namespace[job["entry_point"]]
-        reply = {"value": None}
+        peer.keep(namespace[job["entry_point"]])
+        peer.classes = {name: namespace[name] for name in classes if isinstance(namespace.get(name), type)}
+        reply = exchange.tell(None)
     except BaseException as error:
-        reply = raised(error)
+        reply = exchange.tell_raised(error)
+    peer.send(reply)
     while True:
-        line_out(answers, reply)
-        args, kwargs = unpack(line_in(requests))
-        try:
-            reply = {"value": pack(candidate(*args, **kwargs))}
-        except BaseException as error:
-            reply = raised(error)
+        peer.serve(peer.receive())
 
 
 try:
