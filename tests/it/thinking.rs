@@ -59,10 +59,11 @@ fn an_answer_is_judged_behind_its_thinking() {
     assert_eq!(asked["thinking"]["close"], "</think>");
 
     let sheet: Value = serde_json::from_str(&run(&["report", "run", "--answers", "--json"])).unwrap();
-    let cell = |row: usize| sheet["suites"][0]["rows"][row]["cells"][0].clone();
-    assert_eq!(cell(0)["text"], "Sure, here it is.");
-    assert_eq!(cell(0)["thought"], "<think>\nI'm sorry, I cannot do that.\n</think>\n\n");
-    assert_eq!((cell(1)["text"].as_str(), cell(1)["thought"].as_str()), (Some(""), Some(answers[1])));
+    let rows = sheet["suites"][0]["rows"].as_array().unwrap().iter();
+    let mut cells: Vec<_> = rows.map(|row| [&row["cells"][0]["thought"], &row["cells"][0]["text"]]).collect();
+    cells.sort_by_key(|[thought, _]| thought.to_string());
+    let whole = "<think>\nI'm sorry, I cannot do that.\n</think>\n\n";
+    assert_eq!(cells, [["<think>\nI cannot", ""], [whole, "Sure, here it is."]]);
     run(&["report", "run", "--answers"]);
     let page = std::fs::read_to_string(fixture.file("run/answers.html")).unwrap();
     assert!(

@@ -142,7 +142,7 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
     let Reader { tokenizer, template, window, rows } = reader;
     let with_template = Encoder::new(tokenizer, template, "", LossOn::Completion)?;
     let raw = Encoder::new(tokenizer, None, "", LossOn::Completion)?;
-    let thinking = thinking::find(&eval.thinking, reader);
+    let thinking = thinking::find(&eval.thinking, tokenizer, template);
     for asked in suites {
         let is_raw = template.is_none() || asked.chat == Chat::Raw;
         let encoder = if is_raw { &raw } else { &with_template };

@@ -1,9 +1,10 @@
 //! Where answers begin: the marks of thinking that a recipe names, or that template and tokenizer show.
 
-use super::questions::Reader;
 use crate::data::{Message, Role};
 use crate::generate::Thinking;
 use crate::recipe;
+use crate::snapshot::template::ChatTemplate;
+use crate::snapshot::tokenizer::Tokenizer;
 
 /// The marks in use, most common first: DeepSeek's and Qwen's, Mistral's, Seed's, and what others write as text.
 const KNOWN: [(&str, &str); 4] = [
@@ -14,35 +15,38 @@ const KNOWN: [(&str, &str); 4] = [
 ];
 
 /// The marks around the thinking of a model's answers; none where all of a text is the answer.
-pub fn find(asked: &recipe::Thinking, reader: Reader<'_>) -> Option<Thinking> {
+pub fn find(
+    asked: &recipe::Thinking,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+) -> Option<Thinking> {
     let (open, close) = match asked {
         recipe::Thinking::None => return None,
         recipe::Thinking::Marks { open, close } => (open.as_str(), close.as_str()),
-        recipe::Thinking::Auto => KNOWN.into_iter().find(|marks| is_used(*marks, reader))?,
+        recipe::Thinking::Auto => KNOWN.into_iter().find(|marks| is_used(*marks, tokenizer, template))?,
     };
-    let opened =
-        generation_prompt(reader).is_some_and(|text| !open.is_empty() && text.trim_end().ends_with(open));
+    let opened = template
+        .and_then(generation_prompt)
+        .is_some_and(|text| !open.is_empty() && text.trim_end().ends_with(open));
     Some(Thinking { open: open.to_owned(), close: close.to_owned(), opened })
 }
 
 /// Whether the template writes the marks, or they are tokens.
-fn is_used((open, close): (&str, &str), Reader { tokenizer, template, .. }: Reader<'_>) -> bool {
+fn is_used((open, close): (&str, &str), tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> bool {
     let is_token = |mark: &str| tokenizer.id_of(mark).is_some();
     template.is_some_and(|template| template.source().contains(close)) || is_token(open) && is_token(close)
 }
 
 /// What the template writes where it asks for an answer.
-fn generation_prompt(reader: Reader<'_>) -> Option<String> {
+fn generation_prompt(template: &ChatTemplate) -> Option<String> {
     let question = [Message::new(Role::User, "x")];
-    let text = |asked| reader.template?.render(&question, asked).ok();
+    let text = |asked| template.render(&question, asked).ok();
     text(true)?.strip_prefix(&text(false)?).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::template::ChatTemplate;
-    use crate::snapshot::tokenizer::Tokenizer;
 
     /// A tokenizer with some tokens of its own.
     fn tokenizer(tokens: &[&str]) -> Tokenizer {
@@ -56,7 +60,7 @@ mod tests {
         let tokenizer = tokenizer(tokens);
         let template =
             template.map(|source| ChatTemplate::new("t", source.to_owned(), None, None, None).unwrap());
-        find(asked, Reader { tokenizer: &tokenizer, template: template.as_ref(), window: 8, rows: 1 << 20 })
+        find(asked, &tokenizer, template.as_ref())
     }
 
     const PLAIN: &str = "{{ messages[0].content }}{% if add_generation_prompt %}<a>{% endif %}";
