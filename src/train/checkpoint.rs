@@ -12,6 +12,7 @@ use super::TrainError;
 use super::optimizer::{self, Optimizer};
 use crate::model::Param;
 use crate::recipe::Train;
+use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::writer::{folder_at_once, write_file, write_json};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
@@ -32,6 +33,16 @@ pub struct State {
     pub key: String,
     /// The kind of device that made it.
     pub device: String,
+    /// The BLAKE3 of its files, by name; those of earlier builds have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blake3: BTreeMap<String, String>,
+}
+
+impl State {
+    /// After `step` steps of the training `key`, made on a kind of device.
+    pub fn new(step: usize, key: &str, device: &str) -> Self {
+        Self { step, key: key.to_owned(), device: device.to_owned(), blake3: BTreeMap::new() }
+    }
 }
 
 /// The checkpoints of one training, oldest first.
@@ -42,6 +53,9 @@ pub struct Checkpoints {
     /// Steps between checkpoints; 0 where the clock decides.
     every: usize,
 }
+
+/// How a file's digest is had.
+type Digest = fn(&Path, Algorithm) -> Result<String, SnapshotError>;
 
 impl Checkpoints {
     /// Checkpoints in `folder`, the last `keep` of them kept (0 keeps all).
@@ -87,7 +101,7 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// The disk refuses.
+    /// A weight is not finite, or the disk refuses.
     pub fn save(
         &self,
         state: &State,
@@ -100,12 +114,19 @@ impl Checkpoints {
         }
         let values = params.iter().map(|param| (param.name.clone(), param.shape.clone(), param.frozen()));
         let weights = HostWeights::read(values);
+        if let Some(name) = weights.not_finite() {
+            return Err(TrainError::NotFinite { name: name.to_owned(), step: state.step });
+        }
         let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
         let optimizer = HostWeights::read(state_of);
         folder_at_once::<TrainError>(&target, |folder| {
             weights.write(&folder.join(WEIGHTS))?;
             optimizer.write(&folder.join(OPTIMIZER))?;
-            write_json(&folder.join(STATE), &json!(state))?;
+            let digest =
+                |name: &str| Ok((name.to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?));
+            let blake3 =
+                [WEIGHTS, OPTIMIZER].into_iter().map(digest).collect::<Result<_, SnapshotError>>()?;
+            write_json(&folder.join(STATE), &json!(State { blake3, ..state.clone() }))?;
             Ok(())
         })?;
         let mut steps = self.steps();
@@ -123,24 +144,65 @@ impl Checkpoints {
         Ok(std::fs::remove_dir_all(&path).map_err(|source| SnapshotError::Unwritable { path, source })?)
     }
 
+    /// The newest checkpoint that is whole. Those after it, which the disk lost parts of, are put aside as
+    /// `checkpoint-000200.damaged`, and `aside` is told why.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses, or `aside` does.
+    pub fn newest(
+        &self,
+        mut aside: impl FnMut(String) -> Result<(), TrainError>,
+    ) -> Result<Option<State>, TrainError> {
+        for step in self.steps().into_iter().rev() {
+            let why = match self.look(step, digest::fresh) {
+                Ok(state) => return Ok(Some(state)),
+                Err(why) => why,
+            };
+            let path = self.path(step);
+            let damaged = path.with_extension("damaged");
+            let moved = match damaged.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::rename(&path, &damaged),
+            };
+            moved.map_err(|source| SnapshotError::Unwritable { path: path.clone(), source })?;
+            aside(format!("checkpoint `{}` is damaged ({why}) and put aside", path.display()))?;
+        }
+        Ok(None)
+    }
+
+    /// What a checkpoint says of itself, if its files are what was written.
+    fn look(&self, step: usize, digest: Digest) -> Result<State, String> {
+        let path = self.path(step);
+        let text = std::fs::read(path.join(STATE)).map_err(|error| format!("`{STATE}`: {error}"))?;
+        let state: State = serde_json::from_slice(&text).map_err(|error| format!("`{STATE}`: {error}"))?;
+        for name in [WEIGHTS, OPTIMIZER] {
+            let file = path.join(name);
+            WeightFiles::open_file(&file).map_err(|error| error.to_string())?;
+            let found = digest(&file, Algorithm::Blake3).map_err(|error| error.to_string())?;
+            if state.blake3.get(name).is_some_and(|written| *written != found) {
+                return Err(format!("`{name}` is not what was written"));
+            }
+        }
+        Ok(state)
+    }
+
     /// Puts the checkpoint after `step` steps back into the weights and the optimizer.
     ///
     /// # Errors
     ///
-    /// A file is broken or belongs to another run.
+    /// It belongs to another run.
     pub fn restore(
         &self,
-        step: usize,
+        state: &State,
         key: &str,
         params: &mut [&mut Param],
         optimizer: &mut Optimizer,
         device: &Device,
-    ) -> Result<State, TrainError> {
-        let path = self.path(step);
+    ) -> Result<(), TrainError> {
+        let (step, path) = (state.step, self.path(state.step));
         let broken = |why: String| TrainError::BadCheckpoint { path: path.clone(), why };
-        let text = std::fs::read(path.join(STATE)).map_err(|error| broken(error.to_string()))?;
-        let state: State = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-        if state.key != key || state.step != step {
+        if state.key != key {
             return Err(broken("it was made with other settings".to_owned()));
         }
         let weights = WeightFiles::open_file(&path.join(WEIGHTS))?;
@@ -158,17 +220,19 @@ impl Checkpoints {
             _ => Err(broken(format!("`{name}` is no matrix"))),
         });
         let remembered = remembered.collect::<Result<_, TrainError>>()?;
-        optimizer.restore(step, params, remembered).map_err(broken)?;
-        Ok(state)
+        optimizer.restore(step, params, remembered).map_err(broken)
     }
 
     /// The trained weights of the checkpoint after `step` steps, in f32.
     ///
     /// # Errors
     ///
-    /// The file is missing or broken.
-    pub fn weights(&self, step: usize) -> Result<WeightFiles, SnapshotError> {
-        WeightFiles::open_file(&self.path(step).join(WEIGHTS))
+    /// A file is missing or not what was written.
+    pub fn weights(&self, step: usize) -> Result<WeightFiles, TrainError> {
+        let path = self.path(step);
+        self.look(step, digest::known)
+            .map_err(|why| TrainError::BadCheckpoint { path: path.clone(), why })?;
+        Ok(WeightFiles::open_file(&path.join(WEIGHTS))?)
     }
 }
 
@@ -206,6 +270,12 @@ impl HostWeights {
         Self { values, infos }
     }
 
+    /// The first tensor with a number that is none.
+    fn not_finite(&self) -> Option<&str> {
+        let wrong = self.values.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite()));
+        wrong.map(|(name, _)| name.as_str())
+    }
+
     /// The numbers of one tensor.
     pub fn take(&mut self, name: &str) -> Option<Vec<f32>> {
         self.values.remove(name)
@@ -234,7 +304,7 @@ impl Weights for HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checkpoints, Optimizer, State, Train};
+    use super::{Checkpoints, OPTIMIZER, Optimizer, STATE, State, Train, WEIGHTS};
 
     #[test]
     fn a_stop_leaves_the_checkpoints_of_an_unbroken_training() {
@@ -245,10 +315,50 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let checkpoints = Checkpoints::of(folder.path(), &train);
             for step in (1..=20).filter(|step| step % every == 0 || *step == 20 || stops.contains(step)) {
-                let state = State { step, key: String::new(), device: "cpu".to_owned() };
+                let state = State::new(step, "", "cpu");
                 checkpoints.save(&state, &[], &Optimizer::new(&train)).unwrap();
             }
             assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), 0);
+        let save =
+            |step| checkpoints.save(&State::new(step, "key", "cpu"), &[], &Optimizer::new(&Train::default()));
+        let newest = || {
+            let mut said = Vec::new();
+            let found = checkpoints.newest(|why| {
+                said.push(why);
+                Ok(())
+            });
+            (found.unwrap().map(|state| state.step), said.join("; "))
+        };
+        assert_eq!(newest(), (None, String::new()));
+        for damage in 0..5 {
+            save(10).unwrap();
+            save(20).unwrap();
+            assert_eq!(newest(), (Some(20), String::new()));
+            let file = |name: &str| checkpoints.path(20).join(name);
+            match damage {
+                0 => std::fs::write(file(WEIGHTS), "not weights").unwrap(),
+                1 => std::fs::remove_file(file(OPTIMIZER)).unwrap(),
+                2 => std::fs::write(file(STATE), "{").unwrap(),
+                // Whole safetensors files, but not those that were written.
+                3 => std::fs::write(file(OPTIMIZER), b"\x08\0\0\0\0\0\0\0{}      ").unwrap(),
+                _ => {
+                    let mut bytes = std::fs::read(file(WEIGHTS)).unwrap();
+                    *bytes.last_mut().unwrap() = b'\t';
+                    std::fs::write(file(WEIGHTS), bytes).unwrap();
+                }
+            }
+            assert!(checkpoints.weights(20).is_err(), "damage {damage}");
+            let (step, said) = newest();
+            assert_eq!(step, Some(10), "damage {damage}: {said}");
+            assert!(said.contains("checkpoint-000020` is damaged ("), "{said}");
+            assert_eq!(checkpoints.steps(), [10]);
         }
     }
 }

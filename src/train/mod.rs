@@ -78,14 +78,22 @@ pub enum Outcome {
 /// Why a training cannot go on.
 #[derive(Debug, Error, Diagnostic)]
 pub enum TrainError {
-    #[error("the loss became {loss} at step {step} (learning rate {learning_rate:.1e})")]
+    #[error("{what} at step {step} (learning rate {learning_rate:.1e})")]
     #[diagnostic(
         code(train::diverged),
         help(
             "lower `train.learning_rate`, lengthen `train.warmup` or set `train.clip`; the last checkpoint is kept"
         )
     )]
-    Diverged { step: usize, loss: f64, learning_rate: f64 },
+    Diverged { step: usize, what: String, learning_rate: f64 },
+    #[error("weight `{name}` has a number that is none after step {step}")]
+    #[diagnostic(
+        code(train::not_finite),
+        help(
+            "lower `train.learning_rate`, lengthen `train.warmup` or set `train.clip`; the last checkpoint is kept"
+        )
+    )]
+    NotFinite { name: String, step: usize },
     #[error("`{target}` of `method.targets` is none of the model's linear maps")]
     #[diagnostic(
         code(train::no_target),
@@ -95,7 +103,9 @@ pub enum TrainError {
     #[error("checkpoint `{}` cannot be used: {why}", path.display())]
     #[diagnostic(
         code(train::bad_checkpoint),
-        help("remove that folder; the run goes on from the one before it, or from the start")
+        help(
+            "remove that folder and `result.json` beside it; the run goes on from the checkpoint before it, or from the start"
+        )
     )]
     BadCheckpoint { path: PathBuf, why: String },
     #[error("the checkpoints were made on `{made_on}` and this is `{device}`")]
@@ -143,15 +153,15 @@ pub fn train(
     let mut optimizer = Optimizer::new(task.train);
     let mut trainee = trainee(task, machine)?;
     let mut done = 0;
-    if let Some(step) = checkpoints.steps().pop() {
-        let state =
-            checkpoints.restore(step, task.key, &mut trainee.trainable(), &mut optimizer, &machine.device)?;
+    let newest = checkpoints.newest(|text| Ok(recorder(Event::Note { text })?))?;
+    if let Some(state) = newest {
+        checkpoints.restore(&state, task.key, &mut trainee.trainable(), &mut optimizer, &machine.device)?;
         if state.device != machine.device_name && !allow_device_change {
             let (made_on, device) = (state.device, machine.device_name.clone());
             return Err(TrainError::DeviceChange { made_on, device });
         }
-        done = step;
-        recorder(Event::Resumed { step })?;
+        done = state.step;
+        recorder(Event::Resumed { step: done })?;
     }
     trainee.track();
     let mut run = Loop { task, machine, checkpoints, optimizer, trainee, done, recorder };
@@ -211,6 +221,7 @@ impl Loop<'_, '_> {
         }
         self.save()?;
         self.validate()?;
+        self.look_back(&order, rate.at(last.saturating_sub(1)))?;
         Ok(Outcome::Finished { step: self.done })
     }
 
@@ -227,8 +238,16 @@ impl Loop<'_, '_> {
         let learning_rate = rate.at(self.done);
         let clip = self.task.train.clip;
         let result = self.trainee.step(&batches, &mut self.optimizer, self.done, learning_rate, clip);
-        if !(result.loss.is_finite() && result.gradient_norm.is_finite()) {
-            return Err(TrainError::Diverged { step: self.done + 1, loss: result.loss, learning_rate });
+        let what = match (result.loss.is_finite(), result.gradient_norm.is_finite()) {
+            (true, true) => None,
+            (false, _) => Some(format!("the loss became {}", result.loss)),
+            (true, false) => Some(format!(
+                "the norm of the gradients became {} under a loss of {:.3}",
+                result.gradient_norm, result.loss
+            )),
+        };
+        if let Some(what) = what {
+            return Err(TrainError::Diverged { step: self.done + 1, what, learning_rate });
         }
         self.done += 1;
         let count = |of: fn(&MicroBatch) -> usize| batches.iter().map(of).sum::<usize>();
@@ -262,13 +281,22 @@ impl Loop<'_, '_> {
         Ok((self.recorder)(Event::Validation { step: self.done, loss, tokens })?)
     }
 
+    /// The loss after the last step, which no further step looks at: on some of that step's samples again.
+    fn look_back(&self, order: &Order, learning_rate: f64) -> Result<(), TrainError> {
+        let Some(step) = self.done.checked_sub(1) else { return Ok(()) };
+        let Machine { micro_tokens, multiple, .. } = *self.machine;
+        let batches = micro_batches(self.task.samples, &order.samples(step), micro_tokens, multiple);
+        let some = &batches[..batches.len().min(1)];
+        let (loss, _) = self.trainee.validate(some, |_| Ok::<(), TrainError>(()))?;
+        if loss.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::Diverged { step: self.done, what: format!("the loss became {loss}"), learning_rate })
+    }
+
     fn save(&mut self) -> Result<(), TrainError> {
         let started = Instant::now();
-        let state = State {
-            step: self.done,
-            key: self.task.key.to_owned(),
-            device: self.machine.device_name.clone(),
-        };
+        let state = State::new(self.done, self.task.key, &self.machine.device_name);
         self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer)?;
         let elapsed_s = started.elapsed().as_secs_f64();
         Ok((self.recorder)(Event::Checkpoint { step: self.done, elapsed_s })?)

@@ -261,10 +261,20 @@ fn bad_runs() {
     fixture.study("other", &[]);
     let other = ["--recipe", "r.toml", "--device", "cpu", "--out", "other"];
     check(&fixture, "folder_of_another_run", &[&other[..], &["--set", "train.seed=7"]].concat());
+
+    // A checkpoint that the disk lost parts of: named where all is trained, else put aside and made again.
+    let adapter = fixture.file("other/train/adapter/adapter_model.safetensors");
+    let before = std::fs::read(&adapter).unwrap();
+    fixture.write("other/train/checkpoint-000020/weights.safetensors", "not weights");
+    check(&fixture, "checkpoint_broken", &[&other[..], &["--merge", "slerp:0.25"]].concat());
     std::fs::remove_dir_all(fixture.file("other/train/adapter")).unwrap();
     std::fs::remove_file(fixture.file("other/train/result.json")).unwrap();
-    fixture.write("other/train/checkpoint-000020/weights.safetensors", "not weights");
-    check(&fixture, "checkpoint_broken", &other);
+    let output = fixture.run(&other);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("checkpoint-000020` is damaged (`"), "{stderr}");
+    assert!(fixture.file("other/train/checkpoint-000020.damaged").is_dir());
+    assert_eq!(std::fs::read(&adapter).unwrap(), before);
 }
 
 #[test]

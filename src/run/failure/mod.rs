@@ -104,7 +104,7 @@ impl Failure {
             | Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,
-            Self::Train(TrainError::Diverged { .. }) => DIVERGED,
+            Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. }) => DIVERGED,
             Self::Stopped(_) => STOPPED,
             _ => WORLD,
         }

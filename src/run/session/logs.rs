@@ -58,7 +58,13 @@ impl Logs {
     fn metrics(&self, event: &Event) -> std::io::Result<()> {
         let path = self.folder.join("metrics.csv");
         let row = match event {
-            Event::Step(step) => step_row(step),
+            Event::Step(step) => {
+                // What was there was killed before its first checkpoint.
+                if step.step == 1 {
+                    keep_rows(&path, 0)?;
+                }
+                step_row(step)
+            }
             Event::Validation { step, loss, .. } => format!("{step},,,{loss},,,,,,\n"),
             // Steps after the checkpoint are made again: their rows would stand twice.
             Event::Resumed { step } => return keep_rows(&path, *step),
