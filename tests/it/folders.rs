@@ -167,10 +167,11 @@ fn an_adapter_with_more_tokens_than_rows_is_refused_before_anything_is_written()
 /// A model of the golden cases with its layers in another order, and the windows they should have.
 fn restacked(fixture: &Fixture, model: &str, slices: &[[usize; 2]]) -> (PathBuf, Vec<Option<usize>>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(model);
-    let mut yaml = "merge_method: passthrough\nslices:\n".to_owned();
-    for [from, to] in slices {
-        yaml += &format!("- sources:\n  - model: {}\n    layer_range: [{from}, {to}]\n", root.display());
-    }
+    let slice = |[from, to]: &[usize; 2]| {
+        format!("- sources:\n  - model: {}\n    layer_range: [{from}, {to}]\n", root.display())
+    };
+    let slices_text: String = slices.iter().map(slice).collect::<Vec<_>>().concat();
+    let yaml = format!("merge_method: passthrough\nslices:\n{slices_text}");
     let (file, out) = (format!("{model}.yml"), format!("{model}-restacked"));
     fixture.write(&file, yaml);
     said(fixture, &["merge", "--config", &file, "--out", &out]);
