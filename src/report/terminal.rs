@@ -22,7 +22,8 @@ pub fn terminal(report: &Report, width: u16) -> String {
         text.push_str(&draw(table::merges(report), width));
     }
     if let Some(line) = table::most_left_out(report) {
-        text.push_str(&format!("\n{line}"));
+        text.push('\n');
+        text.push_str(&line);
     }
     text.push_str("\nRates with 95 % Wilson intervals; differences on the same prompts are in report.md.\n");
     text

@@ -6,16 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::wire::Complaint;
-
-/// What one request is sent with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
-    /// `max_completion_tokens`, which counts the thinking too, in the place of `max_tokens`.
-    pub completion_tokens: bool,
-    /// Greedy; without it, the model draws as it does by itself.
-    pub temperature: bool,
-}
+use super::wire::{Complaint, Form};
 
 /// The form that an endpoint takes, as far as it is known.
 #[derive(Debug)]

@@ -23,11 +23,11 @@ use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 
 pub use self::error::EndpointError;
-use self::form::{Form, Known};
+use self::form::Known;
 pub use self::patience::Patience;
 use self::patience::{dice, retry_after, sleep};
 pub use self::wire::{Answer, ChatRequest, FinishReason, Message};
-use self::wire::{answer, body, complaint};
+use self::wire::{Form, answer, body, complaint};
 
 /// Long enough for a slow network.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -247,7 +247,9 @@ fn a_model_that_refuses_limit_and_temperature_is_asked_without_them_from_then_on
 #[test]
 fn threads_that_are_refused_together_all_ask_again() {
     let limit = "Unsupported parameter: 'max_tokens' is not supported with this model.";
-    let server = Server::start(vec![refusing(limit); 3], Duration::from_millis(50));
+    // All three are under way before the first is refused: what is refused later is asked in the new form.
+    let late = Say { after: Duration::from_secs(1), ..refusing(limit) };
+    let server = Server::start(vec![late; 3], Duration::ZERO);
     let endpoint = Endpoint::new(Settings { n_at_once: 3, ..settings(&server) }).unwrap();
     let answers = endpoint.ask_all(&asks(9), || Ok(()), |_, _| Ok::<_, EndpointError>(())).unwrap();
     assert!(answers.iter().enumerate().all(|(idx, answer)| answer.text == format!("question {idx}")));

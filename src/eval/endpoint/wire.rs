@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::form::Form;
-
 /// One conversation to be continued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRequest {
@@ -53,6 +51,15 @@ pub enum FinishReason {
     Filtered,
     /// The question is longer than the model reads.
     TooLong,
+}
+
+/// What one request is sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    /// `max_completion_tokens`, which counts the thinking too, in the place of `max_tokens`.
+    pub completion_tokens: bool,
+    /// Greedy; without it, the model draws as it does by itself.
+    pub temperature: bool,
 }
 
 #[derive(Serialize)]

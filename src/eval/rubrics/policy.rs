@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn the_reason_stands_beside_the_score() {
         let found = read(&[Reply::Text("#thereason: it helps\n#thescore: 5".to_owned())]);
-        assert_eq!(found.evidence, r##"#thescore: 5, "it helps\n#thescore: 5""##);
+        assert_eq!(found.evidence, r#"#thescore: 5, "it helps\n#thescore: 5""#);
     }
 
     #[test]

@@ -80,10 +80,11 @@ pub fn bbh_extract(_: &Path, case: &Value) -> Vec<String> {
     let family = bbh_flexible::family(text(case, "task")).expect("the task is one of the 27");
     let mut wrong = Wrong::default();
     for (name, want) in case["expected"].as_object().unwrap() {
-        let filter = match (name.as_str(), variant) {
-            ("get-answer", bbh::Variant::CotFewshot) => bbh::Filter::Strict,
-            ("strict-match", bbh::Variant::Zeroshot | bbh::Variant::CotZeroshot) => bbh::Filter::Strict,
-            ("flexible-extract", bbh::Variant::Zeroshot | bbh::Variant::CotZeroshot) => bbh::Filter::Flexible,
+        let is_few_shot = variant == bbh::Variant::CotFewshot;
+        let filter = match name.as_str() {
+            "get-answer" if is_few_shot => bbh::Filter::Strict,
+            "strict-match" if !is_few_shot => bbh::Filter::Strict,
+            "flexible-extract" if !is_few_shot => bbh::Filter::Flexible,
             _ => {
                 wrong.0.push(format!("filter `{name}` is new here"));
                 continue;
