@@ -222,6 +222,8 @@ fn options_texts_programs_and_samples_have_their_metrics() {
 /// One line of `humaneval`: `f` doubles, in place where the prompt has an array.
 fn problem(id: &str, prompt: &str, solution: Option<&str>, test: &str) -> String {
     let test = format!("def check(candidate):\n{test}");
+    // Items with one prompt would share one answer.
+    let prompt = format!("# {id}\n{prompt}");
     let mut row = json!({ "task_id": id, "prompt": prompt, "entry_point": "f", "test": test });
     row["canonical_solution"] = json!(solution);
     format!("{row}\n")
@@ -304,6 +306,21 @@ fn a_files_own_solutions_run_first_and_say_which_answers_could_forge_a_pass() {
         events.contains(sentence) && events.contains("it fails `wrong` (failed: AssertionError)"),
         "{events}"
     );
+
+    // A right answer that the published rule does not read is no wrong answer in silence.
+    put_answers(
+        &fixture,
+        "base",
+        "humaneval",
+        &[answers[0], answers[1], ("wrong", "```\n    return 1\n```"), answers[3]],
+    );
+    let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "run"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("1 of 1 answers to suite `humaneval` stand in a code fence of their own"),
+        "{said}"
+    );
+    let lines = stored("base");
 
     // Another solution may let answers run elsewhere: what was found is not taken for it.
     fixture.write("code.jsonl", file("    return x + x\n"));

@@ -18,6 +18,14 @@ pub fn lm_eval_instruct(prompt: &str, response: &str) -> String {
     format!("{prompt}{code}")
 }
 
+/// Whether a response puts its program into a fence of its own, which neither of lm-eval's rules reads.
+///
+/// In an `opened` fence the first one that follows closes it, and others come in pairs.
+pub fn has_own_fence(response: &str, opened: bool) -> bool {
+    let n_fences = response.matches(FENCE).count();
+    n_fences > 0 && (!opened || n_fences.is_multiple_of(2))
+}
+
 /// The first fenced block of Python in a text, fences and language left out.
 pub fn first_python_block(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("```python\n")?;
@@ -47,6 +55,16 @@ mod tests {
         assert_eq!(first_python_block(text), Some("x = 1\n"));
         assert_eq!(first_python_block("```python\nx = 1"), None);
         assert_eq!(first_python_block("```\nx = 1\n```"), None);
+    }
+
+    #[test]
+    fn a_fence_that_closes_the_opened_one_is_not_the_responses_own() {
+        let own =
+            ["```python\nreturn 1\n```", "So:\n\n```\nreturn 1\n```\nThat is all.", "```py\nreturn 1\n```"];
+        let opened = ["    return 1\n", "    return 1\n```", "    return 1\n```\nTry it:\n```\nf()\n```"];
+        assert!(own.iter().all(|response| has_own_fence(response, true) && has_own_fence(response, false)));
+        assert!(opened.iter().all(|response| !has_own_fence(response, true)));
+        assert!(!has_own_fence(opened[0], false) && has_own_fence(opened[1], false));
     }
 
     #[test]

@@ -87,6 +87,23 @@ impl<'a> Programs<'a> {
         Ok(Ran { item: item.id.clone(), passed, said, same_process, reference })
     }
 
+    /// Says how many programs stand in a fence of their own, where the suite's published rule fails them whatever they
+    /// are.
+    fn tell_fences(&self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Ran>) -> Result<(), Failure> {
+        let fenced = waiting.iter().filter(|waiting| {
+            let opened = waiting.item.details["opening"].is_string();
+            humaneval::has_own_fence(&waiting.answer.text, opened)
+        });
+        let (n, of, suite) = (fenced.count(), waiting.len(), self.suite);
+        if n > 0 {
+            desk.session.note(format!(
+                "{n} of {of} answers to suite `{suite}` stand in a code fence of their own, which its published rule does \
+                 not read: they fail, right or wrong"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Runs the solutions of items that wait, where nothing is known of them yet, and says what came of it.
     fn try_references(
         &mut self,
@@ -193,6 +210,7 @@ impl Assessor for Programs<'_> {
             let (protection, version) = (opened.protection(), opened.python_version());
             desk.session.note(format!("programs run behind {protection} (Python {version})"))?;
         }
+        self.tell_fences(waiting, desk)?;
         self.try_references(waiting, desk)?;
         let sandbox = self.sandbox.as_ref().expect("it was just opened");
         let at_once = 4 * rayon::current_num_threads();
