@@ -118,6 +118,7 @@ impl Plan {
         let key = training.key(&base, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
+        said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
         said.extend(remarks::untried(&suites));
         said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
