@@ -12,6 +12,9 @@ use crate::seed::rng;
 use crate::snapshot::adapter::{Adapter, Pair};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 
+/// What a model has besides the linear maps of its layers, and an adapter of ours has no pair for.
+const NOT_ADAPTED: [&str; 2] = ["lm_head", "model.embed_tokens"];
+
 /// The linear maps that the recipe's targets mean, with their `[out, in]`.
 ///
 /// # Errors
@@ -20,21 +23,31 @@ use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 pub fn targets(shape: &DecoderShape, method: &Method) -> Result<BTreeMap<String, [usize; 2]>, TrainError> {
     let mut modules = shape.linear_modules();
     let places = method.targets.places().expect("the recipe checked its targets");
-    let idle = match places.as_slice() {
-        [] => Some("[]".to_owned()),
-        places => {
-            let holds_none = |place: &&Place| !modules.keys().any(|module| place.holds(module));
-            places.iter().find(holds_none).map(ToString::to_string)
-        }
-    };
-    if let Some(target) = idle {
-        let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-        let known: BTreeSet<String> = modules.keys().map(|module| last(module)).collect();
-        let help = did_you_mean(&last(&target), known.iter().map(String::as_str));
-        return Err(TrainError::NoTarget { target, help });
+    let idle = places.iter().find(|place| !modules.keys().any(|module| place.holds(module)));
+    if places.is_empty() || idle.is_some() {
+        return Err(no_target(idle, shape.n_layers, modules.keys()));
     }
     modules.retain(|module, _| places.iter().any(|place| place.holds(module)));
     Ok(modules)
+}
+
+/// Why a target, or an empty list of them, means none of the `modules`.
+fn no_target<'m>(
+    idle: Option<&Place>,
+    n_layers: usize,
+    modules: impl Iterator<Item = &'m String>,
+) -> TrainError {
+    let target = idle.map_or("[]".to_owned(), ToString::to_string);
+    if let Some(module) = NOT_ADAPTED.iter().find(|module| idle.is_some_and(|place| place.holds(module))) {
+        return TrainError::NotAdapted { target, module };
+    }
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let known: BTreeSet<String> = modules.map(|module| last(module)).collect();
+    let mut help = did_you_mean(&last(&target), known.iter().map(String::as_str));
+    if target.contains("layers.") {
+        help = format!("{help}; the layers are 0 to {}", n_layers.saturating_sub(1));
+    }
+    TrainError::NoTarget { target, help }
 }
 
 /// A fresh adapter: A uniform as PEFT's default (Kaiming with a = √5: ± 1/√in), B zero.

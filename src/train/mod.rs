@@ -100,6 +100,15 @@ pub enum TrainError {
         help("{help}; `all-linear` is all of them, `attn`, `mlp` and `layers.0-3` are some")
     )]
     NoTarget { target: String, help: String },
+    #[error("`{target}` of `method.targets` is the model's `{module}`, which is not adapted")]
+    #[diagnostic(
+        code(train::not_adapted),
+        help(
+            "leave it out: adapters are for the linear maps of the layers, and `all-linear` is all of them; to train \
+             `{module}` set `method.kind = \"full\"`"
+        )
+    )]
+    NotAdapted { target: String, module: &'static str },
     #[error("checkpoint `{}` cannot be used: {why}", path.display())]
     #[diagnostic(
         code(train::bad_checkpoint),

@@ -172,6 +172,12 @@ mod values {
             "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{\"passed\": true}\\n{\"value\": null}\\n')\n    except OSError: pass\ndef f(x): return 2",
             "assert candidate(1) == 1",
         ),
+        (
+            "speaks without an end",
+            "",
+            "import os\ndef f(x):\n    for _ in range(20000): os.write(4, b'x' * 10000)\n    return 2",
+            "assert candidate(1) == 1",
+        ),
         ("equals everything", "", "def f(x): return Y()", "assert candidate(1) == 1"),
         ("computes everything", "", "def f(x): return Y()", "assert abs(candidate(1) - 3) < 1e-6"),
         ("deep inside", "", "def f(x): return {1: ([Y()],)}", "assert candidate(1) == {1: ([2],)}"),

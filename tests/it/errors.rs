@@ -132,6 +132,10 @@ fn bad_command_lines() {
     check(&fixture, "target_unknown", &run_with(&["--set", "method.targets=\"z_proj\""]));
     let idle = "method.targets=[\"q_proj\", \"*.qq_proj\"]";
     check(&fixture, "target_idle", &run_with(&["--set", idle]));
+    let head = "method.targets=[\"q_proj\", \"lm_head\"]";
+    check(&fixture, "target_head", &run_with(&["--set", head]));
+    let layer = "method.targets=[\"q_proj\", \"layers.9\"]";
+    check(&fixture, "target_layer", &run_with(&["--set", layer]));
 }
 
 #[test]

@@ -289,6 +289,8 @@ fn options_texts_programs_and_samples_have_their_metrics() {
 /// One line of `humaneval`: `f` doubles, in place where the prompt has an array.
 fn problem(id: &str, prompt: &str, solution: Option<&str>, test: &str) -> String {
     let test = format!("def check(candidate):\n{test}");
+    // Items with one prompt would share one answer.
+    let prompt = format!("# {id}\n{prompt}");
     let mut row = json!({ "task_id": id, "prompt": prompt, "entry_point": "f", "test": test });
     row["canonical_solution"] = json!(solution);
     format!("{row}\n")

@@ -150,6 +150,34 @@ fn a_plan_starts_nothing_and_says_what_would_happen() {
     assert!(!fixture.file("run").exists());
 }
 
+/// Positions that a model never saw are trained all the same, but nobody is surprised: not where the samples were
+/// encoded for a model with another window either, nor where only a held-out sample is too long.
+#[test]
+fn a_plan_says_how_many_samples_are_longer_than_the_window() {
+    const TOO_LONG: &str = "are longer than the model's 256 positions";
+    let fixture = Fixture::new();
+    let long = format!(r#"{{"question": "What?", "answer": "{}"}}"#, "It is so. ".repeat(100));
+    let short = r#"{"question": "What is 1 and 3 more?", "answer": "It is 4."}"#;
+    fixture.write("train.jsonl", format!("{short}\n{long}\n{short}\n{short}\n"));
+    fixture.write("held.jsonl", format!("{long}\n"));
+    fixture.other_model("wide", "256", "4096");
+    let plan = |more: &[&str]| {
+        let arguments = [&["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--plan"], more].concat();
+        let output = fixture.run(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let said = plan(&["--set", "data.validation=0.0"]);
+    assert!(said.contains(&format!("1 of 4 samples {TOO_LONG}")), "{said}");
+    assert!(!said.contains("held-out samples are"), "{said}");
+    let said = plan(&["--set", "model.source=wide"]);
+    assert!(!said.contains("are longer than the model's"), "{said}");
+    let said = plan(&["--set", "data.validation_source=held.jsonl"]);
+    assert!(said.contains(&format!("1 of 1 held-out samples {TOO_LONG}")), "{said}");
+    let said = plan(&["--set", "data.max_tokens=64", "--set", "data.too_long=truncate"]);
+    assert!(!said.contains(TOO_LONG), "{said}");
+}
+
 #[test]
 fn micro_batches_change_nothing_but_rounding() {
     let fixture = Fixture::new();

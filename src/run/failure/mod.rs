@@ -101,7 +101,9 @@ impl Failure {
             Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
-            | Self::Train(TrainError::NoTarget { .. } | TrainError::DeviceChange { .. }) => RECIPE,
+            | Self::Train(
+                TrainError::NoTarget { .. } | TrainError::NotAdapted { .. } | TrainError::DeviceChange { .. },
+            ) => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. }) => DIVERGED,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::model::Model;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
 use crate::folders::own_cache;
+use crate::model::DecoderShape;
 use crate::recipe::Data;
 use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
@@ -32,9 +33,31 @@ pub struct Encoding {
     pub fitted: Fitted,
     pub preflight: Preflight,
     pub n_validation: usize,
+    /// Samples that are longer than the model's window, of those that are trained on and those that are held out.
+    pub beyond: [Beyond; 2],
     /// Where it is remembered.
     #[serde(skip)]
     path: Option<PathBuf>,
+}
+
+/// Samples that are longer than a model's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beyond {
+    pub n: usize,
+    pub of: usize,
+    /// Tokens of the longest sample.
+    pub longest: usize,
+}
+
+impl Beyond {
+    fn new(samples: &[Sample], window: usize) -> Self {
+        let lengths = samples.iter().map(|sample| sample.ids.len());
+        Self {
+            n: lengths.clone().filter(|n_tokens| *n_tokens > window).count(),
+            of: samples.len(),
+            longest: lengths.max().unwrap_or(0),
+        }
+    }
 }
 
 impl Samples {
@@ -47,15 +70,17 @@ impl Samples {
         sets: &Sets,
         data: &Data,
         encoder: &Encoder<'_>,
-        vocab_size: usize,
+        shape: &DecoderShape,
     ) -> Result<(Self, Encoding), Failure> {
         let mut train = encoder.encode(&sets.train)?.samples;
         let mut validation = encoder.encode(&sets.validation)?.samples;
         let fitted = data::fit(&mut train, data.max_tokens, data.too_long)?;
         data::fit(&mut validation, data.max_tokens, data.too_long)?;
-        let preflight = data::check(&train, encoder, vocab_size)?;
+        let preflight = data::check(&train, encoder, shape.vocab_size)?;
         let digest = digest_of(&[&train, &validation]);
-        let encoding = Encoding { digest, fitted, preflight, n_validation: validation.len(), path: None };
+        let beyond = [&train, &validation].map(|samples| Beyond::new(samples, shape.max_positions));
+        let encoding =
+            Encoding { digest, fitted, preflight, n_validation: validation.len(), beyond, path: None };
         Ok((Self { train, validation }, encoding))
     }
 }
@@ -86,6 +111,7 @@ impl Encoding {
             sides,
             template,
             model.shape.vocab_size,
+            model.shape.max_positions,
             seed,
             model.tokenizer.amended(),
         ]));

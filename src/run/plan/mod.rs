@@ -121,6 +121,7 @@ impl Plan {
         said.extend(overlap);
         said.extend(remarks::thinking(&suites));
         said.extend(remarks::template(&recipe.data.template, &model));
+        said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
         said.extend(remarks::untried(&suites));
         said.extend(remarks::long(&suites, &model.tokenizer, model.shape.max_positions));
         let rows = options.eval_rows.unwrap_or(rows(&opened));

@@ -1,5 +1,6 @@
 //! What a user should know about the questions before they are asked.
 
+use super::encoding::{Beyond, Encoding};
 use super::model::Model;
 use super::overlap::Trained;
 use super::questions::Questions;
@@ -49,6 +50,20 @@ pub fn template(asked: &str, model: &Model) -> Option<String> {
         trains and asks without one"
             .to_owned()
     })
+}
+
+/// Says how many samples are longer than a model's `window`: they train positions that it was not made for. A window
+/// that slides over the layers is no such limit.
+pub fn beyond(encoding: &Encoding, window: usize) -> Vec<String> {
+    let sentence = |(Beyond { n, of, longest }, what): (&Beyond, &str)| {
+        (*n > 0).then(|| {
+            format!(
+                "{n} of {of} {what} are longer than the model's {window} positions (max_position_embeddings), the longest \
+                 has {longest} tokens: lower `data.max_tokens`, and `data.too_long` says what becomes of them"
+            )
+        })
+    };
+    encoding.beyond.iter().zip(["samples", "held-out samples"]).filter_map(sentence).collect()
 }
 
 /// Says whose programs have tests that nothing can be tried on before the answers.

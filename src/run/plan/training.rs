@@ -78,7 +78,7 @@ impl Training {
         }
         let encoder = encoder(&data, model)?;
         let encoding = Encoding::known(&data, &digests, recipe.train.seed, model, || {
-            let (found, encoding) = Samples::encode(&sets, &data, &encoder, model.shape.vocab_size)?;
+            let (found, encoding) = Samples::encode(&sets, &data, &encoder, &model.shape)?;
             let _ = samples.set(found);
             Ok(encoding)
         })?;
@@ -99,7 +99,7 @@ impl Training {
             return Ok(samples);
         }
         let encoder = encoder(&self.data, model)?;
-        let (samples, found) = Samples::encode(&self.sets, &self.data, &encoder, model.shape.vocab_size)?;
+        let (samples, found) = Samples::encode(&self.sets, &self.data, &encoder, &model.shape)?;
         if found.digest != self.encoding.digest {
             self.encoding.forget();
             return Err(train::TrainError::OtherSamples.into());

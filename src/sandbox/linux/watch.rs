@@ -31,6 +31,8 @@ const TOGETHER: &str = concat!(
 
 /// For two interpreters to come up on a busy machine.
 const STARTUP: Duration = Duration::from_mins(1);
+/// What is kept of a verdict.
+const LONGEST_VERDICT: usize = 1 << 16;
 /// For a program that closed its files to end by itself, so that we can say how.
 const PARTING: Duration = Duration::from_millis(300);
 
@@ -301,7 +303,11 @@ impl Ears {
             let mut bytes = [0; 4096];
             match read_some(file, &mut bytes)? {
                 0 => self.verdict = None,
-                n_bytes => self.heard.extend_from_slice(&bytes[..n_bytes]),
+                // A judge says less; a program beside its tests can speak here as well, without an end.
+                n_bytes => {
+                    let n_kept = n_bytes.min(LONGEST_VERDICT.saturating_sub(self.heard.len()));
+                    self.heard.extend_from_slice(&bytes[..n_kept]);
+                }
             }
         }
         Ok(true)

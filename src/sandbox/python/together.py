@@ -4,18 +4,24 @@
 # What is looked up from here on, and by the tests, is what Python had before the program ran.
 __builtins__ = dict(vars(builtins))
 
-HARMLESS = set(dir(object)) - {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__getattribute__", "__class__"}
-HARMLESS |= {"__dict__", "__weakref__", "__slots__", "__annotations__", "__match_args__", "__post_init__", "__module__"}
-HARMLESS |= {"__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "__static_attributes__"}
-HARMLESS |= {"__orig_bases__", "__parameters__", "__class_getitem__", "__getnewargs__", "__firstlineno__", "__qualname__", "__annotate__", "__annotate_func__"}
+# Methods that a class may have of its own. The others compare, compute, or pass for something else.
+HARMLESS = set(dir(object)) - set("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __getattribute__ __class__".split())
+HARMLESS |= set(
+    "__dict__ __weakref__ __slots__ __module__ __qualname__ __annotations__ __annotations_cache__ __annotate__"
+    " __annotate_func__ __firstlineno__ __static_attributes__ __type_params__ __parameters__ __orig_bases__"
+    " __class_getitem__ __match_args__ __post_init__ __dataclass_fields__ __dataclass_params__ __abstractmethods__"
+    " __getnewargs__".split()
+)
 CONTAINERS = (list, tuple, set, frozenset, collections.deque, *map(type, ({}.keys(), {}.values(), {}.items())))
 HEAP = 1 << 9  # `Py_TPFLAGS_HEAPTYPE`: made while Python runs.
-PRYING = {"gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys._current_exceptions"}
-PRYING |= {"sys.settrace", "sys.setprofile"}
+# What looks through memory or at callers: the word for a pass lies in this process.
+PRYING = set(
+    "gc.get_objects gc.get_referrers gc.get_referents sys._current_frames sys._current_exceptions sys.settrace"
+    " sys.setprofile".split()
+)
 
 
 def watch(folders, getframe=sys._getframe):
-    # The verdict is passed to nobody, but it lies in this process: no program looks through its memory or its callers.
     busy = []
 
     def hook(event, about):
