@@ -14,7 +14,7 @@ pub struct Judgement {
     /// Numbers beside the verdicts, and the name of their mean.
     pub scores: Option<(String, Vec<Vec<Option<f64>>>)>,
     /// Whether a verdict was read though the judge's reply strays from its protocol's form, where a model writes it.
-    pub off_form: Option<Vec<Vec<bool>>>,
+    pub off_form: Option<Vec<Vec<Option<bool>>>>,
     /// The parts of the answers that the verdicts rest on, where the judge tells them.
     pub evidence: Vec<Vec<Option<String>>>,
     /// Metrics of all answers together.

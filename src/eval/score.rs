@@ -222,7 +222,7 @@ mod tests {
                 "odds".to_owned(),
                 vec![vec![Some(0.9)], vec![None], vec![Some(0.1)], vec![Some(0.8)]],
             )),
-            off_form: Some(vec![vec![true], vec![false], vec![false], vec![false]]),
+            off_form: Some([true, false, false, false].map(|off| vec![Some(off)]).to_vec()),
             evidence: vec![vec![None]; 4],
             pooled: Vec::new(),
             trials: None,

@@ -45,9 +45,7 @@ impl<'a> Sheet<'a> {
             self.keep(metric, judge, Values::Numbers(numbers));
         }
         if let Some(off_form) = &judged.off_form {
-            let hits: Vec<Vec<_>> =
-                off_form.iter().map(|samples| samples.iter().copied().map(Some).collect()).collect();
-            self.rate(OFF_FORM, MetricKind::Degeneration, judge, (Denominator::All, None), &hits);
+            self.rate(OFF_FORM, MetricKind::Degeneration, judge, (Denominator::All, None), off_form);
         }
         let (metric, counted) = match (judged.asks, kind) {
             (Criterion::Good { metric }, _) => {

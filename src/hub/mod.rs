@@ -226,12 +226,14 @@ impl Hub {
     }
 }
 
-/// Whether the contents are what the hub lists: only large files are listed by SHA-256.
+/// Whether the contents are what the hub lists: large files by their SHA-256, small ones by git's digest.
 fn wrong_digest(file: &str, head: &Head, part: &Path) -> Result<Option<HubError>, SnapshotError> {
-    if head.etag.len() != 64 {
-        return Ok(None);
-    }
-    let found = digest::fresh(part, Algorithm::Sha256)?;
+    let algorithm = match head.etag.len() {
+        64 => Algorithm::Sha256,
+        40 => Algorithm::GitBlob,
+        _ => return Ok(None),
+    };
+    let found = digest::fresh(part, algorithm)?;
     let expected = head.etag.clone();
     Ok((found != expected).then(|| HubError::WrongDigest { file: file.to_owned(), found, expected }))
 }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
 use super::plan::sources::{Sources, write_lock};
-use super::plan::{self, Base, Evaluation, Model, Options, preset, questions};
+use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
 use crate::eval::Denominator;
@@ -92,8 +92,8 @@ pub fn eval<'a>(
         folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
 
     let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
-    for sentence in &sources.said {
-        session.note(sentence.clone())?;
+    for sentence in remarks::asked(&evaluation.suites, &model).into_iter().chain(sources.said) {
+        session.note(sentence)?;
     }
     prove(&opened, &model)?;
     let manifest = json!({

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use serde_json::Value;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::{SnapshotError, files, writer};
@@ -24,6 +25,8 @@ pub enum Algorithm {
     Sha256,
     /// The quick one.
     Blake3,
+    /// The SHA-1 by which git, and so a hub, knows a small file.
+    GitBlob,
 }
 
 impl Algorithm {
@@ -31,6 +34,7 @@ impl Algorithm {
         match self {
             Self::Sha256 => "sha256",
             Self::Blake3 => "blake3",
+            Self::GitBlob => "git-blob",
         }
     }
 }
@@ -48,16 +52,21 @@ pub fn fresh(path: &Path, algorithm: Algorithm) -> Result<String, SnapshotError>
             hasher.update_mmap_rayon(path).map_err(unreadable)?;
             Ok(hasher.finalize().to_hex().to_string())
         }
-        Algorithm::Sha256 => {
-            let mut hasher = Sha256::new();
-            let mut file = File::open(path).map_err(unreadable)?;
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                match file.read(&mut buffer).map_err(unreadable)? {
-                    0 => return Ok(hex(&hasher.finalize())),
-                    n => hasher.update(&buffer[..n]),
-                }
-            }
+        Algorithm::Sha256 => read_into(Sha256::new(), path).map_err(unreadable),
+        Algorithm::GitBlob => {
+            let size = std::fs::metadata(path).map_err(unreadable)?.len();
+            read_into(Sha1::new_with_prefix(format!("blob {size}\0")), path).map_err(unreadable)
+        }
+    }
+}
+
+fn read_into(mut hasher: impl Digest, path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
         }
     }
 }
@@ -222,12 +231,13 @@ fn absolute(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Algorithm::{Blake3, Sha256};
+    use super::Algorithm::{Blake3, GitBlob, Sha256};
     use super::*;
 
-    const HELLO: [(Algorithm, &str); 2] = [
+    const HELLO: [(Algorithm, &str); 3] = [
         (Sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
         (Blake3, "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"),
+        (GitBlob, "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"), // As `git hash-object` has it.
     ];
 
     struct Fixture(tempfile::TempDir);
@@ -282,7 +292,7 @@ mod tests {
             assert_eq!(fresh(&path, algorithm).unwrap(), digest);
             assert_eq!(one(&fixture.cache(), &path, algorithm), digest);
         }
-        assert_eq!(fixture.entries().len(), 2);
+        assert_eq!(fixture.entries().len(), 3);
         mark(&fixture);
         for (algorithm, _) in HELLO {
             assert_eq!(one(&fixture.cache(), &path, algorithm), "remembered");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::errors::check_output;
 use crate::fixture::{Fixture, RECIPE};
-use crate::hub_server::{Fault, Server, TOKEN, UNLISTED, digest};
+use crate::hub_server::{Fault, Server, TOKEN, UNLISTED, digest, git_blob};
 
 /// The shipped tiny model as a repository, with files that nobody needs.
 fn push_model(server: &Server, generation: &str) -> String {
@@ -185,6 +185,27 @@ fn a_wrong_digest_is_fetched_once_more_and_then_refused() {
     std::fs::write(incomplete(&fixture), vec![7; 1000]).unwrap();
     well(&fixture.run(FETCH));
     assert_eq!(std::fs::read(blob(&fixture)).unwrap(), weights());
+}
+
+#[test]
+fn a_small_file_is_held_against_the_digest_of_git() {
+    let (fixture, server, _) = start();
+    let config =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny/model/config.json")).unwrap();
+    let blob = fixture.file(REPOSITORY).join("blobs").join(git_blob(&config));
+    // What another program left of another file, as long as this one or shorter.
+    for stale in [vec![b'x'; config.len()], vec![b'x'; 9]] {
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        std::fs::write(blob.with_extension("incomplete"), stale).unwrap();
+        well(&fixture.run(FETCH));
+        assert_eq!(std::fs::read(&blob).unwrap(), config);
+        std::fs::remove_dir_all(fixture.file(REPOSITORY)).unwrap();
+    }
+    let place = "/api/resolve-cache/tiny/aligned/resolve";
+    server.fault(place, Fault::Corrupt, 100);
+    let output = fixture.run(FETCH);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(3) && said.contains("hub::wrong_digest"), "{said}");
 }
 
 #[test]

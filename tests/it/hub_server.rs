@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// What goes wrong with the next answers whose address contains a text.
@@ -105,10 +106,20 @@ impl Server {
 }
 
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     })
+}
+
+/// As `git hash-object` has it.
+pub fn git_blob(bytes: &[u8]) -> String {
+    let hasher = Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
+    hex(&hasher.chain_update(bytes).finalize())
 }
 
 struct Request {
@@ -212,8 +223,7 @@ fn hub(state: &Arc<Mutex<State>>, stream: TcpStream) -> std::io::Result<()> {
         headers.push(("Location", format!("/api/resolve-cache{}", request.path)));
         return send(stream, &request, 307, &headers, b"Temporary Redirect", None);
     }
-    // The real one is the git hash; nobody computes it here.
-    headers.push(("ETag", format!("\"{}\"", &sha256[..40])));
+    headers.push(("ETag", format!("\"{}\"", git_blob(contents))));
     send(stream, &request, 200, &headers, contents, fault)
 }
 

@@ -172,7 +172,7 @@ impl Assessor for RubricJudge<'_> {
             verdicts: each(&readings, verdict),
             scores: rubric.scale.as_ref().map(scores),
             off_form: matches!(rubric.decode, Decode::Text { .. })
-                .then(|| each(&readings, |reading| reading.is_some_and(|r| r.off_form))),
+                .then(|| each(&readings, |reading| reading.map(|r| r.off_form))),
             evidence: each(&readings, |reading| reading.map(|r| r.evidence.clone())),
             pooled: Vec::new(),
             trials: None,

@@ -26,8 +26,14 @@ pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
     suites.iter().filter_map(sentence).collect()
 }
 
+/// What a user should know of the questions and of how answers are read.
+pub fn asked(suites: &[Questions], model: &Model) -> Vec<String> {
+    let window = model.shape.max_positions;
+    [untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)].concat()
+}
+
 /// Says where answers begin, if not at their beginning.
-pub fn thinking(suites: &[Questions]) -> Option<String> {
+fn thinking(suites: &[Questions]) -> Option<String> {
     let found = suites.iter().find_map(|asked| asked.decoding.thinking.as_ref())?;
     let n = suites.iter().map(|asked| asked.decoding.max_new_tokens).min().unwrap_or(0);
     Some(format!(
@@ -67,7 +73,7 @@ pub fn beyond(encoding: &Encoding, window: usize) -> Vec<String> {
 }
 
 /// Says whose programs have tests that nothing can be tried on before the answers.
-pub fn untried(suites: &[Questions]) -> Vec<String> {
+fn untried(suites: &[Questions]) -> Vec<String> {
     let programs = suites.iter().filter(|asked| !asked.posed.suite.task.programs.is_empty());
     let sentence = |asked: &Questions| {
         let (name, of) = (&asked.posed.suite.name, asked.posed.items.len());
@@ -81,7 +87,7 @@ pub fn untried(suites: &[Questions]) -> Vec<String> {
 
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
 /// `window` no room for an answer.
-pub fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
+fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
     let reference = |asked: &Questions| {
         let most = asked.decoding.max_new_tokens;
         let references = asked.posed.items.iter().filter(|_| asked.posed.suite.task.form == Form::Answer);

@@ -314,7 +314,7 @@ pub fn stop_sequences(_: &Path, case: &Value) -> Vec<String> {
     let behind = |mark| thinking::behind(generation, mark).unwrap_or_else(|| generation.trim_start());
     let answer = mark.map_or(generation, behind);
     let mut wrong = Wrong::default();
-    wrong.same("text", cut_at_stop_string(answer, &stops), &case["expected"]);
+    wrong.same("text", cut_at_stop_string(answer, &stops, None), &case["expected"]);
     wrong.0
 }
 
