@@ -242,8 +242,9 @@ impl<'a> Encoder<'a> {
         let calls = |message: &Message| message.more.contains_key(calls::FIELD);
         if turns.iter().any(calls) {
             for message in turns.to_mut() {
-                let calls = message.more.get_mut(calls::FIELD);
-                calls.into_iter().for_each(|calls| *calls = self.arguments.of(calls));
+                if let Some(calls) = message.more.get_mut(calls::FIELD) {
+                    *calls = self.arguments.of(calls);
+                }
             }
         }
         turns

@@ -376,6 +376,55 @@ mod tests {
         }
     }
 
+    /// Checks what is said of files that cannot be read, in which `GOOD` stands for a good record.
+    fn refused(cases: &[(&str, &str)], good: &str) {
+        for (text, expected) in cases {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.replace("GOOD", good).as_bytes()).unwrap();
+            let error = read(file.path(), &Format::default(), SMALL).unwrap_err().to_string();
+            assert_eq!(error.replace(&file.path().display().to_string(), "FILE"), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_sample_can_hold_is_named_with_its_place() {
+        let cases = [
+            (
+                r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
+                "field `messages[0].content` in line 1 of `FILE` is a list with a part of type `image`, expected a string or a list of texts",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "x", "images": ["a.png"]}]}"#,
+                "field `messages[0].images` in line 1 of `FILE` says what no text can, and would be lost",
+            ),
+            (
+                r#"{"prompt": "p", "completion": "c", "video": "a.mp4"}"#,
+                "field `video` in line 1 of `FILE` says what no text can, and would be lost",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}"#,
+                "field `messages[0].weight` in line 1 of `FILE` is 0.5, expected 0 or 1",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "x", "train": true}]}"#,
+                "field `messages[0].train` in line 1 of `FILE` is set for a turn of the user, expected it at answers only",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": ["look"]}]}"#,
+                "field `messages[0].tool_calls` in line 1 of `FILE` is a list with what is no object, expected a list of calls such as `{\"function\": {\"name\": …, \"arguments\": {…}}}`",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "a hammer"}"#,
+                "field `tools` in line 1 of `FILE` is something else, expected a list of tools",
+            ),
+            (
+                r#"{"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "user", "content": "y"}]}"#,
+                "field `completion` in line 1 of `FILE` is a list of more, expected a list of one message of the assistant",
+            ),
+        ];
+        refused(&cases, "");
+    }
+
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let good = r#"{"prompt": "p", "completion": "c"}"#;
@@ -424,48 +473,11 @@ mod tests {
                 "line 1 of `FILE` ends with a message from the tool, expected the assistant",
             ),
             (
-                r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
-                "field `messages[0].content` in line 1 of `FILE` is a list with a part of type `image`, expected a string or a list of texts",
-            ),
-            (
-                r#"{"messages": [{"role": "user", "content": "x", "images": ["a.png"]}]}"#,
-                "field `messages[0].images` in line 1 of `FILE` says what no text can, and would be lost",
-            ),
-            (
-                r#"{"prompt": "p", "completion": "c", "video": "a.mp4"}"#,
-                "field `video` in line 1 of `FILE` says what no text can, and would be lost",
-            ),
-            (
-                r#"{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}"#,
-                "field `messages[0].weight` in line 1 of `FILE` is 0.5, expected 0 or 1",
-            ),
-            (
-                r#"{"messages": [{"role": "user", "content": "x", "train": true}]}"#,
-                "field `messages[0].train` in line 1 of `FILE` is set for a turn of the user, expected it at answers only",
-            ),
-            (
-                r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": ["look"]}]}"#,
-                "field `messages[0].tool_calls` in line 1 of `FILE` is a list with what is no object, expected a list of calls such as `{\"function\": {\"name\": …, \"arguments\": {…}}}`",
-            ),
-            (
-                r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "a hammer"}"#,
-                "field `tools` in line 1 of `FILE` is something else, expected a list of tools",
-            ),
-            (
-                r#"{"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "user", "content": "y"}]}"#,
-                "field `completion` in line 1 of `FILE` is a list of more, expected a list of one message of the assistant",
-            ),
-            (
                 "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"system\", \"content\": \"x\"}]}",
                 "line 1 of `FILE` has a system message that is not the first",
             ),
         ];
-        for (text, expected) in cases {
-            let mut file = tempfile::NamedTempFile::new().unwrap();
-            file.write_all(text.replace("GOOD", good).as_bytes()).unwrap();
-            let error = read(file.path(), &Format::default(), SMALL).unwrap_err().to_string();
-            assert_eq!(error.replace(&file.path().display().to_string(), "FILE"), expected, "{text}");
-        }
+        refused(&cases, good);
         let missing = read(Path::new("/nowhere/x.jsonl"), &Format::default(), SMALL);
         assert!(matches!(missing, Err(DataError::Table(TableError::Unreadable { .. }))));
         assert!(matches!(

@@ -85,7 +85,9 @@ impl Turns {
         }
         let mut messages = self.turns(&prompt, "role", "content", n_lists)?;
         // Only the completion is learned, whatever `loss_on` says.
-        messages.iter_mut().for_each(|message| message.muted = true);
+        for message in &mut messages {
+            message.muted = true;
+        }
         match completion.as_str() {
             "" => messages.push(Message::new(Role::Assistant, "")),
             name if is_list(self.record.get(name)) => {
@@ -119,7 +121,7 @@ impl Turns {
         }
         match self.record.remove("chat_template_kwargs") {
             Some(Value::Object(values)) => {
-                given.extend(values.into_iter().filter(|(_, value)| !value.is_null()))
+                given.extend(values.into_iter().filter(|(_, value)| !value.is_null()));
             }
             None | Some(Value::Null) => {}
             Some(_) => return Err(self.wrong("chat_template_kwargs", "something else", "an object")),

@@ -35,7 +35,7 @@ impl Thinking {
     }
 }
 
-/// What a reply says behind its thinking, between the marks of `DeepSeek` R1, Qwen 3 and most models after them; empty
+/// What a reply says behind its thinking, between the marks of DeepSeek R1, Qwen 3 and most models after them; empty
 /// where the thinking never ends.
 pub fn answer_of(reply: &str) -> &str {
     let answer = behind(reply, "</think>");

@@ -300,7 +300,7 @@ mod tests {
         // A changed file is another, and takes the place of the one before.
         fixture.write("a", "hallo", 30);
         assert_ne!(one(&fixture.cache(), &path, Sha256), "remembered");
-        assert_eq!(fixture.entries().len(), 2);
+        assert_eq!(fixture.entries().len(), 3);
     }
 
     #[test]
