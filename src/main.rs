@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use finetune::cli::screen::plain;
 use finetune::cli::{self, Cli};
 
 fn main() -> ExitCode {
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let code = failure.exit_code();
             let report = miette::Report::new(failure);
-            let _ = writeln!(std::io::stderr(), "{report:?}");
+            let _ = writeln!(std::io::stderr(), "{}", plain(&format!("{report:?}")));
             ExitCode::from(code)
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{judge, progress, stop_on_signals};
+use super::{judge, keys, progress, stop_on_signals};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
@@ -50,6 +50,9 @@ pub struct EvalArgs {
     /// The folder of answers and report [default: runs/eval-<model>-<digest>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Send the key in this environment variable to the endpoint of this rubric; may be repeated
+    #[arg(long, value_name = "RUBRIC=VARIABLE")]
+    key: Vec<String>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -68,6 +71,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
     // A recipe's own merges are of what it trains.
     recipe.merge.methods.clone_from(&args.merge);
+    keys::give(&mut recipe.eval, &args.key)?;
     let given = Given { model: args.model.clone(), adapter: args.adapter.clone(), pre: args.pre.clone() };
     let options = Options {
         out: args.out.clone(),

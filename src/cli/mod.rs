@@ -11,9 +11,11 @@ mod bench;
 mod eval;
 mod fetch;
 mod judge;
+mod keys;
 mod list;
 mod merge;
 mod progress;
+pub mod screen;
 
 use crate::device::DeviceSpec;
 use crate::recipe::{self, Recipe};
@@ -75,6 +77,9 @@ struct RunArgs {
     /// Go on from a checkpoint that another kind of device made
     #[arg(long)]
     allow_device_change: bool,
+    /// Send the key in this environment variable to the endpoint of this rubric; may be repeated
+    #[arg(long, value_name = "RUBRIC=VARIABLE")]
+    key: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +166,9 @@ fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
     if !args.merge.is_empty() {
         recipe.merge.methods.clone_from(&args.merge);
     }
+    if let Some(more) = more {
+        keys::give(&mut recipe.eval, &more.key)?;
+    }
     let options = Options {
         device: args.device.parse::<DeviceSpec>()?,
         out: args.out.clone(),
@@ -193,7 +201,8 @@ fn chat(args: &ChatArgs) -> Result<(), Failure> {
     let plan = plan(&args.recipe, None)?;
     let input = std::io::stdin();
     let prompt = input.is_terminal();
-    run::chat::chat(&plan, args.max_new_tokens, &mut input.lock(), &mut std::io::stdout(), prompt)
+    let mut output = screen::Screen(std::io::stdout());
+    run::chat::chat(&plan, args.max_new_tokens, &mut input.lock(), &mut output, prompt)
 }
 
 fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
@@ -245,5 +254,5 @@ fn stop_on_signals() -> Arc<AtomicBool> {
 /// Writes a result to stdout; a closed pipe is the reader's choice.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", screen::plain(text.trim_end()));
 }

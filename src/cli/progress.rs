@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::screen::plain;
 use crate::event::{Event, StepEvent};
 use crate::hub::Transfer;
 use crate::run::preview::duration;
@@ -64,7 +65,7 @@ impl Progress {
         if self.terminal {
             let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left");
             let bar = ProgressBar::new(total).with_style(style.expect("the template is valid"));
-            bar.set_prefix(name.to_owned());
+            bar.set_prefix(plain(name).into_owned());
             bar.enable_steady_tick(Duration::from_millis(500));
             self.bar = Some(bar);
         } else {
@@ -171,7 +172,7 @@ impl Current {
         let bar = std::io::stderr().is_terminal().then(|| {
             let template = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
             let style = ProgressStyle::with_template(template).expect("the template is valid");
-            let bar = ProgressBar::new(total).with_style(style).with_prefix(file.to_owned());
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(plain(file).into_owned());
             bar.with_position(done)
         });
         if let Some(bar) = &bar {
@@ -192,7 +193,7 @@ impl Drop for Current {
 
 /// A line on stderr.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", plain(text));
 }
 
 /// How wide tables may be.

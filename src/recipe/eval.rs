@@ -97,7 +97,7 @@ pub struct RubricJudge {
     /// The base URL of an OpenAI-compatible chat endpoint, such as `https://host/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The environment variable that holds the endpoint's key.
+    /// The environment variable that holds the endpoint's key; it goes out only if `--key RUBRIC=VARIABLE` says so too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_variable: Option<String>,
     /// The most tokens of a reply, thinking included; the rubric's own number if absent, with room for thinking on top

@@ -42,7 +42,7 @@ fn section(text: &mut String, title: &str, table: &Table) {
         return;
     }
     let line = |cells: &[String]| {
-        format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        format!("| {} |\n", cells.iter().map(|cell| escaped(cell)).collect::<Vec<_>>().join(" | "))
     };
     write!(text, "## {title}\n\n{}", line(&table.header)).expect("writing to a string cannot fail");
     text.push_str(&line(&vec!["---".to_owned(); table.header.len()]));
@@ -50,4 +50,31 @@ fn section(text: &mut String, title: &str, table: &Table) {
         text.push_str(&line(row));
     }
     text.push('\n');
+}
+
+/// A cell whose text, a stranger's name perhaps, is no markup and stays in its cell.
+fn escaped(cell: &str) -> String {
+    let mut out = String::with_capacity(cell.len());
+    for c in cell.chars() {
+        match c {
+            '|' | '`' | '\\' => out.extend(['\\', c]),
+            // No link: intervals keep their brackets.
+            '(' if out.ends_with(']') => out.push_str("\\("),
+            '<' => out.push_str("&lt;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn a_cell_is_no_markup() {
+        assert_eq!(escaped("85.7 % [48.7, 97.4] of 7"), "85.7 % [48.7, 97.4] of 7");
+        assert_eq!(escaped("a|b\n<b> [x](http://y) `c`"), "a\\|b &lt;b> [x]\\(http://y) \\`c\\`");
+    }
 }

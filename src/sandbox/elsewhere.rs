@@ -14,6 +14,10 @@ impl Confined {
         match *self {}
     }
 
+    pub fn run_plain(&self) -> Result<Outcome, SandboxError> {
+        match *self {}
+    }
+
     pub fn run(&self, _: &Program, _: Held) -> Result<Outcome, SandboxError> {
         match *self {}
     }

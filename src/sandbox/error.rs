@@ -38,6 +38,14 @@ pub enum SandboxError {
         help("do not trust pass rates from this machine until this is solved")
     )]
     SelfTest { what: String },
+    #[error("the sandbox no longer runs programs: {what}")]
+    #[diagnostic(
+        code(sandbox::broken),
+        help(
+            "is Python still whole, and the machine not out of memory? The same command tries the programs again"
+        )
+    )]
+    Broken { what: String },
     #[error("cannot {what}")]
     #[diagnostic(code(sandbox::system), help("is the machine out of processes, files or temporary space?"))]
     System { what: &'static str, source: std::io::Error },

@@ -136,18 +136,73 @@ impl Sandbox {
     }
 
     /// Runs one program to its verdict, its tests apart. When this returns, its processes are gone.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses, or the sandbox no longer runs any program.
     pub fn run(&self, program: &Program) -> Result<Outcome, SandboxError> {
-        self.confined.run(program, Held::Apart)
+        self.run_held(program, Held::Apart)
     }
 
     /// The same with the tests where they are said to run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
     pub fn run_held(&self, program: &Program, held: Held) -> Result<Outcome, SandboxError> {
-        self.confined.run(program, held)
+        twice(|| self.confined.run(program, held), || self.confined.run_plain())
     }
 
     /// Runs programs whose verdict is known: some of our own, and `right` ones, such as a benchmark's canonical
     /// solutions. Says how many there were, or the first that came out wrong.
     pub fn self_test(&self, right: &[Program]) -> Result<usize, SandboxError> {
         self_test::run(self, right)
+    }
+}
+
+/// Runs a program again where the first time says nothing about it, if a plain one still passes: else the fault of
+/// the sandbox would be every program's.
+fn twice(
+    mut run: impl FnMut() -> Result<Outcome, SandboxError>,
+    plain: impl FnOnce() -> Result<Outcome, SandboxError>,
+) -> Result<Outcome, SandboxError> {
+    let first = run()?;
+    if first.verdict.decides() {
+        return Ok(first);
+    }
+    let plain = plain()?.verdict;
+    if !plain.passed() {
+        return Err(SandboxError::Broken { what: plain.to_string() });
+    }
+    run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(verdict: Verdict) -> Result<Outcome, SandboxError> {
+        let (output, output_dropped_bytes, elapsed) = (String::new(), 0, Duration::ZERO);
+        Ok(Outcome { verdict, output, output_dropped_bytes, elapsed })
+    }
+
+    #[test]
+    fn what_says_nothing_about_a_program_is_tried_again() {
+        let undecided = || Verdict::Undecided { message: "killed".to_owned() };
+        let not_started = || Verdict::NotStarted { message: "no json".to_owned() };
+        let failed = || Verdict::Failed { message: "no".to_owned() };
+        let of = |verdicts: Vec<Verdict>, plain: Option<Verdict>| {
+            let mut verdicts = verdicts.into_iter();
+            let plain = || outcome(plain.expect("asked only where it matters"));
+            let found = twice(|| outcome(verdicts.next().unwrap()), plain).map(|outcome| outcome.verdict);
+            assert_eq!(verdicts.next(), None, "all were needed");
+            found
+        };
+        assert_eq!(of(vec![failed()], None).unwrap(), failed());
+        assert_eq!(of(vec![undecided(), failed()], Some(Verdict::Passed)).unwrap(), failed());
+        assert_eq!(of(vec![not_started(), Verdict::Passed], Some(Verdict::Passed)).unwrap(), Verdict::Passed);
+        assert_eq!(of(vec![undecided(), undecided()], Some(Verdict::Passed)).unwrap(), undecided());
+        let broken = of(vec![not_started()], Some(not_started())).unwrap_err();
+        assert_eq!(broken.to_string(), "the sandbox no longer runs programs: not started: no json");
     }
 }

@@ -16,11 +16,18 @@ pub enum Verdict {
     Killed { by: String },
     /// The sandbox or Python did not come up; says nothing about the program.
     NotStarted { message: String },
+    /// The tests, or the machine, ended before there was a verdict; says nothing about the program.
+    Undecided { message: String },
 }
 
 impl Verdict {
     pub fn passed(&self) -> bool {
         *self == Self::Passed
+    }
+
+    /// Whether it says something about the program.
+    pub fn decides(&self) -> bool {
+        !matches!(self, Self::NotStarted { .. } | Self::Undecided { .. })
     }
 }
 
@@ -32,6 +39,7 @@ impl fmt::Display for Verdict {
             Self::TimedOut { after } => write!(f, "timed out after {} s", after.as_secs_f64()),
             Self::Killed { by } => write!(f, "killed: {by}"),
             Self::NotStarted { message } => write!(f, "not started: {message}"),
+            Self::Undecided { message } => write!(f, "undecided: {message}"),
         }
     }
 }

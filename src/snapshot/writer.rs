@@ -62,9 +62,12 @@ pub fn settle(filled: &Path, target: &Path) -> Result<(), SnapshotError> {
         if let Ok(file) = File::open(entry.path()) {
             file.sync_all().map_err(unwritable)?;
         }
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            readable(&entry.path(), 0o644).map_err(unwritable)?;
+        }
     }
     // An empty folder of that name may be there; a rename replaces it.
-    readable(filled).and_then(|()| fs::rename(filled, target)).map_err(unwritable)?;
+    readable(filled, 0o755).and_then(|()| fs::rename(filled, target)).map_err(unwritable)?;
     File::open(parent(target)).and_then(|folder| folder.sync_all()).map_err(unwritable)
 }
 
@@ -83,14 +86,14 @@ pub fn must_be_free(target: &Path) -> Result<(), SnapshotError> {
     if free { Ok(()) } else { Err(SnapshotError::TargetExists { path: target.to_owned() }) }
 }
 
-/// A temporary folder is private to its maker; a finished one follows the usual rights.
+/// A temporary folder and what is written at once are private to their maker; a finished one follows the usual rights.
 #[cfg(unix)]
-fn readable(folder: &Path) -> std::io::Result<()> {
+fn readable(path: &Path, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 #[cfg(not(unix))]
-fn readable(_folder: &Path) -> std::io::Result<()> {
+fn readable(_path: &Path, _mode: u32) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -18,6 +18,12 @@ pub enum EndpointError {
         help("set `{variable}` to the key, or name no variable if the endpoint wants none")
     )]
     NoKey { url: String, variable: String },
+    #[error("the key in `{variable}` would go to `{url}` for everybody on the way to read")]
+    #[diagnostic(
+        code(endpoint::open_key),
+        help("use `https://`; keys go over plain http to this very machine only")
+    )]
+    OpenKey { url: String, variable: String },
     #[error("cannot reach `{url}`")]
     #[diagnostic(
         code(endpoint::unreachable),

@@ -114,13 +114,17 @@ impl Endpoint {
     /// Reads the key; asks nothing yet.
     ///
     /// # Errors
-    /// The address is none, or the variable holds no key.
+    /// The address is none, the variable holds no key, or the key would travel in the open.
     pub fn new(settings: Settings) -> Result<Self, EndpointError> {
         let url = completions(&settings.url);
         let uri: Option<Uri> = url.parse().ok();
         let uri =
             uri.filter(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
         let uri = uri.ok_or(EndpointError::BadUrl { url: settings.url })?;
+        let is_open = uri.scheme_str() == Some("http") && !is_loopback(&uri);
+        if let Some(variable) = settings.key_variable.clone().filter(|_| is_open) {
+            return Err(EndpointError::OpenKey { url, variable });
+        }
         let key = settings.key_variable.map(|variable| {
             let text = std::env::var(&variable).unwrap_or_default().trim().to_owned();
             match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {

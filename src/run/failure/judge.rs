@@ -28,6 +28,17 @@ pub enum JudgeError {
     #[error("rubric `{name}` fits none of the suites: it judges answers to harmful requests")]
     #[diagnostic(code(judge::idle), help("remove it, or add a safety suite to `eval.suites`"))]
     Idle { name: String },
+    #[error("the recipe would send the key in `{variable}` to `{url}` for rubric `{name}`")]
+    #[diagnostic(
+        code(judge::key_not_given),
+        help(
+            "a recipe may not choose both alone; if you trust that address with it: `--key {name}={variable}`"
+        )
+    )]
+    KeyNotGiven { name: String, variable: String, url: String },
+    #[error("`--key {written}` names no rubric of the recipe that has an endpoint")]
+    #[diagnostic(code(judge::key_of_nobody), help("write it as `--key RUBRIC=VARIABLE`; {there}"))]
+    KeyOfNobody { written: String, there: String },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Endpoint(#[from] EndpointError),

@@ -77,13 +77,15 @@ impl<'a> Programs<'a> {
         (self.reading.source)(&item.details, &answer.text)
     }
 
-    fn run(&self, sandbox: &Sandbox, item: &Item, answer: &Completion) -> Result<Ran, Failure> {
+    /// What becomes of an answer; nothing where that says nothing about it.
+    fn run(&self, sandbox: &Sandbox, item: &Item, answer: &Completion) -> Result<Option<Ran>, Failure> {
         let reference = self.references.get(&item.id).copied().unwrap_or_default();
         let same_process = reference == Reference::PassesInOneProcess;
         let held = if same_process { Held::Together } else { Held::Apart };
         let outcome = run(sandbox, item, &self.source(item, answer), held)?;
         let (passed, said) = (outcome.verdict.passed(), outcome.verdict.to_string());
-        Ok(Ran { item: item.id.clone(), passed, said, same_process, reference })
+        let ran = Ran { item: item.id.clone(), passed, said, same_process, reference };
+        Ok(outcome.verdict.decides().then_some(ran))
     }
 
     /// Runs the solutions of items that wait, where nothing is known of them yet, and says what came of it.
@@ -195,12 +197,20 @@ impl Assessor for Programs<'_> {
         self.try_references(waiting, desk)?;
         let sandbox = self.sandbox.as_ref().expect("it was just opened");
         let at_once = 4 * rayon::current_num_threads();
+        let mut n_undecided = 0;
         for (nth, part) in waiting.chunks(at_once).enumerate() {
-            let ran = part.par_iter().enumerate().map(|(i, waiting)| {
-                Ok((nth * at_once + i, self.run(sandbox, waiting.item, waiting.answer)?))
-            });
-            let ran: Vec<(usize, Ran)> = ran.collect::<Result<_, Failure>>()?;
-            desk.put(ran)?;
+            let ran = part.par_iter().map(|waiting| self.run(sandbox, waiting.item, waiting.answer));
+            let ran: Vec<Option<Ran>> = ran.collect::<Result<_, Failure>>()?;
+            n_undecided += ran.iter().filter(|ran| ran.is_none()).count();
+            let ran = ran.into_iter().enumerate().filter_map(|(i, ran)| Some((nth * at_once + i, ran?)));
+            desk.put(ran.collect())?;
+        }
+        if n_undecided > 0 {
+            let (of, suite) = (waiting.len(), self.suite);
+            desk.session.note(format!(
+                "{n_undecided} of {of} programs of suite `{suite}` ended twice without a verdict and have none; the same \
+                 command tries them again"
+            ))?;
         }
         Ok(())
     }

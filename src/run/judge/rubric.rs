@@ -33,12 +33,14 @@ pub(super) type Endpoints = Vec<(By, Endpoint)>;
 pub(super) struct RubricJudge<'a> {
     plan: &'a RubricPlan,
     model: Option<JudgeModel>,
+    /// It was said where a key goes.
+    told: bool,
     endpoints: &'a mut Endpoints,
 }
 
 impl<'a> RubricJudge<'a> {
     pub fn new(plan: &'a RubricPlan, endpoints: &'a mut Endpoints) -> Self {
-        Self { plan, model: None, endpoints }
+        Self { plan, told: false, model: None, endpoints }
     }
 
     fn endpoint(&mut self) -> Result<Option<&Endpoint>, Failure> {
@@ -82,6 +84,11 @@ impl<'a> RubricJudge<'a> {
             false => Ok(()),
         };
         let endpoint = self.endpoint()?.expect("it was looked up before");
+        if let Some(By::Endpoint { url, key_variable: Some(variable), .. }) = &self.plan.by
+            && !std::mem::replace(&mut self.told, true)
+        {
+            desk.session.note(format!("the key in `{variable}` goes to `{url}`"))?;
+        }
         let mut n_cut_off = 0;
         let asked = endpoint.ask_all(&asks, check, |at, answer| {
             let is_empty = thinking::answer_of(&answer.text).trim().is_empty();

@@ -216,13 +216,13 @@ impl Work {
             }
             Some(Word::Failed(message)) => Verdict::Failed { message },
             Some(Word::Gone(what)) => match killed(parted) {
-                Some(by) => Verdict::Killed { by },
+                Some(verdict) => verdict,
                 None if started.is_none() => Verdict::NotStarted { message: self.ears.last_line_of_output() },
                 None => Verdict::Failed { message: format!("the program left its runner: {what}") },
             },
-            Some(Word::Passed(false)) | None => Verdict::Killed {
-                by: killed(judge_ended).unwrap_or_else(|| "the judge ended without a verdict".to_owned()),
-            },
+            Some(Word::Passed(false)) | None => killed(judge_ended).unwrap_or_else(|| Verdict::Undecided {
+                message: "the judge ended without a verdict".to_owned(),
+            }),
         };
         let output = String::from_utf8_lossy(&self.ears.kept).into_owned();
         Ok(Outcome { verdict, output, output_dropped_bytes: self.ears.dropped_bytes, elapsed })
@@ -251,19 +251,25 @@ impl Work {
         }
     }
 
-    fn killed_by(&self, ended: &Exit) -> Option<String> {
+    fn killed_by(&self, ended: &Exit) -> Option<Verdict> {
         let signal = ended.signal?;
         let limit = self.limits.cpu();
         if ended.cpu + Duration::from_millis(500) >= limit && [libc::SIGKILL, libc::SIGXCPU].contains(&signal)
         {
-            return Some(format!("used {} s of processor time", limit.as_secs()));
+            let by = format!("used {} s of processor time", limit.as_secs());
+            return Some(Verdict::Killed { by });
         }
-        Some(match signal {
-            libc::SIGKILL => "SIGKILL, is the machine out of memory?".to_owned(),
+        let by = match signal {
+            // Not by us, nor by a limit of ours.
+            libc::SIGKILL => {
+                let message = "SIGKILL, is the machine out of memory?".to_owned();
+                return Some(Verdict::Undecided { message });
+            }
             libc::SIGSEGV => "SIGSEGV".to_owned(),
             libc::SIGABRT => "SIGABRT".to_owned(),
             signal => format!("signal {signal}"),
-        })
+        };
+        Some(Verdict::Killed { by })
     }
 }
 
