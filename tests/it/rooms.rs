@@ -218,3 +218,119 @@ fn what_was_asked_is_for_its_owner_alone_and_what_is_exported_for_all() {
         assert_eq!(mode(&entry.path()), 0o644, "{}", entry.path().display());
     }
 }
+
+#[test]
+fn runs_share_the_answers_of_the_same_weights_and_keep_their_own_copy() {
+    let fixture = fixture();
+    fixture.study("one", &[]);
+    let two = ["--recipe", "r.toml", "--device", "cpu", "--out", "two", "--set", "train.steps=3"];
+    let (_, said) = well(fixture.run(&two));
+    // Another training has the same base, and nothing else in common.
+    assert!(said.contains("base: 8 answers of the same weights taken over from"), "{said}");
+    assert!(!said.contains("tuned: 8 answers"), "{said}");
+    for file in ["harmful.jsonl", "gsm8k.jsonl"] {
+        let lines = |run: &str| {
+            let text = std::fs::read_to_string(fixture.file(run).join("eval/base").join(file)).unwrap();
+            text.lines().map(ToOwned::to_owned).collect::<BTreeSet<String>>()
+        };
+        assert_eq!(lines("one"), lines("two"), "{file}");
+    }
+    std::fs::remove_dir_all(fixture.file("one")).unwrap();
+    let (_, said) = well(fixture.run(&two));
+    assert!(said.contains("evaluate base: done before"), "{said}");
+    // What another decoding said is not taken over.
+    let three = [&two[..5], &["three", "--set", "eval.repetition_penalty=1.3"]].concat();
+    let (_, said) = well(fixture.run(&three));
+    assert!(!said.contains("taken over"), "{said}");
+}
+
+#[test]
+fn a_training_is_another_when_what_its_samples_are_made_with_changes() {
+    let fixture = fixture();
+    let none = ["--set", "eval.suites=[]", "--set", "merge.methods=[]"];
+    let folder = |more: &[&str]| {
+        let arguments = [&["--recipe", "r.toml", "--device", "cpu", "--plan"], &none[..], more].concat();
+        let (plan, _) = well(fixture.run(&arguments));
+        let line = plan.lines().find(|line| line.starts_with("run folder")).unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    let first = folder(&[]);
+    assert_eq!(folder(&[]), first);
+    // How often a run looks and saves, and a setting that is given its default, change nothing.
+    assert_eq!(folder(&["--set", "train.validate_every=1", "--set", "method.alpha=16.0"]), first);
+    for other in
+        ["train.steps=3", "train.seed=7", "method.alpha=8.0", "data.system=Be brief.", "data.limit=9"]
+    {
+        assert_ne!(folder(&["--set", other]), first, "{other}");
+    }
+    // Files beside the weights decide samples too: without a template an answer ends with the tokenizer's token.
+    let plain = ["--set", "data.template=none"];
+    let (first, path) = (folder(&plain), fixture.file("model/tokenizer_config.json"));
+    let before = std::fs::read(&path).unwrap();
+    let mut config: Value = json(&path);
+    config["eos_token"] = "<|pad|>".into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert_ne!(folder(&plain), first, "another token at the end of every answer");
+    std::fs::write(&path, before).unwrap();
+    assert_eq!(folder(&plain), first);
+
+    // The folder of another training is refused with what differs.
+    fixture.study("run", &none);
+    let arguments =
+        ["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--set", "train.learning_rate=0.5"];
+    let output = fixture.run(&[&arguments[..], &none].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("`train.learning_rate` differs"), "{said}");
+}
+
+#[test]
+fn a_second_command_encodes_nothing_and_trains_on_the_same_samples() {
+    let fixture = fixture();
+    let none = ["--set", "eval.suites=[]", "--set", "merge.methods=[]"];
+    fixture.study("one", &none);
+    let remembered: Vec<_> =
+        std::fs::read_dir(fixture.file("cache/finetune/samples")).unwrap().flatten().collect();
+    assert_eq!(remembered.len(), 1);
+    // A finished training needs no sample: what is remembered stands for them.
+    let path = remembered[0].path();
+    let mut known = json(&path);
+    known["preflight"]["n_tokens"] = 4711.into();
+    std::fs::write(&path, known.to_string()).unwrap();
+    fixture.study("one", &none);
+    assert_eq!(json(&fixture.file("one/manifest.json"))["counts"]["tokens"], 4711);
+    // One that is still to be made looks at the samples, and finds out if they are others.
+    known["digest"] = "0".repeat(64).into();
+    std::fs::write(&path, known.to_string()).unwrap();
+    let arguments = [&["--recipe", "r.toml", "--device", "cpu", "--out", "two"], &none[..]].concat();
+    let output = fixture.run(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("no longer what an earlier command"), "{said}");
+    std::fs::remove_dir_all(fixture.file("two")).unwrap();
+    well(fixture.run(&arguments));
+    let weights =
+        |run: &str| std::fs::read(fixture.file(run).join("train/adapter/adapter_model.safetensors"));
+    assert_eq!(weights("one").unwrap(), weights("two").unwrap());
+}
+
+#[test]
+fn what_chance_drops_in_a_merge_follows_the_seed_of_the_run() {
+    let fixture = fixture();
+    let dare = ["--merge", "dare_linear:0.5,density=0.5", "--keep-merged"];
+    let seeded = |out: &str, seed: &str| {
+        let seed = format!("train.seed={seed}");
+        fixture.study(out, &[&dare[..], &["--set", &seed]].concat());
+        json(&fixture.file(out).join("report.json"))
+    };
+    let (one, two) = (seeded("one", "1"), seeded("two", "2"));
+    assert_eq!((&one["candidates"][2]["seed"], &two["candidates"][2]["seed"]), (&1.into(), &2.into()));
+    assert_eq!(one["merge"][0]["seed"], 1);
+    assert_eq!(one["candidates"][0].get("seed"), None);
+    let bytes = |run: &str| {
+        let folder = fixture.file(run).join("merged/dare_linear_0.5_density=0.5");
+        std::fs::read(folder.join("model.safetensors")).unwrap()
+    };
+    let first = bytes("one");
+    std::fs::remove_dir_all(fixture.file("one")).unwrap();
+    seeded("one", "1");
+    assert!(bytes("one") == first && bytes("two") != first);
+}

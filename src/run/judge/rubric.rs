@@ -83,12 +83,12 @@ impl<'a> RubricJudge<'a> {
             true => Err(Failure::from(stopped.clone())),
             false => Ok(()),
         };
-        let endpoint = self.endpoint()?.expect("it was looked up before");
         if let Some(By::Endpoint { url, key_variable: Some(variable), .. }) = &self.plan.by
             && !std::mem::replace(&mut self.told, true)
         {
             desk.session.note(format!("the key in `{variable}` goes to `{url}`"))?;
         }
+        let endpoint = self.endpoint()?.expect("it was looked up before");
         let mut n_cut_off = 0;
         let asked = endpoint.ask_all(&asks, check, |at, answer| {
             let is_empty = thinking::answer_of(&answer.text).trim().is_empty();
