@@ -195,7 +195,9 @@ impl Hub {
         let unwritable = |source| HubError::Unwritable { path: part.to_owned(), source };
         let broken =
             |done, source| HubError::Interrupted { file: file.to_owned(), done, total: head.size, source };
-        let mut out = File::options().create(true).append(true).open(part).map_err(unwritable)?;
+        let mut options = File::options();
+        let out = writer::no_links(options.create(true).append(true)).open(part);
+        let mut out = out.map_err(unwritable)?;
         let had = out.metadata().map_err(unwritable)?.len();
         // A file that is too long is another program's.
         let mut done = if had > head.size { 0 } else { had };

@@ -97,6 +97,17 @@ fn readable(_path: &Path, _mode: u32) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Opens no link: a folder may be a stranger's, and its links lead where the stranger likes.
+#[cfg(target_os = "linux")]
+pub fn no_links(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+}
+#[cfg(not(target_os = "linux"))]
+pub fn no_links(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    options
+}
+
 /// Writes one file beside its place and renames it there. Only its owner may read it.
 ///
 /// # Errors

@@ -265,6 +265,9 @@ fn bad_runs() {
     fixture.study("other", &[]);
     let other = ["--recipe", "r.toml", "--device", "cpu", "--out", "other"];
     check(&fixture, "folder_of_another_run", &[&other[..], &["--set", "train.seed=7"]].concat());
+    fixture.write("papers/.tmpthesis", "years of work");
+    check(&fixture, "folder_of_a_stranger", &[&other[..5], &["papers"]].concat());
+    assert!(fixture.file("papers/.tmpthesis").is_file());
 
     // A checkpoint that the disk lost parts of: named where all is trained, else put aside and made again.
     let adapter = fixture.file("other/train/adapter/adapter_model.safetensors");

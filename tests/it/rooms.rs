@@ -334,3 +334,33 @@ fn what_chance_drops_in_a_merge_follows_the_seed_of_the_run() {
     seeded("one", "1");
     assert!(bytes("one") == first && bytes("two") != first);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_written_through_a_link_in_a_run_folder() {
+    let fixture = fixture();
+    fixture.study("run", &[]);
+    fixture.write("precious", "one line\nand a half");
+    for file in [".lock", "events.jsonl", "eval/base/harmful.jsonl"] {
+        let path = fixture.file("run").join(file);
+        let before = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(fixture.file("precious"), &path).unwrap();
+        let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "run"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(3) && said.contains("run::unwritable"), "{file}: {said}");
+        assert_eq!(
+            std::fs::read_to_string(fixture.file("precious")).unwrap(),
+            "one line\nand a half",
+            "{file}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, before).unwrap();
+    }
+    // Nor is anything swept where a link leads.
+    fixture.write("elsewhere/.new-work/x", "x");
+    std::fs::remove_dir_all(fixture.file("run/merged")).ok();
+    std::os::unix::fs::symlink(fixture.file("elsewhere"), fixture.file("run/merged")).unwrap();
+    well(fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "run"]));
+    assert!(fixture.file("elsewhere/.new-work/x").is_file());
+}

@@ -49,6 +49,9 @@ impl Partial {
         let name = name.to_string_lossy();
         let path = writer::parent(out).join(format!(".{name}.partial"));
         let unwritable = |source| SnapshotError::Unwritable { path: path.clone(), source };
+        if path.is_symlink() {
+            return Err(SnapshotError::TargetExists { path }.into());
+        }
         fs::create_dir_all(&path).map_err(unwritable)?;
         let lock = folder::lock(&path, out)?;
         let partial = Self { path, _lock: lock };

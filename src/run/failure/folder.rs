@@ -16,6 +16,12 @@ pub enum FolderError {
     #[error("process {pid} is working in `{}`", folder.display())]
     #[diagnostic(code(run::busy), help("wait for it, or name another folder with `--out`"))]
     Busy { folder: PathBuf, pid: String },
+    #[error("`{}` is not empty and no run folder", folder.display())]
+    #[diagnostic(
+        code(run::not_a_run),
+        help("name a new folder with `--out`; a run sweeps its own of what a kill left there")
+    )]
+    NotARun { folder: PathBuf },
     #[error("run folder `{}` belongs to another run: {why}", folder.display())]
     #[diagnostic(
         code(run::other_run),

@@ -11,7 +11,7 @@ use crate::run::failure::FolderError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::{file_at_once, write_json};
+use crate::snapshot::writer::{file_at_once, no_links, write_json};
 use crate::train::importance;
 
 /// What a folder was made for: the digest, and beside it the parts.
@@ -74,10 +74,13 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Another process holds it, it belongs to another run, or the disk refuses.
+    /// Another process holds it, it belongs to another run or is none of ours, or the disk refuses.
     pub fn hold(path: &Path, key: Option<&Key>) -> Result<Self, FolderError> {
         let unwritable = |source| Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(unwritable)?;
+        if !is_ours(path).map_err(unwritable)? {
+            return Err(FolderError::NotARun { folder: path.to_owned() });
+        }
         let lock = lock(path, path)?;
         let folder = Self { path: path.to_owned(), _lock: lock };
         key.map(|key| folder.claim(key)).transpose()?;
@@ -90,7 +93,9 @@ impl Folder {
         for folder in
             [self.path.clone(), self.train(), self.path.join("merged"), self.path.join(importance::FOLDER)]
         {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            // What a link leads to is no part of the run.
+            let own = Some(folder).filter(|folder| *folder == self.path || !folder.is_symlink());
+            for entry in own.map(std::fs::read_dir).into_iter().flatten().flatten().flatten() {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
                 if name.starts_with(".new-") {
@@ -143,6 +148,12 @@ impl Folder {
     }
 }
 
+/// Whether a folder is empty, or has what a run leaves first of all.
+fn is_ours(folder: &Path) -> std::io::Result<bool> {
+    let is_marked = [KEY, LOCK].iter().any(|name| folder.join(name).is_file());
+    Ok(is_marked || std::fs::read_dir(folder)?.next().is_none())
+}
+
 /// Where a candidate's answers lie in the run folder `run`.
 pub fn eval_folder(run: &Path, candidate: &str) -> PathBuf {
     run.join("eval").join(file_name(candidate))
@@ -164,7 +175,7 @@ pub const LOCK: &str = ".lock";
 pub fn lock(folder: &Path, place: &Path) -> Result<File, FolderError> {
     let unwritable = |source| Unwritable { folder: place.to_owned(), source };
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(folder.join(LOCK));
+    let file = no_links(options.read(true).write(true).create(true).truncate(false)).open(folder.join(LOCK));
     let mut file = file.map_err(unwritable)?;
     match file.try_lock() {
         Ok(()) => {}

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::folder::Folder;
 use crate::event::{Event, StepEvent, Unwritable};
-use crate::snapshot::writer::file_at_once;
+use crate::snapshot::writer::{file_at_once, no_links};
 
 /// `events.jsonl` and `metrics.csv`, one line a happening.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Logs {
     pub fn open(folder: &Folder) -> Result<Self, Unwritable> {
         let path = folder.path().join("events.jsonl");
         let unwritable = |source| Unwritable { folder: folder.path().to_owned(), source };
-        let events = OpenOptions::new().create(true).append(true).open(path).map_err(unwritable)?;
+        let events = appended(&path).map_err(unwritable)?;
         Ok(Self { folder: folder.path().to_owned(), events })
     }
 
@@ -70,12 +70,16 @@ impl Logs {
             Event::Resumed { step } => return keep_rows(&path, *step),
             _ => return Ok(()),
         };
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = appended(&path)?;
         if file.metadata()?.len() == 0 {
             file.write_all(METRICS_HEADER.as_bytes())?;
         }
         file.write_all(row.as_bytes())
     }
+}
+
+fn appended(path: &Path) -> std::io::Result<File> {
+    no_links(OpenOptions::new().create(true).append(true)).open(path)
 }
 
 fn step_row(step: &StepEvent) -> String {

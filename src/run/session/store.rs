@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::event::Unwritable;
+use crate::snapshot::writer::no_links;
 
 /// A store of one candidate's answers to one suite.
 #[derive(Debug)]
@@ -43,7 +44,9 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         if !path.exists() {
             return Ok(Self { path: path.to_owned(), file: None, found: HashMap::new() });
         }
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(unwritable)?;
+        let mut options = OpenOptions::new();
+        let file = no_links(options.read(true).write(true)).open(path);
+        let mut file = file.map_err(unwritable)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(unwritable)?;
         let (found, whole) = lines(&bytes);
@@ -82,7 +85,7 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         }
         let file = match &mut self.file {
             Some(file) => Ok(file),
-            None => private(OpenOptions::new().append(true).create(true))
+            None => private(no_links(OpenOptions::new().append(true).create(true)))
                 .open(&self.path)
                 .map(|file| self.file.insert(file)),
         };
