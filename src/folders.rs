@@ -13,6 +13,38 @@ pub fn own_cache() -> Option<PathBuf> {
     Some(cache()?.join(env!("CARGO_PKG_NAME")))
 }
 
+/// The path that settings write: `~` is the user's home, `$NAME` and `${NAME}` are variables, as Python's
+/// `expandvars(expanduser(…))` has it. What is not set stays as it is written.
+pub fn expanded(written: &str) -> PathBuf {
+    expanded_with(written, |name| std::env::var(name).ok().filter(|value| !value.is_empty())).into()
+}
+
+fn expanded_with(written: &str, variable: impl Fn(&str) -> Option<String>) -> String {
+    let home = || written.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let start = home().and_then(|rest| Some(format!("{}{rest}", variable("HOME")?.trim_end_matches('/'))));
+    let text = start.unwrap_or_else(|| written.to_owned());
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let behind = &rest[at + 1..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, n) = match behind.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let n = behind.find(|c| !is_name(c)).unwrap_or(behind.len());
+                (&behind[..n], n)
+            }
+        };
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(&rest[at..=at + n]),
+        }
+        rest = &behind[n..];
+    }
+    out + rest
+}
+
 fn cache_of(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(Path::new(".cache"))))
@@ -36,6 +68,29 @@ mod tests {
             assert_eq!(cache(xdg, Some("/h")).as_deref(), Some("/h/.cache"));
             assert_eq!(cache(xdg, Some("h")), None);
             assert_eq!(cache(xdg, None), None);
+        }
+    }
+
+    #[test]
+    fn a_home_and_variables_are_filled_in_as_python_does() {
+        let variable = |name: &str| match name {
+            "HOME" => Some("/home/u/".to_owned()),
+            "DATA" => Some("/data".to_owned()),
+            _ => None,
+        };
+        for (written, expected) in [
+            ("~", "/home/u"),
+            ("~/x", "/home/u/x"),
+            ("~other/x", "~other/x"),
+            ("a/~/x", "a/~/x"),
+            ("$DATA/x", "/data/x"),
+            ("${DATA}x", "/datax"),
+            ("$DATAx/$NONE/${NONE}/$", "$DATAx/$NONE/${NONE}/$"),
+            ("a${DATA", "a${DATA"),
+            ("$HOME/$DATA", "/home/u///data"),
+            ("", ""),
+        ] {
+            assert_eq!(expanded_with(written, variable), expected, "{written}");
         }
     }
 }

@@ -14,6 +14,7 @@ use ureq::{Agent, Body, RequestBuilder};
 use super::HubError;
 use super::name::{Name, is_commit, plain};
 use crate::catalog::did_you_mean;
+use crate::folders;
 
 /// Long enough for a slow network, short enough for a person at a terminal.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -74,7 +75,8 @@ impl Client {
             .build()
             .new_agent();
         let endpoint = super::env("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let file = super::env("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
+        let file = super::env("HF_TOKEN_PATH");
+        let file = file.map_or_else(|| home.join("token"), |written| folders::expanded(&written));
         let given = super::env("HF_TOKEN")
             .map(|text| Token { text: text.trim().to_owned(), place: "`HF_TOKEN`".to_owned() });
         let kept = || {

@@ -82,7 +82,7 @@ impl Hub {
     ///
     /// `SSL_CERT_FILE` names no certificates.
     pub fn from_env() -> Result<Self, HubError> {
-        let path = |name: &str| env(name).map(PathBuf::from);
+        let path = |name: &str| env(name).map(|written| folders::expanded(&written));
         let user = || folders::cache().unwrap_or_else(std::env::temp_dir);
         let home = path("HF_HOME").unwrap_or_else(|| user().join("huggingface"));
         let cache = path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub"));

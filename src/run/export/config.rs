@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::tokenizer::{self, Named};
 use super::{Draft, Layout, depth, files_of_model, headed};
+use crate::folders::expanded;
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
 use crate::run::Failure;
@@ -105,18 +106,20 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
 /// Opens `folder` or `folder+adapter`.
 fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
     let (folder, adapter) = match name.split_once('+') {
-        Some((folder, adapter)) if !root.join(name).exists() => (folder, Some(adapter)),
+        Some((folder, adapter)) if !root.join(expanded(name)).exists() => (folder, Some(adapter)),
         _ => (name, None),
     };
-    let Snapshot { folder, config, weights } = Snapshot::open(&root.join(folder))?;
+    let Snapshot { folder, config, weights } = Snapshot::open(&root.join(expanded(folder)))?;
     let mut files = files_of_model(&folder, &weights);
     let unread = weights.unread();
     for name in [adapter::WEIGHTS, adapter::CONFIG] {
-        files.extend(adapter.map(|adapter| root.join(adapter).join(name)));
+        files.extend(adapter.map(|adapter| root.join(expanded(adapter)).join(name)));
     }
     let weights: SharedWeights = match adapter {
         None => weights,
-        Some(adapter) => Arc::new(Folded::new(weights, Arc::new(Adapter::read(&root.join(adapter))?))?),
+        Some(adapter) => {
+            Arc::new(Folded::new(weights, Arc::new(Adapter::read(&root.join(expanded(adapter)))?))?)
+        }
     };
     Ok(Opened { folder, files, config, weights, unread })
 }

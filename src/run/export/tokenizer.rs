@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+use crate::folders::expanded;
 use crate::merge::mergekit::{Config as Yaml, Token, TokenRow, TokenSource, chat_template};
 use crate::merge::{EMBEDDING, MergeError, RowRule, RowSource, TokenPolicy, Tokens, Vocabulary};
 use crate::run::Failure;
@@ -62,8 +63,8 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
         ("base", _) => (donor, false),
         ("union", _) => (donor, true),
         (_, Some(model)) => (model, false),
-        (path, None) if named.root.join(path).join(FILE).is_file() => {
-            folders.push(named.root.join(path));
+        (path, None) if named.root.join(expanded(path)).join(FILE).is_file() => {
+            folders.push(named.root.join(expanded(path)));
             (folders.len() - 1, false)
         }
         (path, None) => {

@@ -128,7 +128,7 @@ impl<'a> Sources<'a> {
 
     /// What is on this machine without a hub.
     fn here(&self, name: &str) -> Result<Option<PathBuf>, SourceError> {
-        let here = PathBuf::from(name);
+        let here = folders::expanded(name);
         if here.exists() {
             return Ok(Some(here));
         }
