@@ -241,10 +241,16 @@ fn describe(error: &safetensors::SafeTensorError, len: usize) -> String {
     }
 }
 
+/// A file's text without the mark of UTF-8 that Windows' editors put before it.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SnapshotError> {
     let text =
         std::fs::read(path).map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text).map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })
+    serde_json::from_slice(without_mark(&text))
+        .map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

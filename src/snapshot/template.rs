@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 use super::digest;
+use super::files::without_mark;
 use super::tokenizer::Tokenizer;
 
 mod error;
@@ -319,7 +320,7 @@ fn source_in_json(path: &Path) -> Result<Option<String>, TemplateError> {
     use serde_json::Value;
     let bytes =
         std::fs::read(path).map_err(|source| TemplateError::Unreadable { path: path.to_owned(), source })?;
-    let mut json: Value = serde_json::from_slice(&bytes)
+    let mut json: Value = serde_json::from_slice(without_mark(&bytes))
         .map_err(|source| TemplateError::BadJson { path: path.to_owned(), source })?;
     let bad = |found: &str| TemplateError::BadValue { path: path.to_owned(), found: found.to_owned() };
     match json.get_mut("chat_template").map(Value::take) {

@@ -197,3 +197,17 @@ fn a_merge_of_another_depth_can_be_read_again_and_its_layers_see_as_far() {
         Decoder::check(&shape, &weights, model).unwrap();
     }
 }
+
+#[test]
+fn a_mark_of_utf8_before_a_json_file_does_no_harm() {
+    let fixture = Fixture::new();
+    let before = said(&fixture, &["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--plan"]);
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let path = fixture.file("model").join(name);
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    }
+    let after = said(&fixture, &["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--plan"]);
+    let samples = |plan: &str| plan.split("# sample").skip(1).take(3).collect::<String>();
+    assert_eq!(samples(&before), samples(&after));
+}

@@ -37,7 +37,12 @@ pub enum TableError {
     )]
     RecordTooLarge { place: Place, limit: u64 },
     #[error("`{}` is not UTF-8 at byte {offset}, line {line}", path.display())]
-    #[diagnostic(code(data::not_utf8), help("save the file as UTF-8, for example with `iconv -t UTF-8`"))]
+    #[diagnostic(
+        code(data::not_utf8),
+        help(
+            "turn it into UTF-8: Windows' \"Unicode\" by `iconv -f UTF-16 -t UTF-8 OLD > NEW`, Excel's csv by `iconv -f CP1252 -t UTF-8 OLD > NEW`"
+        )
+    )]
     NotUtf8 { path: PathBuf, offset: u64, line: u64 },
     #[error("`{}` is not valid JSON at line {line}, column {column}", path.display())]
     #[diagnostic(code(data::bad_json), help("{expected}"))]

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::super::files::without_mark;
 use super::error::{MAX_BYTES, TokenizerError};
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let bytes = without_mark(bytes);
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
         .map_err(|source| TokenizerError::BadJson { path: path.to_owned(), source })?;
     // The library unwraps in a few places where a file's parts do not fit together.
@@ -25,7 +27,7 @@ impl JsonFile {
     pub fn read(folder: &Path, name: &str) -> Result<Option<Self>, TokenizerError> {
         let path = folder.join(name);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let value = serde_json::from_slice(&bytes)
+        let value = serde_json::from_slice(without_mark(&bytes))
             .map_err(|source| TokenizerError::BadJson { path: path.clone(), source })?;
         Ok(Some(Self { path, value }))
     }
