@@ -1,7 +1,7 @@
 //! Asking a hub: addresses, token, redirects, and what each refusal means.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
