@@ -304,6 +304,16 @@ mod tests {
             assert_eq!(found[1], json!({"role": "assistant", "content": "a"}));
             assert!(said.ends_with("; not read: `id`, `parallel_tool_calls`"), "{said}");
         }
+        // Columns of a table are no part of a conversation: a label, a picture's address, a list of tools.
+        let record = json!({"prompt": "u", "response": "a", "refusal": "partial", "image": "a.png", "tools": ["saw"],
+            "documents": ["d"]});
+        let (_, conversation, said) = turns(&record.to_string());
+        assert!(conversation.given.is_empty());
+        assert!(said.ends_with("; not read: `refusal`, `image`, `tools`, `documents`"), "{said}");
+        let record = json!({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a",
+            "refusal": false}], "tools": "none"});
+        let (_, conversation, said) = turns(&record.to_string());
+        assert!(conversation.given.is_empty() && said.ends_with("; not read: `tools`"), "{said}");
         // TRL's prompts of turns: only the completion is learned.
         let record = json!({"prompt": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"},
             {"role": "user", "content": "v"}], "completion": [{"role": "assistant", "content": "b"}]});
@@ -398,8 +408,12 @@ mod tests {
                 "field `messages[0].images` in line 1 of `FILE` says what no text can, and would be lost",
             ),
             (
-                r#"{"prompt": "p", "completion": "c", "video": "a.mp4"}"#,
+                r#"{"messages": [{"role": "assistant", "content": "x"}], "video": "a.mp4"}"#,
                 "field `video` in line 1 of `FILE` says what no text can, and would be lost",
+            ),
+            (
+                r#"{"messages": [{"role": "assistant", "content": "x", "refusal": "No."}]}"#,
+                "field `messages[0].refusal` in line 1 of `FILE` says what no text can, and would be lost",
             ),
             (
                 r#"{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}"#,
@@ -414,7 +428,7 @@ mod tests {
                 "field `messages[0].tool_calls` in line 1 of `FILE` is a list with what is no object, expected a list of calls such as `{\"function\": {\"name\": …, \"arguments\": {…}}}`",
             ),
             (
-                r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "a hammer"}"#,
+                r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "[a hammer"}"#,
                 "field `tools` in line 1 of `FILE` is something else, expected a list of tools",
             ),
             (

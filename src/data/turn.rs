@@ -11,9 +11,12 @@ use super::table::{Place, Record, kind, names};
 /// `training`, ms-swift's `loss` and `loss_scale`, and their like.
 const MARKS: [&str; 7] = ["weight", "train", "training", "trainable", "loss", "loss_scale", "loss_weight"];
 
-/// Fields that change what a turn means and that no text can stand for.
-pub(super) const BEYOND_TEXT: [&str; 8] =
-    ["image", "images", "video", "videos", "audio", "audios", "refusal", "train_detail"];
+/// Pictures and sounds, which no text can stand for.
+pub(super) const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
+
+/// What else changes a turn's meaning and can neither be written nor obeyed: OpenAI's refusals, Axolotl's ranges of
+/// characters.
+const BEYOND_TEXT: [&str; 2] = ["refusal", "train_detail"];
 
 /// One turn on its way to a message.
 pub(super) struct Turn<'a> {
@@ -42,7 +45,8 @@ impl Turn<'_> {
             _ => return Err(DataError::UnknownRole { place: self.place.clone(), role: speaker }),
         };
         let muted = self.muted(role)?;
-        if let Some(field) = BEYOND_TEXT.into_iter().find(|field| says_something(self.record.get(*field))) {
+        let mut beyond = MEDIA.into_iter().chain(BEYOND_TEXT);
+        if let Some(field) = beyond.find(|field| holds_something(self.record.get(*field))) {
             return Err(DataError::BeyondText { place: self.place.clone(), field: self.field(field) });
         }
         let said = self.take(content);
@@ -172,6 +176,11 @@ impl Turn<'_> {
 /// Fields that hold what an answer was thought of, by the names that templates give them: Qwen's and
 /// DeepSeek's, OpenRouter's, gpt-oss's.
 pub(super) const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
+/// Whether a field holds a text, a list or an object with anything in it; a flag or a number is about it only.
+pub(super) fn holds_something(value: Option<&Value>) -> bool {
+    says_something(value) && !matches!(value, Some(Value::Bool(_) | Value::Number(_)))
+}
 
 /// Whether a field has anything in it.
 pub(super) fn says_something(value: Option<&Value>) -> bool {

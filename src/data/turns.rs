@@ -7,7 +7,7 @@ use super::conversation::{Conversation, Message, Role};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{Place, Record, kind, names};
-use super::turn::{BEYOND_TEXT, Turn, says_something};
+use super::turn::{MEDIA, Turn, holds_something, says_something};
 use crate::recipe::{Field, Form};
 
 /// One record on its way to a conversation, and where it stands.
@@ -30,6 +30,12 @@ pub(super) struct Read {
 impl Turns {
     pub(super) fn read(mut self, format: &Format) -> Result<Read, DataError> {
         let name = |field| format.name(field);
+        // Columns of other tables are no part of a conversation, whatever they are called.
+        let is_chat = match format.form {
+            Form::Messages | Form::Sharegpt => true,
+            Form::PromptCompletion => self.is_list(&name(Field::Prompt)),
+            Form::Auto | Form::Alpaca | Form::Text => false,
+        };
         let mut n_lists = 0;
         let mut messages = match format.form {
             Form::Auto => unreachable!("the form was recognised before the first record was read"),
@@ -51,14 +57,17 @@ impl Turns {
             }
             Form::Text => vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)],
         };
-        let system = self.optional(&name(Field::System))?.filter(|_| format.form != Form::Text);
+        let system = match format.form {
+            Form::Text => None,
+            _ => self.optional(&name(Field::System))?,
+        };
         if let Some(system) = &system {
             if messages.first().is_some_and(|first| first.role == Role::System) {
                 return Err(DataError::LateSystem { place: self.place });
             }
             messages.insert(0, Message::new(Role::System, system.as_str()));
         }
-        let given = if format.form == Form::Text { Map::new() } else { self.given()? };
+        let given = if is_chat { self.given()? } else { Map::new() };
         let is_known = |field: &str| {
             given.contains_key(field) || format.form.fields().iter().any(|known| name(*known) == field)
         };
@@ -76,8 +85,7 @@ impl Turns {
         n_lists: &mut usize,
     ) -> Result<Vec<Message>, DataError> {
         let [prompt, completion] = [Field::Prompt, Field::Completion].map(|field| format.name(field));
-        let is_list = |value: Option<&Value>| matches!(value, Some(Value::Array(_)));
-        if !is_list(self.record.get(&prompt)) {
+        if !self.is_list(&prompt) {
             let user = self.text(&prompt)?;
             // A file of requests has no answers: a transform gives them, or there is nothing to learn.
             let completion = Some(completion).filter(|name| !name.is_empty());
@@ -90,7 +98,7 @@ impl Turns {
         }
         match completion.as_str() {
             "" => messages.push(Message::new(Role::Assistant, "")),
-            name if is_list(self.record.get(name)) => {
+            name if self.is_list(name) => {
                 let answer = self.turns(name, "role", "content", n_lists)?;
                 if answer.len() != 1 || answer[0].role != Role::Assistant {
                     return Err(self.wrong(name, "a list of more", "a list of one message of the assistant"));
@@ -105,15 +113,18 @@ impl Turns {
     /// What goes to the chat template beside the turns.
     fn given(&mut self) -> Result<Map<String, Value>, DataError> {
         let mut given = Map::new();
-        if let Some(field) = BEYOND_TEXT.into_iter().find(|field| says_something(self.record.get(*field))) {
+        if let Some(field) = MEDIA.into_iter().find(|field| holds_something(self.record.get(*field))) {
             return Err(DataError::BeyondText { place: self.place.clone(), field: field.to_owned() });
         }
         for field in ["tools", "functions"] {
-            let Some(value) = self.record.remove(field).filter(|value| says_something(Some(value))) else {
-                continue;
-            };
+            // A text that is no JSON says nothing of tools.
+            let is_text =
+                |value: &Value| value.as_str().is_some_and(|text| !text.trim_start().starts_with(['[', '{']));
+            let named = self.record.get(field).filter(|value| says_something(Some(value)) && !is_text(value));
+            let Some(value) = named.cloned() else { continue };
             let tools = calls::tools(value);
             let tools = tools.ok_or_else(|| self.wrong(field, "something else", "a list of tools"))?;
+            self.record.remove(field);
             given.insert("tools".to_owned(), tools);
         }
         if let Some(documents) = self.record.remove("documents").filter(|value| says_something(Some(value))) {
@@ -127,6 +138,10 @@ impl Turns {
             Some(_) => return Err(self.wrong("chat_template_kwargs", "something else", "an object")),
         }
         Ok(given)
+    }
+
+    fn is_list(&self, field: &str) -> bool {
+        self.record.get(field).is_some_and(Value::is_array)
     }
 
     fn wrong(&self, field: &str, found: &str, expected: &'static str) -> DataError {
