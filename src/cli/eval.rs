@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{judge, keys, progress, stop_on_signals};
+use super::{judge, progress, stop_on_signals, trust};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
@@ -71,7 +71,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
     // A recipe's own merges are of what it trains.
     recipe.merge.methods.clone_from(&args.merge);
-    keys::give(&mut recipe.eval, &args.key)?;
+    trust::settle(&mut recipe.eval, &args.key, &args.set)?;
     let given = Given { model: args.model.clone(), adapter: args.adapter.clone(), pre: args.pre.clone() };
     let options = Options {
         out: args.out.clone(),

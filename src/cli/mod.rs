@@ -11,11 +11,11 @@ mod bench;
 mod eval;
 mod fetch;
 mod judge;
-mod keys;
 mod list;
 mod merge;
 mod progress;
 pub mod screen;
+mod trust;
 
 use crate::device::DeviceSpec;
 use crate::recipe::{self, Recipe};
@@ -167,7 +167,7 @@ fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
         recipe.merge.methods.clone_from(&args.merge);
     }
     if let Some(more) = more {
-        keys::give(&mut recipe.eval, &more.key)?;
+        trust::settle(&mut recipe.eval, &more.key, &args.set)?;
     }
     let options = Options {
         device: args.device.parse::<DeviceSpec>()?,

@@ -41,7 +41,7 @@ pub struct Eval {
     pub thinking: Thinking,
     /// Also measure the log-likelihood per token of the reference answers.
     pub log_likelihood: bool,
-    /// Run the programs that models write even where the system offers no sandbox.
+    /// Run the programs that models write even where the system offers no sandbox; only the command line may say so.
     pub unprotected_programs: bool,
 }
 

@@ -13,7 +13,7 @@ pub enum SandboxError {
         code(sandbox::unprotected),
         help(
             "run on Linux where user namespaces or seccomp are allowed; or, if this machine holds nothing of worth, \
-             allow unprotected execution"
+             `--set eval.unprotected_programs=true`"
         )
     )]
     Unprotected { found: String },

@@ -1,14 +1,35 @@
-//! `--key RUBRIC=VARIABLE`: which key goes to which endpoint is the user's word, never a recipe's alone.
+//! What is the user's word and never a recipe's alone, for a recipe may be a stranger's: which key goes to which
+//! endpoint, and whether programs run without a sandbox.
 
-use crate::recipe::Eval;
+use crate::recipe::{Eval, RecipeError};
+use crate::run::Failure;
 use crate::run::failure::JudgeError;
+
+/// Settles both by the command line: `--key RUBRIC=VARIABLE` and `--set eval.unprotected_programs=true`.
+///
+/// # Errors
+///
+/// The recipe decides what the command line does not.
+pub fn settle(eval: &mut Eval, keys: &[String], set: &[String]) -> Result<(), Failure> {
+    const KEY: &str = "eval.unprotected_programs";
+    let said = set.iter().any(|written| written.split('=').next().is_some_and(|key| key.trim() == KEY));
+    if eval.unprotected_programs && !said {
+        return Err(RecipeError::BadValue {
+            key: KEY.to_owned(),
+            found: "`true` in the recipe alone".to_owned(),
+            expected: format!("your own word: `--set {KEY}=true`, if this machine holds nothing of worth"),
+        }
+        .into());
+    }
+    Ok(give(eval, keys)?)
+}
 
 /// Gives endpoints the keys that the command line names.
 ///
 /// # Errors
 ///
 /// The recipe names a variable that the command line does not, or a rubric has no endpoint.
-pub fn give(eval: &mut Eval, keys: &[String]) -> Result<(), JudgeError> {
+fn give(eval: &mut Eval, keys: &[String]) -> Result<(), JudgeError> {
     let mut given: Vec<(&str, &str)> = Vec::new();
     let asked = || eval.rubrics.iter().filter(|asked| asked.endpoint.is_some());
     for written in keys {
@@ -56,6 +77,16 @@ mod tests {
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
         give(&mut eval, &keys)?;
         Ok(eval.rubrics[0].key_variable.clone())
+    }
+
+    #[test]
+    fn a_recipe_alone_runs_no_program_without_a_sandbox() {
+        let open = || Eval { unprotected_programs: true, ..Eval::default() };
+        let settled =
+            |set: &[&str]| settle(&mut open(), &[], &set.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(settled(&["eval.limit=3"]).unwrap_err().to_string().contains("unprotected_programs"));
+        settled(&["eval.unprotected_programs=true"]).unwrap();
+        settle(&mut Eval::default(), &[], &[]).unwrap();
     }
 
     #[test]
