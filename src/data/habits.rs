@@ -38,7 +38,8 @@ pub(super) fn unasked_header(template: &ChatTemplate) -> Option<String> {
 pub(super) fn arguments(template: &ChatTemplate) -> Arguments {
     let [user, mut answer] = exchange();
     answer.content.clear();
-    let call = json!([{ "type": "function", "id": "Kw7vprobe", "function": { "name": "f", "arguments": { "a": 1 } } }]);
+    let call =
+        json!([{ "type": "function", "id": PROBE, "function": { "name": "f", "arguments": { "a": 1 } } }]);
     let mut takes = |arguments: Arguments| {
         answer.more.insert(calls::FIELD.to_owned(), arguments.of(&call));
         template.render(&[user.clone(), answer.clone()], false).is_ok()

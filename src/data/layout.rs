@@ -57,6 +57,9 @@ impl From<CutError> for Failure {
     }
 }
 
+/// What of a record's gifts to the template changes a conversation's meaning; the rest are switches.
+const TELLING: [&str; 2] = ["tools", "documents"];
+
 /// Lays a conversation out with a template.
 pub(super) fn with_template(
     template: &ChatTemplate,
@@ -101,7 +104,7 @@ pub(super) fn with_template(
 
 /// Without a template: the prompt and the completion as they are, or plain text.
 pub(super) fn joined(messages: &[Message], given: &Map<String, Value>) -> Result<Layout, Failure> {
-    if let Some(field) = given.keys().next() {
+    if let Some(field) = TELLING.into_iter().find(|field| given.contains_key(*field)) {
         return Err(Failure::NotWritten { what: format!("`{field}`") });
     }
     for message in messages {
@@ -195,7 +198,7 @@ fn reaches(
     let is_lost = |messages: &[Message], given: &Map<String, Value>| {
         template.render_with(messages, given, false).is_ok_and(|without| without == text)
     };
-    for field in ["tools", "documents"].into_iter().filter(|field| given.contains_key(*field)) {
+    for field in TELLING.into_iter().filter(|field| given.contains_key(*field)) {
         let without = given.iter().filter(|(name, _)| name.as_str() != field);
         if is_lost(messages, &without.map(|(name, value)| (name.clone(), value.clone())).collect()) {
             return Err(Failure::NotWritten { what: format!("`{field}`") });

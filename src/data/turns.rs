@@ -68,9 +68,8 @@ impl Turns {
             messages.insert(0, Message::new(Role::System, system.as_str()));
         }
         let given = if is_chat { self.given()? } else { Map::new() };
-        let is_known = |field: &str| {
-            given.contains_key(field) || format.form.fields().iter().any(|known| name(*known) == field)
-        };
+        let known: Vec<String> = format.form.fields().iter().map(|known| name(*known)).collect();
+        let is_known = |field: &String| given.contains_key(field) || known.contains(field);
         let unread =
             self.record.iter().filter(|(field, value)| says_something(Some(value)) && !is_known(field));
         let unread = unread.map(|(field, _)| field.clone()).collect();

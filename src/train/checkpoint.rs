@@ -304,7 +304,7 @@ impl Weights for HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checkpoints, OPTIMIZER, Optimizer, STATE, State, Train, WEIGHTS};
+    use super::{BTreeMap, Checkpoints, HostWeights, OPTIMIZER, Optimizer, STATE, State, Train, WEIGHTS};
 
     #[test]
     fn a_stop_leaves_the_checkpoints_of_an_unbroken_training() {
@@ -319,6 +319,18 @@ mod tests {
                 checkpoints.save(&state, &[], &Optimizer::new(&train)).unwrap();
             }
             assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_found() {
+        let of = |values: [f32; 2]| HostWeights {
+            values: BTreeMap::from([("a".to_owned(), vec![0.0]), ("b".to_owned(), values.to_vec())]),
+            infos: BTreeMap::new(),
+        };
+        assert_eq!(of([1.0, f32::MAX]).not_finite(), None);
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(of([1.0, wrong]).not_finite(), Some("b"));
         }
     }
 

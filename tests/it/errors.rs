@@ -262,6 +262,11 @@ fn bad_runs() {
         "training_diverged",
         &run_with(&["--set", "train.learning_rate=1e30", "--set", "train.clip=0"]),
     );
+    // Of the last step no further step tells.
+    let ends =
+        ["train.learning_rate=1e30", "train.clip=0", "train.steps=1", "train.warmup=0", "data.validation=0"];
+    let ends: Vec<&str> = ends.into_iter().flat_map(|key| ["--set", key]).collect();
+    check(&fixture, "training_diverged_at_its_end", &[&RUN[..5], &["ends"], &ends[..]].concat());
     fixture.study("other", &[]);
     let other = ["--recipe", "r.toml", "--device", "cpu", "--out", "other"];
     check(&fixture, "folder_of_another_run", &[&other[..], &["--set", "train.seed=7"]].concat());

@@ -210,6 +210,21 @@ fn whoever_waits_for_a_busy_endpoint_can_stop() {
     assert!(started.elapsed() < Duration::from_secs(20), "it waited for the endpoint");
 }
 
+#[test]
+fn no_key_travels_in_the_open() {
+    let new = |url: &str| {
+        let key_variable = Some("CARGO_PKG_NAME".to_owned());
+        Endpoint::new(Settings { key_variable, ..Settings::new(url, "judge") }).map(drop)
+    };
+    assert!(matches!(new("http://far.example/v1"), Err(EndpointError::OpenKey { .. })));
+    for url in
+        ["https://far.example/v1", "http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1"]
+    {
+        assert!(new(url).is_ok(), "{url}");
+    }
+    assert!(Endpoint::new(Settings::new("http://far.example/v1", "judge")).is_ok(), "without a key");
+}
+
 /// The settings of a request's body that are not its question.
 fn form(body: &serde_json::Value) -> (Option<u64>, Option<u64>, Option<u64>) {
     let of = |key: &str| body[key].as_u64();

@@ -148,10 +148,13 @@ impl Folder {
     }
 }
 
-/// Whether a folder is empty, or has what a run leaves first of all.
+/// Whether a folder is empty but for a lock of commits that a run goes by, or has what a run leaves first of all.
 fn is_ours(folder: &Path) -> std::io::Result<bool> {
-    let is_marked = [KEY, LOCK].iter().any(|name| folder.join(name).is_file());
-    Ok(is_marked || std::fs::read_dir(folder)?.next().is_none())
+    if [KEY, LOCK].iter().any(|name| folder.join(name).is_file()) {
+        return Ok(true);
+    }
+    let mut entries = std::fs::read_dir(folder)?.flatten();
+    Ok(entries.all(|entry| entry.file_name() == "recipe.lock"))
 }
 
 /// Where a candidate's answers lie in the run folder `run`.

@@ -107,3 +107,36 @@ fn keep_rows(path: &Path, last: usize) -> std::io::Result<()> {
     let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
     file_at_once(path, kept.as_bytes()).map_err(|error| std::io::Error::other(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_training_that_begins_again_stand_once() {
+        let run = tempfile::tempdir().unwrap();
+        let folder = Folder::hold(run.path(), None).unwrap();
+        let mut logs = Logs::open(&folder).unwrap();
+        let step = |step| {
+            Event::Step(StepEvent {
+                step,
+                last_step: 9,
+                epoch: 0.0,
+                loss: 1.0,
+                gradient_norm: 1.0,
+                learning_rate: 1.0,
+                trained_tokens: 1,
+                tokens: 1,
+                padding: 0.0,
+                elapsed_s: 1.0,
+            })
+        };
+        // Killed before its first checkpoint, it begins anew; then it goes on from one.
+        for event in [step(1), step(2), step(1), step(2), step(3), Event::Resumed { step: 2 }, step(3)] {
+            logs.write(&event).unwrap();
+        }
+        let text = std::fs::read_to_string(run.path().join("metrics.csv")).unwrap();
+        let rows: Vec<&str> = text.lines().map(|line| line.split(',').next().unwrap()).collect();
+        assert_eq!(rows, ["step", "1", "2", "3"]);
+    }
+}
