@@ -16,7 +16,7 @@ use crate::catalog::did_you_mean;
 
 pub mod kernels;
 mod memory;
-pub use memory::{available_memory, keep_freed_memory, peak_memory};
+pub use memory::{Memory, available_memory, keep_freed_memory, peak_memory};
 
 /// A kind of device this program knows, compiled in or not.
 #[derive(Debug)]

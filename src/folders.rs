@@ -1,7 +1,64 @@
-//! Where a user's own files lie.
+//! Where a user's own files lie, and how files that somebody else may have made are opened.
 
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// Opens a file to read; a pipe or a device, which may keep its reader waiting or never end, is refused.
+///
+/// # Errors
+///
+/// It cannot be opened, or is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = at_once(OpenOptions::new().read(true)).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match (kind.is_file(), kind.is_dir()) {
+        (true, _) => Ok(file),
+        (false, true) => Err(io::ErrorKind::IsADirectory.into()),
+        (false, false) => Err(io::Error::other("it is a pipe or a device, not a file")),
+    }
+}
+
+/// To open a pipe that nobody writes to would wait for ever.
+#[cfg(unix)]
+fn at_once(options: &mut OpenOptions) -> &mut OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK)
+}
+#[cfg(not(unix))]
+fn at_once(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// The bytes of a file that [`open`] opens.
+///
+/// # Errors
+///
+/// As there, and where it has more than `most` bytes.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // A file may grow meanwhile, and one of the kernel's says that it is empty.
+    open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::other(format!("it has more than {most} bytes, which none of its kind has"))),
+        false => Ok(bytes),
+    }
+}
+
+/// The text of a file, as [`read`] reads it.
+///
+/// # Errors
+///
+/// As there, and where it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        io::Error::new(io::ErrorKind::InvalidData, format!("byte {at} is not UTF-8"))
+    })
+}
+
+/// The most bytes of a file of settings, of a recipe or of notes of this program.
+pub const SETTINGS_BYTES: u64 = 64 << 20;
 
 /// The user's cache by the XDG rules: `$XDG_CACHE_HOME`, or `.cache` in `$HOME`; a relative path counts as none.
 pub fn cache() -> Option<PathBuf> {
@@ -53,6 +110,24 @@ fn cache_of(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_devices_and_what_is_too_long_are_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for path in [&pipe, Path::new("/dev/zero")] {
+            let error = read(path, 10).unwrap_err();
+            assert_eq!(error.to_string(), "it is a pipe or a device, not a file");
+        }
+        assert_eq!(open(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "0123456789").unwrap();
+        assert_eq!(read(&file, 10).unwrap(), b"0123456789");
+        let error = read(&file, 9).unwrap_err();
+        assert_eq!(error.to_string(), "it has more than 9 bytes, which none of its kind has");
+    }
 
     #[test]
     fn the_cache_is_the_first_absolute_folder_of_the_two() {

@@ -8,7 +8,7 @@
 //!
 //! Data flows one way, and a module uses itself and those before it:
 //!
-//! `catalog, seed, simd, folders, dtype, device, event, sandbox → recipe → snapshot → hub → data → model →
+//! `catalog, seed, simd, folders, doing, dtype, device, event, sandbox → recipe → snapshot → hub → data → model →
 //! generate → train → merge → eval → report → run → cli`
 //!
 //! [`run`] tells the flow: recipe → plan → tune → cast → ask → judge → report.
@@ -52,6 +52,7 @@ pub mod catalog;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod doing;
 pub mod dtype;
 pub mod eval;
 pub mod event;

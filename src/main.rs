@@ -6,6 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use finetune::cli::screen::plain;
 use finetune::cli::{self, Cli};
+use finetune::device::Memory;
+use finetune::doing;
+use finetune::run::failure::Broken;
+
+#[global_allocator]
+static MEMORY: Memory = Memory;
 
 fn main() -> ExitCode {
     #[expect(
@@ -17,13 +23,14 @@ fn main() -> ExitCode {
         finetune::device::pin_default();
     }
     finetune::device::keep_freed_memory();
-    match cli::run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let code = failure.exit_code();
-            let report = miette::Report::new(failure);
-            let _ = writeln!(std::io::stderr(), "{}", plain(&format!("{report:?}")));
-            ExitCode::from(code)
-        }
-    }
+    let cli = Cli::parse();
+    let failure = match doing::guarded(|| cli::run(cli)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure,
+        Err(why) => Broken(why).into(),
+    };
+    let code = failure.exit_code();
+    let report = miette::Report::new(failure);
+    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("{report:?}")));
+    ExitCode::from(code)
 }

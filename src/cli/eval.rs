@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{judge, progress, stop_on_signals, trust};
+use super::{at_least_one, judge, progress, stop_on_signals, trust};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
@@ -45,7 +45,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Rows that generate together; changes speed and memory, not the result
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     eval_rows: Option<usize>,
     /// The folder of answers and report [default: runs/eval-<model>-<digest>]
     #[arg(long, value_name = "DIR")]

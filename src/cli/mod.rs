@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 mod bench;
@@ -69,10 +70,10 @@ struct RunArgs {
     #[arg(long)]
     json: bool,
     /// Positions per micro-batch; changes speed and memory, not the result
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     micro_tokens: Option<usize>,
     /// Rows that generate together; changes speed and memory, not the result
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     eval_rows: Option<usize>,
     /// Go on from a checkpoint that another kind of device made
     #[arg(long)]
@@ -80,6 +81,11 @@ struct RunArgs {
     /// Send the key in this environment variable to the endpoint of this rubric; may be repeated
     #[arg(long, value_name = "RUBRIC=VARIABLE")]
     key: Vec<String>,
+}
+
+/// A number of rows, positions or tokens.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1 << 30)
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,7 +123,7 @@ struct ChatArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     /// The most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one())]
     max_new_tokens: usize,
 }
 

@@ -2,6 +2,7 @@
 
 use super::error::DataError;
 use super::table::{Place, Record, names};
+use super::turn::{GIVEN, MEDIA};
 use crate::recipe::{Field, Fields, Form};
 
 /// Where in a record the turns are: the form, and the file's names for its fields.
@@ -21,6 +22,11 @@ const PAIRS: [(&str, &str); 6] = [
     ("input", "output"),
 ];
 
+/// Names of a list of turns.
+const LISTS: [&str; 2] = ["messages", "conversations"];
+/// Names of the fields of [`Form::Alpaca`].
+const ALPACA: [&str; 5] = ["instruction", "input", "context", "output", "response"];
+
 impl Format {
     /// The form of a recipe, if it names one by its name or by its fields.
     pub fn new(form: Form, fields: &Fields) -> Self {
@@ -30,6 +36,17 @@ impl Format {
     fn of<const N: usize>(form: Form, fields: [(Field, &str); N]) -> Self {
         let fields = fields.map(|(field, name)| (field, name.to_owned()));
         Self { form, fields: Fields::from(fields) }
+    }
+
+    /// Whether a record's field of this name can be read in this form, or in any where none is named yet.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let own = self.form.fields().iter().any(|field| self.name(*field) == name);
+        let named = self.fields.values().any(|other| other == name);
+        let known = LISTS.contains(&name)
+            || ALPACA.contains(&name)
+            || PAIRS.iter().any(|(a, b)| [*a, *b].contains(&name))
+            || ["text", "system"].contains(&name);
+        own || named || known || GIVEN.contains(&name) || MEDIA.contains(&name)
     }
 
     /// The file's name for a field.
@@ -52,7 +69,7 @@ impl Format {
     pub(super) fn recognise(&self, record: &Record, place: &Place) -> Result<(Self, String), DataError> {
         let has = |name: &str| record.contains_key(name);
         let first = |names: &[&'static str]| names.iter().copied().find(|name| has(name));
-        let (mut found, why) = if let Some(list) = first(&["messages", "conversations"]) {
+        let (mut found, why) = if let Some(list) = first(&LISTS) {
             let turn = record[list].get(0);
             if turn.is_some_and(|turn| turn.get("from").is_some() && turn.get("role").is_none()) {
                 let why = format!("`{list}` with `from` and `value`");

@@ -31,8 +31,10 @@ const RECORDS_PER_EMPTY: usize = 100;
 /// empty text, as published files have them, are left out and counted in [`Loaded::said`].
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
     let mut reading = Reading { format: format.clone(), ..Reading::default() };
-    let file = table::read(path, limits, &mut |record, place| reading.push(record, place))?;
-    let Reading { format, said, out, empty, first_empty, n_system, n_lists, unread } = reading;
+    let wanted = |name: &str| format.reads(name);
+    let file = table::read_wanted(path, &wanted, limits, &mut |record, place| reading.push(record, place))?;
+    let Reading { format, said, out, empty, first_empty, n_system, n_lists, mut unread } = reading;
+    unread.extend(file.skipped.iter().take(NAMED.saturating_sub(unread.len())).cloned());
     let mut said = vec![format!("{file}: {said}")];
     if let Some(error) = first_empty {
         if empty.len() * RECORDS_PER_EMPTY > out.len() {
@@ -128,7 +130,8 @@ mod tests {
     use super::*;
     use crate::recipe::Field;
 
-    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
+    const SMALL: Limits =
+        Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200, held_bytes: 8 << 20 };
 
     fn read_bytes(bytes: &[u8], format: &Format) -> Result<Loaded, DataError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -14,6 +14,9 @@ const MARKS: [&str; 7] = ["weight", "train", "training", "trainable", "loss", "l
 /// Pictures and sounds, which no text can stand for.
 pub(super) const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
 
+/// What goes to a chat template beside the turns.
+pub(super) const GIVEN: [&str; 4] = ["tools", "functions", "documents", "chat_template_kwargs"];
+
 /// What else changes a turn's meaning and can neither be written nor obeyed: OpenAI's refusals, Axolotl's ranges of
 /// characters.
 const BEYOND_TEXT: [&str; 2] = ["refusal", "train_detail"];

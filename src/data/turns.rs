@@ -7,7 +7,7 @@ use super::conversation::{Conversation, Message, Role};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{Place, Record, kind, names};
-use super::turn::{MEDIA, Turn, holds_something, says_something};
+use super::turn::{GIVEN, MEDIA, Turn, holds_something, says_something};
 use crate::recipe::{Field, Form};
 
 /// One record on its way to a conversation, and where it stands.
@@ -115,7 +115,8 @@ impl Turns {
         if let Some(field) = MEDIA.into_iter().find(|field| holds_something(self.record.get(*field))) {
             return Err(DataError::BeyondText { place: self.place.clone(), field: field.to_owned() });
         }
-        for field in ["tools", "functions"] {
+        let [tools, functions, documents, values] = GIVEN;
+        for field in [tools, functions] {
             // A text that is no JSON says nothing of tools.
             let is_text =
                 |value: &Value| value.as_str().is_some_and(|text| !text.trim_start().starts_with(['[', '{']));
@@ -126,15 +127,15 @@ impl Turns {
             self.record.remove(field);
             given.insert("tools".to_owned(), tools);
         }
-        if let Some(documents) = self.record.remove("documents").filter(|value| says_something(Some(value))) {
-            given.insert("documents".to_owned(), documents);
+        if let Some(found) = self.record.remove(documents).filter(|value| says_something(Some(value))) {
+            given.insert("documents".to_owned(), found);
         }
-        match self.record.remove("chat_template_kwargs") {
+        match self.record.remove(values) {
             Some(Value::Object(values)) => {
                 given.extend(values.into_iter().filter(|(_, value)| !value.is_null()));
             }
             None | Some(Value::Null) => {}
-            Some(_) => return Err(self.wrong("chat_template_kwargs", "something else", "an object")),
+            Some(_) => return Err(self.wrong(values, "something else", "an object")),
         }
         Ok(given)
     }

@@ -1,6 +1,74 @@
 //! How much memory this machine has and how much this process has used.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
+use std::io::Write;
+
+use crate::doing;
+
+/// The exit code of a process that could not have memory: the world's.
+const NO_MEMORY: i32 = 3;
+
+/// The system's memory; where it has none left, the process ends with a message of what it was at.
+///
+/// Rust's own end is an abort that names nobody. Memory that is asked for on trial ends the process too: whoever
+/// asks so would go on with less than was asked.
+pub struct Memory;
+
+#[expect(unsafe_code, reason = "an allocator hands out memory")]
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        had(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        had(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        had(unsafe { System.realloc(pointer, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// The pointer, unless it is none.
+#[inline]
+fn had(pointer: *mut u8, bytes: usize) -> *mut u8 {
+    if pointer.is_null() {
+        none_left(bytes);
+    }
+    pointer
+}
+
+/// Says so, in pieces that need no memory, and ends.
+#[cold]
+fn none_left(bytes: usize) -> ! {
+    doing::told(|what| {
+        let mut message = [0_u8; 1024];
+        let mut rest = &mut message[..];
+        // A message that is cut off is still one.
+        let _ = write!(
+            rest,
+            "\n  × {bytes} bytes of memory could not be had while {what}\n  help: every finished file is whole, and \
+             the same command goes on from there; give it more memory, or less to do at once\n        (a smaller model, \
+             shorter texts, `--micro-tokens`, `--eval-rows`)\n"
+        );
+        let n = 1024 - rest.len();
+        let _ = std::io::stderr().write_all(&message[..n]);
+    });
+    #[cfg(unix)]
+    #[expect(unsafe_code, reason = "the process ends at once: nothing that would ask for memory is run")]
+    // SAFETY: it does not come back.
+    unsafe {
+        libc::_exit(NO_MEMORY)
+    }
+    #[cfg(not(unix))]
+    std::process::exit(NO_MEMORY)
+}
 
 /// Lets freed memory stay with this process. The C library gives large pieces back to the system at once, which then
 /// clears every page when the next tensor asks for it: a seventh of the time of generation. Where it refuses, that

@@ -220,6 +220,21 @@ impl Default for Eval {
     }
 }
 
+/// Answers to one prompt.
+const MOST_SAMPLES: usize = 10_000;
+/// Worked examples before one question.
+const MOST_SHOTS: usize = 1_000;
+/// Tokens of one answer: eight times the longest window that models had in 2025.
+const MOST_TOKENS: usize = 1 << 20;
+
+/// That an answer may be as long as is said, if it is.
+fn length(key: &str, tokens: Option<usize>) -> Result<(), RecipeError> {
+    match tokens {
+        Some(tokens) if tokens == 0 || tokens > MOST_TOKENS => Err(bad(key, tokens, "1 to 1048576")),
+        _ => Ok(()),
+    }
+}
+
 impl Eval {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
@@ -249,18 +264,21 @@ impl Eval {
         {
             return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
         }
+        let samples = self.suites.iter().map(|suite| suite.samples.unwrap_or(self.samples));
+        if let Some(n) = samples.chain([self.samples]).find(|n| *n > MOST_SAMPLES) {
+            return Err(bad("eval.samples", n, "at most 10000"));
+        }
         for (i, rubric) in self.rubrics.iter().enumerate() {
-            if rubric.max_new_tokens == Some(0) {
-                return Err(bad(&format!("eval.rubrics.{i}.max_new_tokens"), 0, "at least 1"));
-            }
+            length(&format!("eval.rubrics.{i}.max_new_tokens"), rubric.max_new_tokens)?;
             if rubric.reasoning && rubric.endpoint.is_none() {
                 let expected = "an `endpoint` beside it: it is how one is asked";
                 return Err(bad(&format!("eval.rubrics.{i}.reasoning"), "true", expected));
             }
         }
         for (i, suite) in self.suites.iter().enumerate() {
-            if suite.max_new_tokens == Some(0) {
-                return Err(bad(&format!("eval.suites.{i}.max_new_tokens"), 0, "at least 1"));
+            length(&format!("eval.suites.{i}.max_new_tokens"), suite.max_new_tokens)?;
+            if let Some(shots) = suite.shots.filter(|shots| *shots > MOST_SHOTS) {
+                return Err(bad(&format!("eval.suites.{i}.shots"), shots, "at most 1000"));
             }
             if let Some(name) = suite.name.as_deref().filter(|name| !is_name(name)) {
                 return Err(bad(&format!("eval.suites.{i}.name"), format!("`{name}`"), NAME));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::catalog::{did_you_mean, nearest};
+use crate::folders::{self, SETTINGS_BYTES};
 
 mod data;
 mod eval;
@@ -26,7 +27,7 @@ pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
-pub use train::{Compute, Schedule, Train};
+pub use train::{Compute, MOST_STEPS, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;
@@ -221,12 +222,7 @@ fn in_words(message: &str) -> (String, Option<String>) {
 pub fn find(name: &str) -> Result<(String, String), RecipeError> {
     let path = std::path::Path::new(name);
     if path.is_file() {
-        let text = std::fs::read(path).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| {
-                let at = error.utf8_error().valid_up_to();
-                std::io::Error::new(std::io::ErrorKind::InvalidData, format!("byte {at} is not UTF-8"))
-            })
-        });
+        let text = folders::read_text(path, SETTINGS_BYTES);
         return match text {
             Ok(text) => Ok((text, name.to_owned())),
             Err(source) => Err(RecipeError::Unreadable { path: name.to_owned(), source }),

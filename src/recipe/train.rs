@@ -86,6 +86,11 @@ impl Default for Train {
     }
 }
 
+/// A step of a hundredth of a second would take eleven days for so many.
+pub const MOST_STEPS: usize = 100_000_000;
+/// Conversations in one step: sixteen times the largest batch that is told of.
+const MOST_ROWS: usize = 1 << 20;
+
 impl Train {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         let positive = |key: &str, value: f64| match value.is_finite() && value > 0.0 {
@@ -97,8 +102,13 @@ impl Train {
         if self.steps == 0 {
             positive("train.epochs", self.epochs)?;
         }
-        if self.batch == 0 {
-            return Err(bad("train.batch", 0, "at least 1"));
+        if self.batch == 0 || self.batch > MOST_ROWS {
+            return Err(bad("train.batch", self.batch, "1 to 1048576"));
+        }
+        for (key, steps) in [("train.steps", self.steps), ("train.stop_at", self.stop_at)] {
+            if steps > MOST_STEPS {
+                return Err(bad(key, steps, "at most 100000000"));
+            }
         }
         for (key, value) in [
             ("train.weight_decay", self.weight_decay),

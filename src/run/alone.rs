@@ -15,9 +15,10 @@ use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
 use super::plan::sources::{Sources, write_lock};
-use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks};
+use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
+use crate::doing;
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
@@ -57,6 +58,7 @@ pub fn eval<'a>(
     watcher: &'a mut Listener<'a>,
     tell: &mut hub::Tell<'_>,
 ) -> Result<(Report, PathBuf), Failure> {
+    let _doing = doing::now(format!("settling what `{origin}` asks for"));
     let preset = preset::settle(&mut recipe.eval)?;
     let merges = plan::merging::resolve(&recipe)?;
     let mut sources = Sources::new(origin, options.out.as_deref(), tell);
@@ -66,6 +68,8 @@ pub fn eval<'a>(
     questions::render(&mut suites, &recipe.eval, model.reader())?;
     let opened = device::open(&options.device)?;
     let machine = plan::machine(recipe.train.compute, options, &opened);
+    room::check_weights(&model.shape, None, &machine)?;
+    room::check_questions(&suites, &model.shape, &opened.device)?;
     let given_weights = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
     let own = with_adapter(&given_weights, given.adapter.as_deref(), &machine)?;
     let (roles, candidates) = match (&given.pre, &given.adapter) {

@@ -8,9 +8,10 @@ use burn::tensor::DType;
 use super::cast::Candidate;
 use super::failure::Failure;
 use super::plan::questions::Questions;
-use super::plan::{Model, Plan};
+use super::plan::{Model, Plan, room};
 use crate::data;
 use crate::device::{free_memory, is_cpu};
+use crate::doing;
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::{Decoder, MicroBatch, micro_batches};
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
@@ -61,6 +62,7 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
         let (shown, name) = (plan.model.tokenizer.decode(ids, false), &suite.posed.suite.name);
         writeln!(text, "\n# first {what} of suite `{name}`\n{shown}").expect(WRITES);
     }
+    let _doing = doing::now("measuring a step and some answers, for the estimates");
     estimates(&mut text, plan, &estimate(plan)?);
     Ok(text)
 }
@@ -250,12 +252,8 @@ pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, n_trainable(plan) as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
     let shape = &plan.model.shape;
-    // What backward needs of each block: its input, norms, projections, attention shares.
-    let width = micro_positions.min(plan.training.encoding.preflight.longest) as u64;
-    let per_position =
-        10 * shape.hidden_size + 6 * shape.intermediate_size + 4 * shape.n_heads * shape.head_dim;
-    let shares = 3 * shape.n_heads as u64 * width;
-    let activations = shape.n_layers as u64 * micro_positions as u64 * (per_position as u64 + shares) * 4;
+    let width = micro_positions.min(plan.training.encoding.preflight.longest);
+    let activations = room::activations(shape, micro_positions, width);
     let checkpoints =
         if plan.training.train.keep_checkpoints == 0 { 1 } else { plan.training.train.keep_checkpoints };
     let merges = if plan.options.keep_merged { plan.merging.merges.len() as u64 } else { 0 };

@@ -12,6 +12,7 @@ use super::plan::sources::Sources;
 use super::plan::{self, Options};
 use super::session::Session;
 use crate::device;
+use crate::doing;
 use crate::eval::{
     Criterion, Denominator, Fault, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
 };
@@ -99,6 +100,7 @@ pub fn judge<'a>(
 ///
 /// The folder is none of a run that was evaluated, or answers are missing.
 pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
+    let _doing = doing::now(format!("reading the run `{}`", folder.display()));
     let case = case(folder, &Index::read(folder)?)?;
     let verdicts = case.verdicts(None)?;
     let suites = case.suites.iter().enumerate();

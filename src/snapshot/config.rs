@@ -86,6 +86,17 @@ impl Config {
         self.optional_count(key)?.ok_or_else(|| self.wrong(key, "a whole number above 0"))
     }
 
+    /// A count that no model has more of than `most`: what is made of it must not fill memory before the weights,
+    /// which disagree, are looked at.
+    ///
+    /// # Errors
+    ///
+    /// It is absent, zero, no whole number or larger.
+    pub fn count_up_to(&self, key: &str, most: usize) -> Result<usize, SnapshotError> {
+        let n = self.count(key)?;
+        (n <= most).then_some(n).ok_or_else(|| self.wrong(key, &format!("at most {most}")))
+    }
+
     /// A count that may be absent or null.
     ///
     /// # Errors

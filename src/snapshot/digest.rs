@@ -4,7 +4,6 @@
 //! remembered: within the clock's grain another change would leave the same marks.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -61,7 +60,7 @@ pub fn fresh(path: &Path, algorithm: Algorithm) -> Result<String, SnapshotError>
 }
 
 fn read_into(mut hasher: impl Digest, path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = folders::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
@@ -266,7 +265,7 @@ mod tests {
     }
 
     fn set_time(path: &Path, time: SystemTime) {
-        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
     fn one(cache: &Cache, path: &Path, algorithm: Algorithm) -> String {

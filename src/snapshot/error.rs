@@ -19,6 +19,12 @@ pub enum SnapshotError {
     #[error("cannot read `{}`", path.display())]
     #[diagnostic(code(snapshot::unreadable), help("check that the file is there and may be read"))]
     Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("`{}` is a link to `{}`, outside of its folder, and would be copied into what is written", path.display(), target.display())]
+    #[diagnostic(
+        code(snapshot::astray),
+        help("if that file is meant, put a copy in the link's place: `cp --remove-destination TARGET LINK`")
+    )]
+    Astray { path: PathBuf, target: PathBuf },
     #[error("cannot write `{}`", path.display())]
     #[diagnostic(code(snapshot::unwritable), help("check the folder's rights and the space on its disk"))]
     Unwritable { path: PathBuf, source: std::io::Error },

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::weight::InFile;
 use super::{Dtype, Numbers, SnapshotError, Weight, WeightInfo, Weights};
+use crate::doing;
+use crate::folders;
 
 /// The file that lists which shard holds which weight.
 pub const INDEX: &str = "model.safetensors.index.json";
@@ -144,8 +146,9 @@ impl WeightFiles {
             let help = "fetch the missing file; only safetensors weights are read";
             return Err(SnapshotError::MissingFile { path: path.to_owned(), help });
         }
+        let _doing = doing::now(format!("reading `{}`", path.display()));
         let unreadable = |source| SnapshotError::Unreadable { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
+        let file = folders::open(path).map_err(unreadable)?;
         #[expect(unsafe_code, reason = "a memory map; the base is read-only to this program")]
         // SAFETY: the map is only read; a file that another program cuts while it is mapped is
         // outside what any reader of large checkpoints can guard against.
@@ -246,9 +249,13 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
+/// More than the report of a study of a thousand candidates, or the index of the largest model, has.
+const JSON_BYTES: u64 = 256 << 20;
+
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SnapshotError> {
-    let text =
-        std::fs::read(path).map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
+    let _doing = doing::now(format!("reading `{}`", path.display()));
+    let text = folders::read(path, JSON_BYTES)
+        .map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
     serde_json::from_slice(without_mark(&text))
         .map_err(|source| SnapshotError::BadJson { path: path.to_owned(), source })
 }

@@ -4,16 +4,19 @@
 //! those words must not close them. So special tokens go by names of their own here, characters that no text
 //! has, and only the judge's own text is given them. Without such words in a value the ids are the tokenizer's own.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::tokenizer::{Tokenizer, TokenizerError};
 
-/// The first of the private characters that special tokens are called by in here.
+/// The first of the private characters that special tokens are called by in here: those of plane 15.
 const NAMES: u32 = 0xF_0000;
-/// The first of those that stand for their words in values until the text is whole.
-const WORDS: u32 = 0xF_8000;
+/// The first of those that stand for their words in values until the text is whole: those of plane 16.
+const WORDS: u32 = 0x10_0000;
+/// How many private characters a plane has.
+const MOST_WORDS: usize = 0xFFFE;
 
 /// A tokenizer whose special tokens can be told from their words.
 #[derive(Debug, Clone)]
@@ -42,8 +45,14 @@ impl GuardedTokenizer {
                 (token["special"] == true || is_mark).then(|| word.to_owned())
             })
             .collect();
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        let name = |word: &str| words.iter().position(|other| other == word).map(|nth| private(NAMES, nth));
+        words.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        words.dedup();
+        if words.len() > MOST_WORDS {
+            return Err(TokenizerError::ManySpecials { path, found: words.len(), most: MOST_WORDS });
+        }
+        let places: HashMap<&str, usize> =
+            words.iter().enumerate().map(|(nth, word)| (word.as_str(), nth)).collect();
+        let name = |word: &str| places.get(word).map(|nth| private(NAMES, *nth));
         for token in file["added_tokens"].as_array_mut().into_iter().flatten() {
             if let Some(name) = token["content"].as_str().and_then(name) {
                 token["content"] = name.to_string().into();
@@ -87,7 +96,7 @@ impl GuardedTokenizer {
 }
 
 fn private(block: u32, nth: usize) -> char {
-    let nth = u32::try_from(nth).expect("a tokenizer has fewer special tokens than 2^15");
+    let nth = u32::try_from(nth).expect("there are fewer words than a plane has characters");
     char::from_u32(block + nth).expect("the private planes have no holes")
 }
 

@@ -22,6 +22,7 @@ mod error;
 mod jinja;
 mod python;
 
+use crate::folders::{self, SETTINGS_BYTES};
 pub use error::TemplateError;
 use error::{Cause, FUEL, MAX_BYTES};
 
@@ -84,7 +85,7 @@ impl ChatTemplate {
     /// The file cannot be read or is malformed.
     pub fn from_file(path: &Path, tokenizer: &Tokenizer, date: Option<&str>) -> Result<Self, TemplateError> {
         let unreadable = |source| TemplateError::Unreadable { path: path.to_owned(), source };
-        let source = std::fs::read_to_string(path).map_err(unreadable)?;
+        let source = folders::read_text(path, SETTINGS_BYTES).map_err(unreadable)?;
         let name = path.file_name().map_or("template".into(), |name| name.to_string_lossy().into_owned());
         Self::with_tokenizer(&name, source, tokenizer, date)
     }
@@ -318,8 +319,8 @@ fn short(construct: &str) -> String {
 /// The template for chats in a JSON file, if the file has one.
 fn source_in_json(path: &Path) -> Result<Option<String>, TemplateError> {
     use serde_json::Value;
-    let bytes =
-        std::fs::read(path).map_err(|source| TemplateError::Unreadable { path: path.to_owned(), source })?;
+    let bytes = folders::read(path, SETTINGS_BYTES)
+        .map_err(|source| TemplateError::Unreadable { path: path.to_owned(), source })?;
     let mut json: Value = serde_json::from_slice(without_mark(&bytes))
         .map_err(|source| TemplateError::BadJson { path: path.to_owned(), source })?;
     let bad = |found: &str| TemplateError::BadValue { path: path.to_owned(), found: found.to_owned() };

@@ -12,10 +12,12 @@ use tokenizers::AddedToken;
 use tokenizers::models::ModelWrapper;
 
 mod error;
+mod growth;
 mod json;
 mod named;
 pub use error::TokenizerError;
 
+use crate::doing;
 use json::{JsonFile, parse, read};
 use named::{Beside, Named};
 
@@ -56,6 +58,7 @@ impl Tokenizer {
     /// A file is missing, too large or malformed, or names a token that the vocabulary lacks.
     pub fn load(folder: &Path) -> Result<Self, TokenizerError> {
         let path = folder.join(FILE);
+        let _doing = doing::now(format!("reading `{}`", path.display()));
         let Some(bytes) = read(&path)? else { return Err(TokenizerError::Missing { path }) };
         let inner = parse(&path, &bytes)?;
         drop(bytes);

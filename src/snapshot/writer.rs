@@ -282,12 +282,36 @@ pub fn copy_generation_settings(base: &Path, folder: &Path) -> Result<(), Snapsh
     }
 }
 
-fn copy_if_there(name: &str, from: &Path, to: &Path) -> Result<(), SnapshotError> {
-    let (from, to) = (from.join(name), to.join(name));
+fn copy_if_there(name: &str, base: &Path, to: &Path) -> Result<(), SnapshotError> {
+    let (from, to) = (base.join(name), to.join(name));
     if from.is_file() {
+        stays(&from, base)?;
         fs::copy(&from, &to).map_err(|source| SnapshotError::Unwritable { path: to, source })?;
     }
     Ok(())
+}
+
+/// That no file beside a model's weights is a link to somewhere else: it would be copied into what people publish.
+///
+/// # Errors
+///
+/// One leads out of its folder, and out of the hub's cache if the folder lies in one.
+pub fn check_side_files(base: &Path) -> Result<(), SnapshotError> {
+    let there = SIDE_FILES.iter().map(|name| base.join(name)).filter(|path| path.is_file());
+    there.into_iter().try_for_each(|path| stays(&path, base))
+}
+
+/// That a file of `folder` lies there, or where the hub's cache keeps what its snapshots link to:
+/// `models--ORG--NAME/snapshots/COMMIT/FILE` is a link into `models--ORG--NAME/blobs`.
+fn stays(path: &Path, folder: &Path) -> Result<(), SnapshotError> {
+    let unreadable = |source| SnapshotError::Unreadable { path: path.to_owned(), source };
+    let (own, real) = (folder.canonicalize().map_err(unreadable)?, path.canonicalize().map_err(unreadable)?);
+    let snapshots = own.ancestors().find(|above| above.file_name().is_some_and(|name| name == "snapshots"));
+    let blobs = snapshots.and_then(Path::parent).map(|repository| repository.join("blobs"));
+    match real.starts_with(&own) || blobs.is_some_and(|blobs| real.starts_with(blobs)) {
+        true => Ok(()),
+        false => Err(SnapshotError::Astray { path: path.to_owned(), target: real }),
+    }
 }
 
 /// Writes a JSON file, indented by two blanks as Hugging Face's are.

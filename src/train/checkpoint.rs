@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::TrainError;
 use super::optimizer::{self, Optimizer};
+use crate::folders::{self, SETTINGS_BYTES};
 use crate::model::Param;
 use crate::recipe::Train;
 use crate::snapshot::digest::{self, Algorithm};
@@ -90,11 +91,10 @@ impl Checkpoints {
         if every == 0 {
             return Vec::new();
         }
-        let mut steps: Vec<usize> = (every..last).step_by(every).chain([last]).collect();
-        let surplus =
-            if train.keep_checkpoints == 0 { 0 } else { steps.len().saturating_sub(train.keep_checkpoints) };
-        steps.drain(..surplus);
-        steps
+        let before = (every..last).step_by(every);
+        let kept = if train.keep_checkpoints == 0 { usize::MAX } else { train.keep_checkpoints };
+        let surplus = (before.len() + 1).saturating_sub(kept);
+        before.chain([last]).skip(surplus).collect()
     }
 
     /// Writes a checkpoint whole, then removes those beyond the number kept.
@@ -174,7 +174,8 @@ impl Checkpoints {
     /// What a checkpoint says of itself, if its files are what was written.
     fn look(&self, step: usize, digest: Digest) -> Result<State, String> {
         let path = self.path(step);
-        let text = std::fs::read(path.join(STATE)).map_err(|error| format!("`{STATE}`: {error}"))?;
+        let text = folders::read(&path.join(STATE), SETTINGS_BYTES)
+            .map_err(|error| format!("`{STATE}`: {error}"))?;
         let state: State = serde_json::from_slice(&text).map_err(|error| format!("`{STATE}`: {error}"))?;
         for name in [WEIGHTS, OPTIMIZER] {
             let file = path.join(name);

@@ -23,3 +23,12 @@ table = pyarrow.table({"messages": pyarrow.array(turns, kind)})
 pyarrow.parquet.write_table(table, "messages-zstd.parquet", compression="zstd", row_group_size=1)
 table = pyarrow.table({"question": ["a", "b"], "answer": [1, 2]})
 pyarrow.parquet.write_table(table, "numbers.parquet")
+
+# A kilobyte or ten that become gigabytes: a list of nulls, and a page of one letter.
+nulls = pyarrow.array([[None] * 20_000_000, []], pyarrow.list_(pyarrow.int8()))
+pairs = {"prompt": ["a", "b"], "completion": ["c", "d"]}
+for column in ("junk", "tools"):
+    table = pyarrow.table({**pairs, column: nulls})
+    pyarrow.parquet.write_table(table, f"{column}-list.parquet", compression="zstd")
+table = pyarrow.table({"prompt": ["a" * 300_000_000], "completion": ["b"]})
+pyarrow.parquet.write_table(table, "long-page.parquet", compression="zstd", use_dictionary=False)

@@ -1,23 +1,29 @@
-//! Mutated recipes, weight files, indices, templates and data: an error or a result, never a panic.
+//! Mutations of what every reader reads: an error or a result, in a bounded time and memory, never a panic.
 //!
-//! Each test tries some hundred mutations; `FINETUNE_FUZZ=100000` tries as many.
+//! Each reader tries some hundred; `FINETUNE_FUZZ=100000` tries as many. `tests/fuzz/run` looks for more by coverage.
 
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use finetune::data::{Format, Limits, Message, Role, read};
-use finetune::recipe::Recipe;
 use finetune::seed::rng;
-use finetune::snapshot::WeightFiles;
-use finetune::snapshot::template::ChatTemplate;
 use rand::Rng;
 
-use crate::fixture::{Fixture, RECIPE};
+use crate::fixture::Fixture;
 
-/// How many mutations are tried, the costly ones fewer.
-fn tries(costly: usize) -> usize {
-    let asked = std::env::var("FINETUNE_FUZZ").ok().and_then(|n| n.parse().ok());
-    asked.unwrap_or(600) / costly
-}
+#[path = "../fuzz/readers.rs"]
+mod readers;
+
+use readers::{Ground, READERS};
+
+/// The most kilobytes of address space: the largest input here has some hundred thousand bytes.
+const MOST_KB: u64 = 3_000_000;
+/// A template may take its fuel's worth of time; nothing else takes a hundredth of it.
+const MOST_TIME: Duration = Duration::from_secs(20);
+/// The reader that a child of this test is to try, and the finished run that it may read.
+const READER: &str = "FINETUNE_FUZZ_READER";
+const RUN: &str = "FINETUNE_FUZZ_RUN";
 
 /// Signs that mean something to a parser are likelier to find a weak spot than noise.
 const SIGNS: &[u8] = b"{}[]()\"'=:,.%#\\/0129-eE \n\xff\0";
@@ -32,7 +38,7 @@ fn mutate(original: &[u8], name: &str, i: usize) -> Vec<u8> {
         }
         let at = stream.next_u32() as usize % bytes.len();
         let sign = SIGNS[stream.next_u32() as usize % SIGNS.len()];
-        match stream.next_u32() % 6 {
+        match stream.next_u32() % 7 {
             0 => bytes[at] = sign,
             1 => bytes.insert(at, sign),
             2 => drop(bytes.remove(at)),
@@ -42,6 +48,22 @@ fn mutate(original: &[u8], name: &str, i: usize) -> Vec<u8> {
                 let part = bytes[at..end].to_vec();
                 bytes.splice(at..at, part);
             }
+            // A number that nobody thought of.
+            5 => {
+                let numbers = [
+                    &b"-1"[..],
+                    b"0",
+                    b"1e308",
+                    b"18446744073709551615",
+                    b"4294967296",
+                    b"null",
+                    b"[]",
+                    b"{}",
+                ];
+                let number = numbers[stream.next_u32() as usize % numbers.len()];
+                let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                bytes.splice(at..at + digits, number.iter().copied());
+            }
             _ if stream.next_u32().is_multiple_of(8) => bytes.truncate(at),
             _ => bytes[at] ^= 1 << (stream.next_u32() % 8),
         }
@@ -49,70 +71,81 @@ fn mutate(original: &[u8], name: &str, i: usize) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn mutated_recipes() {
-    let reference = include_bytes!("../../recipes/reference.toml");
-    for (name, original) in [("recipe", RECIPE.as_bytes()), ("reference", reference)] {
-        for i in 0..tries(2) {
-            let text = String::from_utf8_lossy(&mutate(original, name, i)).into_owned();
-            let _ = Recipe::parse(&text, "mutated", &["train.steps=3".to_owned()]);
-        }
-    }
-}
-
-#[test]
-fn mutated_weight_files_and_indices() {
+/// Tries a reader in a process of its own, whose memory is bounded.
+fn hold(name: &str) {
+    let reader = READERS.iter().find(|reader| reader.name == name).unwrap();
     let fixture = Fixture::new();
-    let whole = std::fs::read(fixture.file("model/model.safetensors")).unwrap();
-    let header = usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap() + 8;
-    let file = fixture.file("mutated.safetensors");
-    for i in 0..tries(2) {
-        // Only the header is read; what follows it keeps its length.
-        let mut bytes = mutate(&whole[..header], "header", i);
-        bytes.extend(&whole[header..]);
-        std::fs::write(&file, bytes).unwrap();
-        let _ = WeightFiles::open_file(&file);
+    if reader.of_a_run {
+        fixture.study("run", &["--set", "train.steps=1"]);
     }
-    let names = WeightFiles::open_file(&fixture.file("model/model.safetensors")).unwrap();
-    let names: Vec<String> = finetune::snapshot::Weights::infos(&names)
-        .keys()
-        .map(|n| format!("\"{n}\": \"model.safetensors\""))
-        .collect();
-    let index = format!("{{\"metadata\": {{}}, \"weight_map\": {{{}}}}}", names.join(", "));
-    let path = fixture.file("model/model.safetensors.index.json");
-    for i in 0..tries(2) {
-        std::fs::write(&path, mutate(index.as_bytes(), "index", i)).unwrap();
-        let _ = WeightFiles::open(Path::new(&fixture.file("model")));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -v {MOST_KB} && exec \"$0\" --exact fuzz::inside --nocapture 2>&1")])
+        .arg(std::env::current_exe().unwrap())
+        .current_dir(fixture.path())
+        .env(READER, name);
+    if reader.of_a_run {
+        command.env(RUN, fixture.file("run"));
+    }
+    let output = command.output().unwrap();
+    let (said, last) = (String::from_utf8_lossy(&output.stdout), fixture.file("last"));
+    if !output.status.success() {
+        let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
+        std::fs::copy(last, &kept).unwrap();
+        panic!("reader `{name}` does not hold: `{}` is what it was given\n{said}", kept.display());
     }
 }
 
+/// The child of [`hold`]; alone it does nothing.
 #[test]
-fn mutated_templates() {
-    let template = "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}{% if loop.last %}{{ message.content | trim }}{% else %}{{ message['content'].strip()[::-1] }}{% endif %}{% endfor %}{% set ns = namespace(n=0) %}{% for i in range(5) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}";
-    let messages = [Message::new(Role::User, "a question"), Message::new(Role::Assistant, "an answer")];
-    for i in 0..tries(4) {
-        let source = String::from_utf8_lossy(&mutate(template.as_bytes(), "template", i)).into_owned();
-        if let Ok(template) = ChatTemplate::new("mutated", source, None, None, None) {
-            let _ = template.render(&messages, true);
-        }
+fn inside() {
+    let Ok(name) = std::env::var(READER) else { return };
+    let reader = READERS.iter().find(|reader| reader.name == name).unwrap();
+    let ground = Ground::new(std::env::var_os(RUN).map(PathBuf::from).as_deref());
+    let seeds = (reader.seeds)(&ground);
+    assert!(!seeds.is_empty() && seeds.iter().all(|seed| !seed.is_empty()), "there is something to mutate");
+    let asked = std::env::var("FINETUNE_FUZZ").ok().and_then(|n| n.parse().ok());
+    for i in 0..asked.unwrap_or(400).max(seeds.len()) {
+        // Each as it is first.
+        let seed = &seeds[i % seeds.len()];
+        let bytes = if i < seeds.len() { seed.clone() } else { mutate(seed, &name, i) };
+        std::fs::write("last", &bytes).unwrap();
+        let started = Instant::now();
+        let read = catch_unwind(AssertUnwindSafe(|| (reader.read)(&ground, &bytes)));
+        assert!(read.is_ok() && started.elapsed() < MOST_TIME, "mutation {i}: {:?}", started.elapsed());
     }
 }
 
-#[test]
-fn mutated_data() {
-    let fixture = Fixture::new();
-    let lines = b"{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"c\", \"answer\": \"d\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"e\"}, {\"role\": \"assistant\", \"content\": \"f\"}]}\n";
-    let list = b"[{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\"}, {\"instruction\": \"d\", \"input\": \"\", \"output\": \"e\"}]";
-    let table = b"question,answer\na,b\n\"c, \"\"d\"\"\",e\n";
-    let parquet = include_bytes!("../data/messages-zstd.parquet");
-    let format = Format::default();
-    let files =
-        [("lines.jsonl", &lines[..]), ("list.json", list), ("table.csv", table), ("table.parquet", parquet)];
-    for (name, original) in files {
-        let path = fixture.file(name);
-        for i in 0..tries(4) {
-            std::fs::write(&path, mutate(original, name, i)).unwrap();
-            let _ = read(&path, &format, Limits::default());
+/// A test for each reader, and one that none is forgotten.
+macro_rules! readers {
+    ($($test:ident = $name:literal),* $(,)?) => {
+        $(#[test] fn $test() { hold($name); })*
+
+        #[test]
+        fn every_reader_is_tried() {
+            assert_eq!(READERS.iter().map(|reader| reader.name).collect::<Vec<_>>(), [$($name),*]);
         }
-    }
+    };
+}
+
+readers! {
+    recipe = "recipe",
+    mergekit = "mergekit",
+    config = "config",
+    header = "header",
+    index = "index",
+    tokenizer = "tokenizer",
+    tokenizer_config = "tokenizer-config",
+    adapter_config = "adapter-config",
+    adapter = "adapter",
+    template = "template",
+    lines = "lines",
+    list = "list",
+    table = "table",
+    packed = "packed",
+    parquet = "parquet",
+    suite = "suite",
+    run_index = "run-index",
+    answers = "answers",
+    report = "report",
 }

@@ -13,8 +13,8 @@ use self::tree::{Module, Use};
 
 /// The modules in the order in which they may use each other.
 const ORDER: &[&str] = &[
-    "catalog", "seed", "simd", "folders", "dtype", "device", "event", "sandbox", "recipe", "snapshot", "hub",
-    "data", "model", "generate", "train", "merge", "eval", "report", "run", "cli",
+    "catalog", "seed", "simd", "folders", "doing", "dtype", "device", "event", "sandbox", "recipe",
+    "snapshot", "hub", "data", "model", "generate", "train", "merge", "eval", "report", "run", "cli",
 ];
 
 /// The most lines of a file, its tests not counted.

@@ -1,5 +1,6 @@
 //! Tables with a byte between two fields, and a header or names for their columns.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 
 use serde_json::Value;
@@ -64,7 +65,8 @@ pub(super) fn read<E: From<TableError>>(
 
 fn header(source: Source<'_>, fields: &[&str]) -> Result<Vec<String>, TableError> {
     let names: Vec<String> = fields.iter().map(|name| name.trim().to_owned()).collect();
-    let twice = (1..names.len()).find(|&i| names[..i].contains(&names[i]));
+    let mut seen = HashSet::new();
+    let twice = names.iter().position(|name| !seen.insert(name));
     twice.map_or(Ok(()), |i| {
         let (path, name) = (source.path.to_owned(), names[i].clone());
         Err(TableError::SameColumn { path, column: i + 1, name })

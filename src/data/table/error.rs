@@ -24,6 +24,18 @@ pub enum TableError {
     #[error("`{}` unpacks to more than {limit} bytes", path.display())]
     #[diagnostic(code(data::too_large), help("split the file; a data set is held in memory"))]
     TooLarge { path: PathBuf, limit: u64 },
+    #[error("the first {number} records of `{}` take more than {limit} bytes of memory", path.display())]
+    #[diagnostic(
+        code(data::too_much),
+        help("leave out fields that nobody reads, or split the file; a data set is held in memory")
+    )]
+    TooMuch { path: PathBuf, number: usize, limit: u64 },
+    #[error("the lists of row group {group} of `{}` have {found} elements, at most {limit} can be read", path.display())]
+    #[diagnostic(
+        code(data::long_lists),
+        help("write the file again with fewer rows in a group, such as pyarrow's `row_group_size=10000`")
+    )]
+    LongLists { path: PathBuf, group: usize, found: usize, limit: usize },
     #[error("`{}` unpacks to more than {ratio} times its size", path.display())]
     #[diagnostic(
         code(data::bomb),

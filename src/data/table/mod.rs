@@ -21,16 +21,19 @@ mod stream;
 
 pub use error::{Cause, TableError};
 pub use json::record;
-pub use record::{Each, Limits, Place, Record, kind, names};
+pub use record::{Each, Limits, Place, Record, Wanted, kind, names};
 
 use self::stream::Stream;
+use crate::doing;
 
 /// What a file of records turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFormat {
     pub layout: Layout,
     /// What it is packed with.
     pub packing: Option<&'static str>,
+    /// The columns that were not wanted, where they lie apart and no record has them.
+    pub skipped: Vec<String>,
 }
 
 /// How records lie in a file.
@@ -66,7 +69,21 @@ impl fmt::Display for FileFormat {
 ///
 /// The file cannot be read, is too large, not UTF-8 or not what it begins as; or whatever `each` refuses.
 pub fn read<E: From<TableError>>(path: &Path, limits: Limits, each: Each<'_, E>) -> Result<FileFormat, E> {
-    read_named(path, None, limits, each)
+    read_wanted(path, &|_| true, limits, each)
+}
+
+/// As [`read`]; columns that are not wanted may be absent from the records.
+///
+/// # Errors
+///
+/// As there.
+pub fn read_wanted<E: From<TableError>>(
+    path: &Path,
+    wanted: Wanted<'_>,
+    limits: Limits,
+    each: Each<'_, E>,
+) -> Result<FileFormat, E> {
+    read_named(path, None, wanted, limits, each)
 }
 
 /// As [`read`]; a table has no header, and its columns are `names`.
@@ -80,18 +97,29 @@ pub fn read_headless<E: From<TableError>>(
     limits: Limits,
     each: Each<'_, E>,
 ) -> Result<FileFormat, E> {
-    read_named(path, Some(names), limits, each)
+    read_named(path, Some(names), &|_| true, limits, each)
 }
 
 fn read_named<E: From<TableError>>(
     path: &Path,
     names: Option<&[&str]>,
+    wanted: Wanted<'_>,
     limits: Limits,
     each: Each<'_, E>,
 ) -> Result<FileFormat, E> {
+    let _doing = doing::now(format!("reading `{}`", path.display()));
+    let mut held = 0;
+    let each: Each<'_, E> = &mut |record, place| {
+        held += record::held_bytes(&record);
+        if held > limits.held_bytes {
+            let path = place.path;
+            return Err(TableError::TooMuch { path, number: place.number, limit: limits.held_bytes }.into());
+        }
+        each(record, place)
+    };
     if parquet::is_parquet(path) {
-        parquet::read(path, limits, each)?;
-        return Ok(FileFormat { layout: Layout::Parquet, packing: None });
+        let skipped = parquet::read(path, wanted, limits, each)?;
+        return Ok(FileFormat { layout: Layout::Parquet, packing: None, skipped });
     }
     let mut stream = Stream::open(path, limits)?;
     // The first buffer decides: 64 KB of leading white space is no data set.
@@ -108,8 +136,13 @@ fn read_named<E: From<TableError>>(
             stream.lines(&mut |bytes, place| each(json::line(bytes, &place)?, place))?;
         }
     }
-    Ok(FileFormat { layout, packing })
+    Ok(FileFormat { layout, packing, skipped: Vec::new() })
 }
+
+/// The most bytes of a text that is held whole: twenty times WikiText-2.
+const TEXT_BYTES: u64 = 256 << 20;
+/// The most bytes of one value of JSON that is held whole; in memory it takes up to sixteen times as many.
+const DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// A whole file of text, unpacked, without its byte order mark.
 ///
@@ -117,8 +150,10 @@ fn read_named<E: From<TableError>>(
 ///
 /// The file cannot be read, is too large or not UTF-8.
 pub fn text(path: &Path, limits: Limits) -> Result<String, TableError> {
+    let _doing = doing::now(format!("reading `{}`", path.display()));
+    let file_bytes = limits.file_bytes.min(TEXT_BYTES);
     // Nothing here is a record.
-    let limits = Limits { record_bytes: limits.file_bytes, ..limits };
+    let limits = Limits { file_bytes, record_bytes: file_bytes, ..limits };
     let mut text = String::new();
     let mut stream = Stream::open(path, limits)?;
     stream.reader.read_to_string(&mut text).map_err(|error| stream.source.stopped(error))?;
@@ -131,7 +166,7 @@ pub fn text(path: &Path, limits: Limits) -> Result<String, TableError> {
 ///
 /// As [`text`], and what is no JSON.
 pub fn document(path: &Path, limits: Limits) -> Result<Value, TableError> {
-    let text = text(path, limits)?;
+    let text = text(path, Limits { file_bytes: limits.file_bytes.min(DOCUMENT_BYTES), ..limits })?;
     serde_json::from_str(&text)
         .map_err(|error| TableError::bad_json(path, &error, error.line(), error::DOCUMENT))
 }
@@ -169,7 +204,8 @@ mod tests {
     use super::{Limits, TableError};
     use crate::data::{DataError, Format, Loaded, read};
 
-    const SMALL: Limits = Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200 };
+    const SMALL: Limits =
+        Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200, held_bytes: 8 << 20 };
     const PAIRS: [(&str, &str); 2] =
         [("What is 2 and 3?", "It is 5."), ("Sag \"Grüße\",\nbitte.", "Grüße 😀")];
 

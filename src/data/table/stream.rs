@@ -1,7 +1,6 @@
 //! A file as a stream of valid UTF-8 that cannot outgrow its limits.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -11,6 +10,7 @@ use thiserror::Error;
 
 use super::error::TableError;
 use super::record::{Limits, Place};
+use crate::folders;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -82,10 +82,7 @@ impl<'a> Stream<'a> {
     /// Opens a file, unpacks it if its first bytes say gzip or zstd, and skips a byte order mark.
     pub fn open(path: &'a Path, limits: Limits) -> Result<Self, TableError> {
         let failed = |source| TableError::unreadable(path, source);
-        let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
-            return Err(failed(io::ErrorKind::IsADirectory.into()));
-        }
+        let file = folders::open(path).map_err(failed)?;
         let packed_bytes = Rc::new(Cell::new(0));
         let counted = Counted { inner: file, bytes: Rc::clone(&packed_bytes) };
         let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);

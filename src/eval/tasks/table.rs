@@ -11,7 +11,7 @@ use crate::eval::item::Item;
 
 /// More text than any prompt set has; a small packed file may unpack to far more.
 fn limits() -> Limits {
-    Limits { file_bytes: 1 << 30, ..Limits::default() }
+    Limits { file_bytes: 1 << 30, held_bytes: 2 << 30, ..Limits::default() }
 }
 
 /// Which fields of a row make an item.

@@ -57,6 +57,12 @@ pub fn shape(config: &Config) -> Result<DecoderShape, SnapshotError> {
     }
 }
 
+/// Tens of times what the largest published models have of each.
+const MOST_LAYERS: usize = 10_000;
+const MOST_WIDTH: usize = 1 << 20;
+const MOST_ROWS: usize = 1 << 24;
+const MOST_HEADS: usize = 1 << 14;
+
 /// What all families say in the same keys; `head_dim` is the family's own where the file has none.
 fn standard(
     config: &Config,
@@ -67,8 +73,8 @@ fn standard(
         config.only(key, &Value::Null)?;
     }
     config.only("is_causal", &json!(true))?;
-    let hidden_size = config.count("hidden_size")?;
-    let n_heads = config.count("num_attention_heads")?;
+    let hidden_size = config.count_up_to("hidden_size", MOST_WIDTH)?;
+    let n_heads = config.count_up_to("num_attention_heads", MOST_HEADS)?;
     let n_kv_heads = config.optional_count("num_key_value_heads")?.unwrap_or(n_heads);
     if n_heads % n_kv_heads != 0 {
         return Err(config.wrong("num_key_value_heads", &format!("a divisor of {n_heads} query heads")));
@@ -78,14 +84,14 @@ fn standard(
         None if hidden_size % n_heads == 0 => hidden_size / n_heads,
         None => return Err(config.wrong("num_attention_heads", &format!("a divisor of width {hidden_size}"))),
     };
-    if head_dim % 2 != 0 {
-        return Err(config.wrong("head_dim", "an even number"));
+    if head_dim % 2 != 0 || head_dim > MOST_HEADS {
+        return Err(config.wrong("head_dim", &format!("an even number of at most {MOST_HEADS}")));
     }
     let sizes = Sizes {
-        vocab_size: config.count("vocab_size")?,
+        vocab_size: config.count_up_to("vocab_size", MOST_ROWS)?,
         hidden_size,
-        intermediate_size: config.count("intermediate_size")?,
-        n_layers: config.count("num_hidden_layers")?,
+        intermediate_size: config.count_up_to("intermediate_size", MOST_ROWS)?,
+        n_layers: config.count_up_to("num_hidden_layers", MOST_LAYERS)?,
         n_heads,
         n_kv_heads,
         head_dim,

@@ -253,7 +253,7 @@ impl Index {
             let path = eval_folder(run, &about.name);
             let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| {
                 let stores = Stores::peek(&path, &listed.asked.suite);
-                said(keys, &stores, &listed.asked)
+                said(keys, &stores, &listed.asked, &listed.items)
             });
             let (suites, missing): (Vec<Transcript>, Vec<usize>) = suites.unzip();
             match missing.iter().sum() {
@@ -285,7 +285,7 @@ pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
     let (mut keys, mut suites) = (Vec::new(), Vec::new());
     for (suite, stores, of) in asking.suites() {
         let all = of.all();
-        let (said, n_missing) = said(&all, stores, &suite.posed.asked);
+        let (said, n_missing) = said(&all, stores, &suite.posed.asked, &suite.posed.items);
         assert_eq!(n_missing, 0, "everything was just asked");
         keys.push(all);
         suites.push(said);
@@ -303,7 +303,7 @@ pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
 }
 
 /// What lies under some keys, and how much of it is missing.
-fn said(keys: &SuiteKeys, stores: &Stores, asked: &SuiteSetup) -> (Transcript, usize) {
+fn said(keys: &SuiteKeys, stores: &Stores, asked: &SuiteSetup, items: &[Item]) -> (Transcript, usize) {
     let mut n_missing = 0;
     let answer = |key: &String| {
         let found = stores.answer(key)?;
@@ -324,10 +324,15 @@ fn said(keys: &SuiteKeys, stores: &Stores, asked: &SuiteSetup) -> (Transcript, u
         .texts
         .iter()
         .filter_map(|key| stores.text(key))
-        .map(|found| (found.log_likelihood[0], found.n_tokens[0]))
+        .filter_map(|found| Some((*found.log_likelihood.first()?, *found.n_tokens.first()?)))
         .collect();
-    let choices: Vec<Vec<f64>> =
-        keys.choices.iter().filter_map(|key| Some(stores.choice(key)?.log_likelihood.clone())).collect();
+    // A line with more or fewer numbers than the item has options is none of ours.
+    let options = |item: Option<&Item>| item.and_then(|item| Some(item.choices.as_ref()?.texts.len()));
+    let choice = |(nth, key): (usize, &String)| {
+        let found = &stores.choice(key)?.log_likelihood;
+        (options(items.get(nth)) == Some(found.len())).then(|| found.clone())
+    };
+    let choices: Vec<Vec<f64>> = keys.choices.iter().enumerate().filter_map(choice).collect();
     n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
     (Transcript { answers, thoughts, texts, choices }, n_missing)
 }

@@ -76,6 +76,7 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
     if rows > 0 {
         tokenizer::check_rows(&files_of, rows, &opened[donor].folder, own_rows)?;
     }
+    writer::check_side_files(&files_of)?;
     let text = text.to_owned();
     let remarks = planned.remarks.iter().map(|remark| format!("warning: {remark}"));
     let said = remarks.chain(opened.iter().filter_map(|model| model.unread.clone())).collect();

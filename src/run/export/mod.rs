@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Failure;
-use crate::merge::{Bare, HEAD, MergeReport, Merged, Rounding, Unmatched};
+use crate::folders::{self, SETTINGS_BYTES};
+use crate::merge::{Bare, EMBEDDING, HEAD, MergeReport, Merged, Rounding, Unmatched};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::writer::{self, Shard};
 use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, Weights, adapter};
@@ -103,7 +104,7 @@ impl Models {
     ///
     /// The file cannot be read.
     pub fn of_file(path: &Path, root: &Path) -> Result<Self, SnapshotError> {
-        let text = std::fs::read_to_string(path)
+        let text = folders::read_text(path, SETTINGS_BYTES)
             .map_err(|source| SnapshotError::Unreadable { path: path.to_owned(), source })?;
         Ok(Self::Config { name: path.display().to_string(), text, root: root.to_owned() })
     }
@@ -189,8 +190,16 @@ fn files_of_model(folder: &Path, weights: &WeightFiles) -> Vec<PathBuf> {
     weights.paths().map(Path::to_owned).chain(beside).collect()
 }
 
-/// A model's weights without a head that its configuration says is not used.
+/// A model's weights without a head that its configuration says is not used; embedding and head are matrices.
 fn headed(weights: SharedWeights, config: &Config) -> Result<SharedWeights, SnapshotError> {
+    for name in [EMBEDDING, HEAD] {
+        if let Some(info) = weights.infos().get(name).filter(|info| info.shape.len() != 2) {
+            let (name, found) = (name.to_owned(), info.shape.clone());
+            let expected = vec![config.count("vocab_size")?, config.count("hidden_size")?];
+            let place = config.json()["model_type"].to_string();
+            return Err(SnapshotError::BadShape { name, place, found, expected });
+        }
+    }
     Ok(match weights.infos().contains_key(HEAD) && config.tied()? {
         true => Arc::new(Bare::new(weights)),
         false => weights,

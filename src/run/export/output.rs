@@ -10,6 +10,7 @@ use super::card::card;
 use super::manifest::{MANIFEST, Manifest};
 use super::partial::Partial;
 use super::{Draft, Layout, Options, Request, Written, prepare};
+use crate::doing;
 use crate::merge::{Merged, Track};
 use crate::run::{Failure, Stopped};
 use crate::snapshot::digest::{self, Algorithm};
@@ -24,6 +25,7 @@ use crate::snapshot::{Dtype, Put, SnapshotError, Weight, WeightInfo, Weights, wr
 /// together, `out` cannot be written, or the merge was asked to stop.
 pub fn write(request: &Request, out: &Path, options: Options<'_>) -> Result<Written, Failure> {
     writer::must_be_free(out)?;
+    let _doing = doing::now(format!("merging into `{}`", out.display()));
     let draft = prepare(request)?;
     let track = options.statistics && draft.layout == Layout::Model;
     let merged = draft.merged.tracked(track.then_some(Track { digests: false }));

@@ -53,6 +53,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     let merged = pair.merged(&resolved, dtype)?;
     let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
     let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
+    [&pre, &spelling].into_iter().try_for_each(|folder| writer::check_side_files(folder))?;
     let rows = tokenizer::n_rows(&merged);
     if rows > 0 {
         tokenizer::check_rows(&spelling, rows, &pre, tokenizer::n_rows(&base.weights))?;
@@ -223,6 +224,7 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft,
     let parts = scaled_adapter(&resolved, &factors, n_layers)?;
     let models = vec![(factors, folder.display().to_string())];
     let dtype = request.dtype.or(Some(Dtype::F32));
+    writer::check_side_files(&folder)?;
     let merged = Merged::of_parts(resolved.name(), models, parts, dtype)?;
     Ok(Draft {
         merged,

@@ -75,10 +75,15 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
     let known = folders.iter().map(|folder| tokens(folder)).collect::<Result<Vec<_>, _>>()?;
     let rules = section.into_iter().flat_map(|section| &section.tokens);
     let rules = rules.map(|(token, value)| Ok((token.clone(), rule(token, value, &known, named)?)));
+    let multiple = section.and_then(|section| section.pad_to_multiple_of);
+    if let Some(multiple) = multiple.filter(|multiple| *multiple > MOST_MULTIPLE) {
+        let why = format!("`pad_to_multiple_of` is {multiple}, expected at most {MOST_MULTIPLE}");
+        return Err(named.wrong(why));
+    }
     let policy = TokenPolicy {
         files_of,
         union,
-        multiple: section.and_then(|section| section.pad_to_multiple_of),
+        multiple,
         base: yaml.base_model.as_ref().map(|_| donor),
         rules: rules.collect::<Result<_, Failure>>()?,
     };
@@ -86,6 +91,9 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
     let vocabulary = Arc::new(vocabulary);
     Ok(Some(Spelling { vocabulary, files_of: folders.swap_remove(files_of) }))
 }
+
+/// Processors want rows in hundreds; more than this would be a slip.
+const MOST_MULTIPLE: usize = 1 << 16;
 
 /// What the YAML says of one token.
 fn rule(token: &str, value: &Value, known: &[Tokens], named: Named<'_>) -> Result<RowRule, Failure> {

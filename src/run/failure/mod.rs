@@ -7,12 +7,14 @@ use thiserror::Error;
 
 mod folder;
 mod judge;
+mod room;
 mod selftest;
 mod source;
 mod verify;
 
 pub use folder::FolderError;
 pub use judge::JudgeError;
+pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
 pub use verify::VerifyError;
@@ -63,10 +65,24 @@ pub enum Failure {
     Selftest(#[from] SelftestError),
     Verify(#[from] VerifyError),
     Judge(#[from] JudgeError),
+    Room(#[from] RoomError),
     Sandbox(#[from] SandboxError),
     Incomplete(#[from] Incomplete),
     Stopped(#[from] Stopped),
+    Broken(#[from] Broken),
 }
+
+/// This program or a library of it broke a promise of its own.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{0}")]
+#[diagnostic(
+    code(run::broken),
+    help(
+        "every finished file is whole, and the same command goes on from there. It should not have happened: please \
+         report it with this message and what was read, and `RUST_BACKTRACE=1` shows where"
+    )
+)]
+pub struct Broken(pub String);
 
 /// Stored answers were to be judged, and some are missing.
 #[derive(Debug, Error, Diagnostic)]
@@ -108,6 +124,7 @@ impl Failure {
             Self::Judge(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. }) => DIVERGED,
             Self::Stopped(_) => STOPPED,
+            Self::Broken(_) => UNEXPECTED,
             _ => WORLD,
         }
     }

@@ -49,6 +49,13 @@ pub struct Beyond {
     pub longest: usize,
 }
 
+impl Encoding {
+    /// Tokens of the longest sample that is trained on or held out.
+    pub fn longest(&self) -> usize {
+        self.beyond.iter().map(|samples| samples.longest).max().unwrap_or(0)
+    }
+}
+
 impl Beyond {
     fn new(samples: &[Sample], window: usize) -> Self {
         let lengths = samples.iter().map(|sample| sample.ids.len());

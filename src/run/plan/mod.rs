@@ -21,6 +21,7 @@ pub mod posed;
 pub mod preset;
 pub mod questions;
 pub mod remarks;
+pub mod room;
 pub mod sources;
 mod thinking;
 pub mod training;
@@ -33,6 +34,7 @@ pub use training::Training;
 use super::failure::Failure;
 use super::session::Key;
 use crate::device::{self, DeviceSpec, Opened};
+use crate::doing;
 use crate::hub;
 use crate::recipe::{Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
@@ -99,6 +101,7 @@ impl Plan {
         options: Options,
         tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
+        let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
         let merges = merging::resolve(&recipe)?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
@@ -112,6 +115,9 @@ impl Plan {
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let machine = machine(recipe.train.compute, &options, &opened);
+        room::check_weights(&model.shape, Some(recipe.method.kind), &machine)?;
+        room::check_samples(&model.shape, training.encoding.longest(), &opened.device)?;
+        room::check_questions(&suites, &model.shape, &opened.device)?;
         // Last, for it may be a download of gigabytes.
         let base = Base::open(&model, recipe.model.init, recipe.train.seed, &mut sources)?;
         let merging = Merging::new(merges, importance, &recipe, &model, &base, &training)?;

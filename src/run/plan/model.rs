@@ -15,7 +15,7 @@ use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::{self, Tokenizer};
-use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError};
+use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, writer};
 use crate::train::init::RandomWeights;
 
 /// What is known of a model without its weights.
@@ -65,6 +65,7 @@ impl Model {
         template: impl FnOnce(&Tokenizer) -> Result<Option<ChatTemplate>, Failure>,
     ) -> Result<Self, Failure> {
         let config = Config::read(folder)?;
+        writer::check_side_files(folder)?;
         let shape = families::shape(&config)?;
         let dtype = config.dtype().unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(folder)?;

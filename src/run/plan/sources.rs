@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::folders;
+use crate::folders::{self, SETTINGS_BYTES};
 use crate::hub::{self, Hub, Name, RepoKind, Wanted, is_commit};
 use crate::run::failure::{Failure, SourceError};
 use crate::snapshot::SnapshotError;
@@ -52,7 +52,7 @@ impl<'a> Sources<'a> {
     pub fn new(recipe: &'a str, out: Option<&Path>, tell: &'a mut hub::Tell<'a>) -> Self {
         let beside = Path::new(recipe).with_extension("lock");
         let mut locks = out.map(|out| out.join(LOCK)).into_iter().chain([beside]);
-        let text = locks.find_map(|lock| std::fs::read_to_string(lock).ok()).unwrap_or_default();
+        let text = locks.find_map(|lock| folders::read_text(&lock, SETTINGS_BYTES).ok()).unwrap_or_default();
         let commit = |line: &str| {
             let (commit, name) = line.split_once("  ").filter(|(_, name)| name.starts_with("hf://"))?;
             let commit = Some(commit).filter(|commit| is_commit(commit))?;

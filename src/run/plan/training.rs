@@ -12,7 +12,7 @@ use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
 use super::sources::Sources;
 use crate::data::{self, Conversation, Encoder, Sets};
-use crate::recipe::{Data, Method, MethodKind, Recipe, Train};
+use crate::recipe::{Data, MOST_STEPS, Method, MethodKind, Recipe, RecipeError, Train};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
@@ -85,6 +85,11 @@ impl Training {
         let mut said = [sets.said.clone(), encoder.said().to_vec()].concat();
         said.extend(encoder.unread(&sets.train));
         let (total_steps, last_step) = train::steps(&recipe.train, encoding.preflight.n_samples);
+        if total_steps > MOST_STEPS {
+            let found = format!("{}, which are {total_steps} steps", recipe.train.epochs);
+            let expected = format!("at most {MOST_STEPS} steps");
+            return Err(RecipeError::BadValue { key: "train.epochs".to_owned(), found, expected }.into());
+        }
         let (method, train) = (recipe.method.clone(), recipe.train.clone());
         Ok(Self { method, train, encoding, digests, total_steps, last_step, said, data, sets, samples })
     }

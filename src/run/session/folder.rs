@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::event::Unwritable;
+use crate::folders::{self, SETTINGS_BYTES};
 use crate::run::failure::FolderError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -110,7 +111,7 @@ impl Folder {
     /// Notes what is made here, or checks the note.
     fn claim(&self, key: &Key) -> Result<(), FolderError> {
         let (note, parts) = (self.path.join(KEY), self.path.join(KEY_PARTS));
-        match std::fs::read_to_string(&note) {
+        match folders::read_text(&note, SETTINGS_BYTES) {
             Ok(found) if found.trim() == key.digest => Ok(()),
             Ok(_) => {
                 let before: Value = read_json(&parts).unwrap_or_default();

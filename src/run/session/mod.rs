@@ -11,6 +11,7 @@ pub mod store;
 pub use folder::{Folder, Key};
 
 use super::failure::{Failure, FolderError, Stopped};
+use crate::doing;
 use crate::event::{Event, Listener, Unwritable};
 use logs::Logs;
 
@@ -108,6 +109,7 @@ impl<'a> Session<'a> {
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let started = Instant::now();
+        let _doing = doing::now(format!("in stage `{name}` of `{}`", self.folder.path().display()));
         self.event(Event::Stage { name: name.to_owned(), total })?;
         let result = work(self)?;
         let elapsed_s = started.elapsed().as_secs_f64();

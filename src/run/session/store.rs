@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::event::Unwritable;
+use crate::folders;
 use crate::snapshot::writer::no_links;
 
 /// A store of one candidate's answers to one suite.
@@ -58,7 +59,7 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
     /// What a store has by now that may be another process'; nothing is touched. One that cannot be read
     /// has nothing.
     pub fn peek(path: &Path) -> Self {
-        let (found, _) = lines(&std::fs::read(path).unwrap_or_default());
+        let (found, _) = lines(&folders::read(path, u64::MAX).unwrap_or_default());
         Self { path: path.to_owned(), file: None, found }
     }
 

@@ -25,6 +25,9 @@ pub enum TokenizerError {
     #[error("`{}` is {found} bytes long, expected at most {MAX_BYTES}", path.display())]
     #[diagnostic(code(tokenizer::too_large), help("is this a tokenizer file? Fetch it again"))]
     TooLarge { path: PathBuf, found: u64 },
+    #[error("the {part} of `{}` can make a text {times:e} times as long, expected at most {} times", path.display(), super::growth::MOST)]
+    #[diagnostic(code(tokenizer::grows), help("compare the file with the one the model was published with"))]
+    Grows { path: PathBuf, part: &'static str, times: f64 },
     #[error("`{}` is not valid JSON", path.display())]
     #[diagnostic(code(tokenizer::bad_json), help("fetch the file again; it may have been cut off"))]
     BadJson { path: PathBuf, source: serde_json::Error },
@@ -46,6 +49,12 @@ pub enum TokenizerError {
         help("do both files belong to this model? Fetch `tokenizer.json` again")
     )]
     UnknownToken { path: PathBuf, key: &'static str, token: String },
+    #[error("`{}` has {found} special tokens, at most {most} can be kept apart from what others write", path.display())]
+    #[diagnostic(
+        code(tokenizer::many_specials),
+        help("is this the tokenizer that the judge was published with?")
+    )]
+    ManySpecials { path: PathBuf, found: usize, most: usize },
     #[error("the tokenizer puts {found} tokens around a text, expected 2")]
     #[diagnostic(code(tokenizer::ends), help("is this the tokenizer of an encoder, such as RoBERTa?"))]
     Ends { found: usize },

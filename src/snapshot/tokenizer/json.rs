@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::files::without_mark;
 use super::error::{MAX_BYTES, TokenizerError};
+use super::growth::{MOST, growth};
+use crate::folders;
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let bytes = without_mark(bytes);
@@ -14,7 +16,15 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, 
     // The library unwraps in a few places where a file's parts do not fit together.
     let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
     let parsed = parsed.unwrap_or_else(|_| Err("the tokenizers library panicked on it".into()));
-    parsed.map_err(|source| TokenizerError::BadTokenizer { path: path.to_owned(), source })
+    let parsed = parsed.map_err(|source| TokenizerError::BadTokenizer { path: path.to_owned(), source })?;
+    let parts = [("normalizer", json!(parsed.get_normalizer())), ("decoder", json!(parsed.get_decoder()))];
+    for (part, written) in parts {
+        let times = growth(&written);
+        if times > MOST {
+            return Err(TokenizerError::Grows { path: path.to_owned(), part, times });
+        }
+    }
+    Ok(parsed)
 }
 
 /// A file and where it lies.
@@ -68,5 +78,5 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
     if size > MAX_BYTES {
         return Err(TokenizerError::TooLarge { path: path.to_owned(), found: size });
     }
-    std::fs::read(path).map(Some).map_err(unreadable)
+    folders::read(path, MAX_BYTES).map(Some).map_err(unreadable)
 }

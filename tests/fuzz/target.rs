@@ -1,0 +1,23 @@
+//! Gives the reader that `FINETUNE_READER` names whatever libFuzzer thinks of next.
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+mod readers;
+
+use readers::{Ground, READERS, Reader};
+
+static GIVEN: LazyLock<(Ground, &'static Reader)> = LazyLock::new(|| {
+    let name = std::env::var("FINETUNE_READER").expect("FINETUNE_READER names a reader");
+    let run = std::env::var_os("FINETUNE_RUN").map(PathBuf::from);
+    let reader = READERS.iter().find(|reader| reader.name == name).expect("it is one of readers.rs");
+    (Ground::new(run.as_deref()), reader)
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let (ground, reader) = &*GIVEN;
+    (reader.read)(ground, bytes);
+});

@@ -1,0 +1,281 @@
+//! Inputs that ask for more memory, time or numbers than there are: an error that names them, soon and in little memory.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::fixture::{CONFIG, Fixture};
+
+/// Kilobytes of address space that every input here must do with: a run of the pico model takes a third.
+const MOST_KB: u64 = 3_000_000;
+/// No input here takes a second on a quiet machine; a hundred times as long is without end.
+const MOST_TIME: Duration = Duration::from_secs(100);
+
+/// What the program says within the bounds, and its exit code.
+fn within(fixture: &Fixture, most_kb: u64, words: &[&str]) -> (i32, String) {
+    let told = fixture.file("told");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -v {most_kb} && exec \"$@\" >told 2>&1"), "sh"])
+        .arg(env!("CARGO_BIN_EXE_finetune"))
+        .args(words)
+        .current_dir(fixture.path())
+        .env("XDG_CACHE_HOME", fixture.file("cache"))
+        .env("HF_HUB_OFFLINE", "1")
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null());
+    let (mut child, started) = (command.spawn().unwrap(), Instant::now());
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > MOST_TIME {
+            child.kill().unwrap();
+            panic!("{words:?} did not end: {}", fs::read_to_string(&told).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let said = fs::read_to_string(&told).unwrap();
+    // Messages are broken into lines.
+    let said = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    (status.code().unwrap_or(-1), said)
+}
+
+const PLAN: [&str; 6] = ["--recipe", "r.toml", "--device", "cpu", "--out", "run"];
+
+/// The plan of the recipe with some settings.
+fn plan(fixture: &Fixture, sets: &[&str]) -> (i32, String) {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let words: Vec<&str> = PLAN.into_iter().chain(["--plan"]).chain(sets).collect();
+    within(fixture, MOST_KB, &words)
+}
+
+#[track_caller]
+fn refused((code, said): (i32, String), expected_code: i32, fragment: &str) {
+    assert!(code == expected_code && said.contains(fragment), "{code}: {said}");
+}
+
+fn config_with(fixture: &Fixture, name: &str, entries: &Value) {
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    config.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
+    fixture.model_with(name, "config.json", Some(config.to_string().as_bytes()));
+}
+
+#[test]
+fn columns_that_nobody_reads_are_not_decoded_and_long_lists_are_refused() {
+    let fixture = Fixture::new();
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for (name, source) in
+        [("junk-list.parquet", "long lists beside the pairs"), ("tools-list.parquet", "in `tools`")]
+    {
+        fs::copy(stored.join(name), fixture.file(name)).expect(source);
+    }
+    let (code, said) = plan(&fixture, &["data.source=junk-list.parquet", "data.fields={}"]);
+    assert!(code == 0 && said.contains("not read: `junk`"), "{said}");
+    let message = "the lists of row group 1 of `tools-list.parquet` have 19999999 elements, at most 16777216 can be read";
+    refused(plan(&fixture, &["data.source=tools-list.parquet", "data.fields={}"]), 3, message);
+}
+
+#[test]
+fn a_page_that_unpacks_to_hundreds_of_megabytes_is_refused() {
+    let fixture = Fixture::new();
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/long-page.parquet");
+    fs::copy(stored, fixture.file("x.parquet")).unwrap();
+    refused(
+        plan(&fixture, &["data.source=x.parquet", "data.fields={}"]),
+        3,
+        "a page of more than 268435456 bytes",
+    );
+}
+
+#[test]
+fn a_table_of_two_hundred_thousand_columns_is_read() {
+    let fixture = Fixture::new();
+    let row = |name: &str| (0..200_000).map(|i| format!("{name}{i}")).collect::<Vec<_>>().join(",");
+    fixture
+        .write("wide.csv", format!("prompt,completion,{}\na,b,{}\nc,d,{}\n", row("n"), row("x"), row("y")));
+    let (code, said) = plan(&fixture, &["data.source=wide.csv", "data.fields={}", "data.validation=0"]);
+    assert!(code == 0 && said.contains("samples 2 to train on"), "{said}");
+}
+
+#[test]
+fn a_value_of_json_that_would_fill_memory_is_refused() {
+    let fixture = Fixture::new();
+    fixture.write("bbh/cot_prompts.json", format!("{{\"examples\": [{}0]}}", "0,".repeat(40 << 20)));
+    fixture.write("bbh/boolean_expressions.json", "{}");
+    let recipe = fs::read_to_string(fixture.file("r.toml")).unwrap();
+    let old = "task = \"harmful\"\nsource = \"harmful.csv\"\nfield = \"goal\"";
+    let new = "task = \"bbh_zeroshot\"\nsource = \"bbh/boolean_expressions.json\"";
+    fixture.write("r.toml", recipe.replace(old, new));
+    let (code, said) = plan(&fixture, &[]);
+    assert!(
+        code == 3 && said.contains("cot_prompts.json") && said.contains("67108864 bytes"),
+        "{code}: {said}"
+    );
+}
+
+#[test]
+fn prompts_beyond_the_model_or_memory_are_refused_before_any_training() {
+    let fixture = Fixture::new();
+    fixture.write("harmful.csv", format!("goal\nshort\n{}\n", "so it goes ".repeat(40_000)));
+    let message = "1 of 2 prompts of suite `harmful` are longer than the model's 256 positions (max_position_embeddings)";
+    refused(plan(&fixture, &[]), 3, message);
+    config_with(&fixture, "wide", &json!({"max_position_embeddings": 100_000_000}));
+    let (code, said) = plan(&fixture, &["model.source=wide"]);
+    assert!(
+        code == 3 && said.contains("attention over") && said.contains("of memory, and"),
+        "{code}: {said}"
+    );
+    // A sample likewise.
+    let fixture = Fixture::new();
+    let long = json!({"question": "so it goes ".repeat(40_000), "answer": "b"}).to_string();
+    fixture.write("train.jsonl", format!("{long}\n").repeat(3));
+    let sets = ["data.max_tokens=100000000", "eval.suites=[]"];
+    let (code, said) = plan(&fixture, &sets);
+    assert!(code == 3 && said.contains("tokens, the longest sample, takes about"), "{code}: {said}");
+}
+
+#[test]
+fn sizes_of_a_configuration_are_bounded() {
+    let fixture = Fixture::new();
+    for (nth, (entry, expected)) in [
+        (json!({"num_hidden_layers": 10_000_000}), "expected at most 10000"),
+        (
+            json!({"hidden_size": 4_294_967_295_u32, "head_dim": 4_294_967_294_u32}),
+            "expected at most 1048576",
+        ),
+        (json!({"head_dim": 4_294_967_294_u32}), "an even number of at most 16384"),
+        (json!({"vocab_size": 4_294_967_295_u32}), "expected at most 16777216"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("m{nth}");
+        config_with(&fixture, &name, &entry);
+        refused(plan(&fixture, &[&format!("model.source={name}")]), 3, expected);
+    }
+    // Weights that are drawn have no file that a size could be held against.
+    config_with(
+        &fixture,
+        "vast",
+        &json!({"hidden_size": 1 << 20, "intermediate_size": 1 << 24, "num_hidden_layers": 1000}),
+    );
+    let (code, said) = plan(&fixture, &["model.source=vast", "model.init=random"]);
+    assert!(code == 3 && said.contains("billion parameters take at least"), "{code}: {said}");
+}
+
+#[test]
+fn numbers_of_a_recipe_and_of_a_command_are_bounded() {
+    let fixture = Fixture::new();
+    for (set, expected) in [
+        ("train.steps=9223372036854775807", "at most 100000000"),
+        ("train.batch=9223372036854775807", "1 to 1048576"),
+        ("train.epochs=1e300 train.steps=0", "at most 100000000 steps"),
+        ("eval.samples=9223372036854775807", "eval.samples"),
+        ("train.checkpoint_every=9223372036854775807", ""),
+        ("data.max_tokens=9223372036854775807", ""),
+        ("merge.fisher_samples=9223372036854775807", ""),
+        ("train.warmup=1e300", ""),
+    ] {
+        let (code, said) = plan(&fixture, &set.split(' ').collect::<Vec<_>>());
+        let expected_code = if expected.is_empty() { 0 } else { 2 };
+        assert!(code == expected_code && said.contains(expected), "{set}: {code}: {said}");
+    }
+    for word in ["--eval-rows", "--micro-tokens"] {
+        for n in ["0", "18446744073709551615"] {
+            let words: Vec<&str> = PLAN.into_iter().chain(["--plan", word, n]).collect();
+            refused(within(&fixture, MOST_KB, &words), 2, "is not in 1..=1073741824");
+        }
+    }
+    for merge in ["slerp:0..1/1e-9", "linear:0..1e300/1"] {
+        let words: Vec<&str> = PLAN.into_iter().chain(["--plan", "--merge", merge]).collect();
+        let (code, said) = within(&fixture, MOST_KB, &words);
+        assert!(code == 2, "{merge}: {code}: {said}");
+    }
+    let yaml = "merge_method: linear\nmodels: [{model: model, parameters: {weight: 1}}]\ntokenizer: {source: base, pad_to_multiple_of: 9223372036854775807}\nbase_model: model\n";
+    fixture.write("m.yml", yaml);
+    let words = ["merge", "--config", "m.yml", "--out", "out"];
+    refused(
+        within(&fixture, MOST_KB, &words),
+        2,
+        "`pad_to_multiple_of` is 9223372036854775807, expected at most 65536",
+    );
+}
+
+#[test]
+fn a_tokenizer_that_makes_texts_grow_without_end_is_refused() {
+    let fixture = Fixture::new();
+    let mut file: Value =
+        serde_json::from_slice(&fs::read(fixture.file("model/tokenizer.json")).unwrap()).unwrap();
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![double; 60]});
+    fixture.model_with("grows", "tokenizer.json", Some(file.to_string().as_bytes()));
+    let message =
+        "the normalizer of `grows/tokenizer.json` can make a text 1.152921504606847e18 times as long";
+    refused(plan(&fixture, &["model.source=grows"]), 3, message);
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_no_files() {
+    let fixture = Fixture::new();
+    let pipe = |name: &str| {
+        let path = fixture.file(name);
+        let _ = fs::remove_file(&path);
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+    };
+    let why = "it is a pipe or a device, not a file";
+    pipe("pipe.jsonl");
+    refused(plan(&fixture, &["data.source=pipe.jsonl"]), 3, why);
+    refused(plan(&fixture, &["data.source=/dev/zero"]), 3, why);
+    fixture.model_with("piped", "tokenizer.json", None);
+    pipe("piped/tokenizer.json");
+    refused(plan(&fixture, &["model.source=piped"]), 3, why);
+    fixture.model_with("endless", "tokenizer.json", None);
+    std::os::unix::fs::symlink("/dev/zero", fixture.file("endless/tokenizer.json")).unwrap();
+    refused(plan(&fixture, &["model.source=endless"]), 3, why);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_beside_the_weights_that_lies_elsewhere_is_not_published() {
+    let fixture = Fixture::new();
+    fixture.write("secret", "-----BEGIN PRIVATE KEY-----");
+    fixture.model_with("astray", "generation_config.json", Some(b"{}"));
+    let vocabulary = fixture.file("astray/vocab.json");
+    std::os::unix::fs::symlink(fixture.file("secret"), &vocabulary).unwrap();
+    let message = "`astray/vocab.json` is a link to";
+    refused(plan(&fixture, &["model.source=astray"]), 3, message);
+    let pair = ["merge", "--pre", "astray", "--post", "model", "--merge", "linear:0.5", "--out", "out"];
+    refused(within(&fixture, MOST_KB, &pair), 3, message);
+    fixture.write("m.yml", "merge_method: linear\nmodels: [{model: astray, parameters: {weight: 1}}]\n");
+    refused(within(&fixture, MOST_KB, &["merge", "--config", "m.yml", "--out", "out"]), 3, message);
+    assert!(!fixture.file("out").exists());
+    // The hub's cache is made of links, and they stay in it.
+    let (blobs, snapshot) = ("models--o--n/blobs", "models--o--n/snapshots/0123");
+    fixture.write(&format!("{blobs}/vocab"), "{}");
+    fs::create_dir_all(fixture.file("models--o--n/snapshots")).unwrap();
+    fixture.model_with(snapshot, "generation_config.json", Some(b"{}"));
+    std::os::unix::fs::symlink("../../blobs/vocab", fixture.file(snapshot).join("vocab.json")).unwrap();
+    let (code, said) = plan(&fixture, &[&format!("model.source={snapshot}")]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn memory_that_cannot_be_had_ends_with_a_message_and_loses_nothing() {
+    let fixture = Fixture::new();
+    let long = json!({"question": "x ".repeat(200), "answer": "b"}).to_string();
+    fixture.write("train.jsonl", format!("{long}\n").repeat(60_000));
+    // Enough to start, and not to hold the data.
+    let words: Vec<&str> = PLAN.into_iter().chain(["--plan"]).collect();
+    let (code, said) = within(&fixture, 400_000, &words);
+    let named = ["reading `train.jsonl`", "settling what `r.toml` asks for"]
+        .map(|what| format!("could not be had while {what}"));
+    assert!(code == 3 && named.iter().any(|what| said.contains(what)), "{code}: {said}");
+    assert!(said.contains("the same command goes on from there"), "{said}");
+}
