@@ -66,7 +66,10 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Run
     let null = File::open("/dev/null").map_err(SandboxError::system("open `/dev/null`"))?;
     let path = &confined.python.path;
     let entry_point = program.entry_point;
-    let job = job(&json!({ "path": path, "entry_point": entry_point, "source": program.source }))?;
+    let last_filter = confined.last_filter();
+    let job = job(&json!({
+        "path": path, "last_filter": last_filter, "entry_point": entry_point, "source": program.source,
+    }))?;
     let files = [
         null.as_fd(),
         output_in.as_fd(),
@@ -77,8 +80,8 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Run
     ];
     let runner = start(confined, PROGRAM, &files, &limits)?;
     let job = self::job(&json!({
-        "path": path, "entry_point": entry_point, "prelude": program.prelude, "test": program.test,
-        "hide": confined.root.is_none(),
+        "path": path, "last_filter": last_filter, "entry_point": entry_point, "prelude": program.prelude,
+        "test": program.test, "hide": confined.root.is_none(),
     }))?;
     let files = [
         null.as_fd(),
@@ -105,8 +108,8 @@ pub(super) fn run_together(confined: &Confined, program: &Program) -> Result<Out
     let null = File::open("/dev/null").map_err(SandboxError::system("open `/dev/null`"))?;
     let nonce = nonce().map_err(SandboxError::system("read `/dev/urandom`"))?;
     let job = job(&json!({
-        "path": confined.python.path, "entry_point": program.entry_point, "source": program.source,
-        "prelude": program.prelude, "test": program.test, "nonce": nonce,
+        "path": confined.python.path, "last_filter": confined.last_filter(), "entry_point": program.entry_point,
+        "source": program.source, "prelude": program.prelude, "test": program.test, "nonce": nonce,
     }))?;
     let files = [null.as_fd(), output_in.as_fd(), output_in.as_fd(), job.as_fd(), verdict_in.as_fd()];
     let runner = start(confined, TOGETHER, &files, &limits)?;

@@ -119,8 +119,7 @@ class Candidate:
 def main():
     job, verdict = json.load(open_in(3)), open_out(4)
     nonce, write, leave = (job.pop("nonce") + "\n").encode(), os.write, os._exit
-    sys.path[:] = job["path"]
-    os.environ.clear()
+    settle_in(job)
     # `import __main__` finds nothing of this.
     sys.modules["__main__"] = type(sys)("__main__")
     classes = classes_of(prelude_of(job["prelude"]))
