@@ -2,9 +2,11 @@
 //! that work here.
 
 mod child;
+mod folder;
 mod interpreter;
 mod landlock;
 mod limits;
+mod message;
 mod namespaces;
 mod seccomp;
 mod syscall;
@@ -210,6 +212,12 @@ impl Confined {
             u64::from_be_bytes([a, b, instruction.jt, instruction.jf, c, d, e, f])
         });
         words.map(|word| format!("{word:016x}")).collect()
+    }
+
+    /// Whether a program runs under a first process of ours: without the filter it could forget that it is to die with
+    /// us, and start others.
+    fn is_guarded(&self) -> bool {
+        self.root.is_some() && self.filter.is_none() && self.python.has_ctypes
     }
 
     fn limits(&self, timeout: Duration) -> Limits {
