@@ -41,8 +41,9 @@ const NEVER: &[c_long] = &[
     libc::SYS_vhangup, libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
     // Parts of the kernel with a history.
     libc::SYS_bpf, libc::SYS_userfaultfd, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl,
-    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_fanotify_init,
-    libc::SYS_personality,
+    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_personality,
+    // What others do with files; a user has few of these, all processes together.
+    libc::SYS_fanotify_init, libc::SYS_inotify_init1,
     // Who may do what: Landlock does not guard it.
     libc::SYS_fchmod, libc::SYS_fchmodat, 452, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat,
     libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr,
@@ -58,7 +59,7 @@ const NEVER: &[c_long] = &[
 const NEVER_OLD: &[c_long] = &[
     libc::SYS_fork, libc::SYS_vfork, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime,
     libc::SYS_utimes, libc::SYS_futimesat, libc::SYS_mknod, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt,
-    libc::SYS_uselib,
+    libc::SYS_uselib, libc::SYS_inotify_init,
 ];
 #[cfg(target_arch = "aarch64")]
 const NEVER_OLD: &[c_long] = &[];

@@ -114,8 +114,13 @@ class Peer:
         return error
 
 
+def module_of(kind):
+    # A class statement without `__name__` says `builtins`; a call of `type` says nothing.
+    return getattr(kind, "__module__", "builtins")
+
+
 def names_of_classes(error):
-    return [[kind.__module__, kind.__qualname__] for kind in type.mro(type(error))]
+    return [[module_of(kind), kind.__qualname__] for kind in type.mro(type(error))]
 
 
 NOTHING = {"value": None, "new": [], "changed": []}
@@ -230,7 +235,7 @@ class Exchange:
         kind = type(value)
         if id(value) in self.peer.there:
             return ["H", self.peer.there[id(value)]]
-        if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        if module_of(kind) == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             return self.pack(value.item())
         if hasattr(value, "__iter__"):
             # Something to go through, equal to no list. What knows its length keeps it, as a deque does.
@@ -345,7 +350,8 @@ def last_line(error):
     # As the last line of a traceback has it; the module for that takes long to load.
     try:
         kind = type(error)
-        name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+        module = module_of(kind)
+        name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
         text = str(error.msg if isinstance(error, SyntaxError) else error)
         line = cut((f"{name}: {text}" if text else name).strip())
         return line.encode("utf-8", "backslashreplace").decode()
