@@ -17,8 +17,8 @@ use super::hostile::{SETS, each_set, is_root, note, open, open_to_all_as, run, s
 fn attempts(bodies: &[String]) -> String {
     let mut source = "import ctypes, fcntl, os, socket, struct\nlibc = ctypes.CDLL(None, use_errno=True)\ndef done(result):\n    if result == -1: raise OSError(ctypes.get_errno(), 'refused')\n".to_owned();
     for (idx, body) in bodies.iter().enumerate() {
-        source += &format!("def attempt_{idx}():\n");
-        source.extend(body.lines().map(|line| format!("    {line}\n")));
+        let body = body.lines().map(|line| format!("    {line}\n"));
+        source.extend([format!("def attempt_{idx}():\n")].into_iter().chain(body));
     }
     let names = (0..bodies.len()).map(|idx| format!("attempt_{idx}")).collect::<Vec<_>>().join(", ");
     source
@@ -218,9 +218,11 @@ fn a_program_runs_until_we_are_killed() {
     let Some(sandbox) = open(set, Options { without: without.to_vec(), ..Options::default() }) else {
         return;
     };
-    if !name.is_empty() {
-        panic!("the program ended: {}", run(&sandbox, &outliving(name), 60.0).verdict);
+    if name.is_empty() {
+        return;
     }
+    let verdict = run(&sandbox, &outliving(name), 60.0).verdict;
+    panic!("the program ended before us: {verdict}");
 }
 
 fn start(set: usize, name: &str, temporary: &Path) -> Child {
@@ -308,21 +310,20 @@ fn nothing_outlives_a_kill_and_what_it_left_is_cleared_up_at_the_next_start() {
 #[test]
 fn what_is_said_of_a_failure_is_short_and_says_that_it_was_cut() {
     // In the words of its own runner, beside the runner, and as a judge.
-    let own = "import json, os\ndef f():\n    said = {'raised': [['builtins', 'ValueError']], 'line': 'x' * (8 << 20), 'value': None, 'new': [], 'changed': []}\n    data = (json.dumps(said) + '\\n').encode()\n    while data: data = data[os.write(4, data):]\n    os._exit(0)";
+    let own = "import json, os\ndef f():\n    said = {'raised': [['builtins', 'ValueError']], 'line': 'x' * (1 << 20), 'value': None, 'new': [], 'changed': []}\n    data = (json.dumps(said) + '\\n').encode()\n    while data: data = data[os.write(4, data):]\n    os._exit(0)";
     let forged = "import os\ndef f():\n    data = b'{\"failed\": \"' + b'x' * 60000 + b'\"}\\n'\n    while data: data = data[os.write(4, data):]\n    os._exit(0)";
-    let honest = "def f(): raise type('E' * 1000, (ValueError,), {})('x' * (8 << 20))";
+    let honest = "def f(): raise type('E' * 1000, (ValueError,), {})('x' * (1 << 20))";
     let attribute =
-        "def f():\n    error = ValueError('y' * 1000)\n    error.more = 'x' * (8 << 20)\n    raise error";
+        "def f():\n    error = ValueError('y' * 1000)\n    error.more = 'x' * (1 << 20)\n    raise error";
     let timeout = Duration::from_secs(20);
     let test = "def check(candidate):\n    candidate()\n";
+    let mut is_first = true;
     each_set(|name, sandbox| {
-        for (source, held) in [
-            (own, Held::Apart),
-            (honest, Held::Apart),
-            (attribute, Held::Apart),
-            (honest, Held::Together),
-            (forged, Held::Together),
-        ] {
+        let mut all = vec![(own, Held::Apart), (forged, Held::Together)];
+        if std::mem::take(&mut is_first) {
+            all.extend([(honest, Held::Apart), (honest, Held::Together), (attribute, Held::Apart)]);
+        }
+        for (source, held) in all {
             let program = Program { source, prelude: "", test, entry_point: "f", timeout };
             match sandbox.run_held(&program, held).unwrap().verdict {
                 Verdict::Failed { message } => {
@@ -366,7 +367,12 @@ fn the_same_holds_for_another_user() {
     open_to_all_as(temporary.path(), &[]);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(std::env::current_exe().unwrap());
-    command.args(["sandbox::lasting::", "--skip", "another_user", "--nocapture"]);
+    command.args(["sandbox::lasting::", "--nocapture"]);
+    // This test, and those on words, which are the same for all users.
+    command.args(
+        ["another_user", "that_it_was_cut", "fails_by_name", "like_any_other"]
+            .map(|name| format!("--skip={name}")),
+    );
     // Their own interpreter: that of root may lie in root's home.
     command.env("PATH", "/usr/bin:/bin").env("HOME", temporary.path()).env("TMPDIR", temporary.path());
     let Ok(said) = command.stdin(Stdio::null()).output() else {
@@ -376,7 +382,7 @@ fn the_same_holds_for_another_user() {
     if matches!(said.status.code(), Some(126 | 127)) {
         return note(&format!("SKIPPED as another user: {words}"));
     }
-    assert!(said.status.success() && words.contains("test result: ok. 8 passed"), "{words}");
+    assert!(said.status.success() && words.contains("test result: ok. 5 passed"), "{words}");
     words
         .lines()
         .filter(|line| line.contains("SKIPPED"))
