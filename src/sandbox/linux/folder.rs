@@ -27,9 +27,12 @@ impl Folder {
         clear_up(&place);
         loop {
             let folder = tempfile::Builder::new().prefix(PREFIX).rand_bytes(N_RANDOM).tempdir_in(&place)?;
-            let file = open(folder.path(), FOLDER, Mode::empty())?;
+            // Until it is locked another process may take it for a left one.
+            let file = match open(folder.path(), FOLDER, Mode::empty()) {
+                Err(rustix::io::Errno::NOENT) => continue,
+                opened => opened?,
+            };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Until it was locked another process could take it for a left one.
                 Ok(()) if is_at(&file, folder.path()) => return Ok(Self { folder, _lock: Some(file) }),
                 Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {}
                 Err(_) => return Ok(Self { folder, _lock: None }),
@@ -99,6 +102,18 @@ mod tests {
         drop(used);
         clear_up(place.path());
         assert!(!at("sandbox-used01").exists());
+    }
+
+    #[test]
+    fn many_that_start_at_once_keep_their_folders() {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let folders: Vec<_> = (0..40).map(|_| Folder::new().unwrap()).collect();
+                    assert!(folders.iter().all(|folder| folder.path().is_dir()));
+                });
+            }
+        });
     }
 
     #[test]
