@@ -8,8 +8,10 @@
 //! solving the problem, for instance by knowing the benchmark by heart.
 //!
 //! Each process is copied off with one `clone` into namespaces of its own, or, where the system forbids those, fenced by
-//! Landlock and seccomp; there is no helper program. [`Sandbox::open`] tries the protections once and
-//! [`Sandbox::protection`] says which hold; without any it refuses, unless told.
+//! Landlock and seccomp; there is no helper program. The kernel ends them when the process that started them ends, even
+//! by a `kill -9`, and they leave nothing: no file, no process, no memory that others share by name or number.
+//! [`Sandbox::open`] tries the protections once and [`Sandbox::protection`] says which hold; without any it refuses,
+//! unless told.
 //!
 //! What travels between the two is plain data (numbers, text, containers, anything that can be gone through), objects of
 //! the prompt's classes, exceptions, and functions, which are called across. A change of an argument arrives in the
@@ -107,7 +109,7 @@ pub enum Held {
 }
 
 /// Counts up when a program may get another verdict than before.
-pub const RULES: u32 = 2;
+pub const RULES: u32 = 3;
 
 /// A way to run programs, found once; any number of threads may use it at a time.
 pub struct Sandbox {

@@ -21,7 +21,8 @@ pub struct Protection {
     pub user_namespace: bool,
     /// The version of Landlock that hides files; asked only where there is no mount namespace.
     pub landlock: Option<u32>,
-    /// Forbidden system calls: network, new processes, signals to others, tracing, mounting, changed permissions.
+    /// Forbidden system calls: network, new processes and programs, memory shared by name, signals to others, tracing,
+    /// mounting, changed permissions.
     pub seccomp: bool,
     /// Started by root, the program runs as nobody.
     pub nobody: bool,

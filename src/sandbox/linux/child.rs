@@ -8,6 +8,7 @@ use std::ffi::{CStr, c_int};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal, setsid, umask,
 };
@@ -200,7 +201,9 @@ impl Plan<'_> {
         *stage = Stage::Users;
         // SAFETY: `place_files` has come through.
         let go = unsafe { self.placed(Placed::Go) };
-        rustix::io::retry_on_intr(|| rustix::io::read(go, &mut [0]))?;
+        if rustix::io::retry_on_intr(|| rustix::io::read(go, &mut [0]))? == 0 {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
 
         *stage = Stage::Root;
         if let Some(root) = self.root {
@@ -211,6 +214,12 @@ impl Plan<'_> {
 
         *stage = Stage::Identity;
         self.become_powerless()?;
+        // Who started us may have died while that was forgotten; until `execve` it holds its end.
+        let mut polled = [PollFd::from_borrowed_fd(go, PollFlags::empty())];
+        rustix::io::retry_on_intr(|| poll(&mut polled, Some(&Timespec::default())))?;
+        if polled[0].revents().contains(PollFlags::HUP) {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
 
         *stage = Stage::Landlock;
         if self.rules.is_some() {

@@ -15,11 +15,13 @@ for module in ("ssl", "ctypes", "decimal"):  # What they load is listed as well.
     try: __import__(module)
     except ImportError: pass
 if sys.version_info < (3, 8): sys.exit("it is version %d.%d" % sys.version_info[:2])
+try: has_ctypes = bool(__import__("ctypes").CDLL(None).prctl)
+except Exception: has_ctypes = False
 own = tuple(os.path.join(prefix, "") for prefix in (sys.prefix, sys.base_prefix))
 path = [entry for entry in sys.path if entry.startswith(own) and os.path.exists(entry)]
 maps = [line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if line.count("/")]
 base = getattr(sys, "_base_executable", None) or sys.executable
-print(json.dumps({"executable": os.path.realpath(base), "path": path, "version": sys.version.split()[0],
+print(json.dumps({"executable": os.path.realpath(base), "path": path, "version": sys.version.split()[0], "has_ctypes": has_ctypes,
   "files": path + [sysconfig.get_config_var("LIBDIR") or base] + [m for m in maps if os.path.isfile(m)]}))
 "#;
 
@@ -43,6 +45,8 @@ pub(super) struct Interpreter {
     /// `sys.path`, a virtual environment's packages among it.
     pub path: Vec<String>,
     pub version: String,
+    /// It can make system calls that it has no function for.
+    pub has_ctypes: bool,
     /// Real folders and files, none under another.
     pub readable: Vec<PathBuf>,
     /// Links that lead to them: where they lie, and where they point.
@@ -54,6 +58,7 @@ struct Answer {
     executable: PathBuf,
     path: Vec<String>,
     version: String,
+    has_ctypes: bool,
     files: Vec<PathBuf>,
 }
 
@@ -96,6 +101,7 @@ impl Interpreter {
             executable: answer.executable,
             path: answer.path,
             version: answer.version,
+            has_ctypes: answer.has_ctypes,
             readable,
             links: links.into_iter().collect(),
         }

@@ -2,9 +2,11 @@
 //! that work here.
 
 mod child;
+mod folder;
 mod interpreter;
 mod landlock;
 mod limits;
+mod message;
 mod namespaces;
 mod seccomp;
 mod syscall;
@@ -66,7 +68,14 @@ impl Confined {
             python,
         };
         match wanted(Guard::Seccomp) {
-            true => confined.filter = Some(seccomp::filter(confined.root.is_some())),
+            true => {
+                confined.filter = Some(seccomp::filter(confined.root.is_some()));
+                if !confined.python.has_ctypes {
+                    confined
+                        .absent
+                        .push("a ban on executing other programs (Python has no ctypes)".to_owned());
+                }
+            }
             false => confined.absent.push("seccomp (switched off)".to_owned()),
         }
         match confined.root {
@@ -189,6 +198,26 @@ impl Confined {
     fn ask_for_nobody(&mut self) {
         self.nobody = is_root();
         self.absent.retain(|absent| !absent.starts_with("user nobody"));
+    }
+
+    /// What Python takes in when it is up, as text: instructions of eight bytes each.
+    fn last_filter(&self) -> String {
+        if self.filter.is_none() || !self.python.has_ctypes {
+            return String::new();
+        }
+        let filter = seccomp::last_filter();
+        let words = filter.iter().map(|instruction| {
+            let [a, b] = instruction.code.to_ne_bytes();
+            let [c, d, e, f] = instruction.k.to_ne_bytes();
+            u64::from_be_bytes([a, b, instruction.jt, instruction.jf, c, d, e, f])
+        });
+        words.map(|word| format!("{word:016x}")).collect()
+    }
+
+    /// Whether a program runs under a first process of ours: without the filter it could forget that it is to die with
+    /// us, and start others.
+    fn is_guarded(&self) -> bool {
+        self.root.is_some() && self.filter.is_none() && self.python.has_ctypes
     }
 
     fn limits(&self, timeout: Duration) -> Limits {

@@ -16,6 +16,7 @@ use rustix::mount::{
 use rustix::process::{chdir, pivot_root};
 
 use super::super::{Options, SandboxError};
+use super::folder::Folder;
 use super::interpreter::Interpreter;
 use super::syscall;
 
@@ -60,8 +61,8 @@ enum Step {
 
 /// The plan of a root folder, carried out in each process that enters.
 pub(super) struct Root {
-    /// An empty folder of the machine, where the new root lies for those who are inside.
-    _folder: tempfile::TempDir,
+    /// Where the new root lies for those who are inside.
+    _folder: Folder,
     at: CString,
     scratch: CString,
     scratch_data: CString,
@@ -70,10 +71,7 @@ pub(super) struct Root {
 
 impl Root {
     pub fn new(python: &Interpreter, options: &Options) -> Result<Self, SandboxError> {
-        let folder = tempfile::Builder::new()
-            .prefix("sandbox-")
-            .tempdir()
-            .map_err(SandboxError::system("make a temporary folder"))?;
+        let folder = Folder::new().map_err(SandboxError::system("make a temporary folder"))?;
         let inside = |path: &Path| c_string(&folder.path().join(path.strip_prefix("/").unwrap_or(path)));
         let mut steps = Vec::new();
         let above = |path: &Path| {

@@ -6,8 +6,8 @@
 use std::ffi::c_long;
 
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_ERRNO, sock_filter,
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W,
+    SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, sock_filter,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -24,8 +24,13 @@ const NEVER: &[c_long] = &[
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_process_madvise,
     libc::SYS_pidfd_open, libc::SYS_pidfd_getfd, libc::SYS_kcmp, libc::SYS_perf_event_open,
     // Memory that the limit on the address space does not see.
-    libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget,
-    libc::SYS_mq_open,
+    libc::SYS_memfd_create, libc::SYS_memfd_secret,
+    // The same by name, for all processes of the machine: a segment, a queue or a semaphore outlives its maker, and
+    // those of others are reached by number, without being opened.
+    libc::SYS_shmget, libc::SYS_shmat, libc::SYS_shmdt, libc::SYS_shmctl, libc::SYS_semget, libc::SYS_semop,
+    libc::SYS_semtimedop, libc::SYS_semctl, libc::SYS_msgget, libc::SYS_msgsnd, libc::SYS_msgrcv, libc::SYS_msgctl,
+    libc::SYS_mq_open, libc::SYS_mq_unlink, libc::SYS_mq_timedsend, libc::SYS_mq_timedreceive, libc::SYS_mq_notify,
+    libc::SYS_mq_getsetattr,
     // Namespaces, mounts, and what root could do.
     libc::SYS_unshare, libc::SYS_setns, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
     libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount,
@@ -36,8 +41,9 @@ const NEVER: &[c_long] = &[
     libc::SYS_vhangup, libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
     // Parts of the kernel with a history.
     libc::SYS_bpf, libc::SYS_userfaultfd, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl,
-    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_fanotify_init,
-    libc::SYS_personality,
+    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_personality,
+    // What others do with files; a user has few of these, all processes together.
+    libc::SYS_fanotify_init, libc::SYS_inotify_init1,
     // Who may do what: Landlock does not guard it.
     libc::SYS_fchmod, libc::SYS_fchmodat, 452, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat,
     libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr,
@@ -53,7 +59,7 @@ const NEVER: &[c_long] = &[
 const NEVER_OLD: &[c_long] = &[
     libc::SYS_fork, libc::SYS_vfork, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime,
     libc::SYS_utimes, libc::SYS_futimesat, libc::SYS_mknod, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt,
-    libc::SYS_uselib,
+    libc::SYS_uselib, libc::SYS_inotify_init,
 ];
 #[cfg(target_arch = "aarch64")]
 const NEVER_OLD: &[c_long] = &[];
@@ -83,6 +89,18 @@ const WRITES_OLD: &[c_long] = &[libc::SYS_renameat];
 const WRITING: u32 =
     (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND) as u32 | 0o20_000_000;
 
+/// Commands by which a file sends its owner any signal, or makes others wait who open it: `F_SETOWN`, `F_SETSIG`,
+/// `F_SETOWN_EX`, `F_SETLEASE`, `F_NOTIFY`.
+const MESSENGERS: &[u32] = &[libc::F_SETOWN as u32, 10, 15, 1024, 1026];
+
+/// Locks on files that others use: `F_SETLK` and `F_SETLKW`, each of a process and of an open file.
+const LOCKS: &[u32] = &[libc::F_SETLK as u32, libc::F_SETLKW as u32, 37, 38];
+
+/// Requests that Python makes, which ask and copy. Others type into terminals, own sockets, or change a file that was
+/// only opened for reading: its flags, its seal against writing, a snapshot of its folder. `TCGETS`, `TIOCGWINSZ`,
+/// `FIONREAD`, `FIONBIO`, `FIONCLEX`, `FIOCLEX`, `TCGETS2`, `FICLONE`.
+const ASKING: &[u32] = &[0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451, 0x802c_542a, 0x4004_9409];
+
 const NEW_NAMESPACES: u32 = libc::CLONE_NEWUSER as u32
     | (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         as u32;
@@ -102,14 +120,26 @@ pub(super) fn filter(namespaces: bool) -> Vec<sock_filter> {
         flags.refuse_any(NEW_NAMESPACES);
         flags.refuse_without(libc::CLONE_THREAD as u32);
     });
-    filter.look(libc::SYS_prlimit64, 0, |pid| pid.refuse_all_but(0));
-    // A file can be told to send its owner any signal.
-    let owner = [libc::F_SETOWN as u32, 10, 15]; // `F_SETSIG`, `F_SETOWN_EX`.
-    filter.look(libc::SYS_fcntl, 1, |command| command.refuse_these(&owner));
-    // Typing into a terminal, owning a socket.
-    let typing = [0x5412, 0x541c, 0x8901, 0x8902]; // `TIOCSTI`, `TIOCLINUX`, `FIOSETOWN`, `SIOCSPGRP`.
-    filter.look(libc::SYS_ioctl, 1, |request| request.refuse_these(&typing));
+    filter.look(libc::SYS_prlimit64, 0, |pid| pid.refuse_all_but(&[0]));
+    // Whoever started us is followed into death.
+    filter.look(libc::SYS_prctl, 0, |option| option.refuse_these(&[libc::PR_SET_PDEATHSIG as u32]));
+    // One end of a pair can send a datagram to any socket of the machine, whatever it is connected to. `SOCK_RAW` is
+    // `SOCK_DGRAM` here; the upper bits are flags.
+    filter.look(libc::SYS_socketpair, 0, |family| {
+        family.refuse_all_but(&[libc::AF_UNIX as u32]);
+        family.load_argument(1);
+        family.keep_bits(0xf);
+        family.refuse_all_but(&[libc::SOCK_STREAM as u32, libc::SOCK_SEQPACKET as u32]);
+    });
+    filter.look(libc::SYS_fcntl, 1, |command| {
+        command.refuse_these(MESSENGERS);
+        if !namespaces {
+            command.refuse_these(LOCKS);
+        }
+    });
+    filter.look(libc::SYS_ioctl, 1, |request| request.refuse_all_but(ASKING));
     if !namespaces {
+        filter.refuse(libc::SYS_flock, libc::EPERM);
         for call in SIGNALS.iter().chain(WRITES).chain(WRITES_OLD) {
             filter.refuse(*call, libc::EPERM);
         }
@@ -117,6 +147,16 @@ pub(super) fn filter(namespaces: bool) -> Vec<sock_filter> {
         #[cfg(target_arch = "x86_64")]
         filter.look(libc::SYS_open, 1, |flags| flags.refuse_any(WRITING));
     }
+    filter.done()
+}
+
+/// The filter that is added when Python is up: no other program from then on. A thread that executes one is a process
+/// whose parent's death nobody hears of.
+pub(super) fn last_filter() -> Vec<sock_filter> {
+    let mut filter = Filter::default();
+    filter.only_this_architecture();
+    filter.refuse(libc::SYS_execve, libc::EPERM);
+    filter.refuse(libc::SYS_execveat, libc::EPERM);
     filter.done()
 }
 
@@ -155,11 +195,19 @@ impl Filter {
     /// Looks at the lower half of one argument of a call: those that are looked at are ints.
     fn look(&mut self, call: c_long, argument: u32, rules: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
-        inner.load(16 + 8 * argument);
+        inner.load_argument(argument);
         rules(&mut inner);
         inner.push(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
         self.push(BPF_JMP | BPF_JEQ | BPF_K, 0, inner.0.len() as u8, call as u32);
         self.0.append(&mut inner.0);
+    }
+
+    fn load_argument(&mut self, argument: u32) {
+        self.load(16 + 8 * argument);
+    }
+
+    fn keep_bits(&mut self, bits: u32) {
+        self.push(BPF_ALU | BPF_AND | BPF_K, 0, 0, bits);
     }
 
     fn refuse_any(&mut self, bits: u32) {
@@ -179,8 +227,10 @@ impl Filter {
         }
     }
 
-    fn refuse_all_but(&mut self, value: u32) {
-        self.push(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, value);
+    fn refuse_all_but(&mut self, values: &[u32]) {
+        for (idx, value) in values.iter().enumerate() {
+            self.push(BPF_JMP | BPF_JEQ | BPF_K, (values.len() - idx) as u8, 0, *value);
+        }
         self.fail(libc::EPERM);
     }
 

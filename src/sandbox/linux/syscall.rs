@@ -198,6 +198,8 @@ pub(super) fn landlock_restrict(ruleset: BorrowedFd) -> io::Result<()> {
 /// How a process ended, and the processor time that it used.
 pub(super) struct Exit {
     pub signal: Option<c_int>,
+    /// What it said when it ended by itself.
+    pub code: c_int,
     pub cpu: Duration,
 }
 
@@ -219,7 +221,8 @@ pub(super) fn wait(pid: c_int, block: bool) -> io::Result<Option<Exit>> {
                     Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
                 };
                 let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
-                return Ok(Some(Exit { signal, cpu: time(usage.ru_utime) + time(usage.ru_stime) }));
+                let code = libc::WEXITSTATUS(status);
+                return Ok(Some(Exit { signal, code, cpu: time(usage.ru_utime) + time(usage.ru_stime) }));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -14,17 +14,24 @@ use serde_json::json;
 use super::super::{Outcome, Program, SandboxError, Verdict};
 use super::child::{Child, Plan, Trouble, read_some};
 use super::limits::Limits;
+use super::message::cut;
 use super::syscall::{Exit, Pointers};
 use super::{Confined, RunError};
 
-const PROGRAM: &str = concat!(include_str!("../python/wire.py"), include_str!("../python/program.py"));
+const PROGRAM: &str = concat!(
+    include_str!("../python/wire.py"),
+    include_str!("../python/settle.py"),
+    include_str!("../python/program.py")
+);
 const JUDGE: &str = concat!(
     include_str!("../python/wire.py"),
+    include_str!("../python/settle.py"),
     include_str!("../python/prelude.py"),
     include_str!("../python/judge.py")
 );
 const TOGETHER: &str = concat!(
     include_str!("../python/wire.py"),
+    include_str!("../python/settle.py"),
     include_str!("../python/prelude.py"),
     include_str!("../python/together.py")
 );
@@ -66,7 +73,11 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Run
     let null = File::open("/dev/null").map_err(SandboxError::system("open `/dev/null`"))?;
     let path = &confined.python.path;
     let entry_point = program.entry_point;
-    let job = job(&json!({ "path": path, "entry_point": entry_point, "source": program.source }))?;
+    let last_filter = confined.last_filter();
+    let job = job(&json!({
+        "path": path, "guard": confined.is_guarded(), "last_filter": last_filter, "entry_point": entry_point,
+        "source": program.source,
+    }))?;
     let files = [
         null.as_fd(),
         output_in.as_fd(),
@@ -77,8 +88,8 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Run
     ];
     let runner = start(confined, PROGRAM, &files, &limits)?;
     let job = self::job(&json!({
-        "path": path, "entry_point": entry_point, "prelude": program.prelude, "test": program.test,
-        "hide": confined.root.is_none(),
+        "path": path, "guard": false, "last_filter": last_filter, "entry_point": entry_point,
+        "prelude": program.prelude, "test": program.test, "hide": confined.root.is_none(),
     }))?;
     let files = [
         null.as_fd(),
@@ -93,7 +104,8 @@ pub(super) fn run(confined: &Confined, program: &Program) -> Result<Outcome, Run
     // Whoever waits for an end of these must be alone with it.
     drop((output_in, verdict_in, requests, requests_in, answers, answers_in));
     let ears = Ears::new(verdict, output, confined);
-    let work = Work { runner, judge: Some(judge), nonce: None, ears, limits, timeout: program.timeout };
+    let (guarded, timeout) = (confined.is_guarded(), program.timeout);
+    let work = Work { runner, guarded, judge: Some(judge), nonce: None, ears, limits, timeout };
     Ok(work.finish().map_err(SandboxError::system("watch a confined process"))?)
 }
 
@@ -105,14 +117,15 @@ pub(super) fn run_together(confined: &Confined, program: &Program) -> Result<Out
     let null = File::open("/dev/null").map_err(SandboxError::system("open `/dev/null`"))?;
     let nonce = nonce().map_err(SandboxError::system("read `/dev/urandom`"))?;
     let job = job(&json!({
-        "path": confined.python.path, "entry_point": program.entry_point, "source": program.source,
-        "prelude": program.prelude, "test": program.test, "nonce": nonce,
+        "path": confined.python.path, "guard": confined.is_guarded(), "last_filter": confined.last_filter(),
+        "entry_point": program.entry_point, "source": program.source, "prelude": program.prelude, "test": program.test, "nonce": nonce,
     }))?;
     let files = [null.as_fd(), output_in.as_fd(), output_in.as_fd(), job.as_fd(), verdict_in.as_fd()];
     let runner = start(confined, TOGETHER, &files, &limits)?;
     drop((output_in, verdict_in));
     let ears = Ears::new(verdict, output, confined);
-    let work = Work { runner, judge: None, nonce: Some(nonce), ears, limits, timeout: program.timeout };
+    let (guarded, timeout) = (confined.is_guarded(), program.timeout);
+    let work = Work { runner, guarded, judge: None, nonce: Some(nonce), ears, limits, timeout };
     Ok(work.finish().map_err(SandboxError::system("watch a confined process"))?)
 }
 
@@ -169,6 +182,8 @@ fn start(
 struct Work {
     /// Holds the program.
     runner: Child,
+    /// The runner's first process is a guard, which says with what signal the program ended.
+    guarded: bool,
     /// None where the runner holds the tests as well.
     judge: Option<Child>,
     /// What the runner says of a program that passes, where there is no judge.
@@ -214,11 +229,11 @@ impl Work {
             Some(Word::Passed(false)) | None if started.is_none() => {
                 Verdict::NotStarted { message: self.ears.last_line_of_output() }
             }
-            Some(Word::Failed(message)) => Verdict::Failed { message },
+            Some(Word::Failed(message)) => Verdict::Failed { message: cut(&message) },
             Some(Word::Gone(what)) => match killed(parted) {
                 Some(verdict) => verdict,
                 None if started.is_none() => Verdict::NotStarted { message: self.ears.last_line_of_output() },
-                None => Verdict::Failed { message: format!("the program left its runner: {what}") },
+                None => Verdict::Failed { message: cut(&format!("the program left its runner: {what}")) },
             },
             Some(Word::Passed(false)) | None => killed(judge_ended).unwrap_or_else(|| Verdict::Undecided {
                 message: "the judge ended without a verdict".to_owned(),
@@ -252,7 +267,8 @@ impl Work {
     }
 
     fn killed_by(&self, ended: &Exit) -> Option<Verdict> {
-        let signal = ended.signal?;
+        let said = (self.guarded && ended.code > 0).then_some(ended.code);
+        let signal = ended.signal.or(said)?;
         let limit = self.limits.cpu();
         if ended.cpu + Duration::from_millis(500) >= limit && [libc::SIGKILL, libc::SIGXCPU].contains(&signal)
         {
@@ -261,7 +277,7 @@ impl Work {
         }
         let by = match signal {
             // Not by us, nor by a limit of ours.
-            libc::SIGKILL => {
+            libc::SIGKILL if said.is_none() => {
                 let message = "SIGKILL, is the machine out of memory?".to_owned();
                 return Some(Verdict::Undecided { message });
             }
@@ -366,6 +382,6 @@ impl Ears {
 
     fn last_line_of_output(&self) -> String {
         let text = String::from_utf8_lossy(&self.kept);
-        text.lines().last().unwrap_or("Python says nothing").to_owned()
+        cut(text.lines().last().unwrap_or("Python says nothing"))
     }
 }

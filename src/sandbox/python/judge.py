@@ -50,14 +50,13 @@ class Judge(Peer):
 def main():
     peer, verdict = Judge(open_in(3), open_out(4)), open_out(6)
     job = json.load(open_in(5))
-    sys.path[:] = job["path"]
+    settle_in(job)
     if job["hide"]:
         # `PR_SET_DUMPABLE`: the program, of the same user, could read the tests out of our memory through `/proc`.
         import ctypes
 
         if ctypes.CDLL(None).prctl(4, *map(ctypes.c_ulong, (0, 0, 0, 0))):
             raise OSError("the judge cannot hide")
-    os.environ.clear()
     name = job["entry_point"]
     namespace = prelude_of(job["prelude"])
     peer.classes = classes_of(namespace)

@@ -23,6 +23,6 @@ def prelude_of(text):
 def classes_of(namespace):
     # A class that a text without `__name__` makes calls itself a builtin.
     def is_own(name, value):
-        return isinstance(value, type) and value.__module__ == "builtins" and not hasattr(builtins, name)
+        return isinstance(value, type) and module_of(value) == "builtins" and not hasattr(builtins, name)
 
     return {name: value for name, value in namespace.items() if is_own(name, value)}

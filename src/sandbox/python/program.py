@@ -15,8 +15,7 @@ class Program(Peer):
 def main():
     peer = Program(open_in(3), open_out(4))
     job = json.load(open_in(5))
-    sys.path[:] = job["path"]
-    os.environ.clear()
+    settle_in(job)
     peer.send({"ready": True})
     classes = peer.receive()["classes"]
     exchange = Exchange(peer)

@@ -39,7 +39,7 @@ def watch(folders, getframe=sys._getframe):
 
 
 def found_in_its_module(kind):
-    module = kind.__module__
+    module = module_of(kind)
     held = vars(sys.modules[module]).get(kind.__qualname__) if module in sys.modules else None
     return held is kind and module not in ("builtins", "__main__")
 
@@ -105,7 +105,7 @@ class Candidate:
         return self.seen(value)
 
     def seen(self, value):
-        if hasattr(value, "__next__") and type(value).__module__ in ("builtins", "itertools"):
+        if hasattr(value, "__next__") and module_of(type(value)) in ("builtins", "itertools"):
             return self.each(value)
         if type(value).__name__ == "function":
             return Candidate(value, self.classes)
@@ -119,8 +119,7 @@ class Candidate:
 def main():
     job, verdict = json.load(open_in(3)), open_out(4)
     nonce, write, leave = (job.pop("nonce") + "\n").encode(), os.write, os._exit
-    sys.path[:] = job["path"]
-    os.environ.clear()
+    settle_in(job)
     # `import __main__` finds nothing of this.
     sys.modules["__main__"] = type(sys)("__main__")
     classes = classes_of(prelude_of(job["prelude"]))

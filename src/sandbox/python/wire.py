@@ -7,7 +7,8 @@
 import builtins, collections, itertools, json, os, sys
 
 LONGEST = 1 << 20  # Items of an iterator, so that an endless one ends.
-BYTES = 1 << 26  # Of one line.
+LINE = 1 << 26  # Characters of one line, where it is written and where it is read.
+MESSAGE = 400  # Characters of what is said about a failure, where it leaves and where it is heard.
 MUTABLE = (list, dict, set, collections.deque, bytearray)
 if hasattr(sys, "set_int_max_str_digits"):
     sys.set_int_max_str_digits(0)
@@ -66,7 +67,10 @@ class Peer:
             reply = exchange.tell(function(*args, **kwargs))
         except self.caught as error:
             reply = exchange.tell_raised(error)
-        self.send(reply)
+        try:
+            self.send(reply)
+        except OverflowError as error:
+            self.send({**raised(error), **NOTHING})
 
     def send(self, message):
         line_out(self.outlet, message)
@@ -94,6 +98,7 @@ class Peer:
         return self.far[number]
 
     def error(self, names, line, args, attributes):
+        line = cut(str(line))
         # The nearest class that is known here, as `except` would have it.
         for module, name in names:
             known = self.classes.get(name) if module == "builtins" else None
@@ -109,8 +114,27 @@ class Peer:
         return error
 
 
+def module_of(kind):
+    # A class statement without `__name__` says `builtins`; a call of `type` says nothing.
+    return getattr(kind, "__module__", "builtins")
+
+
 def names_of_classes(error):
-    return [[kind.__module__, kind.__qualname__] for kind in type.mro(type(error))]
+    return [[module_of(kind), kind.__qualname__] for kind in type.mro(type(error))]
+
+
+NOTHING = {"value": None, "new": [], "changed": []}
+
+
+def raised(error):
+    return {"raised": names_of_classes(error), "line": last_line(error)}
+
+
+def cut(text):
+    if len(text) <= MESSAGE:
+        return text
+    note = f"… (cut, {len(text)} characters)"
+    return text[: MESSAGE - len(note)] + note
 
 
 class Exchange:
@@ -135,12 +159,12 @@ class Exchange:
         return {"value": root, "new": self.told[n_known:], "changed": changed}
 
     def tell_raised(self, error):
-        names, line = names_of_classes(error), last_line(error)
+        said = raised(error)
         try:
             told = self.tell((error.args, vars(error)))
         except BaseException:
-            told = {"value": None, "new": [], "changed": []}
-        return {"raised": names, "line": line, **told}
+            told = NOTHING
+        return {**said, **told}
 
     def hear(self, message):
         n_known = len(self.objects)
@@ -211,7 +235,7 @@ class Exchange:
         kind = type(value)
         if id(value) in self.peer.there:
             return ["H", self.peer.there[id(value)]]
-        if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        if module_of(kind) == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             return self.pack(value.item())
         if hasattr(value, "__iter__"):
             # Something to go through, equal to no list. What knows its length keeps it, as a deque does.
@@ -326,23 +350,27 @@ def last_line(error):
     # As the last line of a traceback has it; the module for that takes long to load.
     try:
         kind = type(error)
-        name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+        module = module_of(kind)
+        name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
         text = str(error.msg if isinstance(error, SyntaxError) else error)
-        line = (f"{name}: {text}" if text else name).strip()[:400]
+        line = cut((f"{name}: {text}" if text else name).strip())
         return line.encode("utf-8", "backslashreplace").decode()
     except BaseException:
         return "an exception that cannot be printed"
 
 
 def line_in(file):
-    line = file.readline(BYTES)
+    line = file.readline(LINE)
     if not line.endswith("\n"):
         raise EOFError
     return json.loads(line)
 
 
 def line_out(file, value):
-    file.write(text_of(value) + "\n")
+    text = text_of(value)
+    if len(text) >= LINE:
+        raise OverflowError(f"{len(text)} characters between program and tests, fewer than {LINE} pass")
+    file.write(text + "\n")
     file.flush()
 
 
