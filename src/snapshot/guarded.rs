@@ -122,3 +122,40 @@ fn rename(vocabulary: &mut Value, name: &impl Fn(&str) -> Option<char>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A tokenizer with so many special tokens.
+    fn with_specials(n: usize) -> Result<GuardedTokenizer, TokenizerError> {
+        let folder = tempfile::tempdir().unwrap();
+        let added: Vec<Value> = (0..n)
+            .map(|i| {
+                json!({"id": i + 3, "content": format!("<|s{i}|>"), "special": true, "normalized": false,
+                    "lstrip": false, "rstrip": false, "single_word": false})
+            })
+            .collect();
+        let file = json!({"version": "1.0", "added_tokens": added, "normalizer": null, "pre_tokenizer": null,
+            "post_processor": null, "decoder": null, "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}});
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        GuardedTokenizer::load(folder.path())
+    }
+
+    #[test]
+    fn values_and_marks_stay_apart_for_as_many_special_tokens_as_there_are_private_characters() {
+        // Above 2^15 the two ranges would have met, had they shared a plane.
+        let guarded = with_specials(40_000).unwrap();
+        let text = format!("<|s39999|>a{}", guarded.value("b<|s0|>"));
+        let ids = guarded.encode(&text).unwrap();
+        // What a value writes is no mark: its letters that the vocabulary lacks are left out.
+        assert_eq!(ids, [40_002, 0, 1]);
+        let error = with_specials(MOST_WORDS + 1).unwrap_err();
+        let found = format!("has {} special tokens, at most {MOST_WORDS}", MOST_WORDS + 1);
+        assert!(error.to_string().contains(&found), "{error}");
+    }
+}

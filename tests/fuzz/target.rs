@@ -1,7 +1,7 @@
 //! Gives the reader that `FINETUNE_READER` names whatever libFuzzer thinks of next.
 #![no_main]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +17,18 @@ static GIVEN: LazyLock<(Ground, &'static Reader)> = LazyLock::new(|| {
     (Ground::new(run.as_deref()), reader)
 });
 
-fuzz_target!(|bytes: &[u8]| {
-    let (ground, reader) = &*GIVEN;
-    (reader.read)(ground, bytes);
-});
+fuzz_target!(
+    init: {
+        // What is well-formed is where libFuzzer begins.
+        let (ground, reader) = &*GIVEN;
+        if let Some(folder) = std::env::var_os("FINETUNE_SEEDS") {
+            for (nth, seed) in (reader.seeds)(ground).iter().enumerate() {
+                std::fs::write(Path::new(&folder).join(format!("seed-{nth}")), seed).expect("a folder to write to");
+            }
+        }
+    },
+    |bytes: &[u8]| {
+        let (ground, reader) = &*GIVEN;
+        (reader.read)(ground, bytes);
+    }
+);

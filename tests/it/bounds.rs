@@ -279,3 +279,69 @@ fn memory_that_cannot_be_had_ends_with_a_message_and_loses_nothing() {
     assert!(code == 3 && named.iter().any(|what| said.contains(what)), "{code}: {said}");
     assert!(said.contains("the same command goes on from there"), "{said}");
 }
+
+/// The model with another shape of its embedding; the bytes stay.
+fn model_of_embedding(fixture: &Fixture, name: &str, shape: &str) {
+    let whole = fs::read(fixture.file("model/model.safetensors")).unwrap();
+    let end = 8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap();
+    let header = String::from_utf8(whole[8..end].to_vec()).unwrap();
+    let from = header.find("model.embed_tokens.weight").unwrap();
+    let (before, rest) = header.split_at(from);
+    let header = format!("{before}{}", rest.replacen("[768,32]", shape, 1));
+    assert!(header.contains(shape));
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &whole[end..]].concat();
+    fixture.model_with(name, "model.safetensors", Some(&bytes));
+}
+
+#[test]
+fn an_embedding_that_is_no_matrix_is_refused() {
+    let fixture = Fixture::new();
+    model_of_embedding(&fixture, "flat", "[24576]");
+    model_of_embedding(&fixture, "deep", "[768,32,1]");
+    for model in ["flat", "deep"] {
+        let message = "weight `model.embed_tokens.weight` in";
+        refused(plan(&fixture, &[&format!("model.source={model}")]), 3, message);
+        let pair = ["merge", "--pre", "model", "--post", model, "--merge", "linear:0.5", "--out", "out"];
+        refused(within(&fixture, MOST_KB, &pair), 3, message);
+        let yaml = format!(
+            "merge_method: linear\nmodels: [{{model: {model}, parameters: {{weight: 1}}}}]\ntokenizer: {{source: union}}\n"
+        );
+        fixture.write("m.yml", yaml);
+        refused(within(&fixture, MOST_KB, &["merge", "--config", "m.yml", "--out", "out"]), 3, message);
+    }
+}
+
+#[test]
+fn a_run_folder_with_other_numbers_than_ours_is_shown_or_refused() {
+    let fixture = Fixture::new();
+    let item = r#"{"id": "a", "question": {"stem": "Which?", "choices": [{"text": "sky", "label": "A"}, {"text": "rose", "label": "B"}]}, "answerKey": "B"}"#;
+    fixture.write("arc.jsonl", item);
+    let recipe = fs::read_to_string(fixture.file("r.toml")).unwrap();
+    fixture.write(
+        "r.toml",
+        format!("{recipe}\n[[eval.suites]]\ntask = \"arc_challenge\"\nsource = \"arc.jsonl\"\n"),
+    );
+    fixture.study("run", &["--set", "train.steps=1"]);
+    // A digest that is shorter than what is shown of it.
+    let path = fixture.file("run/report.json");
+    let mut report: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for asked in report["suites"].as_array_mut().unwrap() {
+        asked["sha256"] = json!("ü");
+    }
+    fs::write(&path, report.to_string()).unwrap();
+    let (code, said) = within(&fixture, MOST_KB, &["report", "run"]);
+    assert_eq!(code, 0, "{said}");
+    // Likelihoods of more or fewer options than the item has.
+    let path = fixture.file("run/eval/base/arc_challenge.choices.jsonl");
+    let line: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for other in [json!([]), json!([-1.0]), json!([-1.0, -2.0, -3.0])] {
+        let mut line = line.clone();
+        line["log_likelihood"] = other;
+        fs::write(&path, format!("{line}\n")).unwrap();
+        refused(
+            within(&fixture, MOST_KB, &["report", "run", "--answers"]),
+            3,
+            "1 answers of `base` are missing in `run`",
+        );
+    }
+}

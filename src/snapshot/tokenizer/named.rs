@@ -3,7 +3,7 @@
 //! As transformers 5.24 reads them (`tokenization_utils_base.py`, `_from_pretrained`; `tokenization_utils_tokenizers.py`,
 //! `tokens_to_add`), so that a text has the same ids there and here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -176,8 +176,10 @@ impl Named {
             Some(Value::Array(values)) => {
                 let tokens = values.iter().map(|value| Ok(token(file, EXTRA, value)?.map(special)));
                 let tokens: Vec<Option<Flagged>> = tokens.collect::<Result<_, TokenizerError>>()?;
+                let mut contents: HashSet<String> =
+                    self.extra.iter().map(|token| token.content.clone()).collect();
                 for token in tokens.into_iter().flatten() {
-                    if !self.extra.contains(&token) {
+                    if contents.insert(token.content.clone()) || !self.extra.contains(&token) {
                         self.extra.push(token);
                     }
                 }
@@ -202,12 +204,13 @@ impl Named {
         let Some(ids) = file.value.as_object() else {
             return Err(file.bad("added tokens", &file.value, "an object of tokens and their ids"));
         };
+        let named = self.tokens.iter().map(|(_, token, _)| token).chain(&self.extra);
+        let named: HashSet<String> = named.map(|token| token.content.clone()).collect();
         for (content, id) in ids {
             let Some(number) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
                 return Err(file.bad("an added token", id, "an id"));
             };
-            let mut named = self.tokens.iter().map(|(_, token, _)| token).chain(&self.extra);
-            let special = named.any(|token| token.content == *content);
+            let special = named.contains(content);
             self.by_id.insert(number, Flagged { special, ..Flagged::special(content) });
         }
         Ok(())
@@ -222,16 +225,25 @@ impl Named {
     /// What is to be added to the tokens `own` of `tokenizer.json`, in this order: new tokens, and those that it has
     /// with other flags.
     pub fn additions(&self, own: &BTreeMap<u32, AddedToken>) -> Vec<AddedToken> {
-        let is_own = |token: &Flagged| own.values().any(|known| *known == token.settled());
+        // A file may have a hundred thousand of them.
+        let mut by_content: HashMap<&str, Vec<&AddedToken>> = HashMap::new();
+        for known in own.values() {
+            by_content.entry(&known.content).or_default().push(known);
+        }
+        let is_own = |token: &Flagged| {
+            let known = by_content.get(token.content.as_str());
+            known.is_some_and(|known| known.contains(&&token.settled()))
+        };
         let mut new: Vec<&Flagged> = self.by_id.values().filter(|token| !is_own(token)).collect();
+        let mut contents: HashSet<&str> = by_content.keys().copied().collect();
+        contents.extend(new.iter().map(|token| token.content.as_str()));
         for token in self.tokens.iter().map(|(_, token, _)| token).chain(&self.extra) {
-            let known = own.values().map(|known| &known.content).chain(new.iter().map(|new| &new.content));
-            if !known.into_iter().any(|known| *known == token.content) {
+            if contents.insert(&token.content) {
                 new.push(token);
             }
         }
-        let is_named =
-            |token: &Flagged| self.tokens.iter().any(|(_, named, _)| named.content == token.content);
+        let named: HashSet<&str> = self.tokens.iter().map(|(_, named, _)| named.content.as_str()).collect();
+        let is_named = |token: &Flagged| named.contains(token.content.as_str());
         let special =
             |token: &Flagged| Flagged { special: token.special || is_named(token), ..token.clone() };
         new.into_iter().map(|token| special(token).settled()).collect()
