@@ -248,12 +248,22 @@ fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
 /// Sets a flag on Ctrl-C and SIGTERM; a second one ends the process at once.
 fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+    for signal in signals {
         let code = 128 + signal;
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .expect("these two signals can be handled");
     }
+    let mut heard = signal_hook::iterator::Signals::new(signals).expect("these two signals can be handled");
+    std::thread::spawn(move || {
+        // The second ends the process.
+        if heard.forever().next().is_some() {
+            progress::say(
+                "stopping: what is whole is kept, answers that are not finished are given up; once more ends at once",
+            );
+        }
+    });
     stop
 }
 

@@ -10,10 +10,12 @@ use super::pick::{Past, next_tokens};
 use super::prefix::Prefix;
 use super::stop::Watch;
 use super::{Completion, Decoding, Finish, Generator, Query, cut_at_stop_string};
+use crate::device::is_cpu;
 use crate::model::{Cache, Positions};
 
-/// Positions that prompts are computed in at once: scores of long prompts are large.
-const PREFILL_POSITIONS: usize = 4096;
+/// Positions that prompts are computed in at once: scores of long prompts are large. On a processor they take a
+/// second, and who asks to stop waits no longer.
+const PREFILL_POSITIONS: [usize; 2] = [4096, 1024];
 
 /// One row.
 struct Row {
@@ -105,14 +107,15 @@ impl<'a, 'p> Batch<'a, 'p> {
     fn prefill(&mut self, places: &[usize]) -> Done {
         let mut done = Vec::new();
         let mut rest = places;
-        while let Some(first) = rest.first() {
+        let decoder = self.generator.decoder;
+        let most = PREFILL_POSITIONS[usize::from(is_cpu(&decoder.device))];
+        while let Some(first) = rest.first().filter(|_| !self.generator.is_stopped()) {
             let prefix = self.prefix.len;
             let own = |place: &usize| self.cache.len() - prefix - self.rows[*place].padding;
             // They come longest first.
             let width = own(first);
-            let (now, later) = rest.split_at((PREFILL_POSITIONS / width).clamp(1, rest.len()));
+            let (now, later) = rest.split_at((most / width).clamp(1, rest.len()));
             rest = later;
-            let decoder = self.generator.decoder;
             let mut cache = self.prefix.rows(decoder, now.len(), prefix + width);
             let padding: Vec<usize> = now.iter().map(|place| width - own(place)).collect();
             let tokens = now.iter().zip(&padding).flat_map(|(place, padding)| {

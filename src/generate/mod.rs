@@ -4,6 +4,8 @@
 //! (worked examples, a judge's instruction) is computed once. A row that ends gives its place to the next
 //! prompt. What comes out for a prompt does not depend on its neighbours beyond rounding.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 mod batch;
@@ -117,6 +119,8 @@ pub struct Generator<'a> {
     pub decode: &'a dyn Fn(&[u32]) -> String,
     /// Rows per batch at most; does not change what a row says beyond rounding.
     pub rows: usize,
+    /// Ends between two tokens once it is set.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 impl Generator<'_> {
@@ -127,8 +131,12 @@ impl Generator<'_> {
         rows_in(free_memory(device), longest * Cache::bytes_per_position(shape, *compute), self.rows)
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
     /// Completes every prompt; `done` gets completions, with the place of their prompt, as soon as they
-    /// are there.
+    /// are there. Once it is stopped it gets no more: answers that are not finished are given up.
     ///
     /// # Errors
     ///
@@ -159,6 +167,9 @@ impl Generator<'_> {
             loop {
                 if !ended.is_empty() {
                     done(std::mem::take(&mut ended))?;
+                }
+                if self.is_stopped() {
+                    return Ok(());
                 }
                 let n_idle = batch.n_idle();
                 // A few at a time: to compute one prompt alone costs as much as to compute several.

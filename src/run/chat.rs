@@ -56,7 +56,7 @@ pub fn chat(
         }
         let ids = encoder.prompt(&[Message::new(Role::User, line.trim())], "")?;
         for (name, decoder) in &decoders {
-            let generator = Generator { decoder, decode: &decode, rows: 1 };
+            let generator = Generator { decoder, decode: &decode, rows: 1, stop: None };
             generator.complete(&[Query::once(&ids)], &decoding, |answers| {
                 for (_, answer) in answers {
                     let pad = width - name.chars().count();

@@ -325,7 +325,8 @@ fn evaluation(plan: &Plan) -> Result<f64, Failure> {
     let Some(probe) = plan.evaluation.suites.iter().find(|suite| !suite.prompts.is_empty()) else {
         return Ok(load_s);
     };
-    let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.evaluation.rows };
+    let generator =
+        Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.evaluation.rows, stop: None };
     let rows = |suite: &Questions| {
         let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0);
         generator.rows_of(longest + suite.decoding.max_new_tokens)

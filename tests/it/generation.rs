@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{DType, Device};
 use finetune::data::Sample;
@@ -44,7 +45,7 @@ impl Tiny {
 
     fn ask(&self, queries: &[Query<'_>], decoding: &Decoding, rows: usize) -> Vec<Completion> {
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
-        let generator = Generator { decoder: &self.decoder, decode: &decode, rows };
+        let generator = Generator { decoder: &self.decoder, decode: &decode, rows, stop: None };
         let mut found: Vec<Option<Completion>> = vec![None; queries.len()];
         let Ok(()) = generator.complete::<Infallible>(queries, decoding, |batch| {
             for (i, completion) in batch {
@@ -53,6 +54,30 @@ impl Tiny {
             Ok(())
         });
         found.into_iter().map(|found| found.expect("every prompt has its answer")).collect()
+    }
+}
+
+#[test]
+fn generation_ends_between_two_tokens_once_it_is_stopped() {
+    let tiny = Tiny::new();
+    let (prompts, decoding) = (tiny.prompts("", 12), decoding(&tiny, 24));
+    let whole = tiny.complete(&prompts, &decoding, 4);
+    let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
+    let decode = |ids: &[u32]| tiny.tokenizer.decode(ids, true);
+    for already in [true, false] {
+        let stop = AtomicBool::new(already);
+        let generator = Generator { decoder: &tiny.decoder, decode: &decode, rows: 4, stop: Some(&stop) };
+        let mut n_told = 0;
+        let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
+            assert!(!stop.swap(true, Ordering::Relaxed), "nothing comes behind the stop");
+            n_told += batch.len();
+            for (i, completion) in batch {
+                assert_eq!(completion, whole[i]);
+            }
+            Ok(())
+        });
+        let expected = if already { 0..=0 } else { 1..=4 };
+        assert!(expected.contains(&n_told), "{n_told}");
     }
 }
 

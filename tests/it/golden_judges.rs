@@ -5,6 +5,7 @@
 #[cfg(test)] // Clippy lets tests unwrap by this mark.
 mod golden {
     use std::path::Path;
+    use std::sync::atomic::AtomicBool;
 
     use burn::tensor::{DType, Device};
     use finetune::eval::rubrics::{self, Decode, Exchange, Prompt, Reply};
@@ -79,7 +80,7 @@ mod golden {
         let Decode::FirstToken { yes, no } = rubric.decode else { panic!("{} writes", rubric.name) };
         let mut replies = Vec::new();
         model
-            .replies(rubric, &[prompt], 4, &mut |found| {
+            .replies(rubric, &[prompt], (4, &AtomicBool::new(false)), &mut |found| {
                 replies.extend(found);
                 Ok(())
             })

@@ -304,6 +304,7 @@ fn a_terminated_training_saves_first_and_says_so() {
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{message}");
+    assert!(message.contains("stopping: what is whole is kept"), "{message}");
     assert!(message.contains("the same command goes on from there"), "{message}");
     // What was learned is kept, to the last step that was made, and nothing calls itself done.
     let made = metrics().lines().count() - 1;

@@ -183,7 +183,8 @@ impl Pass<'_, '_, '_> {
         let marks = suite.decoding.thinking.iter().flat_map(|thinking| [&thinking.open, &thinking.close]);
         let marks: Vec<u32> = marks.filter_map(|mark| tokenizer.id_of(mark)).collect();
         let decode = |ids: &[u32]| tokenizer.decode_with(ids, &marks);
-        let generator = Generator { decoder: self.decoder, decode: &decode, rows: self.exam.evaluation.rows };
+        let (rows, stop) = (self.exam.evaluation.rows, Some(self.session.stop()));
+        let generator = Generator { decoder: self.decoder, decode: &decode, rows, stop };
         generator.complete(&queries, &suite.decoding, |batch| {
             let n = batch.len();
             let lines = batch.into_iter().map(|(i, completion)| {
@@ -195,7 +196,8 @@ impl Pass<'_, '_, '_> {
             });
             stores.put_answers(lines)?;
             self.count(n)
-        })
+        })?;
+        Ok(self.session.go_on()?)
     }
 
     /// Measures how likely the candidate finds the suite's texts.
@@ -203,7 +205,15 @@ impl Pass<'_, '_, '_> {
         let keys = Keys { weights: self.weights, suite };
         for part in stores.missing_texts(keys).chunks(self.exam.evaluation.rows) {
             let samples: Vec<_> = part.iter().flat_map(|i| suite.texts[*i].iter().cloned()).collect();
-            let mut found = likelihoods(self.decoder, &samples, self.exam.machine.micro_tokens).into_iter();
+            // A few seconds' worth at a time: who asks to stop waits no longer.
+            let micro_tokens = self.exam.machine.micro_tokens;
+            let longest = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(1);
+            let mut found = Vec::new();
+            for some in samples.chunks((4 * micro_tokens / longest.max(1)).max(1)) {
+                found.extend(likelihoods(self.decoder, some, micro_tokens));
+                self.session.go_on()?;
+            }
+            let mut found = found.into_iter();
             let lines = part.iter().map(|i| {
                 let windows: Vec<_> = found.by_ref().take(suite.texts[*i].len()).collect();
                 let log_likelihood = vec![windows.iter().map(|window| window.sum).sum()];

@@ -1,6 +1,7 @@
 //! A judge's model: prompts with values that cannot become special tokens, replies in words or probabilities.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use crate::data::Message;
 use crate::eval::rubrics::templates::Piece;
@@ -80,7 +81,8 @@ impl JudgeModel {
         Ok(self.guarded.encode(&self.text(rubric, prompt)?)?)
     }
 
-    /// The replies to `prompts`; `done` gets them, with the place of their prompt, as soon as they are there.
+    /// The replies to `prompts`; `done` gets them, with the place of their prompt, as soon as they are there, and
+    /// none once it is to stop.
     ///
     /// # Errors
     ///
@@ -89,7 +91,7 @@ impl JudgeModel {
         &self,
         rubric: &Rubric,
         prompts: &[&Prompt],
-        rows: usize,
+        (rows, stop): (usize, &AtomicBool),
         done: &mut dyn FnMut(Vec<(usize, Reply)>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let texts: Vec<String> =
@@ -104,7 +106,7 @@ impl JudgeModel {
                     ..Decoding::greedy(max_new_tokens)
                 };
                 let decode = |ids: &[u32]| self.model.tokenizer.decode(ids, true);
-                let generator = Generator { decoder: &self.decoder, decode: &decode, rows };
+                let generator = Generator { decoder: &self.decoder, decode: &decode, rows, stop: Some(stop) };
                 generator.complete(&queries, &decoding, |batch| {
                     done(batch.into_iter().map(|(i, said)| (i, Reply::Text(said.text))).collect())
                 })

@@ -157,9 +157,10 @@ impl Assessor for RubricJudge<'_> {
         if self.endpoint()?.is_some() {
             return self.ask(&rubric, &all, &mut replies, desk);
         }
-        let rows = desk.rows;
+        let pace = (desk.rows, desk.session.stop());
         let model = self.model(desk.machine)?.expect("who is no endpoint is a model");
-        model.replies(&rubric, &all, rows, &mut |found| desk.put(replies.take(found)))
+        model.replies(&rubric, &all, pace, &mut |found| desk.put(replies.take(found)))?;
+        Ok(desk.session.go_on()?)
     }
 
     fn judged(&mut self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {

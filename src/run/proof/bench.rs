@@ -123,7 +123,8 @@ impl Bench {
         let prompts: Vec<Vec<u32>> = (0..self.sizes.batch).map(|row| self.row(row, n_prompt).ids).collect();
         let queries: Vec<Query<'_>> = prompts.iter().map(|ids| Query::once(ids)).collect();
         let decoding = Decoding::greedy(self.sizes.tokens);
-        let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.sizes.batch };
+        let generator =
+            Generator { decoder: &decoder, decode: &|_| String::new(), rows: self.sizes.batch, stop: None };
         let (mut times, mut generated) = (Vec::new(), Vec::new());
         for _ in 0..=self.sizes.steps {
             let started = Instant::now();

@@ -102,7 +102,7 @@ fn answers(
 ) -> usize {
     let queries: Vec<Query<'_>> = suite.prompts.iter().map(|ids| Query::once(ids)).collect();
     let decode = |ids: &[u32]| tokenizer.decode(ids, true);
-    let generator = Generator { decoder, decode: &decode, rows };
+    let generator = Generator { decoder, decode: &decode, rows, stop: None };
     let mut n_tokens = 0;
     let Ok(()) = generator.complete::<Infallible>(&queries, &suite.decoding, |batch| {
         for (i, said) in batch {

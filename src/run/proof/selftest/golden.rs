@@ -108,7 +108,7 @@ impl Case<'_> {
         // A second, longer row: the answer must not depend on its neighbour's padding.
         let prompt: Vec<u32> = prompt.iter().map(|id| *id as u32).collect();
         let neighbour = [prompt.as_slice(), &prompt].concat();
-        let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: 2 };
+        let generator = Generator { decoder: &decoder, decode: &|_| String::new(), rows: 2, stop: None };
         let mut new_ids = Vec::new();
         generator
             .complete(&[Query::once(&prompt), Query::once(&neighbour)], &decoding, |batch| {
