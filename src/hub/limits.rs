@@ -13,7 +13,7 @@ use super::broken::{Broken, broken};
 pub const MOST_HOPS: usize = 5;
 /// Bytes of the headers of one answer.
 pub const MOST_HEADERS: usize = 1 << 16;
-/// Characters of a digest or another ETag, which names a file in the cache.
+/// Characters of a digest or another `ETag`, which names a file in the cache.
 pub const MOST_ETAG: usize = 128;
 
 /// What a test makes small.
