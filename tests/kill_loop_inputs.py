@@ -110,6 +110,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     # So slow that a download takes a few seconds.
     BYTES_PER_S = 40_000_000
     repositories: dict = {}
+    # By their SHA-256.
+    store: dict = {}
 
     def do_HEAD(self):
         self.do_GET()
@@ -128,7 +130,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             info = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
             return self.send(200, {}, json.dumps(info).encode())
         if path.startswith("store/"):
-            body = self.body_of(path.removeprefix("store/"))
+            body = self.store[path.removeprefix("store/")]
             start = int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
             part = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
             return self.send(206 if start else 200, part, body[start:])
@@ -137,13 +139,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if len(body) < 100_000:
             etag = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
             return self.send(200, {"ETag": f'"{etag}"'}, body)
-        sha256 = hashlib.sha256(body).hexdigest()
+        sha256 = next(sha256 for sha256, stored in self.store.items() if stored == body)
         linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": len(body), "Location": f"/store/{sha256}"}
         return self.send(302, linked, b"")
-
-    def body_of(self, sha256):
-        all_files = (body for files in self.repositories.values() for body in files.values())
-        return next(body for body in all_files if hashlib.sha256(body).hexdigest() == sha256)
 
     def send(self, status, headers, body):
         self.send_response(status)
@@ -164,6 +162,8 @@ def start_hub(inputs):
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     Hub.repositories = {"test/model": files(inputs / "pre"), "datasets/test/rows": files(inputs / "rows")}
+    bodies = (body for files in Hub.repositories.values() for body in files.values())
+    Hub.store = {hashlib.sha256(body).hexdigest(): body for body in bodies}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
