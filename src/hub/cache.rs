@@ -4,12 +4,15 @@
 //! with links to them, and `refs/<revision>`, a file with the commit that a branch or tag was at.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::HubError;
 use super::name::{Name, is_commit};
 use crate::snapshot::writer;
+
+/// Who writes commits of revisions down takes turns under this name, which no digest has.
+const REFS: &str = "refs";
 
 /// The folder with every repository.
 #[derive(Debug)]
@@ -44,14 +47,27 @@ impl Cache {
             return Ok(());
         }
         let path = self.repository(name).join("refs").join(&name.revision);
-        writer::file_at_once(&path, commit.as_bytes())
-            .map_err(|error| HubError::Unwritable { path, source: io::Error::other(error) })
+        let _turn = self.turn(name, REFS)?;
+        // Not beside it: Python takes every file there for a revision, and what a kill leaves is no commit.
+        let beside = self.locks(name).join(format!("{REFS}.new"));
+        let written = fs::create_dir_all(writer::parent(&path))
+            .and_then(|()| {
+                let mut file = File::create(&beside)?;
+                file.write_all(commit.as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&beside, &path));
+        written.map_err(|source| HubError::Unwritable { path, source })
+    }
+
+    fn locks(&self, name: &Name) -> PathBuf {
+        let repository = self.repository(name);
+        self.0.join(".locks").join(repository.file_name().expect("a repository has a name"))
     }
 
     /// Waits until no other process, Python's included, fetches this blob; the file holds the turn.
     pub fn turn(&self, name: &Name, etag: &str) -> Result<File, HubError> {
-        let repository = self.repository(name);
-        let folder = self.0.join(".locks").join(repository.file_name().expect("a repository has a name"));
+        let folder = self.locks(name);
         let path = folder.join(format!("{etag}.lock"));
         let lock = fs::create_dir_all(&folder).and_then(|()| File::create(&path)).and_then(|file| {
             file.lock()?;
@@ -65,6 +81,10 @@ impl Cache {
         let path = self.snapshot(name, commit).join(file);
         let up = "../".repeat(2 + file.matches('/').count());
         let linked = fs::create_dir_all(writer::parent(&path)).and_then(|()| {
+            // Another process made it meanwhile, and may be reading.
+            if path.exists() {
+                return Ok(());
+            }
             // A link whose blob is gone.
             if path.is_symlink() {
                 fs::remove_file(&path)?;

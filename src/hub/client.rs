@@ -1,27 +1,24 @@
-//! Asking a hub: addresses, token, redirects, and what each refusal means.
+//! Asking a hub: addresses, token, redirects, answers.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{HeaderMap, Response, StatusCode};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::http::{HeaderMap, Response};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::HubError;
+use super::address::{encode, is_one, origin, redirected, shown};
+use super::broken::{Broken, broken};
+use super::certificates::root_certs;
+use super::limits::{Limits, MOST_ETAG, MOST_HEADERS, MOST_HOPS, Paced};
 use super::name::{Name, is_commit, plain};
+use super::refusal::{Token, refusal, text};
 use crate::catalog::did_you_mean;
 use crate::folders;
-
-/// Long enough for a slow network, short enough for a person at a terminal.
-const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that is silent for so long is dead.
-const SILENCE: Duration = Duration::from_mins(1);
-/// A list of files beyond this is not read.
-const MOST_JSON: u64 = 1 << 28;
 
 /// A hub, and who asks it.
 #[derive(Debug)]
@@ -29,13 +26,7 @@ pub struct Client {
     agent: Agent,
     pub endpoint: String,
     token: Option<Token>,
-}
-
-/// Who asks, and where that was found.
-#[derive(Debug)]
-struct Token {
-    text: String,
-    place: String,
+    pub limits: Limits,
 }
 
 /// A repository at a revision, as the hub describes it.
@@ -64,35 +55,63 @@ pub struct Head {
 impl Client {
     /// The hub of `HF_ENDPOINT`, with the token of `HF_TOKEN` or of the file that `hf auth login` writes.
     pub fn from_env(home: &Path) -> Result<Self, HubError> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .tls_config(TlsConfig::builder().root_certs(root_certs()?).build())
-            .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
-            // A compressed answer would hide the size and cannot be resumed.
-            .accept_encoding("identity")
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .build()
-            .new_agent();
         let endpoint = super::env("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         let file = super::env("HF_TOKEN_PATH");
         let file = file.map_or_else(|| home.join("token"), |written| folders::expanded(&written));
-        let given = super::env("HF_TOKEN")
-            .map(|text| Token { text: text.trim().to_owned(), place: "`HF_TOKEN`".to_owned() });
-        let kept = || {
-            let text = std::fs::read_to_string(&file).ok()?.trim().to_owned();
-            (!text.is_empty()).then(|| Token { text, place: format!("`{}`", file.display()) })
+        let token = |text: &str, place: String| {
+            let text = text.trim().to_owned();
+            (!text.is_empty()).then_some(Token { text, place })
         };
-        Ok(Self { agent, endpoint: endpoint.trim_end_matches('/').to_owned(), token: given.or_else(kept) })
+        let given = super::env("HF_TOKEN").and_then(|text| token(&text, "`HF_TOKEN`".to_owned()));
+        let kept = || token(&std::fs::read_to_string(&file).ok()?, format!("`{}`", file.display()));
+        Ok(Self::new(&endpoint, given.or_else(kept), root_certs()?, Limits::default()))
+    }
+
+    /// The hub at this address.
+    pub fn new(endpoint: &str, token: Option<Token>, root_certs: RootCerts, limits: Limits) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().root_certs(root_certs).build())
+            .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
+            // A compressed answer would hide the size and cannot be resumed; one that comes all the same is not unpacked.
+            .accept_encoding("identity")
+            .timeout_connect(Some(limits.connect))
+            .timeout_recv_response(Some(limits.headers))
+            .timeout_per_read(Some(limits.window))
+            .max_response_header_size(MOST_HEADERS)
+            // They are followed here, each looked at.
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        Self { agent, endpoint: endpoint.trim_end_matches('/').to_owned(), token, limits }
+    }
+
+    /// That there is a hub to be asked, and nothing in the token that no question could hold.
+    fn is_sane(&self) -> Result<(), HubError> {
+        let endpoint = self.endpoint.clone();
+        if !is_one(&endpoint) {
+            return Err(HubError::BadEndpoint { endpoint });
+        }
+        let Some(Token { text, place }) = &self.token else { return Ok(()) };
+        match text.chars().position(|c| !c.is_ascii_graphic()) {
+            None => Ok(()),
+            Some(at) => Err(HubError::BrokenToken {
+                place: place.clone(),
+                at: at + 1,
+                n: text.chars().count(),
+                endpoint,
+            }),
+        }
     }
 
     /// Commit and files of a repository at its revision.
     pub fn info(&self, name: &Name) -> Result<Info, HubError> {
+        self.is_sane()?;
         let url = format!("{}/revision/{}", self.api(name), encode(&name.revision, ""));
         let info: Info = self.json(&url, name).map_err(|error| self.explain(error, name))?;
         match is_commit(&info.sha) {
             true => Ok(info),
-            false => Err(HubError::BadAnswer { url, why: format!("`{}` is no commit", info.sha) }),
+            false => Err(HubError::BadAnswer { url, why: format!("`{}` is no commit", shown(&info.sha)) }),
         }
     }
 
@@ -100,49 +119,78 @@ impl Client {
     pub fn head(&self, name: &Name, commit: &str, file: &str) -> Result<Head, HubError> {
         let place = format!("{}/{}/resolve/{commit}", self.endpoint, name.repository());
         let url = format!("{place}/{}", encode(file, "/"));
-        let answer = self.ask(&url, name, |url| self.agent.head(url));
+        // A redirect that tells of the file that it leads to is the answer.
+        let ends = |to: &str, headers: &HeaderMap| {
+            text(headers, "x-linked-etag").is_some() || origin(to) != origin(&self.endpoint)
+        };
+        let answer = self.ask(&url, name, |url| self.agent.head(url), ends);
         let (url, answer) = answer.map_err(|error| self.explain(error, name))?;
         let text = |key: &str| text(answer.headers(), key);
         let etag = text("x-linked-etag").or(text("etag")).unwrap_or_default();
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
         let length = text("content-length").filter(|_| answer.status().is_success());
         match text("x-linked-size").or(length).map(str::parse) {
-            Some(Ok(size)) if plain(&etag) => Ok(Head { url, etag, size }),
-            _ => Err(HubError::BadAnswer { url, why: "it lacks the file's ETag or size".to_owned() }),
+            Some(Ok(size)) if plain(&etag) && etag.len() <= MOST_ETAG => Ok(Head { url, etag, size }),
+            _ => {
+                let why = "it lacks the file's ETag or size".to_owned();
+                Err(HubError::BadAnswer { url: shown(&url), why })
+            }
         }
     }
 
-    /// The bytes of a file from `start` on; they begin at 0 if the answer says 200.
-    ///
-    /// The token stays with the hub: ureq drops it where a redirect leads away.
-    pub fn get(&self, head: &Head, name: &Name, start: u64) -> Result<(StatusCode, impl Read), HubError> {
-        let request = self.with_token(self.agent.get(&head.url));
-        let request = if start > 0 { request.header("range", format!("bytes={start}-")) } else { request };
-        let answer = self.settle(request.call(), &head.url, name)?;
-        Ok((answer.status(), answer.into_body().into_reader()))
+    /// The bytes of a file from `start` on, and where they begin: a hub may send all of it. They must keep a pace.
+    pub fn get(&self, head: &Head, name: &Name, start: u64) -> Result<(u64, Paced<impl Read>), HubError> {
+        let request = |url: &str| {
+            let request = self.agent.get(url);
+            if start > 0 { request.header("range", format!("bytes={start}-")) } else { request }
+        };
+        let (url, answer) = self.ask(&head.url, name, request, |_, _| false)?;
+        let range = text(answer.headers(), "content-range");
+        let is_asked = range.is_none_or(|range| range.starts_with(&format!("bytes {start}-")));
+        let from = match answer.status().as_u16() {
+            200 => 0,
+            206 if is_asked => start,
+            206 => {
+                let why = format!("it was asked for bytes from {start} on and sends others");
+                return Err(HubError::BadAnswer { url: shown(&url), why });
+            }
+            status => return Err(HubError::BadAnswer { url: shown(&url), why: format!("status {status}") }),
+        };
+        Ok((from, self.limits.paced(answer.into_body().into_reader())))
     }
 
-    /// Asks and follows redirects within the hub, where the token may go too: renamed repositories, other
-    /// addresses of a file. One that leads away, or says all of the file that it leads to, is the answer.
+    /// Asks and follows redirects but for those of which `ends` says, by where they lead and their headers, that they
+    /// are the answer. The token goes to the hub alone.
     fn ask(
         &self,
         url: &str,
         name: &Name,
         request: impl Fn(&str) -> RequestBuilder<WithoutBody>,
+        ends: impl Fn(&str, &HeaderMap) -> bool,
     ) -> Result<(String, Response<Body>), HubError> {
-        let (mut url, own) = (url.to_owned(), origin(&self.endpoint));
-        for _ in 0..5 {
-            let request = request(&url).config().max_redirects(0).build();
-            let answer = self.settle(self.with_token(request).call(), &url, name)?;
-            let location = text(answer.headers(), "location").unwrap_or_default();
-            let path = location.strip_prefix(own).unwrap_or(location);
-            let told = text(answer.headers(), "x-linked-etag").is_some();
-            if told || !path.starts_with('/') || path.starts_with("//") {
+        let mut url = url.to_owned();
+        for _ in 0..=MOST_HOPS {
+            let token = self.token.as_ref().filter(|_| origin(&url) == origin(&self.endpoint));
+            let request = match token {
+                Some(token) => request(&url).header("authorization", format!("Bearer {}", token.text)),
+                None => request(&url),
+            };
+            let answer = request.call().map_err(|error| self.broken(&url, name, error))?;
+            if answer.status().as_u16() >= 400 {
+                let answer = (answer.status(), answer.headers());
+                return Err(refusal(answer, &url, name, &self.endpoint, token));
+            }
+            let location = text(answer.headers(), "location").filter(|_| answer.status().is_redirection());
+            let Some(location) = location else { return Ok((url, answer)) };
+            let to =
+                redirected(&url, location).map_err(|why| HubError::BadAnswer { url: shown(&url), why })?;
+            if ends(&to, answer.headers()) {
                 return Ok((url, answer));
             }
-            url = format!("{own}{path}");
+            url = to;
         }
-        Err(HubError::BadAnswer { url, why: "it redirects in a circle".to_owned() })
+        let why = format!("it redirects more than {MOST_HOPS} times");
+        Err(HubError::BadAnswer { url: shown(&url), why })
     }
 
     fn api(&self, name: &Name) -> String {
@@ -150,80 +198,40 @@ impl Client {
     }
 
     fn json<T: DeserializeOwned>(&self, url: &str, name: &Name) -> Result<T, HubError> {
-        super::patiently(|_| {
-            let (url, answer) = self.ask(url, name, |url| self.agent.get(url))?;
-            let bytes = answer.into_body().into_with_config().limit(MOST_JSON).read_to_vec();
-            let bytes = bytes.map_err(|error| unreachable(&url, name, error))?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| HubError::BadAnswer { url, why: error.to_string() })
-        })
-    }
-
-    fn with_token(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
-        match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {}", token.text)),
-            None => request,
-        }
-    }
-
-    /// An answer, or what its refusal means.
-    fn settle(
-        &self,
-        answer: Result<Response<Body>, ureq::Error>,
-        url: &str,
-        name: &Name,
-    ) -> Result<Response<Body>, HubError> {
-        let answer = answer.map_err(|error| unreachable(url, name, error))?;
-        let status = answer.status().as_u16();
-        if status < 400 {
-            return Ok(answer);
-        }
-        let text = |key: &str| text(answer.headers(), key).unwrap_or_default();
-        let (endpoint, place) = (self.endpoint.clone(), self.token.as_ref().map(|token| token.place.clone()));
-        let repository = name.repository();
-        Err(match (status, text("x-error-code"), place) {
-            (_, "GatedRepo", place) => HubError::Gated {
-                page: format!("{endpoint}/{repository}"),
-                token: match place {
-                    None => format!(
-                        "make a token at `{endpoint}/settings/tokens` and put it in `HF_TOKEN`, or run `hf auth login`"
-                    ),
-                    Some(place) => {
-                        format!("run this again; the token of {place} must be of the same account")
-                    }
-                },
-                name: repository,
-            },
-            (_, "RevisionNotFound", _) => HubError::NoRevision {
-                name: repository,
-                revision: name.revision.clone(),
-                help: String::new(),
-            },
-            (_, "EntryNotFound", _) => HubError::NoFile {
-                name: name.to_string(),
-                wanted: format!("file at `{url}`"),
-                help: "was it renamed a moment ago? run this again".to_owned(),
-            },
-            (401 | 404, "RepoNotFound", place) | (404, _, place) | (401, _, place @ None) => {
-                HubError::NoRepository {
-                    name: repository,
-                    endpoint,
-                    whom: if place.is_some() { "to the owner of your token" } else { "without a token" },
-                    help: String::new(),
-                }
+        super::patiently(&self.limits, |_| {
+            let request =
+                |url: &str| self.agent.get(url).config().timeout_global(Some(self.limits.answer)).build();
+            let (url, answer) = self.ask(url, name, request, |to, _| origin(to) != origin(&self.endpoint))?;
+            if let Some(to) = text(answer.headers(), "location") {
+                let why = format!("it redirects to `{}`, which is not the hub", shown(to));
+                return Err(HubError::BadAnswer { url: shown(&url), why });
             }
-            (401, _, Some(place)) => HubError::BadToken { name: repository, place, endpoint },
-            (403, _, place) => HubError::Forbidden {
-                name: repository,
-                whom: place
-                    .map_or("without a token".to_owned(), |place| format!("with the token of {place}")),
-                said: if text("x-error-message").is_empty() { "403" } else { text("x-error-message") }
-                    .to_owned(),
-                endpoint,
-            },
-            (408 | 429 | 500.., ..) => HubError::Busy { url: url.to_owned(), status },
-            _ => HubError::BadAnswer { url: url.to_owned(), why: format!("status {status}") },
+            let is_page = text(answer.headers(), "content-type").is_some_and(|kind| kind.contains("html"));
+            let bytes = answer.into_body().into_with_config().limit(self.limits.most_bytes).read_to_vec();
+            let bytes = bytes.map_err(|error| self.broken(&url, name, error))?;
+            serde_json::from_slice(&bytes).map_err(|error| {
+                let why = if is_page { "a page for people".to_owned() } else { error.to_string() };
+                HubError::BadAnswer { url: shown(&url), why }
+            })
         })
+    }
+
+    /// What an exchange that came to nothing is told as.
+    fn broken(&self, url: &str, name: &Name, error: ureq::Error) -> HubError {
+        let url = shown(url);
+        match broken(error) {
+            Broken::Lost(source) => {
+                let help = format!(
+                    "`HTTPS_PROXY` names a proxy and `SSL_CERT_FILE` its certificates; without a network, {}",
+                    super::elsewhere(name)
+                );
+                HubError::Unreachable { url, help, source }
+            }
+            Broken::Cut(source) => HubError::BrokeOff { url, source },
+            Broken::Slow(which) => HubError::Slow { url, why: self.limits.slow(which) },
+            Broken::TooMuch(most) => HubError::TooMuch { url, most },
+            Broken::Wrong(why) => HubError::BadAnswer { url, why },
+        }
     }
 
     /// Adds the nearest names that there are.
@@ -269,62 +277,4 @@ struct Ref {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
-}
-
-fn text<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
-    headers.get(key).and_then(|value| value.to_str().ok())
-}
-
-fn unreachable(url: &str, name: &Name, error: ureq::Error) -> HubError {
-    let help = format!(
-        "`HTTPS_PROXY` names a proxy and `SSL_CERT_FILE` its certificates; without a network, {}",
-        super::elsewhere(name)
-    );
-    HubError::Unreachable { url: url.to_owned(), help, source: error.into_io() }
-}
-
-/// Scheme and host of an address.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    url[host..].find('/').map_or(url, |end| &url[..host + end])
-}
-
-/// Escapes what an address cannot hold, and slashes unless they are to be kept.
-fn encode(text: &str, keep: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        _ if keep.as_bytes().contains(&byte) => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
-}
-
-/// The certificates that servers are trusted by: those of `SSL_CERT_FILE`, or Mozilla's.
-///
-/// # Errors
-///
-/// `SSL_CERT_FILE` names no certificates.
-pub fn root_certs() -> Result<RootCerts, HubError> {
-    match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        Some(path) => certificates(Path::new(&path)),
-        None => Ok(RootCerts::WebPki),
-    }
-}
-
-/// The certificates of a site whose proxy signs with its own.
-fn certificates(path: &Path) -> Result<RootCerts, HubError> {
-    let bad = |source| HubError::BadCertificates { path: path.to_owned(), source };
-    let text = std::fs::read(path).map_err(bad)?;
-    let items = parse_pem(&text).collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.into_io()))?;
-    let found: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    match found.is_empty() {
-        true => Err(bad(io::Error::other("it has none"))),
-        false => Ok(RootCerts::new_with_certs(&found)),
-    }
 }

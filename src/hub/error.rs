@@ -22,6 +22,35 @@ pub enum HubError {
     #[error("cannot reach `{url}`")]
     #[diagnostic(code(hub::unreachable), help("{help}"))]
     Unreachable { url: String, help: String, source: std::io::Error },
+    #[error("the connection ends before `{url}` has answered, again and again")]
+    #[diagnostic(
+        code(hub::broke_off),
+        help("does a proxy stand in between? the same command goes on with what is missing")
+    )]
+    BrokeOff { url: String, source: std::io::Error },
+    #[error("`{url}` answers too slowly: {why}")]
+    #[diagnostic(
+        code(hub::slow),
+        help(
+            "does a proxy stand in between, or is the hub of `HF_ENDPOINT` busy? the same command goes on with what is missing"
+        )
+    )]
+    Slow { url: String, why: String },
+    #[error("`{url}` answers with more than {most}")]
+    #[diagnostic(
+        code(hub::too_much),
+        help("no hub needs as much to list a million files: is `HF_ENDPOINT` right?")
+    )]
+    TooMuch { url: String, most: String },
+    #[error("`HF_ENDPOINT` names `{endpoint}`, which is no address")]
+    #[diagnostic(code(hub::bad_endpoint), help("write it as in `https://huggingface.co`, or unset it"))]
+    BadEndpoint { endpoint: String },
+    #[error("the token of {place} cannot be one: its character {at} of {n} is no letter, digit or sign")]
+    #[diagnostic(
+        code(hub::broken_token),
+        help("copy it once more, in one piece, from `{endpoint}/settings/tokens`")
+    )]
+    BrokenToken { place: String, at: usize, n: usize, endpoint: String },
     #[error("the hub does not know the token of {place}, and answers nothing about `{name}`")]
     #[diagnostic(
         code(hub::bad_token),
@@ -54,6 +83,12 @@ pub enum HubError {
     #[error("`{name}` has no {wanted}")]
     #[diagnostic(code(hub::no_file), help("{help}"))]
     NoFile { name: String, wanted: String, help: String },
+    #[error("{found} files of `{name}` would be fetched, and {most} are the most")]
+    #[diagnostic(
+        code(hub::too_many_files),
+        help("name fewer with a pattern, such as `datasets/org/name/data/train-*.jsonl`")
+    )]
+    TooManyFiles { name: String, found: usize, most: usize },
     #[error("the hub answers {status} to `{url}`")]
     #[diagnostic(code(hub::busy), help("try again later; the same command goes on with what is missing"))]
     Busy { url: String, status: u16 },
@@ -94,6 +129,6 @@ pub enum HubError {
 impl HubError {
     /// What may be over a moment later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Interrupted { .. })
+        matches!(self, Self::Busy { .. } | Self::BrokeOff { .. } | Self::Interrupted { .. })
     }
 }

@@ -11,17 +11,21 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use globset::GlobBuilder;
-use ureq::http::StatusCode;
 
+mod address;
+mod broken;
 mod cache;
+mod certificates;
 mod client;
 mod error;
+mod limits;
 mod name;
+mod refusal;
 
-pub use client::root_certs;
+pub use broken::{Broken, broken};
+pub use certificates::root_certs;
 pub use error::HubError;
 pub use name::{Name, RepoKind, is_commit, is_revision};
 
@@ -31,11 +35,7 @@ use crate::snapshot::digest::{self, Algorithm};
 use crate::snapshot::{SnapshotError, adapter, files, writer};
 use cache::Cache;
 use client::{Client, Head};
-
-/// Failures in a row, each without one new byte, after which a download gives up.
-const RETRIES: u32 = 5;
-/// Before the first of them; twice as long before each other.
-const PAUSE: Duration = Duration::from_millis(250);
+use limits::Limits;
 
 /// Which files of a repository are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,12 @@ impl Hub {
         }
         let info = self.client.info(name)?;
         let all: Vec<&str> = info.siblings.iter().map(|sibling| sibling.file.as_str()).collect();
-        for file in select(name, wanted, &all)? {
+        let selected = select(name, wanted, &all)?;
+        let (found, most) = (selected.len(), self.client.limits.most_files);
+        if found > most {
+            return Err(HubError::TooManyFiles { name: name.to_string(), found, most });
+        }
+        for file in selected {
             self.file(name, &info.sha, file, tell)?;
         }
         self.cache.note(name, &info.sha)?;
@@ -132,13 +137,13 @@ impl Hub {
     /// Brings one file of a commit.
     fn file(&self, name: &Name, commit: &str, file: &str, tell: &mut Tell<'_>) -> Result<(), HubError> {
         if !name::inside(file) {
-            let why = format!("`{file}` is no name of a file");
+            let why = format!("`{}` is no name of a file", address::shown(file));
             return Err(HubError::BadAnswer { url: self.client.endpoint.clone(), why });
         }
         if self.cache.snapshot(name, commit).join(file).exists() {
             return Ok(());
         }
-        let head = patiently(|_| self.client.head(name, commit, file))?;
+        let head = patiently(&self.client.limits, |_| self.client.head(name, commit, file))?;
         let blob = self.cache.blob(name, &head.etag);
         let _turn = self.cache.turn(name, &head.etag)?;
         if !blob.exists() {
@@ -172,7 +177,7 @@ impl Hub {
         let mut wrong = None;
         // What another program left, or a careless proxy sent, gets a second chance.
         for _ in 0..2 {
-            patiently(|moved| self.bytes(name, file, head, &part, moved, tell))?;
+            patiently(&self.client.limits, |moved| self.bytes(name, file, head, &part, moved, tell))?;
             wrong = wrong_digest(file, head, &part).map_err(std::io::Error::other).map_err(unwritable)?;
             if wrong.is_none() {
                 return fs::rename(&part, blob).map_err(unwritable);
@@ -182,7 +187,7 @@ impl Hub {
         Err(wrong.expect("the loop ends at a wrong digest"))
     }
 
-    /// Goes on with a file where it ends; says in `moved` whether it grew.
+    /// Goes on with a file where it ends; says in `moved` whether it grew by more than a crumb.
     fn bytes(
         &self,
         name: &Name,
@@ -193,9 +198,9 @@ impl Hub {
         tell: &mut Tell<'_>,
     ) -> Result<(), HubError> {
         let unwritable = |source| HubError::Unwritable { path: part.to_owned(), source };
-        let broken =
+        let cut =
             |done, source| HubError::Interrupted { file: file.to_owned(), done, total: head.size, source };
-        let mut options = File::options();
+        let (limits, mut options) = (&self.client.limits, File::options());
         let out = writer::no_links(options.create(true).append(true)).open(part);
         let mut out = out.map_err(unwritable)?;
         let had = out.metadata().map_err(unwritable)?.len();
@@ -203,24 +208,23 @@ impl Hub {
         let mut done = if had > head.size { 0 } else { had };
         out.set_len(done).map_err(unwritable)?;
         if done < head.size {
-            let (status, body) = self.client.get(head, name, done).map_err(|error| match error {
-                HubError::Unreachable { source, .. } => broken(done, source),
+            let (start, body) = self.client.get(head, name, done).map_err(|error| match error {
+                HubError::Unreachable { source, .. } | HubError::BrokeOff { source, .. } => cut(done, source),
+                HubError::Slow { why, .. } => cut(done, std::io::Error::other(why)),
                 other => other,
             })?;
-            if status != StatusCode::PARTIAL_CONTENT {
-                done = 0;
-                out.set_len(done).map_err(unwritable)?;
-            }
+            done = start;
+            out.set_len(done).map_err(unwritable)?;
             let mut body = body.take(head.size - done);
             let mut buffer = vec![0; 1 << 20];
             while done < head.size {
-                let n = match body.read(&mut buffer).map_err(|source| broken(done, source))? {
-                    0 => return Err(broken(done, std::io::ErrorKind::UnexpectedEof.into())),
+                let n = match body.read(&mut buffer).map_err(|source| cut(done, limits.in_words(source)))? {
+                    0 => return Err(cut(done, std::io::ErrorKind::UnexpectedEof.into())),
                     n => n,
                 };
                 out.write_all(&buffer[..n]).map_err(unwritable)?;
                 done += n as u64;
-                *moved = done > had;
+                *moved = done >= had + limits.least_bytes;
                 tell(Transfer { file, done, total: head.size });
             }
         }
@@ -291,14 +295,17 @@ fn select<'a>(name: &Name, wanted: Wanted, all: &[&'a str]) -> Result<Vec<&'a st
 const DATA: &[&str] = &[".json", ".jsonl", ".csv", ".tsv", ".parquet"];
 
 /// Tries again what may pass, with growing pauses; an attempt that moves on starts the count anew.
-fn patiently<T>(mut attempt: impl FnMut(&mut bool) -> Result<T, HubError>) -> Result<T, HubError> {
+fn patiently<T>(
+    limits: &Limits,
+    mut attempt: impl FnMut(&mut bool) -> Result<T, HubError>,
+) -> Result<T, HubError> {
     let mut n_failed = 0;
     loop {
         let mut moved = false;
         match attempt(&mut moved) {
-            Err(error) if error.may_pass() && (moved || n_failed < RETRIES) => {
+            Err(error) if error.may_pass() && (moved || n_failed < limits.retries) => {
                 n_failed = if moved { 0 } else { n_failed };
-                std::thread::sleep(PAUSE * 2_u32.pow(n_failed));
+                std::thread::sleep(limits.pause * 2_u32.pow(n_failed));
                 n_failed += 1;
             }
             done => return done,
@@ -318,3 +325,6 @@ fn elsewhere(name: &Name) -> String {
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,8 @@ impl Checkpoints {
         before.chain([last]).skip(surplus).collect()
     }
 
-    /// Writes a checkpoint whole, then removes those beyond the number kept.
+    /// Writes a checkpoint whole, then removes those beyond the number kept; also those that a kill kept it from
+    /// removing when it had been written.
     ///
     /// # Errors
     ///
@@ -108,27 +109,9 @@ impl Checkpoints {
         params: &[&mut Param],
         optimizer: &Optimizer,
     ) -> Result<(), TrainError> {
-        let target = self.path(state.step);
-        if target.is_dir() {
-            return Ok(());
+        if !self.path(state.step).is_dir() {
+            self.write(state, params, optimizer)?;
         }
-        let values = params.iter().map(|param| (param.name.clone(), param.shape.clone(), param.frozen()));
-        let weights = HostWeights::read(values);
-        if let Some(name) = weights.not_finite() {
-            return Err(TrainError::NotFinite { name: name.to_owned(), step: state.step });
-        }
-        let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
-        let optimizer = HostWeights::read(state_of);
-        folder_at_once::<TrainError>(&target, |folder| {
-            weights.write(&folder.join(WEIGHTS))?;
-            optimizer.write(&folder.join(OPTIMIZER))?;
-            let digest =
-                |name: &str| Ok((name.to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?));
-            let blake3 =
-                [WEIGHTS, OPTIMIZER].into_iter().map(digest).collect::<Result<_, SnapshotError>>()?;
-            write_json(&folder.join(STATE), &json!(State { blake3, ..state.clone() }))?;
-            Ok(())
-        })?;
         let mut steps = self.steps();
         // A checkpoint between two steps of the schedule is of a stop, which the newest makes good.
         let of_stop = |step: &usize| self.every > 0 && !step.is_multiple_of(self.every) && *step < state.step;
@@ -137,6 +120,26 @@ impl Checkpoints {
         }
         let surplus = if self.keep == 0 { 0 } else { steps.len().saturating_sub(self.keep) };
         steps[..surplus].iter().try_for_each(|step| self.remove(*step))
+    }
+
+    fn write(&self, state: &State, params: &[&mut Param], optimizer: &Optimizer) -> Result<(), TrainError> {
+        let values = params.iter().map(|param| (param.name.clone(), param.shape.clone(), param.frozen()));
+        let weights = HostWeights::read(values);
+        if let Some(name) = weights.not_finite() {
+            return Err(TrainError::NotFinite { name: name.to_owned(), step: state.step });
+        }
+        let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
+        let optimizer = HostWeights::read(state_of);
+        folder_at_once::<TrainError>(&self.path(state.step), |folder| {
+            weights.write(&folder.join(WEIGHTS))?;
+            optimizer.write(&folder.join(OPTIMIZER))?;
+            let digest =
+                |name: &str| Ok((name.to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?));
+            let blake3 =
+                [WEIGHTS, OPTIMIZER].into_iter().map(digest).collect::<Result<_, SnapshotError>>()?;
+            write_json(&folder.join(STATE), &json!(State { blake3, ..state.clone() }))?;
+            Ok(())
+        })
     }
 
     fn remove(&self, step: usize) -> Result<(), TrainError> {
@@ -321,6 +324,24 @@ mod tests {
             }
             assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
         }
+    }
+
+    #[test]
+    fn a_kill_between_writing_and_removing_leaves_no_checkpoint_too_many() {
+        let train = Train { checkpoint_every: 10, keep_checkpoints: 2, ..Train::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let save = |checkpoints: &Checkpoints, step| {
+            checkpoints.save(&State::new(step, "", "cpu"), &[], &Optimizer::new(&train)).unwrap();
+        };
+        // One that keeps all removes nothing, as if it were killed then.
+        for step in [5, 10, 20, 30] {
+            save(&Checkpoints::new(folder.path(), 0), step);
+        }
+        let checkpoints = Checkpoints::of(folder.path(), &train);
+        // Of another, the kill left a part.
+        std::fs::remove_file(checkpoints.path(10).join(STATE)).unwrap();
+        save(&checkpoints, 30);
+        assert_eq!(checkpoints.steps(), [20, 30]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `fetch` and hub ids in recipes, against a hub on loopback that can misbehave.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -218,6 +220,20 @@ fn a_disk_without_room_is_found_before_the_download() {
     assert!(!server.log().iter().any(|line| line.contains(&digest(&weights()))));
 }
 
+/// A server that is no hub, and does with every request what `answer` does.
+fn other_server(answer: fn(&mut TcpStream) -> std::io::Result<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Read first: who is answered unasked may be told so by a reset connection.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = answer(&mut stream);
+        }
+    });
+    endpoint
+}
+
 #[test]
 fn every_refusal_says_what_to_do() {
     let (fixture, server, _) = start();
@@ -230,6 +246,7 @@ fn every_refusal_says_what_to_do() {
     check("hub_no_repository", &["fetch", "tiny/alinged"], None);
     check("hub_no_repository_for_token", &["fetch", "tiny/alinged"], Some(TOKEN));
     check("hub_bad_token", FETCH, Some("hf_expired"));
+    check("hub_broken_token", FETCH, Some("hf_read er"));
     check("hub_no_revision", &["fetch", "tiny/aligned@mian"], None);
     check("hub_no_file", &["fetch", "datasets/tiny/sums/data/trian.jsonl"], None);
     server.push("tiny/pickled", "main", &[("config.json", b"{}"), ("pytorch_model.bin", b"pickled")]);
@@ -252,6 +269,23 @@ fn every_refusal_says_what_to_do() {
     // Nobody listens at port 1.
     alone.hub = Some("http://127.0.0.1:1".to_owned());
     check_output(&alone, "hub_unreachable", FETCH, &alone.run(FETCH));
+    let output = alone.command(FETCH).env("HF_ENDPOINT", "localhost:8080").output().unwrap();
+    check_output(&alone, "hub_bad_endpoint", FETCH, &output);
+    let page = |stream: &mut TcpStream| {
+        let text = "<html>Please log in.</html>";
+        let length = text.len();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n{text}")
+    };
+    alone.hub = Some(other_server(page));
+    check_output(&alone, "hub_page", FETCH, &alone.run(FETCH));
+    let endless = |stream: &mut TcpStream| {
+        write!(stream, "HTTP/1.1 200 OK\r\n\r\n")?;
+        loop {
+            stream.write_all(&[b' '; 1 << 13])?;
+        }
+    };
+    alone.hub = Some(other_server(endless));
+    check_output(&alone, "hub_endless", FETCH, &alone.run(FETCH));
 }
 
 /// Model and data from the hub, through the whole pipeline.

@@ -146,6 +146,57 @@ fn an_endpoint_judges_once_and_is_asked_again_where_it_was_busy() {
 }
 
 #[test]
+fn a_reply_of_megabytes_is_stored_cut_and_the_report_reads_what_is_stored() {
+    // What is behind the limit would be the verdict.
+    let reply: &str =
+        Box::leak(format!("{}\n#scores\n1.b 0\n2.b 5\n3.b 3", "a ".repeat(7_500_000)).into_boxed_str());
+    let (url, n_asked) = endpoint(reply);
+    let fixture = fixture("", "");
+    fixture.study("run", &[]);
+    let judge = ["judge", "run", "--device", "cpu", "--endpoint", &url, "--judge", "strongreject=grader"];
+    let output = fixture.run(&judge);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("replies of more than 262144 bytes").count(), 3, "{text}");
+    let rate = metrics(&report(&fixture), "attack_success_rate", Some("strongreject")).remove(0);
+    assert_eq!((rate["n"].as_u64(), rate["unscored"].as_u64()), (Some(2), Some(2)));
+    let stored: Vec<_> = said(&fixture)
+        .into_iter()
+        .filter(|(path, _)| path.ends_with("harmful.strongreject.judge.jsonl"))
+        .collect();
+    assert!(stored.len() == 3 && stored.iter().all(|(_, bytes)| bytes.len() < 600_000));
+    // Six replies, and one of the first turned away; they are not asked for again.
+    assert_eq!(n_asked.load(Ordering::Relaxed), 7);
+    assert_eq!(fixture.run(&judge).status.code(), Some(0));
+    assert_eq!(n_asked.load(Ordering::Relaxed), 7);
+}
+
+#[test]
+fn an_endpoint_that_refuses_the_key_or_sends_elsewhere_is_not_called_unreachable() {
+    let fixture = fixture("", "");
+    fixture.study("run", &[]);
+    let judge = |status: &'static str, body: Value| {
+        let (url, _) = serve(move |_, _| (status, body.clone()));
+        let arguments =
+            ["judge", "run", "--device", "cpu", "--endpoint", &url, "--judge", "strongreject=grader"];
+        let mut command = fixture.command(&[&arguments[..], &["--key-variable", "JUDGE_KEY"]].concat());
+        let output = command.env("JUDGE_KEY", "sk-secret").output().unwrap();
+        // One line again, without the frame.
+        let text = String::from_utf8_lossy(&output.stderr).replace('│', "");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!output.status.success() && !text.contains("sk-secret"), "{text}");
+        text
+    };
+    for (status, code) in [("401 Unauthorized", "401"), ("403 Forbidden", "403")] {
+        let text = judge(status, json!({ "error": { "message": "bad key sk-secret" } }));
+        assert!(text.contains("endpoint::unauthorized") && !text.contains("reach"), "{text}");
+        assert!(text.contains(&format!("answers {code} to the key in `JUDGE_KEY`")), "{text}");
+    }
+    let text = judge("302 Found\r\nLocation: https://log.in/", json!({}));
+    assert!(text.contains("endpoint::moved") && text.contains("redirects to `https://log.in/"), "{text}");
+}
+
+#[test]
 fn a_judge_that_thinks_is_asked_as_it_wants_and_its_verdict_read_behind_the_thinking() {
     let (url, n_asked) = serve(|asked, _| {
         let refused = |what: &str| {

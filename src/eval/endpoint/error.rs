@@ -30,6 +30,35 @@ pub enum EndpointError {
         help("is the server up? `HTTPS_PROXY` names a proxy; answers that came are kept")
     )]
     Unreachable { url: String, source: std::io::Error },
+    #[error("the connection ends before `{url}` has answered, again and again")]
+    #[diagnostic(
+        code(endpoint::broke_off),
+        help("its log may say why; does a proxy stand in between? answers that came are kept")
+    )]
+    BrokeOff { url: String, source: std::io::Error },
+    #[error("`{url}` gives no whole answer within {seconds} s, {tries} times")]
+    #[diagnostic(
+        code(endpoint::slow),
+        help(
+            "is it overloaded, or does its model think for so long? a smaller `max_new_tokens` of the rubric ends its \
+             thinking sooner; answers that came are kept"
+        )
+    )]
+    Slow { url: String, seconds: f32, tries: u32 },
+    #[error("`{url}` answers with more than {most}")]
+    #[diagnostic(
+        code(endpoint::too_much),
+        help(
+            "no reply of a judge is as long: is it an OpenAI-compatible address? answers that came are kept"
+        )
+    )]
+    TooMuch { url: String, most: String },
+    #[error("`{url}` redirects to `{to}` with {status}, and questions are not sent on")]
+    #[diagnostic(
+        code(endpoint::moved),
+        help("if that is the endpoint, give its address, up to `/chat/completions`")
+    )]
+    Moved { url: String, status: u16, to: String },
     #[error("`{url}` answers {status} {whom}: {said}")]
     #[diagnostic(code(endpoint::unauthorized), help("{help}"))]
     Unauthorized { url: String, status: u16, whom: String, said: String, help: String },

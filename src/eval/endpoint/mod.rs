@@ -7,6 +7,7 @@
 
 mod error;
 mod form;
+mod limits;
 mod patience;
 #[cfg(test)]
 mod server;
@@ -24,19 +25,14 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 pub use self::error::EndpointError;
 use self::form::Known;
+use self::limits::{CONNECT, GARBAGE_TRIES, MOST_BYTES, MOST_HEADERS, MOST_REPLY};
 pub use self::patience::Patience;
 use self::patience::{dice, retry_after, sleep};
 pub use self::wire::{Answer, ChatRequest, FinishReason, Message};
 use self::wire::{Form, answer, body, complaint};
 
-/// Long enough for a slow network.
-const CONNECT: Duration = Duration::from_secs(10);
 /// While nothing comes, it is looked this often whether to go on.
 const STEP: Duration = Duration::from_millis(100);
-/// An answer beyond this is none.
-const MOST_BYTES: u64 = 1 << 24;
-/// A whole answer that is no answer is asked for once more: a proxy's page passes, a wrong address stays.
-const GARBAGE_TRIES: u32 = 2;
 
 /// Where a judge is, and how to ask it.
 #[derive(Debug, Clone)]
@@ -83,8 +79,11 @@ pub struct Endpoint {
     model: String,
     key: Option<Key>,
     known: Known,
+    timeout: Duration,
     patience: Patience,
     n_at_once: usize,
+    /// Replies that were cut and not told of yet.
+    n_cut: AtomicUsize,
 }
 
 /// What must never be shown.
@@ -138,6 +137,7 @@ impl Endpoint {
             .user_agent(concat!("finetune/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(settings.timeout))
+            .max_response_header_size(MOST_HEADERS)
             // A question sent elsewhere would become a GET without it.
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -150,14 +150,24 @@ impl Endpoint {
             model: settings.model,
             key: key.transpose()?,
             known: Known::new(settings.thinks),
+            timeout: settings.timeout,
             patience: settings.patience,
             n_at_once: settings.n_at_once.max(1),
+            n_cut: AtomicUsize::new(0),
         })
     }
 
-    /// What the endpoint turned out to want, in words, the first time that this is asked afterwards.
+    /// What the endpoint turned out to want, and what of its replies was left out, in words, the first time that this
+    /// is asked afterwards.
     pub fn news(&self) -> Option<String> {
-        Some(format!("`{}` at {} {}", self.model, self.url, self.known.news()?))
+        let cut = match self.n_cut.swap(0, Ordering::Relaxed) {
+            0 => None,
+            n => Some(format!(
+                "gave {n} replies of more than {MOST_REPLY} bytes: what is behind them is neither read nor stored"
+            )),
+        };
+        let news: Vec<String> = self.known.news().map(str::to_owned).into_iter().chain(cut).collect();
+        (!news.is_empty()).then(|| format!("`{}` at {} {}", self.model, self.url, news.join("; it ")))
     }
 
     /// The answers to `asks`, in their order. Each is handed to `each` with its place as soon as it is there; `check` is
@@ -270,28 +280,40 @@ impl Endpoint {
             Some(key) => request.header("authorization", format!("Bearer {}", key.text)),
             None => request,
         };
-        let unreachable = |error: ureq::Error| Failure {
-            error: EndpointError::Unreachable { url: url.clone(), source: error.into_io() },
-            tries: u32::MAX,
-            asked: None,
-            reform: false,
+        let broken = |error: ureq::Error| {
+            let (error, tries) = limits::failure(error, &url, self.timeout, nth_try);
+            Failure { error, tries, asked: None, reform: false }
         };
         let form = self.known.form();
-        let response = request.send(body(&self.model, ask, form)).map_err(unreachable)?;
+        let response = request.send(body(&self.model, ask, form)).map_err(broken)?;
         let status = response.status().as_u16();
-        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let asked = header.and_then(|header| retry_after(header, Utc::now()));
+        let header = |key: &str| response.headers().get(key).and_then(|value| value.to_str().ok());
+        if let Some(to) = header("location").filter(|_| (300..400).contains(&status)) {
+            let error = EndpointError::Moved { url, status, to: wire::shown(to) };
+            return Err(Failure { error, tries: 1, asked: None, reform: false });
+        }
+        let asked = header("retry-after").and_then(|header| retry_after(header, Utc::now()));
         let bytes = response.into_body().into_with_config().limit(MOST_BYTES).read_to_vec();
-        let bytes = bytes.map_err(unreachable)?;
+        let bytes = bytes.map_err(broken)?;
         match status {
-            200..300 => answer(&bytes).map_err(|why| Failure {
-                error: EndpointError::BadAnswer { url, why },
-                tries: GARBAGE_TRIES,
-                asked: None,
-                reform: false,
-            }),
+            200..300 => match answer(&bytes) {
+                Ok(answer) => Ok(self.readable(answer)),
+                Err(why) => {
+                    let error = EndpointError::BadAnswer { url, why };
+                    Err(Failure { error, tries: GARBAGE_TRIES, asked: None, reform: false })
+                }
+            },
             _ => self.refusal(status, &bytes, (nth_try, asked), form),
         }
+    }
+
+    /// As much of an answer as is read and stored.
+    fn readable(&self, mut answer: Answer) -> Answer {
+        if limits::cut(&mut answer.text) {
+            answer.ended = FinishReason::Length;
+            self.n_cut.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// What a status that is no success means.

@@ -17,12 +17,24 @@ pub struct Say {
     pub after: Duration,
     /// The connection ends without an answer.
     pub hang_up: bool,
+    /// A byte at a time, from the first header on, each so much later.
+    pub trickle: Duration,
+    /// So many bytes more are announced than come.
+    pub missing: usize,
 }
 
 impl Say {
     pub fn status(status: u16) -> Self {
         let body = format!(r#"{{"error": {{"message": "said {status}"}}}}"#);
-        Self { status, headers: "", body, after: Duration::ZERO, hang_up: false }
+        Self {
+            status,
+            headers: "",
+            body,
+            after: Duration::ZERO,
+            hang_up: false,
+            trickle: Duration::ZERO,
+            missing: 0,
+        }
     }
 
     pub fn text(text: &str) -> Self {
@@ -108,7 +120,18 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
     if say.hang_up {
         return Ok(());
     }
-    let length = say.body.len();
-    write!(stream, "HTTP/1.1 {} -\r\nConnection: close\r\nContent-Length: {length}\r\n", say.status)?;
-    write!(stream, "{}\r\n{}", say.headers, say.body)
+    let (headers, length) = (say.headers, say.body.len() + say.missing);
+    let head = format!(
+        "HTTP/1.1 {} -\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n",
+        say.status
+    );
+    if say.trickle.is_zero() {
+        stream.write_all(head.as_bytes())?;
+        return stream.write_all(say.body.as_bytes());
+    }
+    for byte in head.bytes().chain(say.body.bytes()) {
+        stream.write_all(&[byte])?;
+        std::thread::sleep(say.trickle);
+    }
+    Ok(())
 }

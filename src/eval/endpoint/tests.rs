@@ -286,3 +286,62 @@ fn a_setting_that_is_refused_in_every_form_is_an_error() {
     assert!(matches!(answer, Err(EndpointError::Refused { status: 400, .. })));
     assert_eq!(n, 2);
 }
+
+#[test]
+fn an_answer_a_byte_at_a_time_is_given_up_as_slow() {
+    let start = Instant::now();
+    let drops = Say { trickle: Duration::from_millis(20), ..Say::text("late") };
+    let server = Server::start(vec![drops; 3], Duration::ZERO);
+    let timeout = Duration::from_millis(300);
+    let patience = Patience { tries: 8, ..settings(&server).patience };
+    let endpoint = Endpoint::new(Settings { timeout, patience, ..settings(&server) }).unwrap();
+    let error = endpoint.ask(&asks(1)[0]).unwrap_err();
+    assert!(matches!(error, EndpointError::Slow { tries: 3, .. }), "{error}");
+    assert!(error.to_string().ends_with("gives no whole answer within 0.3 s, 3 times"), "{error}");
+    assert!(server.log().len() == 3 && start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // Blanks before an answer keep a connection open while a model thinks.
+    let blanks = Say::text("late");
+    let body = format!("{}{}", " ".repeat(20), blanks.body);
+    let thinks = Say { body, trickle: Duration::from_millis(2), ..blanks };
+    assert_eq!(one(&[thinks]).0.unwrap().text, "late");
+}
+
+#[test]
+fn more_than_an_answer_is_not_read() {
+    let endless = Say { body: " ".repeat(17_000_000), ..Say::status(200) };
+    let (answer, n) = one(&vec![endless; 3]);
+    let error = answer.unwrap_err();
+    assert!(matches!(&error, EndpointError::TooMuch { most, .. } if most == "16 MB") && n == 2, "{error}");
+    let headers: &str = Box::leak(format!("X-A: {}\r\n", "a".repeat(1 << 17)).into_boxed_str());
+    let (answer, n) = one(&vec![Say { headers, ..Say::text("a") }; 3]);
+    let error = answer.unwrap_err();
+    assert!(
+        error.to_string().ends_with("answers with more than 65536 bytes of headers") && n == 2,
+        "{error}"
+    );
+}
+
+#[test]
+fn a_reply_of_megabytes_is_cut_and_said_once() {
+    let server = Server::start([Say::text(&"safe ".repeat(3_000_000)), Say::text("safe")], Duration::ZERO);
+    let endpoint = Endpoint::new(Settings { n_at_once: 1, ..settings(&server) }).unwrap();
+    let answers = endpoint.ask_all(&asks(2), || Ok(()), |_, _| Ok::<_, EndpointError>(())).unwrap();
+    let found: Vec<_> = answers.iter().map(|answer| (answer.text.len(), answer.ended)).collect();
+    assert_eq!(found, [(MOST_REPLY, FinishReason::Length), (4, FinishReason::Stop)]);
+    let news = endpoint.news().unwrap();
+    assert!(news.ends_with(
+        "gave 1 replies of more than 262144 bytes: what is behind them is neither read nor stored"
+    ));
+    assert_eq!(endpoint.news(), None);
+}
+
+#[test]
+fn an_answer_that_ends_too_early_or_elsewhere_is_told_as_it_is() {
+    let (answer, n) = one(&vec![Say { missing: 50, ..Say::text("a") }; 3]);
+    let error = answer.unwrap_err();
+    assert!(matches!(error, EndpointError::BrokeOff { .. }) && n == 3, "{error}");
+    let (answer, n) = one(&[Say { headers: "Location: https://log.in/?next=x\r\n", ..Say::status(302) }]);
+    let error = answer.unwrap_err();
+    let said = "redirects to `https://log.in/?next=x` with 302, and questions are not sent on";
+    assert!(error.to_string().ends_with(said) && n == 1, "{error}");
+}

@@ -129,7 +129,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, String> {
         _ => FinishReason::Stop,
     };
     let usage = usage.as_ref();
-    let text = text_of(&message.content)?.or(message.refusal).unwrap_or_default();
+    let text = text_of(message.content)?.or(message.refusal).unwrap_or_default();
     Ok(Answer {
         text,
         ended,
@@ -140,7 +140,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, String> {
 }
 
 /// What a message says; none where it says nothing. Parts are joined, and those of thinking are no part of it.
-fn text_of(content: &Value) -> Result<Option<String>, String> {
+fn text_of(content: Value) -> Result<Option<String>, String> {
     let part = |part: &Value| match (part, part["type"].as_str()) {
         (Value::String(text), _) => Some(text.clone()),
         (_, None | Some("text" | "output_text")) => part["text"].as_str().map(str::to_owned),
@@ -148,7 +148,7 @@ fn text_of(content: &Value) -> Result<Option<String>, String> {
     };
     match content {
         Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone())),
+        Value::String(text) => Ok(Some(text)),
         Value::Array(parts) => Ok(Some(parts.iter().filter_map(part).collect())),
         _ => Err("`content` is neither a text nor a list of parts".to_owned()),
     }
@@ -196,7 +196,7 @@ impl Complaint {
 }
 
 /// One line, not too long.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(SHOWN) {
         Some((at, _)) => format!("{}…", &line[..at]),

@@ -61,13 +61,18 @@ impl Logs {
             Event::Step(step) => {
                 // What was there was killed before its first checkpoint.
                 if step.step == 1 {
-                    keep_rows(&path, 0)?;
+                    keep_rows(&path, up_to(0))?;
                 }
                 step_row(step)
             }
-            Event::Validation { step, loss, .. } => format!("{step},,,{loss},,,,,,\n"),
+            Event::Validation { step, loss, .. } => {
+                let look = format!("{step},,,");
+                // The last look comes behind the last checkpoint, and is made again by who was killed in between.
+                keep_rows(&path, |row| !row.starts_with(&look))?;
+                format!("{look}{loss},,,,,,\n")
+            }
             // Steps after the checkpoint are made again: their rows would stand twice.
-            Event::Resumed { step } => return keep_rows(&path, *step),
+            Event::Resumed { step } => return keep_rows(&path, up_to(*step)),
             _ => return Ok(()),
         };
         let mut file = appended(&path)?;
@@ -100,11 +105,18 @@ fn step_row(step: &StepEvent) -> String {
     )
 }
 
-fn keep_rows(path: &Path, last: usize) -> std::io::Result<()> {
+/// The header, and rows of no later step than the last.
+fn up_to(last: usize) -> impl Fn(&str) -> bool {
+    let step = |row: &str| row.split(',').next().and_then(|step| step.parse::<usize>().ok());
+    move |row| step(row).is_none_or(|step| step <= last)
+}
+
+fn keep_rows(path: &Path, keep: impl Fn(&str) -> bool) -> std::io::Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-    let step = |line: &str| line.split(',').next().and_then(|step| step.parse::<usize>().ok());
-    let kept = text.lines().filter(|line| step(line).is_none_or(|step| step <= last));
-    let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+    let kept: String = text.lines().filter(|row| keep(row)).flat_map(|row| [row, "\n"]).collect();
+    if kept == text {
+        return Ok(());
+    }
     file_at_once(path, kept.as_bytes()).map_err(|error| std::io::Error::other(error.to_string()))
 }
 
@@ -131,12 +143,16 @@ mod tests {
                 elapsed_s: 1.0,
             })
         };
-        // Killed before its first checkpoint, it begins anew; then it goes on from one.
-        for event in [step(1), step(2), step(1), step(2), step(3), Event::Resumed { step: 2 }, step(3)] {
+        let look = |step| Event::Validation { step, loss: 1.0, tokens: 1 };
+        let resumed = |step| Event::Resumed { step };
+        // Killed before its first checkpoint, it begins anew; then it goes on from one; at last it is killed between
+        // its last checkpoint and its end.
+        let first = [step(1), step(2), step(1), step(2), look(2), step(3)];
+        for event in first.into_iter().chain([resumed(2), step(3), look(3), resumed(3), look(3)]) {
             logs.write(&event).unwrap();
         }
         let text = std::fs::read_to_string(run.path().join("metrics.csv")).unwrap();
         let rows: Vec<&str> = text.lines().map(|line| line.split(',').next().unwrap()).collect();
-        assert_eq!(rows, ["step", "1", "2", "3"]);
+        assert_eq!(rows, ["step", "1", "2", "2", "3", "3"]);
     }
 }
