@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Opens a file to read; a pipe or a device, which may keep its reader waiting or never end, is refused.
 ///
@@ -70,6 +71,28 @@ pub fn own_cache() -> Option<PathBuf> {
     Some(cache()?.join(env!("CARGO_PKG_NAME")))
 }
 
+/// Takes away what killed processes were writing in this program's cache; others may be writing there now.
+pub fn sweep_own_cache() {
+    // Nothing that is written there takes a minute.
+    const LEFT: Duration = Duration::from_hours(1);
+    let own = own_cache();
+    for folder in own.iter().flat_map(|own| [own.clone(), own.join("samples")]) {
+        sweep(&folder, LEFT);
+    }
+}
+
+/// Removes half-written files that were not touched for so long.
+fn sweep(folder: &Path, left: Duration) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_half = entry.file_name().to_string_lossy().starts_with(".tmp");
+        let about = entry.metadata().ok().filter(std::fs::Metadata::is_file);
+        let age = about.and_then(|about| about.modified().ok()?.elapsed().ok());
+        if is_half && age.is_some_and(|age| age >= left) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The path that settings write: `~` is the user's home, `$NAME` and `${NAME}` are variables, as Python's
 /// `expandvars(expanduser(…))` has it. What is not set stays as it is written.
 pub fn expanded(written: &str) -> PathBuf {
@@ -127,6 +150,20 @@ mod tests {
         assert_eq!(read(&file, 10).unwrap(), b"0123456789");
         let error = read(&file, 9).unwrap_err();
         assert_eq!(error.to_string(), "it has more than 9 bytes, which none of its kind has");
+    }
+
+    #[test]
+    fn what_was_half_written_long_ago_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".tmpA1", "digests.json"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        sweep(folder.path(), Duration::from_hours(1));
+        assert!(folder.path().join(".tmpA1").exists());
+        sweep(folder.path(), Duration::ZERO);
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["digests.json"]);
     }
 
     #[test]

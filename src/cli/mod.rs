@@ -19,6 +19,7 @@ pub mod screen;
 mod trust;
 
 use crate::device::DeviceSpec;
+use crate::folders;
 use crate::recipe::{self, Recipe};
 use crate::run::proof::selftest;
 use crate::run::{self, Failure, Options, Plan, preview};
@@ -188,6 +189,7 @@ fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
 }
 
 fn study(args: &RunArgs) -> Result<(), Failure> {
+    folders::sweep_own_cache();
     let plan = plan(&args.recipe, Some(args))?;
     // From here on: a plan has nothing to save, and may be waiting for a download.
     let stop = stop_on_signals();

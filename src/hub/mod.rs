@@ -91,6 +91,16 @@ impl Hub {
         Ok(Self { client: Client::from_env(&home)?, cache: Cache(cache), offline })
     }
 
+    /// The hub at an address, asked without a token, with this folder for its cache.
+    ///
+    /// # Errors
+    ///
+    /// `SSL_CERT_FILE` names no certificates.
+    pub fn at(endpoint: &str, cache: &Path) -> Result<Self, HubError> {
+        let client = Client::new(endpoint, None, root_certs()?, Limits::default());
+        Ok(Self { client, cache: Cache(cache.to_owned()), offline: false })
+    }
+
     /// The repository in the cache, if all that is wanted is there.
     pub fn cached(&self, name: &Name, wanted: Wanted) -> Option<Fetched> {
         let commit = self.cache.commit(name)?;

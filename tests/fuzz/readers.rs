@@ -4,10 +4,16 @@
 //! `tests/it/fuzz.rs` holds that with mutations of the seeds, `tests/fuzz/run` with libFuzzer.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use finetune::data::{Format, Limits, Message, Role, read};
+use finetune::eval::endpoint::{self, ChatRequest, Endpoint, Patience, Settings};
 use finetune::eval::tasks::{Source, TASKS};
+use finetune::hub::{Hub, Name, Wanted};
 use finetune::model::{Decoder, families};
 use finetune::recipe::Recipe;
 use finetune::report::sheet::Which;
@@ -23,6 +29,8 @@ use finetune::snapshot::{Config, Snapshot, WeightFiles, Weights};
 /// What a reader needs around the file that it reads.
 pub struct Ground {
     folder: tempfile::TempDir,
+    hub: OnceLock<Loopback>,
+    judge: OnceLock<Loopback>,
 }
 
 pub struct Reader {
@@ -58,7 +66,7 @@ impl Ground {
     /// A pico model and an adapter, and a copy of the finished run, if one is given.
     pub fn new(run: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let ground = Self { folder };
+        let ground = Self { folder, hub: OnceLock::new(), judge: OnceLock::new() };
         copy(&of_project("tests/golden/models/pico-mistral"), &ground.at("model"));
         for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
             fs::copy(of_project("data/tiny/model").join(file), ground.at("model").join(file))
@@ -104,6 +112,8 @@ pub const READERS: &[Reader] = &[
     of_a_file("packed", packed_seeds, |at, bytes| data(at, "x.zst", bytes)),
     of_a_file("parquet", |_| all_of("tests/data", "parquet"), |at, bytes| data(at, "x.parquet", bytes)),
     of_a_file("suite", suite_seeds, suite),
+    of_a_file("listing", listing_seeds, listing),
+    of_a_file("reply", reply_seeds, reply),
     of_a_run("run-index", |at| vec![at.bytes("run/index.json")], run_index),
     of_a_run("answers", |at| vec![at.bytes("run/eval/base/harmful.jsonl")], answers),
     of_a_run("report", |at| vec![at.bytes("run/report.json")], report_json),
@@ -356,5 +366,91 @@ fn answers(at: &Ground, bytes: &[u8]) {
 fn report_json(_: &Ground, bytes: &[u8]) {
     if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
         let _ = (report::terminal(&report, 80), report::markdown(&report), report::html(&report, None));
+    }
+}
+
+/// A server on loopback that says the same to every question.
+struct Loopback {
+    address: String,
+    said: Arc<Mutex<(u16, Vec<u8>)>>,
+}
+
+impl Loopback {
+    /// `status` and `body` for every question whose path begins with `place`; the others are told that nothing is there.
+    fn start(place: &'static str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let said = Arc::new(Mutex::new((200, Vec::new())));
+        let shared = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let (status, body) = shared.lock().expect("no panic here").clone();
+                let _ = answer(&mut stream, place, status, &body);
+            }
+        });
+        Self { address, said }
+    }
+
+    fn say(&self, status: u16, body: &[u8]) {
+        *self.said.lock().expect("no panic here") = (status, body.to_vec());
+    }
+}
+
+/// Reads a question to its end and answers it.
+fn answer(stream: &mut TcpStream, place: &str, status: u16, body: &[u8]) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?);
+    let (mut line, mut path, mut length) = (String::new(), String::new(), 0);
+    while lines.read_line(&mut line)? > 2 {
+        if path.is_empty() {
+            line.split(' ').nth(1).unwrap_or_default().clone_into(&mut path);
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        line.clear();
+    }
+    lines.take(length).read_to_end(&mut Vec::new())?;
+    let (status, body) = if path.starts_with(place) { (status, body) } else { (404, &b""[..]) };
+    let head = format!("HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+fn listing_seeds(_: &Ground) -> Vec<Vec<u8>> {
+    let commit = "0123456789012345678901234567890123456789";
+    let names =
+        ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json", "a/b.json"];
+    let siblings: Vec<_> = names.iter().map(|name| serde_json::json!({"rfilename": name})).collect();
+    vec![serde_json::json!({"sha": commit, "siblings": siblings}).to_string().into_bytes()]
+}
+
+fn listing(at: &Ground, bytes: &[u8]) {
+    let server = at.hub.get_or_init(|| Loopback::start("/api/"));
+    server.say(200, bytes);
+    let hub = Hub::at(&server.address, &at.at("hub")).expect("certificates");
+    for (name, wanted) in [("o/n", Wanted::Model), ("datasets/o/n/a/b.json", Wanted::Data)] {
+        let name = Name::parse(name).expect("a name");
+        let _ = hub.fetch(&name, wanted, &mut |_| {});
+    }
+}
+
+fn reply_seeds(_: &Ground) -> Vec<Vec<u8>> {
+    let replies = [
+        r#"{"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "safe"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}"#,
+        r#"{"choices": [{"message": {"content": [{"type": "thinking", "text": "a"}, {"type": "text", "text": "b"}], "refusal": null}}]}"#,
+        r#"{"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", "code": "unsupported_parameter", "param": "max_tokens"}}"#,
+    ];
+    replies.map(|reply| reply.as_bytes().to_vec()).into()
+}
+
+fn reply(at: &Ground, bytes: &[u8]) {
+    let server = at.judge.get_or_init(|| Loopback::start("/"));
+    let patience = Patience { tries: 1, first_wait: Duration::ZERO, longest_wait: Duration::ZERO };
+    let settings = Settings { patience, ..Settings::new(&server.address, "m") };
+    let endpoint = Endpoint::new(settings).expect("an endpoint without a key");
+    let messages = vec![endpoint::Message { role: "user", content: "a".to_owned() }];
+    for status in [200, 400] {
+        server.say(status, bytes);
+        let asked = ChatRequest { messages: messages.clone(), max_tokens: 5, thinking_tokens: 0 };
+        let _ = (endpoint.ask(&asked), endpoint.news());
     }
 }

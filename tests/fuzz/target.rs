@@ -19,6 +19,9 @@ static GIVEN: LazyLock<(Ground, &'static Reader)> = LazyLock::new(|| {
 
 fuzz_target!(
     init: {
+        // Some libraries panic on what is malformed, and their readers catch that; libFuzzer's hook would abort.
+        drop(std::panic::take_hook());
+        std::panic::set_hook(Box::new(|_| {}));
         // What is well-formed is where libFuzzer begins.
         let (ground, reader) = &*GIVEN;
         if let Some(folder) = std::env::var_os("FINETUNE_SEEDS") {
@@ -29,6 +32,11 @@ fuzz_target!(
     },
     |bytes: &[u8]| {
         let (ground, reader) = &*GIVEN;
-        (reader.read)(ground, bytes);
+        if let Err(panic) = std::panic::catch_unwind(|| (reader.read)(ground, bytes)) {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            eprintln!("panicked: {}", said.unwrap_or_default());
+            std::process::abort();
+        }
     }
 );

@@ -145,6 +145,8 @@ readers! {
     packed = "packed",
     parquet = "parquet",
     suite = "suite",
+    listing = "listing",
+    reply = "reply",
     run_index = "run-index",
     answers = "answers",
     report = "report",
