@@ -30,7 +30,7 @@ pub enum RoomError {
     )]
     Weights { parameters: u64, needed: u64, free: u64 },
     #[error(
-        "attention over {tokens} tokens, {whose}, takes about {} of memory, and {} are free",
+        "attention over {tokens} tokens, {whose}, takes at least {} of memory, and {} are free",
         gigabytes(*needed),
         gigabytes(*free)
     )]
