@@ -18,7 +18,7 @@ mod named;
 pub use error::TokenizerError;
 
 use crate::doing;
-use json::{JsonFile, parse, read};
+use json::{JsonFile, caught, parse, read};
 use named::{Beside, Named};
 
 /// The file that does the work.
@@ -225,7 +225,8 @@ impl Tokenizer {
 
     fn puts_bos_first(&self) -> bool {
         let Some(bos) = self.bos_id() else { return false };
-        self.inner.encode_fast("a", true).is_ok_and(|encoding| encoding.get_ids().first() == Some(&bos))
+        caught(|| self.inner.encode_fast("a", true))
+            .is_ok_and(|encoding| encoding.get_ids().first() == Some(&bos))
     }
 
     /// The ids of a text. Nothing is added; special tokens written out in the text are recognised.
@@ -234,7 +235,7 @@ impl Tokenizer {
     ///
     /// The vocabulary has no way to write the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false);
+        let encoding = caught(|| self.inner.encode_fast(text, false));
         let encoding = encoding.map_err(|source| TokenizerError::Encode { bytes: text.len(), source })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -245,7 +246,7 @@ impl Tokenizer {
     ///
     /// It puts more or fewer there.
     pub fn ends(&self) -> Result<[u32; 2], TokenizerError> {
-        let encoding = self.inner.encode_fast("", true);
+        let encoding = caught(|| self.inner.encode_fast("", true));
         let encoding = encoding.map_err(|source| TokenizerError::Encode { bytes: 0, source })?;
         let found = encoding.get_ids();
         found.try_into().map_err(|_| TokenizerError::Ends { found: found.len() })
@@ -257,7 +258,7 @@ impl Tokenizer {
     ///
     /// The vocabulary has no way to write the text.
     pub fn encode_pieces(&self, text: &str) -> Result<Vec<Piece>, TokenizerError> {
-        let encoding = self.inner.encode(text, false);
+        let encoding = caught(|| self.inner.encode(text, false));
         let encoding = encoding.map_err(|source| TokenizerError::Encode { bytes: text.len(), source })?;
         let pairs = encoding.get_ids().iter().zip(encoding.get_offsets());
         Ok(pairs.map(|(&id, &(start, end))| Piece { id, start, end }).collect())
@@ -265,7 +266,7 @@ impl Tokenizer {
 
     /// The text of `ids`, with or without the special tokens among them.
     pub fn decode(&self, ids: &[u32], skip_specials: bool) -> String {
-        self.inner.decode(ids, skip_specials).unwrap_or_else(|_| {
+        caught(|| self.inner.decode(ids, skip_specials)).unwrap_or_else(|_| {
             // Only a decoder with a broken pattern fails; the bare tokens are then the best there is.
             ids.iter().filter_map(|&id| self.inner.id_to_token(id)).collect()
         })
@@ -396,6 +397,14 @@ mod tests {
         assert!(tokenizer.drew_pieces());
         // With it one of a thousand would be in two pieces each time but once in 2^1000.
         assert_eq!(tokenizer.encode(&"ab".repeat(1000)).unwrap(), vec![4; 1000]);
+    }
+
+    #[test]
+    fn a_template_that_names_a_token_it_does_not_describe_is_refused() {
+        let mut json = tokenizer_json();
+        json["post_processor"]["single"][0]["SpecialToken"]["id"] = json!("<i>");
+        let error = load(&[("tokenizer.json", json)]).unwrap_err();
+        assert!(matches!(error, TokenizerError::BadTokenizer { .. }), "{error}");
     }
 
     fn folder(files: &[(&str, Value)]) -> tempfile::TempDir {

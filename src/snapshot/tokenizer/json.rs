@@ -13,9 +13,11 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, 
     let bytes = without_mark(bytes);
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
         .map_err(|source| TokenizerError::BadJson { path: path.to_owned(), source })?;
-    // The library unwraps in a few places where a file's parts do not fit together.
-    let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
-    let parsed = parsed.unwrap_or_else(|_| Err("the tokenizers library panicked on it".into()));
+    let parsed = caught(|| {
+        let parsed = tokenizers::Tokenizer::from_bytes(bytes)?;
+        // What it puts around a text is only looked for when there is one.
+        parsed.encode_fast("", true).map(|_| parsed)
+    });
     let parsed = parsed.map_err(|source| TokenizerError::BadTokenizer { path: path.to_owned(), source })?;
     let parts = [("normalizer", json!(parsed.get_normalizer())), ("decoder", json!(parsed.get_decoder()))];
     for (part, written) in parts {
@@ -25,6 +27,13 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, 
         }
     }
     Ok(parsed)
+}
+
+/// The library unwraps in a few places where a file's parts do not fit together: a template that names a token it does
+/// not describe, for one.
+pub(super) fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    caught.unwrap_or_else(|_| Err("the tokenizers library panicked on it".into()))
 }
 
 /// A file and where it lies.
