@@ -18,6 +18,7 @@ mod method;
 mod model;
 mod place;
 mod shipped;
+mod slips;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
@@ -32,11 +33,16 @@ pub use train::{Compute, MOST_STEPS, Schedule, Train};
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;
 
+fn schema() -> u32 {
+    SCHEMA
+}
+
 /// A whole recipe, every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The version of this format; 1.
+    #[serde(default = "schema")]
     pub schema: u32,
     /// What the run is called; its folder starts with it.
     pub name: String,
@@ -202,7 +208,9 @@ fn in_words(message: &str) -> (String, Option<String>) {
         let names: Vec<&str> = quoted.collect();
         let what = if message.starts_with("unknown field") { "key" } else { "value" };
         let message = format!("unknown {what} `{word}`");
-        return (message, Some(did_you_mean(word, names.iter().copied())));
+        let near = did_you_mean(word, names.iter().copied());
+        let help = slips::hint(word).map_or(near.clone(), |hint| format!("{hint}; {near}"));
+        return (message, Some(help));
     }
     if message.starts_with("missing field") {
         let field = quoted.next().unwrap_or_default();

@@ -50,6 +50,9 @@ fn bad_recipes() {
     let cases: &[(&str, &str, &str)] = &[
         ("recipe_syntax", "steps = 20", "steps = = 20"),
         ("recipe_unknown_key", "learning_rate", "learning_rat"),
+        ("recipe_key_of_another_section", "rank = 4", "learning_rate = 1e-4"),
+        ("recipe_key_of_another_program", "rank = 4", "lora_rank = 4"),
+        ("recipe_kind_that_is_a_variant", "rank = 4", "kind = \"dora\""),
         ("recipe_unknown_section", "[train]", "[training]"),
         ("recipe_missing_key", "source = \"model\"", ""),
         ("recipe_wrong_type", "batch = 4", "batch = \"four\""),

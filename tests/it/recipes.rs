@@ -50,3 +50,9 @@ fn every_shipped_recipe_reads() {
         assert!(!recipe.summary().is_empty());
     }
 }
+
+#[test]
+fn a_recipe_that_names_no_schema_is_of_the_only_one() {
+    let text = "name = \"a\"\nmodel = { source = \"m\" }\ndata = { source = \"d\" }\n";
+    assert_eq!(Recipe::parse(text, "r.toml", &[]).unwrap().schema, 1);
+}
