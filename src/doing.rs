@@ -76,7 +76,10 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         }
         *held(&PANIC) = info.to_string();
     }));
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    // The one that Rust begins with.
+    drop(std::panic::take_hook());
+    done.map_err(|_| {
         let what = held(&DOING).latest().to_owned();
         let said = std::mem::take(&mut *held(&PANIC));
         format!("something broke while {what}: {said}")
@@ -98,5 +101,13 @@ mod tests {
         assert_eq!(doings.latest(), "reading b");
         doings.end(inner);
         assert_eq!(doings.latest(), "starting");
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_place() {
+        assert_eq!(guarded(|| 3), Ok(3));
+        let said = guarded(|| -> () { panic!("a library gave up") }).unwrap_err();
+        assert!(said.starts_with("something broke while "), "{said}");
+        assert!(said.contains("a library gave up") && said.contains("src/doing.rs:"), "{said}");
     }
 }

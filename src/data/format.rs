@@ -38,15 +38,21 @@ impl Format {
         Self { form, fields: Fields::from(fields) }
     }
 
-    /// Whether a record's field of this name can be read in this form, or in any where none is named yet.
+    /// Whether a record's field of this name can be read in this form, or in any that it may turn out to have.
     pub(super) fn reads(&self, name: &str) -> bool {
         let own = self.form.fields().iter().any(|field| self.name(*field) == name);
         let named = self.fields.values().any(|other| other == name);
-        let known = LISTS.contains(&name)
-            || ALPACA.contains(&name)
-            || PAIRS.iter().any(|(a, b)| [*a, *b].contains(&name))
-            || ["text", "system"].contains(&name);
-        own || named || known || GIVEN.contains(&name) || MEDIA.contains(&name)
+        let is_pair = PAIRS.iter().any(|(a, b)| [*a, *b].contains(&name));
+        let open =
+            is_pair || LISTS.contains(&name) || ALPACA.contains(&name) || name == "text" || name == "system";
+        let beside = GIVEN.contains(&name) || MEDIA.contains(&name);
+        let form = match self.form {
+            Form::Auto | Form::Messages | Form::Sharegpt => open || beside,
+            // A prompt may be a list of turns.
+            Form::PromptCompletion => beside,
+            Form::Alpaca | Form::Text => false,
+        };
+        own || named || form
     }
 
     /// The file's name for a field.

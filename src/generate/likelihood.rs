@@ -13,11 +13,22 @@ pub struct Likelihood {
 
 /// The log-likelihood of every sample's trained tokens, given what comes before them.
 ///
-/// At most `micro_tokens` positions are computed at once; logits never for more than a chunk of rows.
-pub fn likelihoods(decoder: &Decoder, samples: &[Sample], micro_tokens: usize) -> Vec<Likelihood> {
+/// At most `micro_tokens` positions are computed at once, and `go_on` is asked before each; logits never for more than a
+/// chunk of rows.
+///
+/// # Errors
+///
+/// Whatever `go_on` returns.
+pub fn likelihoods<E>(
+    decoder: &Decoder,
+    samples: &[Sample],
+    micro_tokens: usize,
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<Vec<Likelihood>, E> {
     let mut likelihoods = vec![Likelihood { sum: 0.0, n_tokens: 0 }; samples.len()];
     let all: Vec<usize> = (0..samples.len()).collect();
     for batch in micro_batches(samples, &all, micro_tokens, 1) {
+        go_on()?;
         if batch.targets.is_empty() {
             continue;
         }
@@ -32,5 +43,5 @@ pub fn likelihoods(decoder: &Decoder, samples: &[Sample], micro_tokens: usize) -
             likelihood.n_tokens += 1;
         }
     }
-    likelihoods
+    Ok(likelihoods)
 }

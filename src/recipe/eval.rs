@@ -259,14 +259,12 @@ impl Eval {
             return Err(bad("eval.bert_score.rescale", baseline, "three numbers below 1"));
         }
         let samples = self.suites.iter().map(|suite| suite.samples.unwrap_or(self.samples));
-        if let Some(n) =
-            samples.chain([self.samples]).find(|n| *n == 0 || (*n > 1 && self.temperature == 0.0))
-        {
-            return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
-        }
-        let samples = self.suites.iter().map(|suite| suite.samples.unwrap_or(self.samples));
-        if let Some(n) = samples.chain([self.samples]).find(|n| *n > MOST_SAMPLES) {
-            return Err(bad("eval.samples", n, "at most 10000"));
+        for n in samples.chain([self.samples]) {
+            if n == 0 || (n > 1 && self.temperature == 0.0) {
+                return Err(bad("eval.samples", n, "1, or more with a temperature above 0"));
+            } else if n > MOST_SAMPLES {
+                return Err(bad("eval.samples", n, "at most 10000"));
+            }
         }
         for (i, rubric) in self.rubrics.iter().enumerate() {
             length(&format!("eval.rubrics.{i}.max_new_tokens"), rubric.max_new_tokens)?;

@@ -58,7 +58,7 @@ pub fn eval<'a>(
     watcher: &'a mut Listener<'a>,
     tell: &mut hub::Tell<'_>,
 ) -> Result<(Report, PathBuf), Failure> {
-    let _doing = doing::now(format!("settling what `{origin}` asks for"));
+    let settling = doing::now(format!("settling what `{origin}` asks for"));
     let preset = preset::settle(&mut recipe.eval)?;
     let merges = plan::merging::resolve(&recipe)?;
     let mut sources = Sources::new(origin, options.out.as_deref(), tell);
@@ -95,6 +95,7 @@ pub fn eval<'a>(
     let folder =
         folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
 
+    drop(settling);
     let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
     for sentence in remarks::asked(&evaluation.suites, &model).into_iter().chain(sources.said) {
         session.note(sentence)?;

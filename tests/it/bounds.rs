@@ -88,7 +88,7 @@ fn a_page_that_unpacks_to_hundreds_of_megabytes_is_refused() {
     refused(
         plan(&fixture, &["data.source=x.parquet", "data.fields={}"]),
         3,
-        "a page of more than 268435456 bytes",
+        "has a page of more than 268435456 bytes, unpacked",
     );
 }
 
@@ -122,7 +122,8 @@ fn a_value_of_json_that_would_fill_memory_is_refused() {
 fn prompts_beyond_the_model_or_memory_are_refused_before_any_training() {
     let fixture = Fixture::new();
     fixture.write("harmful.csv", format!("goal\nshort\n{}\n", "so it goes ".repeat(40_000)));
-    let message = "1 of 2 prompts of suite `harmful` are longer than the model's 256 positions (max_position_embeddings)";
+    let message =
+        "of suite `harmful` is longer than 32 times the model's 256 positions (max_position_embeddings)";
     refused(plan(&fixture, &[]), 3, message);
     config_with(&fixture, "wide", &json!({"max_position_embeddings": 100_000_000}));
     let (code, said) = plan(&fixture, &["model.source=wide"]);
@@ -134,9 +135,18 @@ fn prompts_beyond_the_model_or_memory_are_refused_before_any_training() {
     let fixture = Fixture::new();
     let long = json!({"question": "so it goes ".repeat(40_000), "answer": "b"}).to_string();
     fixture.write("train.jsonl", format!("{long}\n").repeat(3));
+    config_with(&fixture, "wide", &json!({"max_position_embeddings": 100_000_000}));
     let sets = ["data.max_tokens=100000000", "eval.suites=[]"];
-    let (code, said) = plan(&fixture, &sets);
+    let message = "the longest sample is longer than 32 times the model's 256 positions";
+    refused(plan(&fixture, &sets), 3, message);
+    let (code, said) = plan(&fixture, &[&sets[..], &["model.source=wide"]].concat());
     assert!(code == 3 && said.contains("tokens, the longest sample, takes at least"), "{code}: {said}");
+    // A little beyond the window is said, and asked.
+    let fixture = Fixture::new();
+    fixture.write("harmful.csv", format!("goal\nshort\n{}\n", "so it goes ".repeat(200)));
+    let (code, said) = plan(&fixture, &[]);
+    let note = "1 of 2 prompts of suite `harmful` and 4 new tokens are more than the model's 256 positions";
+    assert!(code == 0 && said.contains(note), "{code}: {said}");
 }
 
 #[test]

@@ -79,6 +79,14 @@ pub enum TableError {
         )
     )]
     BadParquet { what: String, source: Cause },
+    #[error("{what} has a page of more than {limit} bytes, unpacked")]
+    #[diagnostic(
+        code(data::large_page),
+        help(
+            "write the table again with smaller pages, such as pyarrow's `data_page_size=1048576`, or without the column"
+        )
+    )]
+    LargePage { what: String, limit: i64 },
     #[error("{place} holds a text that is not UTF-8")]
     #[diagnostic(code(data::row_not_utf8), help("write the table again with its texts as UTF-8"))]
     RowNotUtf8 { place: Place },

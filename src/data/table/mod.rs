@@ -203,6 +203,7 @@ mod tests {
 
     use super::{Limits, TableError};
     use crate::data::{DataError, Format, Loaded, read};
+    use crate::recipe::{Fields, Form};
 
     const SMALL: Limits =
         Limits { file_bytes: 1 << 20, record_bytes: 100 << 10, pack_ratio: 200, held_bytes: 8 << 20 };
@@ -365,6 +366,15 @@ mod tests {
         let at = bytes.windows(2).position(|two| two == "ß".as_bytes()).unwrap();
         bytes[at] = 0xff;
         assert_eq!(load("x", &bytes).unwrap_err(), "row 2 of `FILE` holds a text that is not UTF-8");
+    }
+
+    #[test]
+    fn a_missing_column_is_told_with_those_that_are_there_read_or_not() {
+        let format = Format::new(Form::Alpaca, &Fields::default());
+        let error = read(&stored("pairs-zstd.parquet"), &format, SMALL).unwrap_err().to_string();
+        for name in ["`instruction`", "`question`", "`id`", "`answer`"] {
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     #[test]

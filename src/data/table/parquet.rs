@@ -17,6 +17,7 @@ use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReade
 use parquet::record::Field;
 use parquet::schema::types::Type;
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use super::error::{Cause, TableError};
 use super::record::{Each, Limits, Place, Record, Wanted};
@@ -73,7 +74,9 @@ pub(super) fn read<E: From<TableError>>(
         })?;
         let Some(row) = row else { break };
         let mut bytes = 0;
-        let record = object(row.into_columns(), &mut bytes);
+        let mut record = object(row.into_columns(), &mut bytes);
+        // They are there, whatever they hold.
+        record.extend(skipped.iter().map(|field| (field.name().to_owned(), Value::Null)));
         total += bytes;
         if bytes > limits.record_bytes {
             return Err(TableError::RecordTooLarge { place, limit: limits.record_bytes }.into());
@@ -139,11 +142,12 @@ impl ChunkReader for Guarded {
         let mut begun = Vec::new();
         if self.pages.load(Ordering::Relaxed) {
             rest.by_ref().take(PAGE_START).read_to_end(&mut begun)?;
-            if page_bytes(&begun).is_none_or(|bytes| bytes > PAGE_BYTES) {
-                let most = PAGE_BYTES;
-                return Err(ParquetError::General(format!(
-                    "a page of more than {most} bytes at byte {start}"
-                )));
+            match page_bytes(&begun) {
+                Some(bytes) if bytes > PAGE_BYTES => {
+                    return Err(ParquetError::External(Box::new(LargePage)));
+                }
+                Some(_) => {}
+                None => return Err(ParquetError::General(format!("no page begins at byte {start}"))),
             }
         }
         Ok(Cursor::new(begun).chain(rest))
@@ -180,15 +184,24 @@ fn page_bytes(header: &[u8]) -> Option<i64> {
     field()
 }
 
+/// A page that is larger than any should be; travels inside a [`ParquetError`].
+#[derive(Debug, Error)]
+#[error("a page of more than {PAGE_BYTES} bytes")]
+struct LargePage;
+
 /// The crate asserts some of what a damaged file breaks.
 fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let broken = |_| Err(ParquetError::General("the file contradicts itself".to_owned()));
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken)
 }
 
+/// Characters of a complaint; some quote a whole column.
+const SHOWN: usize = 160;
+
 fn bad(error: ParquetError, what: String) -> TableError {
-    // Some messages quote a whole column.
-    const SHOWN: usize = 160;
+    if matches!(&error, ParquetError::External(inner) if inner.is::<LargePage>()) {
+        return TableError::LargePage { what, limit: PAGE_BYTES };
+    }
     let cause = error.to_string().lines().next().unwrap_or_default().chars().take(SHOWN).collect();
     TableError::BadParquet { what, source: Cause(cause) }
 }

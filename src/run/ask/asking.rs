@@ -205,14 +205,8 @@ impl Pass<'_, '_, '_> {
         let keys = Keys { weights: self.weights, suite };
         for part in stores.missing_texts(keys).chunks(self.exam.evaluation.rows) {
             let samples: Vec<_> = part.iter().flat_map(|i| suite.texts[*i].iter().cloned()).collect();
-            // A few seconds' worth at a time: who asks to stop waits no longer.
             let micro_tokens = self.exam.machine.micro_tokens;
-            let longest = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(1);
-            let mut found = Vec::new();
-            for some in samples.chunks((4 * micro_tokens / longest.max(1)).max(1)) {
-                found.extend(likelihoods(self.decoder, some, micro_tokens));
-                self.session.go_on()?;
-            }
+            let found = likelihoods(self.decoder, &samples, micro_tokens, || self.session.go_on())?;
             let mut found = found.into_iter();
             let lines = part.iter().map(|i| {
                 let windows: Vec<_> = found.by_ref().take(suite.texts[*i].len()).collect();

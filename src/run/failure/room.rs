@@ -7,15 +7,10 @@ use thiserror::Error;
 #[derive(Debug, Error, Diagnostic)]
 pub enum RoomError {
     #[error(
-        "{n} of {of} prompts of suite `{suite}` are longer than the model's {window} positions (max_position_embeddings): the longest, item `{item}`, has {longest} tokens"
+        "{whose} is longer than {stretch} times the model's {window} positions (max_position_embeddings): it has {tokens} tokens"
     )]
-    #[diagnostic(
-        code(run::prompt_too_long),
-        help(
-            "take the items out of the file, ask with fewer worked examples (`shots`), or a model with a longer window"
-        )
-    )]
-    Window { suite: String, n: usize, of: usize, item: String, longest: usize, window: usize },
+    #[diagnostic(code(run::beyond_the_window), help("{cure}, or take a model with a longer window"))]
+    Window { whose: String, tokens: usize, window: usize, stretch: usize, cure: &'static str },
     #[error(
         "{:.3} billion parameters take at least {} of memory, and {} are free",
         *parameters as f64 / 1e9,
@@ -34,7 +29,7 @@ pub enum RoomError {
         gigabytes(*needed),
         gigabytes(*free)
     )]
-    #[diagnostic(code(run::no_memory), help("{cure}"))]
+    #[diagnostic(code(run::no_memory), help("{cure}, or take a smaller model"))]
     Memory { whose: String, tokens: usize, needed: u64, free: u64, cure: &'static str },
 }
 

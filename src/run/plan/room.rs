@@ -63,61 +63,62 @@ pub fn check_weights(
 ///
 /// # Errors
 ///
-/// Memory does not hold it.
+/// The model or memory does not hold it.
 pub fn check_samples(shape: &DecoderShape, longest: usize, device: &Device) -> Result<(), RoomError> {
-    held(learning(shape, longest), free_memory(device), || {
-        let cure = "lower `data.max_tokens` (`data.too_long` says what becomes of longer samples), or take a smaller model";
-        ("the longest sample".to_owned(), longest, cure)
-    })
+    let text = Text {
+        whose: "the longest sample".to_owned(),
+        tokens: longest,
+        cure: "lower `data.max_tokens` (`data.too_long` says what becomes of longer samples)",
+    };
+    text.fits(shape, learning(shape, longest), device)
 }
 
 /// That every question can be asked.
 ///
 /// # Errors
 ///
-/// One is longer than the model's window or than memory can hold.
+/// The model or memory does not hold one.
 pub fn check_questions(suites: &[Questions], shape: &DecoderShape, device: &Device) -> Result<(), RoomError> {
-    suites.iter().try_for_each(|asked| {
-        let suite = &asked.posed.suite.name;
+    for asked in suites {
         // Windows of text are cut to the model's.
-        let lengths: Vec<usize> = match asked.prompts.is_empty() {
-            false => asked.prompts.iter().map(Vec::len).collect(),
-            true => {
-                let choices = |question: &crate::generate::Question| {
-                    question.choices.iter().map(|choice| choice.ids.len()).max().unwrap_or(0)
-                };
-                asked.choices.iter().map(choices).collect()
-            }
+        let choices =
+            asked.choices.iter().map(|question| question.choices.iter().map(|choice| choice.ids.len()).max());
+        let lengths = asked.prompts.iter().map(Vec::len).chain(choices.map(|longest| longest.unwrap_or(0)));
+        let Some((nth, tokens)) = lengths.enumerate().max_by_key(|(_, tokens)| *tokens) else { continue };
+        let (item, suite) = (&asked.posed.items[nth].id, &asked.posed.suite.name);
+        let text = Text {
+            whose: format!("item `{item}` of suite `{suite}`"),
+            tokens,
+            cure: "take the item out of the file, ask with fewer worked examples (`shots`)",
         };
-        let Some((nth, longest)) = lengths.iter().copied().enumerate().max_by_key(|(_, length)| *length)
-        else {
-            return Ok(());
-        };
-        let window = shape.max_positions;
-        if longest > window {
-            let n = lengths.iter().filter(|length| **length > window).count();
-            let (suite, item) = (suite.clone(), asked.posed.items[nth].id.clone());
-            return Err(RoomError::Window { suite, n, of: lengths.len(), item, longest, window });
-        }
-        held(attention(shape, longest), free_memory(device), || {
-            let whose = format!("item `{}` of suite `{suite}`", asked.posed.items[nth].id);
-            (whose, longest, "take the item out of the file, or ask a smaller model")
-        })
-    })
+        text.fits(shape, attention(shape, tokens), device)?;
+    }
+    Ok(())
 }
 
-/// That so many bytes are free, where the device tells.
-fn held(
-    needed: u64,
-    free: Option<u64>,
-    who: impl FnOnce() -> (String, usize, &'static str),
-) -> Result<(), RoomError> {
-    match free {
-        Some(free) if needed > free => {
-            let (whose, tokens, cure) = who();
-            Err(RoomError::Memory { whose, tokens, needed, free, cure })
+/// How many times its window the longest text may be that a model is given. Rotary angles have no end, and a little
+/// beyond the window is only said; published models were stretched 32 times at most (Phi-3's `LongRoPE`, 4,096 to
+/// 131,072), and their configuration names the longer window.
+const STRETCH: usize = 32;
+
+/// The longest text of its kind.
+struct Text {
+    whose: String,
+    tokens: usize,
+    cure: &'static str,
+}
+
+impl Text {
+    fn fits(self, shape: &DecoderShape, needed: u64, device: &Device) -> Result<(), RoomError> {
+        let Self { whose, tokens, cure } = self;
+        let window = shape.max_positions;
+        if tokens > window.saturating_mul(STRETCH) {
+            return Err(RoomError::Window { whose, tokens, window, stretch: STRETCH, cure });
         }
-        _ => Ok(()),
+        match free_memory(device).filter(|free| needed > *free) {
+            Some(free) => Err(RoomError::Memory { whose, tokens, needed, free, cure }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -146,8 +147,25 @@ mod tests {
         assert_eq!(attention(&shape, usize::MAX), u64::MAX);
         assert_eq!(learning(&shape, usize::MAX), u64::MAX);
         assert_eq!(activations(&shape, usize::MAX, usize::MAX), u64::MAX);
-        let who = || ("x".to_owned(), 3, "y");
-        assert!(held(10, Some(9), who).is_err());
-        assert!(held(10, Some(10), who).is_ok() && held(10, None, who).is_ok());
+    }
+
+    #[test]
+    fn a_text_may_be_so_many_windows_long_and_take_what_memory_is_free() {
+        let sizes = Sizes {
+            vocab_size: 10,
+            hidden_size: 32,
+            intermediate_size: 48,
+            n_layers: 2,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 8,
+        };
+        let shape = DecoderShape { max_positions: 100, ..DecoderShape::plain("small", sizes) };
+        let fits = |tokens, needed| {
+            Text { whose: "x".to_owned(), tokens, cure: "" }.fits(&shape, needed, &Device::flex())
+        };
+        fits(3200, 1).unwrap();
+        assert!(matches!(fits(3201, 1), Err(RoomError::Window { tokens: 3201, window: 100, .. })));
+        assert!(matches!(fits(100, u64::MAX), Err(RoomError::Memory { .. })));
     }
 }
