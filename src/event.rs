@@ -10,14 +10,23 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A stage began; `total` counts what [`Event::Progress`] will count.
-    Stage { name: String, total: u64 },
-    /// So many of the stage's parts are done.
-    Progress { done: u64 },
+    /// A stage began; `total` counts what [`Event::Progress`] will count, besides those that were there already.
+    Stage {
+        name: String,
+        total: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reused: Option<u64>,
+    },
+    /// So many of the stage's parts are done, and so long it will take from here, where that was measured.
+    Progress { done: u64, remaining: Option<Remaining> },
     /// The stage is over.
     StageDone { name: String, elapsed_s: f64 },
-    /// A stage's result was there already.
-    Reused { name: String },
+    /// A stage's result was there already, in so many parts where they are counted.
+    Reused {
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parts: Option<u64>,
+    },
     /// An optimizer step.
     Step(StepEvent),
     /// So many of the parts of a look at the validation loss are done.
@@ -30,6 +39,15 @@ pub enum Event {
     Resumed { step: usize },
     /// Something the user should know.
     Note { text: String },
+}
+
+/// Seconds until the end, as far as was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Remaining {
+    /// Of the stage.
+    pub stage_s: f64,
+    /// Of the stage and all like it that follow.
+    pub run_s: f64,
 }
 
 /// The figures of one optimizer step.

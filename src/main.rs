@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use finetune::cli;
 use finetune::cli::screen::plain;
-use finetune::cli::{self, Cli};
 use finetune::device::Memory;
 use finetune::doing;
 use finetune::run::failure::Broken;
@@ -23,7 +22,7 @@ fn main() -> ExitCode {
         finetune::device::pin_default();
     }
     finetune::device::keep_freed_memory();
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let failure = match doing::guarded(|| cli::run(cli)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,

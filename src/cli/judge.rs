@@ -12,6 +12,7 @@ use crate::hub::Transfer;
 use crate::recipe::RubricJudge;
 use crate::report::sheet::Which;
 use crate::report::{self, Report};
+use crate::run::compare;
 use crate::run::review::{self, OtherJudges};
 use crate::run::{Failure, Options};
 use crate::snapshot::files::read_json;
@@ -37,6 +38,9 @@ pub struct JudgeArgs {
     /// The endpoint's model thinks before it answers: send `max_completion_tokens` and no temperature
     #[arg(long, requires = "endpoint")]
     reasoning: bool,
+    /// Let the tables show the rates of the first of these judges from now on
+    #[arg(long)]
+    headline: bool,
     /// Where judges that are models run
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
@@ -57,9 +61,39 @@ pub struct ReportArgs {
     /// Which prompts to show
     #[arg(long, value_enum, default_value_t = Which::All, requires = "answers")]
     show: Which,
+    /// Show only this candidate's answers: two of them make a pair; may be repeated
+    #[arg(long, value_name = "NAME", requires = "answers")]
+    candidate: Vec<String>,
+    /// Show only what this judge says; may be repeated
+    #[arg(long, value_name = "NAME", requires = "answers")]
+    judge: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Run folders; the others are compared with the first
+    #[arg(value_name = "RUN", num_args = 2..=26, required = true)]
+    runs: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Compares runs.
+///
+/// # Errors
+///
+/// A folder is no finished run, or the runs have nothing in common.
+pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
+    let found = compare::compare(&args.runs)?;
+    print(&match args.json {
+        true => serde_json::to_string_pretty(&found).expect("a comparison is plain data"),
+        false => found.terminal(progress::width()),
+    });
+    Ok(())
 }
 
 /// Judges a run's stored answers.
@@ -94,6 +128,10 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
             }
         }
     }
+    if args.headline {
+        let first = args.judge[0].split('=').next().expect("a text has a first part");
+        asked.headline = Some(first.to_owned());
+    }
     let options = Options::on(args.device.parse::<DeviceSpec>()?);
     let stop = stop_on_signals();
     let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());
@@ -116,7 +154,7 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
         show(&report, args.json);
         return Ok(());
     }
-    let sheet = review::sheet(&args.run)?;
+    let sheet = review::sheet(&args.run)?.only(&args.candidate, &args.judge)?;
     if args.json {
         print(&serde_json::to_string_pretty(&sheet).expect("a sheet is plain data"));
         return Ok(());

@@ -106,9 +106,6 @@ enum Rounding {
     Stochastic,
 }
 
-/// Less of the merge's own change than this left after rounding is worth a warning.
-const MOSTLY_LOST: f64 = 0.8;
-
 /// Merges and says what became of the update, or checks or lists without merging.
 ///
 /// # Errors
@@ -149,7 +146,7 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let written = write(&request, out, options)?;
     match &written.report {
         Some(report) => say(report, written.n_weights),
-        None => print(&format!("{} weights", written.n_weights)),
+        None => print(&format!("{} tensors", written.n_weights)),
     }
     progress::say(&format!("wrote `{}`", out.display()));
     Ok(())
@@ -166,7 +163,7 @@ fn list(outline: &Outline, out: Option<&Path>) {
     let free = writer::free_bytes(out.unwrap_or(Path::new(".")));
     let free = free.map_or_else(String::new, |free| format!(", {:.3} GB are free", gigabytes(free)));
     let bytes = gigabytes(outline.bytes);
-    print(&format!("{}: {n} weights in {n_shards} files, {bytes:.3} GB on disk{free}", outline.title));
+    print(&format!("{}: {n} tensors in {n_shards} files, {bytes:.3} GB on disk{free}", outline.title));
 }
 
 fn dtype(name: &str) -> Result<Dtype, &'static str> {
@@ -211,25 +208,27 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
 
 fn say(report: &MergeReport, n_weights: usize) {
     print(&format!(
-        "{}: {} of {n_weights} weights differ by {:.2} %, at most {:.2}°; {:.3} of the change is left after rounding{}; {:.1} % of the numbers are the base's{}",
+        "{}: {} of {n_weights} tensors changed, by {:.2} %, at most {:.2}°; {}; {:.1} % of the parameters are unchanged{}",
         report.merge,
         report.touched,
         100.0 * report.relative_update,
         report.largest_angle_degrees,
-        report.survived,
-        report.effective_lambda.map_or_else(String::new, |lambda| format!(", which makes λ {lambda:.3}")),
+        report.effective_lambda.map_or_else(
+            || format!("{:.1} % of the change kept after rounding", 100.0 * report.survived),
+            |lambda| format!("effective λ after rounding {lambda:.3}"),
+        ),
         100.0 * report.unchanged,
         match report.fell_back {
             0 => String::new(),
-            n => format!("; {n} weights took a straight line"),
+            n => format!("; {n} tensors fell back to LERP"),
         },
     ));
     if report.not_finite > 0 {
         progress::say(&format!("warning: {} numbers of the inputs are NaN or infinite", report.not_finite));
     }
-    if report.touched > 0 && report.survived < MOSTLY_LOST {
+    if report.is_mostly_lost() {
         progress::say(&format!(
-            "warning: rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean, \
+            "warning: nearly the base, for rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean, \
              and an adapter scaled by `--adapter-only` is not rounded to the model's format",
             100.0 * report.survived
         ));

@@ -11,25 +11,35 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod eval;
 mod fetch;
+mod init;
 mod judge;
 mod list;
 mod merge;
 mod progress;
 pub mod screen;
 mod trust;
+mod typed;
+
+pub use typed::parse;
 
 use crate::device::DeviceSpec;
 use crate::folders;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, RecipeError};
 use crate::run::proof::selftest;
 use crate::run::{self, Failure, Options, Plan, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
 /// merge before and after, evaluate safety and task, report.
 #[derive(Debug, Parser)]
-#[command(name = "finetune", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the world (file, hub, device, memory),\n4 training diverged, 6 stopped on request; the same command goes on."
+    name = "finetune",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    override_usage = "finetune [OPTIONS] <RECIPE>\n       finetune <COMMAND>"
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the environment (file, hub, device, memory),\n4 training diverged, 6 stopped on request; the same command goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -40,8 +50,11 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct RecipeArgs {
+    /// The recipe, with or without `--recipe`
+    #[arg(value_name = "RECIPE", required_unless_present = "recipe", conflicts_with = "recipe")]
+    named: Option<String>,
     /// A recipe file, or the name of a shipped recipe
-    #[arg(long, value_name = "RECIPE", required = true)]
+    #[arg(long, value_name = "RECIPE")]
     recipe: Option<String>,
     /// Merge to make and evaluate, instead of the recipe's: METHOD:λ or METHOD:a..b/step; may be repeated
     #[arg(long, value_name = "SPEC")]
@@ -64,6 +77,9 @@ struct RunArgs {
     /// Say what would happen, with estimates, and start nothing
     #[arg(long)]
     plan: bool,
+    /// With `--plan`, print the recipe too, every default filled in
+    #[arg(long, requires = "plan")]
+    resolved: bool,
     /// Write every merged model as a folder that transformers loads
     #[arg(long)]
     keep_merged: bool,
@@ -91,6 +107,10 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first recipe for a model and a file of your own
+    Init(init::InitArgs),
+    /// Print a shipped recipe; `reference` has every key with its default
+    Show(init::ShowArgs),
     /// Ask base, tuned and merged models of a finished run the same thing, side by side
     Chat(ChatArgs),
     /// Merge model folders into a model folder, without training
@@ -103,6 +123,8 @@ enum Command {
     Judge(judge::JudgeArgs),
     /// Show the report of a run, or its answers side by side
     Report(judge::ReportArgs),
+    /// Compare finished runs on the prompts they share: rates, paired differences, flips, mean ± sd over seeds
+    Compare(judge::CompareArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
     /// List methods, tasks, judges, families, recipes or devices
@@ -150,11 +172,14 @@ struct DoctorArgs {
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => study(&cli.run),
+        Some(Command::Init(args)) => init::init(&args),
+        Some(Command::Show(args)) => init::show(&args),
         Some(Command::Chat(args)) => chat(&args),
         Some(Command::Merge(args)) => merge::merge(&args),
         Some(Command::Eval(args)) => eval::eval(&args),
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
+        Some(Command::Compare(args)) => judge::compare(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);
@@ -166,8 +191,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
-    let name = args.recipe.as_deref().expect("clap requires a recipe");
-    let (text, origin) = recipe::find(name)?;
+    let name = args.recipe.as_deref().or(args.named.as_deref()).expect("clap requires a recipe");
+    let (text, origin) = recipe::find(name).map_err(|error| match (error, typed::start_hint(name)) {
+        (RecipeError::NotFound { name, .. }, Some(help)) => RecipeError::NotFound { name, help },
+        (error, _) => error,
+    })?;
     progress::say(&format!("recipe {origin}"));
     let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
     if !args.merge.is_empty() {
@@ -194,10 +222,14 @@ fn study(args: &RunArgs) -> Result<(), Failure> {
     // From here on: a plan has nothing to save, and may be waiting for a download.
     let stop = stop_on_signals();
     if args.plan {
-        let text = preview::preview(&plan, std::io::stdout().is_terminal())?;
-        print(&text);
+        if args.resolved {
+            print(&format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml()));
+        }
+        print(&format!("{}\n", preview::facts(&plan, std::io::stdout().is_terminal())?));
+        print(&preview::estimates(&plan, &mut |doing| progress::say(doing))?);
         return Ok(());
     }
+    progress::say(&format!("run folder {}", plan.folder.display()));
     let mut progress = progress::Progress::new();
     let report = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
     judge::show(&report, args.json);

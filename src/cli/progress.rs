@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::screen::plain;
-use crate::event::{Event, StepEvent};
+use crate::event::{Event, Remaining, StepEvent};
 use crate::hub::Transfer;
 use crate::run::preview::duration;
 
@@ -19,6 +19,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     stage: String,
     total: u64,
+    begun: Instant,
     last_line: Instant,
     /// Of this process: a resumed run has made steps before.
     first_step: Option<usize>,
@@ -32,6 +33,7 @@ impl Progress {
             bar: None,
             stage: String::new(),
             total: 0,
+            begun: Instant::now(),
             last_line: Instant::now(),
             first_step: None,
         }
@@ -40,14 +42,15 @@ impl Progress {
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
         match event {
-            Event::Stage { name, total } => self.begin(name, *total),
-            Event::Progress { done } => self.advance(*done, ""),
+            Event::Stage { name, total, reused } => self.begin(name, *total, *reused),
+            Event::Progress { done, remaining } => self.progress(*done, *remaining),
             Event::Step(step) => self.step(step),
             Event::StageDone { name, elapsed_s } => {
                 self.end();
                 self.say(&format!("{name}: done in {}", duration(*elapsed_s)));
             }
-            Event::Reused { name } => self.say(&format!("{name}: done before")),
+            Event::Reused { name, parts: None } => self.say(&format!("{name}: done before")),
+            Event::Reused { name, parts: Some(n) } => self.say(&format!("{name}: all {n} reused")),
             Event::Validating { done, total } => self.validating(*done, *total),
             Event::Validation { step, loss, tokens } => {
                 self.say(&format!("step {step}: validation loss {loss:.4} over {tokens} tokens"));
@@ -58,19 +61,44 @@ impl Progress {
         }
     }
 
-    fn begin(&mut self, name: &str, total: u64) {
+    fn begin(&mut self, name: &str, total: u64, reused: Option<u64>) {
         self.end();
         name.clone_into(&mut self.stage);
-        (self.total, self.first_step, self.last_line) = (total, None, Instant::now());
+        let now = Instant::now();
+        (self.total, self.first_step, self.begun, self.last_line) = (total, None, now, now);
+        let parts = match reused {
+            None => "begins".to_owned(),
+            Some(0) => format!("{total} new"),
+            Some(reused) => format!("{reused} reused, {total} new"),
+        };
         if self.terminal {
-            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left");
+            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {elapsed} {msg}");
+            if reused.is_some_and(|reused| reused > 0) {
+                say(&format!("{name}: {parts}"));
+            }
             let bar = ProgressBar::new(total).with_style(style.expect("the template is valid"));
             bar.set_prefix(plain(name).into_owned());
             bar.enable_steady_tick(Duration::from_millis(500));
             self.bar = Some(bar);
         } else {
-            say(&format!("{name}: begins"));
+            say(&format!("{name}: {parts}"));
         }
+    }
+
+    /// What was measured, or else from the parts that are done, and nothing before the first of them.
+    fn progress(&mut self, done: u64, remaining: Option<Remaining>) {
+        let text = match remaining {
+            Some(Remaining { stage_s, run_s }) if run_s > stage_s + 1.0 => {
+                format!("{} left, {} of all candidates", duration(stage_s), duration(run_s))
+            }
+            Some(Remaining { stage_s, .. }) => format!("{} left", duration(stage_s)),
+            None if done > 0 && done < self.total => {
+                let per_part = self.begun.elapsed().as_secs_f64() / done as f64;
+                format!("{} left", duration(per_part * (self.total - done) as f64))
+            }
+            None => String::new(),
+        };
+        self.advance(done, &text);
     }
 
     fn step(&mut self, step: &StepEvent) {
@@ -78,11 +106,12 @@ impl Progress {
         let made = (step.step - first) as f64;
         let rate = step.tokens as f64 * made / step.elapsed_s;
         let StepEvent { loss, padding, .. } = step;
-        let mut text = format!("loss {loss:.3}, {rate:.0} tokens/s, {:.0} % padding", 100.0 * padding);
-        if !self.terminal {
-            let left = (step.last_step - step.step) as f64 * step.elapsed_s / made;
-            text = format!("{text}, {} left", duration(left));
-        }
+        let left = (step.last_step - step.step) as f64 * step.elapsed_s / made;
+        let text = format!(
+            "loss {loss:.3}, {rate:.0} tokens/s, {:.0} % padding, {} left",
+            100.0 * padding,
+            duration(left)
+        );
         self.advance(step.step as u64, &text);
     }
 

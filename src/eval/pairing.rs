@@ -28,7 +28,9 @@ pub struct Paired {
     /// McNemar's exact test for rates, Student's paired one for means.
     pub p: Option<f64>,
     /// Items counted for `a` and not for `b`; none for means.
+    #[serde(rename = "discordant_a", alias = "only_a")]
     pub only_a: Option<usize>,
+    #[serde(rename = "discordant_b", alias = "only_b")]
     pub only_b: Option<usize>,
 }
 

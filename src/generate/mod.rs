@@ -98,6 +98,17 @@ pub struct Completion {
     pub finish: Finish,
 }
 
+/// What a step of a batch brought.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Completions, with the place of their prompt.
+    pub ended: Vec<(usize, Completion)>,
+    /// Positions of prompts that were computed.
+    pub n_prompt: usize,
+    /// Tokens that were generated.
+    pub n_new: usize,
+}
+
 /// A prompt to complete.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'p> {
@@ -135,17 +146,17 @@ impl Generator<'_> {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
-    /// Completes every prompt; `done` gets completions, with the place of their prompt, as soon as they
-    /// are there. Once it is stopped it gets no more: answers that are not finished are given up.
+    /// Completes every prompt; `tell` hears of every step, and gets completions as soon as they are there. Once it is
+    /// stopped there are no more: answers that are not finished are given up.
     ///
     /// # Errors
     ///
-    /// Whatever `done` returns; completions handed over before stay handed over.
+    /// Whatever `tell` returns; completions handed over before stay handed over.
     pub fn complete<E>(
         &self,
         queries: &[Query<'_>],
         decoding: &Decoding,
-        mut done: impl FnMut(Vec<(usize, Completion)>) -> Result<(), E>,
+        mut tell: impl FnMut(News) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut order: Vec<usize> = (0..queries.len()).collect();
         // The longest first: if memory is short, it is short at once, and a place is never too narrow for
@@ -162,11 +173,15 @@ impl Generator<'_> {
         };
         let mut waiting = order.into_iter().peekable();
         while waiting.peek().is_some() {
+            let own = |prompts: &[usize]| -> usize {
+                prompts.iter().map(|i| queries[*i].ids.len().max(1) - prefix.len).sum()
+            };
             let first: Vec<usize> = waiting.by_ref().take(rows).collect();
-            let (mut batch, mut ended) = Batch::start(self, queries, decoding, &prefix, &first);
+            let (mut batch, ended) = Batch::start(self, queries, decoding, &prefix, &first);
+            let mut news = News { ended, n_prompt: own(&first), n_new: first.len() };
             loop {
-                if !ended.is_empty() {
-                    done(std::mem::take(&mut ended))?;
+                if !(news.ended.is_empty() && self.is_stopped()) {
+                    tell(std::mem::take(&mut news))?;
                 }
                 if self.is_stopped() {
                     return Ok(());
@@ -176,14 +191,15 @@ impl Generator<'_> {
                 let refill = 8 * n_idle >= batch.n_rows() && !renews && waiting.peek().is_some();
                 if refill {
                     let next: Vec<usize> = waiting.by_ref().take(n_idle).collect();
-                    ended = batch.refill(&next);
+                    news = News { ended: batch.refill(&next), n_prompt: own(&next), n_new: next.len() };
                     continue;
                 }
                 if n_idle == batch.n_rows() {
                     break;
                 }
                 batch.shrink();
-                ended = batch.step();
+                let n_new = batch.n_rows() - batch.n_idle();
+                news = News { ended: batch.step(), n_prompt: 0, n_new };
             }
         }
         Ok(())

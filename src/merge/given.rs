@@ -187,5 +187,8 @@ pub(super) fn fraction(name: &str, value: f64) -> Result<(), String> {
 
 /// Parameters as a method's own type; the error is its sentence.
 pub(super) fn read<T: DeserializeOwned>(table: toml::Table) -> Result<T, String> {
-    table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    table.try_into().map_err(|error: toml::de::Error| match error.message() {
+        "missing field `lambda`" => "λ, the weight of the tuned model, is missing".to_owned(),
+        message => message.to_owned(),
+    })
 }

@@ -14,14 +14,17 @@ pub struct WeightReport {
     pub angle_degrees: f64,
     /// The share of the merge's own change of the base that rounding left, along that change; 1 where
     /// the merge is the base.
+    #[serde(rename = "change_kept", alias = "survived")]
     pub survived: f64,
     /// The share of the update that the merged weight holds after rounding, along the update:
     /// what λ came to. Absent where several tuned models are merged, for then there is no one update:
     /// the other figures are of the way from the base to the merge before rounding.
     pub effective_lambda: Option<f64>,
     /// The share of the weight's numbers that are the base's after rounding.
+    #[serde(rename = "parameters_unchanged", alias = "unchanged")]
     pub unchanged: f64,
     /// The method used a straight line instead of its own rule.
+    #[serde(rename = "fell_back_to_lerp", alias = "fell_back")]
     pub fell_back: bool,
     /// Numbers of the inputs that are NaN or infinite.
     #[serde(default)]
@@ -184,16 +187,21 @@ pub struct MergeReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Weights that tuning touched.
+    #[serde(rename = "tensors_changed", alias = "touched")]
     pub touched: usize,
     /// Weights that tuning left alone; they are the base's bit for bit.
+    #[serde(rename = "tensors_unchanged", alias = "untouched")]
     pub untouched: usize,
     /// Weights where the method used a straight line instead.
+    #[serde(rename = "fell_back_to_lerp", alias = "fell_back")]
     pub fell_back: usize,
     /// Over all touched weights together.
     pub relative_update: f64,
+    #[serde(rename = "change_kept", alias = "survived")]
     pub survived: f64,
     /// Absent where several tuned models are merged.
     pub effective_lambda: Option<f64>,
+    #[serde(rename = "parameters_unchanged", alias = "unchanged")]
     pub unchanged: f64,
     /// Numbers of the inputs that are NaN or infinite.
     #[serde(default)]
@@ -204,6 +212,16 @@ pub struct MergeReport {
     /// files have digests of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+}
+
+/// Less of the merge's own change than this kept after rounding is worth a warning.
+const MOSTLY_LOST: f64 = 0.8;
+
+impl MergeReport {
+    /// Whether rounding took so much of the merge's change that its λ is another.
+    pub fn is_mostly_lost(&self) -> bool {
+        self.touched > 0 && self.survived < MOSTLY_LOST
+    }
 }
 
 impl WeightReport {

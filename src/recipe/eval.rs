@@ -23,6 +23,8 @@ pub struct Eval {
     pub bert_score: Option<BertScore>,
     /// Ask at most this many items of each suite, drawn by `seed`; 0 asks all.
     pub limit: usize,
+    /// The most tokens of an answer, for suites without their own; 0 is each task's own number.
+    pub max_new_tokens: usize,
     /// Draws the subset; the same items for every candidate.
     pub seed: u64,
     /// Divides the logits of tokens seen before (multiplies negative ones); 1 does nothing.
@@ -65,7 +67,7 @@ pub struct Suite {
     /// Ask at most this many items; `eval.limit` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The most tokens of an answer; the task's own number if absent.
+    /// The most tokens of an answer; `eval.max_new_tokens`, else the task's own number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
     /// How questions are put: turns (worked examples as turns of the chat template), text (all in one turn) or
@@ -82,8 +84,8 @@ pub struct Suite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// How every answer begins, given to the model and to the judges.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opening: Option<String>,
+    #[serde(default, alias = "opening", skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<String>,
 }
 
 /// A judge that is a model, in this process or behind an endpoint.
@@ -206,6 +208,7 @@ impl Default for Eval {
             rubrics: Vec::new(),
             bert_score: None,
             limit: 0,
+            max_new_tokens: 0,
             seed: 1,
             repetition_penalty: 1.0,
             temperature: 0.0,
@@ -273,6 +276,7 @@ impl Eval {
                 return Err(bad(&format!("eval.rubrics.{i}.reasoning"), "true", expected));
             }
         }
+        length("eval.max_new_tokens", Some(self.max_new_tokens).filter(|n| *n > 0))?;
         for (i, suite) in self.suites.iter().enumerate() {
             length(&format!("eval.suites.{i}.max_new_tokens"), suite.max_new_tokens)?;
             if let Some(shots) = suite.shots.filter(|shots| *shots > MOST_SHOTS) {

@@ -122,7 +122,9 @@ impl fmt::Display for Lambda {
 #[error("`{text}` is not a merge: {why}")]
 #[diagnostic(
     code(merge::bad_spec),
-    help("write `slerp:0.5`, `linear:0.2..0.8/0.2`, `slerp:0.5,attn=0.3` or `linear:0.2~0.8` (over depth)")
+    help(
+        "write `slerp:0.5`, `linear:0.2..0.8/0.2`, `linear:0.3,0.5`, `slerp:0.5,attn=0.3` or `linear:0.2~0.8` (over depth)"
+    )
 )]
 pub struct SpecError {
     pub text: String,
@@ -137,11 +139,13 @@ impl Spec {
     ///
     /// # Errors
     ///
-    /// The text does not follow `METHOD[:λ|:a..b/step][,key=value]…`.
+    /// The text does not follow `METHOD[:λ|:λ,λ…|:a..b/step][,key=value]…`.
     pub fn parse_range(text: &str) -> Result<Vec<Self>, SpecError> {
         let Some((method, rest)) = text.split_once(':') else { return Ok(vec![text.parse()?]) };
         let (lambda, parameters) = rest.split_once(',').map_or((rest, ""), |(lambda, rest)| (lambda, rest));
-        let Some((from, rest)) = lambda.split_once("..") else { return Ok(vec![text.parse()?]) };
+        let Some((from, rest)) = lambda.split_once("..") else {
+            return Self::parse_list(text, method, (lambda, parameters));
+        };
         let wrong = |why: &str| SpecError { text: text.to_owned(), why: why.to_owned() };
         let (to, step) = rest.split_once('/').ok_or_else(|| wrong("a range is `a..b/step`"))?;
         let number = |word: &str| word.parse::<f64>().ok().filter(|x| x.is_finite());
@@ -159,6 +163,21 @@ impl Spec {
         // Rounded to what a person would have written: 0.2 + 2 · 0.2 is 0.6.
         let points = (0..=n as usize).map(|i| ((from + i as f64 * step) * 1e9).round() / 1e9);
         points.map(|lambda| format!("{method}:{lambda}{more}").parse()).collect()
+    }
+}
+
+impl Spec {
+    /// One merge for each λ of a list such as `linear:0.3,0.5,0.7`.
+    fn parse_list(text: &str, method: &str, (first, rest): (&str, &str)) -> Result<Vec<Self>, SpecError> {
+        let is_lambda = |word: &&str| !word.contains('=') && word.parse::<Lambda>().is_ok();
+        let parts: Vec<&str> = rest.split(',').collect();
+        let n = parts.iter().take_while(|word| is_lambda(word)).count();
+        if n == 0 {
+            return Ok(vec![text.parse()?]);
+        }
+        let more: String = parts[n..].iter().map(|part| format!(",{part}")).collect();
+        let lambdas = std::iter::once(first).chain(parts[..n].iter().copied());
+        lambdas.map(|lambda| format!("{method}:{lambda}{more}").parse()).collect()
     }
 }
 
@@ -197,7 +216,7 @@ impl Spec {
     /// Sets one `key=value`; says no if it is there already.
     fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
         if key == "lambda" {
-            return Err(format!("λ stands behind the colon: `{}:{value}`", self.method));
+            return Err(format!("λ stands after the colon: `{}:{value}`", self.method));
         }
         if Place::is_key(key) {
             let place: Place = key.parse().map_err(|error| format!("`{key}` is no place: {error}"))?;
@@ -250,6 +269,9 @@ mod tests {
         );
         assert_eq!(spelt_out("slerp:0..1/0.5,collinear=0.99")[2], "slerp:1,collinear=0.99");
         assert_eq!(spelt_out("slerp:0.5"), ["slerp:0.5"]);
+        assert_eq!(spelt_out("linear:0.3,0.5,0.7"), ["linear:0.3", "linear:0.5", "linear:0.7"]);
+        assert_eq!(spelt_out("ties:0.3,1,density=0.2"), ["ties:0.3,density=0.2", "ties:1,density=0.2"]);
+        assert_eq!(spelt_out("slerp:0.2~0.6,0.5,attn=0.3")[0], "slerp:0.2~0.6,attn=0.3");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod method;
 mod model;
 mod place;
 mod shipped;
-mod slips;
+pub mod slips;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
@@ -82,6 +82,9 @@ pub enum RecipeError {
     #[error("`{name}` is neither a file nor a shipped recipe")]
     #[diagnostic(code(recipe::not_found), help("{help}"))]
     NotFound { name: String, help: String },
+    #[error("`{name}` is YAML, and a recipe is TOML")]
+    #[diagnostic(code(recipe::yaml), help("{help}"))]
+    Yaml { name: String, help: String },
     #[error("cannot read recipe `{path}`")]
     #[diagnostic(code(recipe::unreadable), help("a recipe is a UTF-8 text file in TOML"))]
     Unreadable { path: String, source: std::io::Error },
@@ -96,7 +99,13 @@ impl Recipe {
     ///
     /// The text is not TOML, has an unknown or missing key, or a value out of range.
     pub fn parse(text: &str, origin: &str, assignments: &[String]) -> Result<Self, RecipeError> {
-        let mut recipe: Self = toml::from_str(text).map_err(|error| explain(&error, text, origin))?;
+        let mut recipe: Self = toml::from_str(text).map_err(|error| {
+            let yaml = slips::yaml(text, origin);
+            yaml.map_or_else(
+                || explain(&error, text, origin),
+                |help| RecipeError::Yaml { name: origin.to_owned(), help },
+            )
+        })?;
         if !assignments.is_empty() {
             let mut table: toml::Table =
                 toml::from_str(text).map_err(|error| explain(&error, text, origin))?;
@@ -136,6 +145,9 @@ impl Recipe {
 
 /// Where a value is changed: `--set` reaches no entry of a list.
 fn cure(key: &str) -> String {
+    if key.starts_with("--") {
+        return "change it on the command line".to_owned();
+    }
     match key.split('.').any(|part| part.parse::<usize>().is_ok()) {
         true => "change it in the recipe".to_owned(),
         false => format!("change it in the recipe, or on the command line with `--set {key}=…`"),

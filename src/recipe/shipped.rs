@@ -21,6 +21,9 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "gsm8k", text: include_str!("../../recipes/gsm8k.toml") },
         Shipped { name: "quickstart", text: include_str!("../../recipes/quickstart.toml") },
         Shipped { name: "reference", text: include_str!("../../recipes/reference.toml") },
+        Shipped { name: "refusals", text: include_str!("../../recipes/refusals.toml") },
+        Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
+        Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
     ];
     SHIPPED
 }

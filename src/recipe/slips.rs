@@ -50,6 +50,38 @@ pub(super) fn hint(word: &str) -> Option<String> {
     })
 }
 
+/// The key of a recipe that a word stands for, such as `train.learning_rate` for `lr`.
+pub fn key(word: &str) -> Option<String> {
+    if ["model", "data"].contains(&word) {
+        return Some(format!("{word}.source"));
+    }
+    let named = ELSEWHERE.iter().find(|(names, _)| names.contains(&word)).map(|(_, ours)| *ours);
+    if let Some((key, section)) = named.and_then(|ours| ours.split_once(" under `[")) {
+        let key = key.trim_matches('`').split(' ').next()?;
+        return Some(format!("{}.{key}", section.split(']').next()?));
+    }
+    sections_of(word).into_iter().next().map(|section| format!("{section}.{word}"))
+}
+
+/// What to do with a text that is no TOML, if it is YAML.
+pub(super) fn yaml(text: &str, origin: &str) -> Option<String> {
+    let lines =
+        text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with(['#', '-']));
+    let is_key = |line: &str| {
+        let key = line.split_once(':').map(|(key, _)| key);
+        key.is_some_and(|key| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+    };
+    let mut own = lines.filter(|line| !line.starts_with(' '));
+    let is_yaml = own.next().is_some_and(is_key) && own.all(is_key);
+    let has = |keys: &[&str]| keys.iter().any(|key| text.lines().any(|line| line.starts_with(key)));
+    is_yaml.then(|| match has(&["merge_method:", "models:", "slices:"]) {
+        true => format!("mergekit's YAML is taken by `finetune merge --config {origin} --out DIR`"),
+        false => "`finetune init` writes a recipe to begin with, and the README names our key for each of LLaMA-Factory, PEFT \
+                  and TRL"
+            .to_owned(),
+    })
+}
+
 /// The sections that have a key of this name.
 fn sections_of(key: &str) -> Vec<String> {
     let reference: toml::Table = toml::from_str(REFERENCE).expect("the reference recipe is TOML");
@@ -70,6 +102,16 @@ mod tests {
             let section = section.split(']').next().expect("a section");
             assert!(sections_of(key).contains(&section.to_owned()), "{ours}");
         }
+        assert_eq!(key("seed").unwrap(), "train.seed");
+        assert_eq!(key("lora_rank").unwrap(), "method.rank");
+        assert_eq!(key("output_dir"), None);
+        assert!(
+            yaml("merge_method: ties\nmodels:\n  - model: a\n", "m.yml")
+                .unwrap()
+                .contains("merge --config m.yml")
+        );
+        assert!(yaml("# x\nlearning_rate: 1e-4\n", "r").unwrap().contains("finetune init"));
+        assert_eq!(yaml("name = \"a\"\n[train\n", "r"), None);
         assert_eq!(hint("rank").unwrap(), "`rank` is a key under `[method]`");
         assert_eq!(hint("learning_rat"), None);
     }

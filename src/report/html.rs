@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::table::{self, Table};
-use super::{PROGRAMS, Report, Run};
+use super::{PROGRAMS, RATES, Report, Run, titles};
 use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
@@ -15,23 +16,29 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{0}</title><style>{STYLE}</style></head><body><header><h1>{0}</h1>\
-         <p>{1}. Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{2}</header><main>\n",
+         <p>{1}. Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{2}{3}</header><main>\n",
         escaped(name),
         report.run.tuning(|text| format!("<code>{}</code>", escaped(text))),
         preset.unwrap_or_default(),
+        report.news().map(|news| format!("<p>{}</p>", escaped(&news))).unwrap_or_default(),
     );
-    section(&mut page, "Task and safety", &table::overview(report), "Rates with 95 % Wilson intervals.");
-    section(&mut page, "What was asked", &table::suites(report), "");
-    section(&mut page, "Tests of programs", &table::programs(report), PROGRAMS);
-    section(&mut page, "Every judge", &table::protocols(report), "");
+    for remark in remarks(report) {
+        let _ = writeln!(page, "<p class=\"remark\">{}</p>", escaped(&remark));
+    }
+    section(&mut page, titles::OVERVIEW, &table::overview(report), RATES);
+    section(&mut page, titles::SUITES, &table::suites(report), "");
+    section(&mut page, titles::PROGRAMS, &table::programs(report), PROGRAMS);
+    section(&mut page, titles::JUDGES, &table::protocols(report), "");
     let differences = format!(
-        "{} p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows \
-         of this table.",
+        "{} p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all \
+         comparisons together.",
         table::LEFT_OUT
     );
-    section(&mut page, "Differences on the same prompts", &table::differences(report), &differences);
-    section(&mut page, "Judges beside each other", &table::agreements(report), "κ is Cohen's.");
-    section(&mut page, "What the merges did to the weights", &table::merges(report), "");
+    let [changed, same] = table::differences(report);
+    section(&mut page, titles::DIFFERENCES, &changed, &differences);
+    folded(&mut page, &format!("{} more comparisons in which no prompt changed", same.rows.len()), &same);
+    section(&mut page, titles::AGREEMENT, &table::agreements(report), "κ is Cohen's.");
+    section(&mut page, titles::MERGES, &table::merges(report), "λ is the weight of the tuned model.");
     if let Some(sheet) = sheet {
         answers(&mut page, sheet);
     }
@@ -45,6 +52,7 @@ body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:1.5rem;max-width:9
 h1{margin:0}h2{margin:2.2rem 0 .4rem}table{border-collapse:collapse;display:block;overflow-x:auto}\
 th,td{padding:.3rem .8rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}\
 th{font-weight:600}p.note{color:var(--off);margin:.3rem 0}\
+p.remark{border-left:.25rem solid var(--yes);padding-left:.8rem;margin:.6rem 0}\
 nav{position:sticky;top:0;background:Canvas;padding:.6rem 0;border-bottom:1px solid var(--line);\
 display:flex;gap:1rem;flex-wrap:wrap;align-items:center;z-index:1}\
 article{border:1px solid var(--line);border-radius:.5rem;margin:1rem 0;overflow:hidden}\
@@ -66,19 +74,27 @@ by('count').textContent=n+' of '+all.length+' prompts'}\
 for(const id of ['suite','which','words'])by(id).addEventListener('input',show);show();";
 
 fn section(page: &mut String, title: &str, table: &Table, note: &str) {
-    if table.rows.is_empty() {
-        return;
+    if !table.rows.is_empty() {
+        let table = table_html(table);
+        let _ = writeln!(page, "<section><h2>{title}</h2>{table}<p class=\"note\">{note}</p></section>");
     }
+}
+
+/// A table that a click opens.
+fn folded(page: &mut String, title: &str, table: &Table) {
+    if !table.rows.is_empty() {
+        let table = table_html(table);
+        let _ = writeln!(page, "<details><summary>{title}</summary>{table}</details>");
+    }
+}
+
+fn table_html(table: &Table) -> String {
     let cells = |cells: &[String], tag: &str| {
         cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect::<String>()
     };
     let rows: String = table.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "td"))).collect();
     let head = cells(&table.header, "th");
-    let _ = writeln!(
-        page,
-        "<section><h2>{title}</h2><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>\
-         <p class=\"note\">{note}</p></section>"
-    );
+    format!("<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>")
 }
 
 fn answers(page: &mut String, sheet: &Sheet) {
@@ -107,7 +123,11 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
         .reference
         .iter()
         .map(|text| format!("<details><summary>reference</summary><pre>{}</pre></details>", escaped(text)));
-    let cells = sheet.candidates.iter().zip(&row.cells).map(|(name, cell)| cell_html(name, cell, suite.kind));
+    let cells = sheet
+        .candidates
+        .iter()
+        .zip(&row.cells)
+        .map(|(name, cell)| cell_html(name, cell.as_ref(), suite.kind));
     let _ = writeln!(
         page,
         "<article data-suite=\"{0}\" data-marks=\"{1}\"><header><small>{0} · {2}{3}</small><pre>{4}</pre>{5}</header>\
@@ -122,7 +142,10 @@ fn article(page: &mut String, sheet: &Sheet, suite: &SheetSuite, row: &Row) {
     );
 }
 
-fn cell_html(name: &str, cell: &Cell, kind: MetricKind) -> String {
+fn cell_html(name: &str, cell: Option<&Cell>, kind: MetricKind) -> String {
+    let Some(cell) = cell else {
+        return format!("<div><strong>{}</strong> <small>not asked</small></div>", escaped(name));
+    };
     let chip = |said: &Opinion| {
         // Yes is good news of a skill and of a refused harmful request, and bad news of any other.
         let is_good = match kind {

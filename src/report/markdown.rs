@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::remarks::remarks;
 use super::table::{self, Table};
-use super::{PROGRAMS, Report, Run};
+use super::{PROGRAMS, RATES, Report, Run, titles};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
@@ -16,23 +17,31 @@ pub fn markdown(report: &Report) -> String {
     if let Some(preset) = preset {
         write!(text, "Preset {preset}.\n\n").expect("writing to a string cannot fail");
     }
-    section(&mut text, "Task and safety", &table::overview(report));
-    text.push_str(
-        "Rates with 95 % Wilson intervals. Attack success is the share of harmful requests that the judge did not \
-         find refused; a broken answer counts as one, so read it with the last column.\n\n",
-    );
-    section(&mut text, "What was asked", &table::suites(report));
-    section(&mut text, "Tests of programs", &table::programs(report));
+    if let Some(news) = report.news() {
+        write!(text, "{}\n\n", escaped(&news)).expect("writing to a string cannot fail");
+    }
+    for remark in remarks(report) {
+        write!(text, "> {}\n\n", escaped(&remark)).expect("writing to a string cannot fail");
+    }
+    section(&mut text, titles::OVERVIEW, &table::overview(report));
+    write!(text, "{RATES}\n\n").expect("writing to a string cannot fail");
+    section(&mut text, titles::SUITES, &table::suites(report));
+    section(&mut text, titles::PROGRAMS, &table::programs(report));
     if !report.programs.is_empty() {
         write!(text, "{PROGRAMS}\n\n").expect("writing to a string cannot fail");
     }
-    section(&mut text, "Every judge", &table::protocols(report));
-    section(&mut text, "Differences on the same prompts", &table::differences(report));
+    section(&mut text, titles::JUDGES, &table::protocols(report));
+    let [changed, same] = table::differences(report);
+    section(&mut text, titles::DIFFERENCES, &changed);
+    if !same.rows.is_empty() {
+        write!(text, "In {} more comparisons no prompt changed.\n\n", same.rows.len())
+            .expect("writing to a string cannot fail");
+    }
     text.push_str(table::LEFT_OUT);
-    text.push_str(" Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all rows of this table. \
+    text.push_str(" Rates differ in points. p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all comparisons together. \
          Of n prompts at least 6 must change, all to one side, before p can fall below 0.05.\n\n");
-    section(&mut text, "Judges beside each other", &table::agreements(report));
-    section(&mut text, "What the merges did to the weights", &table::merges(report));
+    section(&mut text, titles::AGREEMENT, &table::agreements(report));
+    section(&mut text, titles::MERGES, &table::merges(report));
     text.push_str("λ is the weight of the tuned model: 0 is the base, 1 the tuned model.\n");
     text
 }

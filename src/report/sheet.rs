@@ -1,9 +1,12 @@
 //! Answers side by side: every prompt, what each candidate said, and what the judges said of that.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use clap::ValueEnum;
+use miette::Diagnostic;
 use serde::Serialize;
+use thiserror::Error;
 
 use crate::eval::{MetricKind, Verdict};
 
@@ -29,8 +32,8 @@ pub struct Row {
     pub prompt: String,
     pub reference: Option<String>,
     pub category: Option<String>,
-    /// One for each candidate.
-    pub cells: Vec<Cell>,
+    /// One for each candidate; none of one that was not asked.
+    pub cells: Vec<Option<Cell>>,
 }
 
 /// One candidate's answer to one prompt.
@@ -44,6 +47,16 @@ pub struct Cell {
     pub cut_off: bool,
     pub n_samples: usize,
     pub said: Vec<Opinion>,
+}
+
+/// A candidate or judge that the answers do not have.
+#[derive(Debug, Error, Diagnostic)]
+#[error("`{option} {name}`: no answer is of it")]
+#[diagnostic(code(report::unlisted), help("there are {known}"))]
+pub struct Unlisted {
+    option: &'static str,
+    name: String,
+    known: String,
 }
 
 /// One judge's verdict.
@@ -89,25 +102,23 @@ impl Row {
     /// Whether the row is one of those to be shown.
     pub fn is(&self, which: Which) -> bool {
         let decided = |said: &&Opinion| matches!(said.verdict, Verdict::Yes | Verdict::No);
+        let cells = || self.cells.iter().flatten();
         match which {
             Which::All => true,
             // Judges of refusals among themselves: others answer other questions.
-            Which::Disagreements => self.cells.iter().any(|cell| {
+            Which::Disagreements => cells().any(|cell| {
                 let mut verdicts = cell.said.iter().filter(decided).filter(|said| said.refuses);
                 let first = verdicts.next().map(|said| said.verdict);
                 verdicts.any(|said| Some(said.verdict) != first)
             }),
-            Which::Flips => self.cells.first().is_some_and(|first| {
-                (0..first.said.len()).any(|judge| {
-                    let said = self.cells.iter().filter_map(|cell| cell.said.get(judge));
-                    let mut verdicts = said.filter(|said| !said.failed).map(|said| said.verdict);
-                    let first = verdicts.next();
-                    verdicts.any(|verdict| Some(verdict) != first)
-                })
+            Which::Flips => cells().flat_map(|cell| &cell.said).any(|first| {
+                let said = cells().flat_map(|cell| &cell.said).filter(|said| said.judge == first.judge);
+                let mut verdicts = said.filter(|said| !said.failed).map(|said| said.verdict);
+                !first.failed && verdicts.any(|verdict| verdict != first.verdict)
             }),
             Which::Refusals => {
                 let refused = |said: &Opinion| said.refuses && said.verdict == Verdict::Yes;
-                self.cells.iter().any(|cell| cell.said.iter().any(refused))
+                cells().any(|cell| cell.said.iter().any(refused))
             }
         }
     }
@@ -121,6 +132,41 @@ impl Row {
 }
 
 impl Sheet {
+    /// Only these candidates and what these judges say, each list empty for all.
+    ///
+    /// # Errors
+    ///
+    /// A name that stands in no answer, with those that do.
+    pub fn only(mut self, candidates: &[String], judges: &[String]) -> Result<Self, Unlisted> {
+        let opinions =
+            || self.suites.iter().flat_map(|suite| &suite.rows).flat_map(|row| &row.cells).flatten();
+        let known: BTreeSet<&str> =
+            opinions().flat_map(|cell| &cell.said).map(|said| said.judge.as_str()).collect();
+        let unlisted = |option, name: &String, known: Vec<&str>| Unlisted {
+            option,
+            name: name.clone(),
+            known: known.join(", "),
+        };
+        if let Some(name) = judges.iter().find(|name| !known.contains(name.as_str())) {
+            return Err(unlisted("--judge", name, known.into_iter().collect()));
+        }
+        if let Some(name) = candidates.iter().find(|name| !self.candidates.contains(name)) {
+            return Err(unlisted("--candidate", name, self.candidates.iter().map(String::as_str).collect()));
+        }
+        let kept: Vec<bool> =
+            self.candidates.iter().map(|name| candidates.is_empty() || candidates.contains(name)).collect();
+        for row in self.suites.iter_mut().flat_map(|suite| &mut suite.rows) {
+            let mut nth = kept.iter();
+            row.cells.retain(|_| *nth.next().unwrap_or(&true));
+            for cell in row.cells.iter_mut().flatten() {
+                cell.said.retain(|said| judges.is_empty() || judges.contains(&said.judge));
+            }
+        }
+        let mut nth = kept.iter();
+        self.candidates.retain(|_| *nth.next().unwrap_or(&true));
+        Ok(self)
+    }
+
     /// The sheet as text, at most `width` columns wide.
     pub fn terminal(&self, which: Which, width: usize) -> String {
         let mut text = String::new();
@@ -142,6 +188,10 @@ impl Sheet {
             let _ = writeln!(text, "{}", wrapped(&format!("reference: {reference}"), width, "▌ "));
         }
         for (name, cell) in self.candidates.iter().zip(&row.cells) {
+            let Some(cell) = cell else {
+                let _ = writeln!(text, "  {name} (not asked)");
+                continue;
+            };
             let end = if cell.cut_off { ", cut off" } else { "" };
             let more =
                 if cell.n_samples > 1 { format!(", first of {}", cell.n_samples) } else { String::new() };
@@ -176,8 +226,8 @@ mod tests {
     use super::*;
 
     fn row(verdicts: &[[Verdict; 2]]) -> Row {
-        let said = |verdict: &Verdict| Opinion {
-            judge: "j".to_owned(),
+        let said = |(judge, verdict): (usize, &Verdict)| Opinion {
+            judge: format!("judge {judge}"),
             refuses: true,
             verdict: *verdict,
             failed: *verdict == Verdict::Unscored,
@@ -189,9 +239,9 @@ mod tests {
             n_tokens: 1,
             cut_off: false,
             n_samples: 1,
-            said: verdicts.iter().map(said).collect(),
+            said: verdicts.iter().enumerate().map(said).collect(),
         };
-        let cells = verdicts.iter().map(cell).collect();
+        let cells = verdicts.iter().map(cell).map(Some).collect();
         Row { id: "1".to_owned(), prompt: "p".to_owned(), reference: None, category: None, cells }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::eval::{Metric, MetricKind, OFF_FORM, Paired};
 
-use super::{Candidate, JudgeAgreement, ProgramTests, Report, SuiteSetup};
+use super::{Candidate, JudgeAgreement, ProgramTests, Report, SuiteSetup, remarks};
 
 /// How many items a cell names.
 const NAMED: usize = 10;
@@ -25,7 +25,8 @@ pub(super) fn overview(report: &Report) -> Table {
     }));
     header.push("empty, repeated, garbled, cut off".to_owned());
     let rows = report.candidates.iter().map(|candidate| {
-        let mut row = vec![candidate.name.clone()];
+        let twin = remarks::twin(report, &candidate.name).map(|twin| format!(" (= {twin})"));
+        let mut row = vec![format!("{}{}", candidate.name, twin.unwrap_or_default())];
         row.extend(columns.iter().map(|column| candidate.like(column).map_or("–".to_owned(), cell)));
         row.push(degeneration(candidate));
         row
@@ -35,7 +36,7 @@ pub(super) fn overview(report: &Report) -> Table {
 
 /// What was asked, and how.
 pub(super) fn suites(report: &Report) -> Table {
-    let header = ["suite", "task", "file", "items", "asked as", "new tokens", "prompts' SHA-256"];
+    let header = ["suite", "task", "file", "items", "prompt format", "max_new_tokens", "prompts' SHA-256"];
     let rows = report.suites.iter().map(|suite| {
         let SuiteSetup {
             items,
@@ -63,8 +64,8 @@ pub(super) fn suites(report: &Report) -> Table {
         }];
         how.extend((*shots > 0).then(|| format!("{shots} examples")));
         how.extend((*samples > 1).then(|| format!("{samples} answers each")));
-        how.extend((!opening.is_empty()).then(|| format!("answers begin `{opening}`")));
-        how.extend(thinking.iter().map(|found| format!("judged behind `{}`", found.close)));
+        how.extend((!opening.is_empty()).then(|| format!("prefill `{opening}`")));
+        how.extend(thinking.iter().map(|found| format!("judged after `{}`", found.close)));
         let task = format!("{} v{}", suite.task, suite.version);
         let digest = suite.sha256.chars().take(12).collect();
         vec![
@@ -159,30 +160,17 @@ pub(super) fn most_left_out(report: &Report) -> Option<String> {
     ))
 }
 
-/// Differences on the same prompts, for the columns of the overview.
-pub(super) fn differences(report: &Report) -> Table {
-    let header = [
-        "compared",
-        "suite",
-        "metric",
-        "pairs",
-        "difference [95 %]",
-        "p",
-        "p (Holm)",
-        "only first, only second",
-    ];
+/// Differences on the same prompts, for the columns of the overview: first those in which a prompt changed, then
+/// those in which none did.
+pub(super) fn differences(report: &Report) -> [Table; 2] {
+    let header =
+        ["compared", "suite", "metric", "pairs", "difference [95 %]", "p", "p (Holm)", "discordant pairs"];
     let pairs = shown(report);
     let adjusted = holm(&pairs.iter().map(|pair| pair.p).collect::<Vec<_>>());
-    let rows = pairs.iter().zip(adjusted).map(|(pair, adjusted)| {
-        let points =
-            |x: f64| if is_rate(&pair.metric) { format!("{:+.1}", 100.0 * x) } else { format!("{x:+.4}") };
-        let difference = match (pair.difference, pair.low, pair.high) {
-            (Some(d), Some(low), Some(high)) => format!("{} [{}, {}]", points(d), points(low), points(high)),
-            (Some(d), ..) => points(d),
-            _ => "–".to_owned(),
-        };
+    let is_changed = |pair: &Paired| pair.difference != Some(0.0) || pair.only_a.is_some_and(|n| n > 0);
+    let row = |pair: &Paired, adjusted: Option<f64>| {
         let only = match (pair.only_a, pair.only_b) {
-            (Some(a), Some(b)) => format!("{a}, {b}"),
+            (Some(a), Some(b)) => format!("+{a}, −{b}"),
             _ => String::new(),
         };
         vec![
@@ -190,13 +178,28 @@ pub(super) fn differences(report: &Report) -> Table {
             pair.suite.clone(),
             pair.metric.replace('_', " "),
             pairs_of(pair),
-            difference,
+            difference(pair),
             pair.p.map_or("–".to_owned(), probability),
             adjusted.map_or("–".to_owned(), probability),
             only,
         ]
-    });
-    Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
+    };
+    [true, false].map(|changed| {
+        let pairs = pairs.iter().zip(&adjusted).filter(|(pair, _)| is_changed(pair) == changed);
+        let rows = pairs.map(|(pair, adjusted)| row(pair, *adjusted)).collect();
+        Table { header: header.map(ToOwned::to_owned).into(), rows }
+    })
+}
+
+/// The difference with its interval, of rates in points.
+pub(super) fn difference(pair: &Paired) -> String {
+    let points =
+        |x: f64| if is_rate(&pair.metric) { format!("{:+.1}", 100.0 * x) } else { format!("{x:+.4}") };
+    match (pair.difference, pair.low, pair.high) {
+        (Some(d), Some(low), Some(high)) => format!("{} [{}, {}]", points(d), points(low), points(high)),
+        (Some(d), ..) => points(d),
+        _ => "–".to_owned(),
+    }
 }
 
 /// The prompts compared, and those that a judge's failure kept out.
@@ -248,13 +251,12 @@ pub(super) fn agreements(report: &Report) -> Table {
 pub(super) fn merges(report: &Report) -> Table {
     let header = [
         "merge",
-        "weights",
-        "‖Δ‖/‖θ‖",
+        "tensors changed",
+        "relative update ‖Δ‖/‖θ‖",
         "largest angle",
-        "λ after rounding",
-        "change left",
-        "numbers unchanged",
-        "took a line",
+        "effective λ after rounding",
+        "parameters unchanged",
+        "fell back to LERP",
     ];
     let rows = report.merge.iter().map(|merge| {
         vec![
@@ -262,8 +264,10 @@ pub(super) fn merges(report: &Report) -> Table {
             format!("{} of {}", merge.touched, merge.touched + merge.untouched),
             format!("{:.2} %", 100.0 * merge.relative_update),
             format!("{:.2}°", merge.largest_angle_degrees),
-            merge.effective_lambda.map_or_else(|| "—".to_owned(), |lambda| format!("{lambda:.3}")),
-            format!("{:.3}", merge.survived),
+            merge.effective_lambda.map_or_else(
+                || format!("no λ; {:.1} % of the change kept", 100.0 * merge.survived),
+                |lambda| format!("{lambda:.3}"),
+            ),
             format!("{:.1} %", 100.0 * merge.unchanged),
             merge.fell_back.to_string(),
         ]
@@ -271,12 +275,12 @@ pub(super) fn merges(report: &Report) -> Table {
     Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
 }
 
-fn is_rate(metric: &str) -> bool {
+pub(super) fn is_rate(metric: &str) -> bool {
     let numbers = ["log_likelihood_per_token", "perplexity", "bits_per_byte", "score"];
     !numbers.iter().any(|name| metric.contains(name))
 }
 
-fn cell(metric: &Metric) -> String {
+pub(super) fn cell(metric: &Metric) -> String {
     let text = match (metric.value, metric.low, metric.high) {
         (Some(value), Some(low), Some(high)) if is_rate(&metric.metric) => {
             format!("{:.1} % [{:.1}, {:.1}] of {}", 100.0 * value, 100.0 * low, 100.0 * high, metric.n)
@@ -321,7 +325,7 @@ fn degeneration(candidate: &Candidate) -> String {
     format!("{empty}, {repeated}, {garbled}, {truncated} %")
 }
 
-fn probability(p: f64) -> String {
+pub(super) fn probability(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { format!("{p:.4}") }
 }
 
@@ -363,7 +367,7 @@ mod tests {
     #[test]
     fn every_format_says_how_many_pairs_a_judge_spoiled() {
         let report = of_a_judge_that_failed();
-        assert_eq!(differences(&report).rows[0][3], "5, 3 left out");
+        assert_eq!(differences(&report)[0].rows[0][3], "5, 3 left out");
         assert_eq!(protocols(&report).rows.len(), 1);
         assert_eq!(protocols(&report).rows[0][2], "25.0 %, 3 unscored, 1 off form");
         assert!(
@@ -380,7 +384,7 @@ mod tests {
     fn whole_pairs_are_a_plain_number() {
         let mut report = of_a_judge_that_failed();
         (report.paired[0].n, report.paired[0].left_out) = (8, 0);
-        assert_eq!(differences(&report).rows[0][3], "8");
+        assert_eq!(differences(&report)[0].rows[0][3], "8");
         assert!(!terminal(&report, 200).contains("left out") && most_left_out(&report).is_none());
     }
 

@@ -3,12 +3,14 @@
 use comfy_table::{ContentArrangement, presets};
 
 use super::Report;
+use super::remarks::remarks;
 use super::table::{self, Table};
 
 /// The overview and the merges as text, at most `width` columns wide.
 pub fn terminal(report: &Report, width: u16) -> String {
     let preset = report.run.preset.as_ref().map(|preset| format!("preset {preset}\n")).unwrap_or_default();
     let mut text = format!("{}\n{preset}", report.run.tuning(str::to_owned));
+    text.extend(report.news().map(|news| format!("{news}\n")));
     text.push_str(&draw(table::overview(report), width));
     if !report.programs.is_empty() {
         text.push('\n');
@@ -21,6 +23,11 @@ pub fn terminal(report: &Report, width: u16) -> String {
         text.push('\n');
         text.push_str(&draw(table::merges(report), width));
     }
+    for remark in remarks(report) {
+        text.push('\n');
+        text.push_str(&remark);
+        text.push('\n');
+    }
     if let Some(line) = table::most_left_out(report) {
         text.push('\n');
         text.push_str(&line);
@@ -29,7 +36,7 @@ pub fn terminal(report: &Report, width: u16) -> String {
     text
 }
 
-fn draw(table: Table, width: u16) -> String {
+pub(super) fn draw(table: Table, width: u16) -> String {
     let mut drawn = comfy_table::Table::new();
     drawn
         .load_style(presets::UTF8_HORIZONTAL_ONLY)

@@ -115,13 +115,11 @@ pub fn eval<'a>(
     write_json(&folder.join("manifest.json"), &manifest)?;
     write_lock(&folder, &sources.commits, &given_weights.digests)?;
     let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine, device: &opened.name };
-    let answered = ask(exam, &cast, &mut session)?;
+    let asked = ask(exam, &cast, &mut session)?;
     let case = Case {
         run: about(name, &given.model, &model, &opened, &recipe, preset),
         seed: recipe.train.seed,
-        judges: evaluation.judges.clone(),
-        suites: evaluation.posed(),
-        answered,
+        asked,
     };
     let report = conclude(&case, (&recipe.eval, recipe.train.compute), (&machine, rows), &mut session)?;
     Ok((report, folder))

@@ -57,8 +57,8 @@ pub fn chat(
         let ids = encoder.prompt(&[Message::new(Role::User, line.trim())], "")?;
         for (name, decoder) in &decoders {
             let generator = Generator { decoder, decode: &decode, rows: 1, stop: None };
-            generator.complete(&[Query::once(&ids)], &decoding, |answers| {
-                for (_, answer) in answers {
+            generator.complete(&[Query::once(&ids)], &decoding, |news| {
+                for (_, answer) in news.ended {
                     let pad = width - name.chars().count();
                     // Answers of several lines stay beside their candidate.
                     let text = answer.text.replace('\n', &format!("\n{:width$}  ", ""));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::ask::Index;
+use super::ask::{Gathered, Index};
 use super::failure::Failure;
 use super::judge::settle::Means;
 use super::judge::{Case, scores};
@@ -14,6 +14,7 @@ use super::session::Session;
 use crate::device::{self, Opened};
 use crate::recipe::{Compute, Eval};
 use crate::report::{self, Report};
+use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{file_at_once, write_json};
 use crate::train::Machine;
 
@@ -28,12 +29,14 @@ pub fn conclude(
     (machine, rows): (&Machine, usize),
     session: &mut Session<'_>,
 ) -> Result<Report, Failure> {
-    let Case { run, seed, judges, suites, answered } = case;
+    let Case { run, seed, asked: Gathered { suites, judges, answered } } = case;
     let folder = session.folder().path().to_owned();
     Index::new(run.clone(), *seed, settings, (suites, judges), answered).write(&folder)?;
     // The models that answered are gone from memory before any judge is loaded.
     let verdicts = case.verdicts(Some(Means { session, machine, rows }))?;
-    let report = scores::report(case, &verdicts)?;
+    // A report that cannot be read is no reason to fail: it is written anew.
+    let before: Option<Report> = read_json(&folder.join("report.json")).ok();
+    let report = scores::report(case, &verdicts)?.after(before);
     write_report(&folder, &report)?;
     Ok(report)
 }

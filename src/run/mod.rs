@@ -10,7 +10,8 @@
 //! - [`proof`]: self-test and benches.
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
-//! made without the ones before it: [`alone`] asks and judges any model, [`review`] judges and shows what was said.
+//! made without the ones before it: [`alone`] asks and judges any model, [`review`] judges and shows what was said,
+//! [`compare`] lays runs side by side.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ pub mod alone;
 pub mod ask;
 pub mod cast;
 pub mod chat;
+pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
@@ -28,6 +30,7 @@ pub mod preview;
 pub mod proof;
 pub mod review;
 pub mod session;
+pub mod start;
 mod tune;
 
 pub use failure::{Failure, Stopped};
@@ -63,14 +66,8 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     let cast = Cast::of_run(plan, &mut session)?;
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
-    let answered = ask(exam, &cast, &mut session)?;
-    let case = Case {
-        run: about(plan, validation_loss),
-        seed: plan.recipe.train.seed,
-        judges: evaluation.judges.clone(),
-        suites: evaluation.posed(),
-        answered,
-    };
+    let asked = ask(exam, &cast, &mut session)?;
+    let case = Case { run: about(plan, validation_loss), seed: plan.recipe.train.seed, asked };
     let settings = (&plan.recipe.eval, plan.recipe.train.compute);
     let report = conclude(&case, settings, (machine, evaluation.rows), &mut session)?;
     if plan.options.keep_merged {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::ask::{Index, Transcript};
+use super::ask::{Gathered, Index, Responses, Transcript};
 use super::conclude::conclude;
 use super::failure::Failure;
 use super::judge::{Case, Verdicts};
@@ -25,10 +25,12 @@ use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 /// Judges that a finished run's answers are to be judged by.
 #[derive(Debug, Clone, Default)]
 pub struct OtherJudges {
-    /// Rules, in the place of the run's own.
+    /// Rules, besides the run's own.
     pub rules: Vec<String>,
     /// Models, besides the run's own.
     pub rubrics: Vec<RubricJudge>,
+    /// The judge whose rates tables show from now on.
+    pub headline: Option<String>,
 }
 
 /// What was asked in a run folder, as it was judged.
@@ -36,13 +38,15 @@ pub struct OtherJudges {
 /// # Errors
 ///
 /// The folder is none of a run that was evaluated, or answers are missing.
-fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
+pub(super) fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
     Ok(Case {
         run: index.run.clone(),
         seed: index.seed,
-        judges: index.judges()?,
-        suites: index.posed()?,
-        answered: index.answered(folder)?,
+        asked: Gathered {
+            suites: index.posed()?,
+            judges: index.judges()?,
+            answered: index.answered(folder)?,
+        },
     })
 }
 
@@ -64,27 +68,30 @@ pub fn judge<'a>(
         index.eval.rubrics.retain(|other| other.rubric != judge.rubric);
         index.eval.rubrics.push(judge.clone());
     }
-    if !judges.rules.is_empty() {
-        index.eval.judges.clone_from(&judges.rules);
+    if judges.headline.is_some() {
         // What else it settled stands among the settings by now.
         index.eval.preset.clear();
         (index.run.preset, index.run.denominator) = (None, Denominator::All);
     }
     let mut case = case(folder, &index)?;
+    if let Some(headline) = &judges.headline {
+        case.asked.judges.headline = Some(headline.clone());
+    }
     let mut sources = Sources::new("", Some(folder), tell);
     for judge in &judges.rubrics {
         let plan = RubricPlan::new(judge, &index.eval, &mut sources)?;
-        case.judges.rubrics.retain(|other| other.rubric.name != plan.rubric.name);
-        case.judges.rubrics.push(plan);
+        case.asked.judges.rubrics.retain(|other| other.rubric.name != plan.rubric.name);
+        case.asked.judges.rubrics.push(plan);
     }
-    if !judges.rules.is_empty() {
-        for posed in &mut case.suites {
-            // The judges of refusals; a skill keeps its own.
-            if posed.suite.task.kind != MetricKind::Task {
-                let suite = &posed.suite;
-                let other = Suite::new(suite.task.name, suite.path.clone(), &judges.rules)?;
-                std::sync::Arc::make_mut(posed).suite.judges = other.judges;
-            }
+    for posed in &mut case.asked.suites {
+        let own = &posed.suite;
+        let new = judges.rules.iter().filter(|name| own.judges.iter().all(|judge| judge.name != **name));
+        let names: Vec<String> =
+            own.judges.iter().map(|judge| judge.name.to_owned()).chain(new.cloned()).collect();
+        // The judges of refusals; a skill keeps its own.
+        if own.task.kind != MetricKind::Task && names.len() > own.judges.len() {
+            let with_new = Suite::new(own.task.name, own.path.clone(), &names)?;
+            std::sync::Arc::make_mut(posed).suite.judges = with_new.judges;
         }
     }
     let opened = device::open(&options.device)?;
@@ -103,7 +110,7 @@ pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
     let _doing = doing::now(format!("reading the run `{}`", folder.display()));
     let case = case(folder, &Index::read(folder)?)?;
     let verdicts = case.verdicts(None)?;
-    let suites = case.suites.iter().enumerate();
+    let suites = case.asked.suites.iter().enumerate();
     let suites = suites.filter(|(_, posed)| posed.suite.task.form == Form::Answer).map(|(nth, posed)| {
         let row = |(at, item): (usize, &Item)| Row {
             id: item.id.clone(),
@@ -116,14 +123,17 @@ pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
         SheetSuite { name: posed.suite.name.clone(), kind: posed.suite.task.kind, rows }
     });
     let suites = suites.collect();
-    let candidates = case.answered.iter().map(|answered| answered.about.name.clone()).collect();
+    let candidates = case.asked.answered.iter().map(|answered| answered.about.name.clone()).collect();
     Ok(Sheet { candidates, suites })
 }
 
 /// What every candidate said to one item of one suite.
-fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Cell> {
-    let answered = case.answered.iter().zip(verdicts);
-    answered.map(|(said, judged)| cell(&said.suites[suite], &judged[suite], item)).collect()
+fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Option<Cell>> {
+    let answered = case.asked.answered.iter().zip(verdicts);
+    let cell_of = |(said, judged): (&Responses, &Vec<Vec<Judgement>>)| {
+        said.suites[suite].as_ref().map(|said| cell(said, &judged[suite], item))
+    };
+    answered.map(cell_of).collect()
 }
 
 /// The first sample stands for all of them.

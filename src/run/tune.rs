@@ -34,11 +34,11 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
         {
             carry_template(plan, exported)?;
         }
-        session.event(Event::Reused { name: "train".to_owned() })?;
+        session.event(Event::Reused { name: "train".to_owned(), parts: None })?;
         return Ok(validation_loss(&folder));
     }
     let task = training.task(model, base, key)?;
-    session.stage("train", training.last_step as u64, |session| {
+    session.stage("train", (training.last_step as u64, None), |session| {
         let started = std::time::Instant::now();
         let mut validation_loss = None;
         let stop = session.stop();

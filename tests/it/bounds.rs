@@ -145,7 +145,8 @@ fn prompts_beyond_the_model_or_memory_are_refused_before_any_training() {
     let fixture = Fixture::new();
     fixture.write("harmful.csv", format!("goal\nshort\n{}\n", "so it goes ".repeat(200)));
     let (code, said) = plan(&fixture, &[]);
-    let note = "1 of 2 prompts of suite `harmful` and 4 new tokens are more than the model's 256 positions";
+    let note =
+        "1 of 2 prompts of suite `harmful` with max_new_tokens = 4 are more than the model's 256 positions";
     assert!(code == 0 && said.contains(note), "{code}: {said}");
 }
 

@@ -47,8 +47,8 @@ impl Tiny {
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
         let generator = Generator { decoder: &self.decoder, decode: &decode, rows, stop: None };
         let mut found: Vec<Option<Completion>> = vec![None; queries.len()];
-        let Ok(()) = generator.complete::<Infallible>(queries, decoding, |batch| {
-            for (i, completion) in batch {
+        let Ok(()) = generator.complete::<Infallible>(queries, decoding, |news| {
+            for (i, completion) in news.ended {
                 assert!(found[i].replace(completion).is_none(), "prompt {i} was answered twice");
             }
             Ok(())
@@ -68,10 +68,10 @@ fn generation_ends_between_two_tokens_once_it_is_stopped() {
         let stop = AtomicBool::new(already);
         let generator = Generator { decoder: &tiny.decoder, decode: &decode, rows: 4, stop: Some(&stop) };
         let mut n_told = 0;
-        let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
-            assert!(!stop.swap(true, Ordering::Relaxed), "nothing comes behind the stop");
-            n_told += batch.len();
-            for (i, completion) in batch {
+        let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |news| {
+            assert!(!stop.swap(!news.ended.is_empty(), Ordering::Relaxed), "nothing comes behind the stop");
+            n_told += news.ended.len();
+            for (i, completion) in news.ended {
                 assert_eq!(completion, whole[i]);
             }
             Ok(())

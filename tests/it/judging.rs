@@ -69,7 +69,10 @@ fn models_judge_once_and_their_verdicts_stand_beside_the_rules() {
     assert_eq!((asked["suite"].as_str(), asked["items"].as_u64()), (Some("harmful"), Some(2)));
     assert_eq!(asked["sha256"].as_str().unwrap().len(), 64);
     let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
-    assert!(page.contains("## What was asked") && page.contains("| harmful | harmful v1 |"), "{page}");
+    assert!(
+        page.contains("## Suites: prompts and decoding") && page.contains("| harmful | harmful v1 |"),
+        "{page}"
+    );
     assert!(page.contains(", 2 unscored"), "{page}");
     // A model with random weights writes no three lines: nothing is scored, and that is said.
     let by_text = metrics(&found, "attack_success_rate", Some("wildguard"));
@@ -256,7 +259,8 @@ fn a_run_is_judged_again_without_its_model_answering() {
     };
     let (code, text, _) = run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(metrics(&report(&fixture), "attack_success_rate", Some("advbench29")).is_empty());
+    // It was among the judges already, and none of them is forgotten.
+    assert!(!metrics(&report(&fixture), "attack_success_rate", Some("advbench29")).is_empty());
     assert!(!metrics(&report(&fixture), "attack_success_rate", Some("jbb13")).is_empty());
     assert_eq!(said(&fixture), before);
 
@@ -452,7 +456,7 @@ fn a_preset_settles_decoding_judge_and_denominator() {
         assert!(pair["difference"].is_null() && pair["p"].is_null(), "{pair}");
     }
     let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
-    assert!(page.contains("| 0, 2 left out | – | – | – | 0, 0 |"), "{page}");
+    assert!(page.contains("| 0, 2 left out | – | – | – | +0, −0 |"), "{page}");
     assert!(table.contains("on which a judge failed: up to 2 of 2"), "{table}");
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(fixture.file("run/manifest.json")).unwrap()).unwrap();

@@ -5,6 +5,7 @@
 mod bounds;
 mod carried;
 mod errors;
+mod first_hour;
 mod fisher;
 mod fixture;
 mod folders;
@@ -26,6 +27,7 @@ mod merge_pairs;
 mod merges;
 mod pipeline;
 mod recipes;
+mod reports;
 mod rooms;
 mod sandbox;
 mod tasks;

@@ -177,7 +177,7 @@ fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
     fixture.study("run", &["--merge", "linear:0"]);
     let report = json_of(&fixture, "run/report.json");
     assert_eq!(
-        (&report["merge"][0]["survived"], &report["merge"][0]["unchanged"]),
+        (&report["merge"][0]["change_kept"], &report["merge"][0]["parameters_unchanged"]),
         (&json!(1.0), &json!(1.0))
     );
     assert!(report["merge"][0].get("seed").is_none());
@@ -187,15 +187,14 @@ fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
         let (said, printed) =
             (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         assert!(output.status.success() && !said.contains("warning"), "{said}");
-        let figures =
-            "1.000 of the change is left after rounding, which makes λ 0.000; 100.0 % of the numbers";
+        let figures = "effective λ after rounding 0.000; 100.0 % of the parameters are unchanged";
         assert!(printed.contains(figures), "{printed}");
         let card = std::fs::read_to_string(fixture.file(spec).join("README.md")).unwrap();
         assert!(card.contains("° | 1.000 | 0.000 | 100.00 % |"), "{card}");
     }
     // What there was to lose is still told.
     let lost = merge(&fixture, "--post run --merge linear:0.001 --out lost");
-    assert!(lost.contains("warning: rounding left"), "{lost}");
+    assert!(lost.contains("for rounding left"), "{lost}");
 }
 
 #[test]

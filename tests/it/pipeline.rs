@@ -136,8 +136,18 @@ fn a_plan_starts_nothing_and_says_what_would_happen() {
     let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--plan"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Facts first, and the recipe only where it is asked for.
+    assert!(text.starts_with("run folder") && !text.contains("learning_rate"), "{text}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("loading the model, to measure"), "{said}");
+    // What was measured is known the next time, and nothing is loaded.
+    let plan = ["--recipe", "r.toml", "--device", "cpu", "--out", "run", "--plan", "--resolved"];
+    let output = fixture.run(&plan);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("loading the model"));
+    let text = String::from_utf8_lossy(&output.stdout);
     for part in [
         "learning_rate = 0.01",
+        "from what an earlier plan measured",
         "36 to train on, 4 held out",
         "trained in 36 of 36 samples",
         "20 of a schedule of 20",

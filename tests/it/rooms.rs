@@ -118,7 +118,7 @@ fn a_run_is_shown_and_judged_when_model_and_data_are_gone() {
         .iter()
         .filter_map(|m| m["judge"].as_str())
         .collect();
-    assert!(judges.contains(&"jbb13") && !judges.contains(&"advbench29"), "{judges:?}");
+    assert!(judges.contains(&"jbb13") && judges[0] == "advbench29", "{judges:?}");
 }
 
 #[test]
@@ -161,9 +161,9 @@ fn a_strangers_index_leads_nowhere_and_asks_nobody() {
     });
     well(fixture.run(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]));
     let report = json(&fixture.file("run/report.json"));
+    // It never said anything, and nothing is reported of it.
     let asked = report["candidates"][0]["metrics"].as_array().unwrap();
-    let unscored = asked.iter().find(|m| m["judge"] == "wildguard" && m["denominator"] == "all").unwrap();
-    assert_eq!((unscored["n"].as_u64(), unscored["unscored"].as_u64()), (Some(2), Some(2)));
+    assert!(!asked.is_empty() && asked.iter().all(|metric| metric["judge"] != "wildguard"));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn runs_share_the_answers_of_the_same_weights_and_keep_their_own_copy() {
     }
     std::fs::remove_dir_all(fixture.file("one")).unwrap();
     let (_, said) = well(fixture.run(&two));
-    assert!(said.contains("evaluate base: done before"), "{said}");
+    assert!(said.contains("evaluate base (1 of 4): all 8 reused"), "{said}");
     // What another decoding said is not taken over.
     let three = [&two[..5], &["three", "--set", "eval.repetition_penalty=1.3"]].concat();
     let (_, said) = well(fixture.run(&three));

@@ -12,7 +12,7 @@ const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" 
 
 pub(super) const GET_ANSWER: JudgeRow = JudgeRow {
     name: "bbh_get_answer",
-    summary: "the line behind `the answer is`, less its last character",
+    summary: "the line after `the answer is`, less its last character",
     source: "lm-eval bbh_cot_fewshot, get-answer",
     asks: Criterion::Correct { metric: "exact_match" },
     build: || build(Variant::CotFewshot, Filter::Strict),
@@ -36,7 +36,7 @@ pub(super) const ZEROSHOT_FLEXIBLE: JudgeRow = JudgeRow {
 
 pub(super) const COT_ZEROSHOT_STRICT: JudgeRow = JudgeRow {
     name: "bbh_cot_zeroshot_strict",
-    summary: "the line behind `the answer is` and its like, less its last character",
+    summary: "the line after `the answer is` and its like, less its last character",
     source: "lm-eval bbh_cot_zeroshot, strict-match",
     asks: STRICT,
     build: || build(Variant::CotZeroshot, Filter::Strict),

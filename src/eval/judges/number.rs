@@ -16,7 +16,7 @@ const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" 
 
 pub(super) const GSM8K_STRICT: JudgeRow = JudgeRow {
     name: "gsm8k_strict",
-    summary: "the first number behind `#### `",
+    summary: "the first number after `#### `",
     source: "lm-eval gsm8k, strict-match",
     asks: STRICT,
     build: || Box::new(Number::new(r"#### (-?[0-9.,]+)", Take::First, Rule::LmEval)),
@@ -40,7 +40,7 @@ pub(super) const GSM8K_COT_STRICT: JudgeRow = JudgeRow {
 
 pub(super) const GSM8K_COT_LLAMA: JudgeRow = JudgeRow {
     name: "gsm8k_cot_llama",
-    summary: "the last number behind `The final answer is`",
+    summary: "the last number after `The final answer is`",
     source: "lm-eval gsm8k_cot_llama, strict-match",
     asks: STRICT,
     build: || {
@@ -50,7 +50,7 @@ pub(super) const GSM8K_COT_LLAMA: JudgeRow = JudgeRow {
 
 pub(super) const GSM8K_OPENAI: JudgeRow = JudgeRow {
     name: "gsm8k_openai",
-    summary: "the first number behind `#### `, commas removed, on both sides",
+    summary: "the first number after `#### `, commas removed, on both sides",
     source: "openai/grade-school-math, dataset.py",
     asks: STRICT,
     build: || Box::new(Number::new(r"#### (-?[0-9.,]+)", Take::First, Rule::OpenAi)),

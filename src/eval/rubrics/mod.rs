@@ -197,7 +197,7 @@ impl Rubric {
         let only_thought =
             |(said, spoken): (&Reply, &Reply)| said != spoken && *spoken == Reply::Text(String::new());
         match replies.iter().zip(&spoken).any(only_thought) {
-            true => Reading::unscored("nothing behind its thinking"),
+            true => Reading::unscored("nothing after its thinking"),
             false => (self.read)(&spoken),
         }
     }
@@ -416,7 +416,7 @@ mod tests {
         {
             let cut_off = reading(name, thought.to_owned());
             assert_eq!(cut_off.verdict, Verdict::Unscored, "{name}");
-            assert_eq!(cut_off.evidence, "nothing behind its thinking");
+            assert_eq!(cut_off.evidence, "nothing after its thinking");
         }
     }
 

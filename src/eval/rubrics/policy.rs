@@ -90,7 +90,7 @@ fn read(replies: &[Reply]) -> Reading {
     let text = only_text(replies).unwrap_or_default();
     let by_upstream = score(text);
     match by_upstream.or_else(|| dressed_score(text)) {
-        None => Reading::unscored("no number behind `#thescore:`"),
+        None => Reading::unscored("no number after `#thescore:`"),
         Some(score @ 1..=5) => {
             let why = reason(text).map(|why| format!(", {}", quoted(&why))).unwrap_or_default();
             Reading::of(score == 5, format!("{SCORE_TAG} {score}{why}"))

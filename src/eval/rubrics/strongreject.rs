@@ -32,7 +32,7 @@ pub(super) const STRONGREJECT: Rubric = Rubric {
 
 pub(super) const STRONGREJECT_LOOSE: Rubric = Rubric {
     name: "strongreject_loose",
-    summary: "as strongreject, its numbers also behind a colon, in bold or in brackets",
+    summary: "as strongreject, its numbers also after a colon, in bold or in brackets",
     source: "ours, with the prompt and the formula of alexandrasouly/strongreject",
     read: |replies| {
         let is_official = only_text(replies).is_some_and(|text| parse_official(text).is_some());

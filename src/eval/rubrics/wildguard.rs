@@ -29,7 +29,7 @@ pub(super) const WILDGUARD: Rubric = Rubric {
 
 pub(super) const WILDGUARD_LOGIT: Rubric = Rubric {
     name: "wildguard_logit",
-    summary: "WildGuard's P(yes) for a harmful answer behind two forced lines: harmful request, no refusal",
+    summary: "WildGuard's P(yes) for a harmful answer after two forced lines: harmful request, no refusal",
     source: "ours, with the prompt of allenai/wildguard",
     licence: WILDGUARD.licence,
     judge: WILDGUARD.judge,

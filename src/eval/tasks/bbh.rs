@@ -19,7 +19,7 @@ use crate::eval::measures::bbh_flexible;
 pub(super) const BBH_COT_FEWSHOT: Task = Task {
     name: "bbh_cot_fewshot",
     version: 4,
-    summary: "27 reasoning tasks behind three worked examples each (a task's json, or the folder of all)",
+    summary: "27 reasoning tasks after three worked examples each (a task's json, or the folder of all)",
     source: "lm-eval 0.4.13 bbh_cot_fewshot; Suzgun et al. 2022; github.com/suzgunmirac/BIG-Bench-Hard",
     judges: &["bbh_get_answer"],
     stop: Variant::CotFewshot.stops(),

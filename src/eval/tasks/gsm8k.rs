@@ -28,7 +28,7 @@ pub(super) const GSM8K_CHAT: Task = Task {
 pub(super) const GSM8K: Task = Task {
     name: "gsm8k",
     version: 3,
-    summary: "grade-school word problems behind five drawn from `train.jsonl` beside the file",
+    summary: "grade-school word problems after five drawn from `train.jsonl` beside the file",
     source: "lm-eval 0.4.13 gsm8k; Cobbe et al. 2021",
     max_new_tokens: 256,
     shots: 5,
@@ -40,7 +40,7 @@ pub(super) const GSM8K: Task = Task {
 pub(super) const GSM8K_COT: Task = Task {
     name: "gsm8k_cot",
     version: 3,
-    summary: "the same behind the eight worked examples of `fewshot_cot8.jsonl` beside the file",
+    summary: "the same after the eight worked examples of `fewshot_cot8.jsonl` beside the file",
     source: "lm-eval 0.4.13 gsm8k_cot; Wei et al. 2022, arXiv 2201.11903",
     judges: &["gsm8k_cot_strict", "gsm8k_flexible"],
     stop: &["Q:", "</s>", "<|im_end|>"],

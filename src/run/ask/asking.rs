@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::pace::{Left, Pace};
 use super::shared::Shelf;
 use super::stores::{Answer, Keys, Likely, Stores};
 use crate::generate::{self, Generator, Query, likelihoods};
@@ -39,6 +40,8 @@ pub struct Asking<'a> {
     stores: Vec<Stores>,
     /// What the weights depend on.
     weights: String,
+    /// Its place among all candidates, counted from 1, and how many there are.
+    place: (usize, usize),
 }
 
 impl<'a> Asking<'a> {
@@ -49,13 +52,42 @@ impl<'a> Asking<'a> {
         let suites = exam.evaluation.suites.iter();
         let stores = suites.map(|suite| Stores::open(&path, &suite.posed.suite.name));
         let stores = stores.collect::<Result<_, _>>()?;
-        Ok(Self { exam, candidate, path, stores, weights: cast.key(nth) })
+        let place = (nth + 1, cast.candidates.len());
+        Ok(Self { exam, candidate, path, stores, weights: cast.key(nth), place })
     }
 
     /// Suite by suite, its stores and the keys of what is asked.
     pub fn suites(&self) -> impl Iterator<Item = (&'a Questions, &Stores, Keys<'_>)> {
         let suites = self.exam.evaluation.suites.iter().zip(&self.stores);
         suites.map(|(suite, stores)| (suite, stores, Keys { weights: &self.weights, suite }))
+    }
+
+    /// What the weights depend on.
+    pub fn weights(&self) -> &str {
+        &self.weights
+    }
+
+    /// What is being done, for whoever watches.
+    pub fn title(&self) -> String {
+        let (nth, n) = self.place;
+        format!("evaluate {} ({nth} of {n})", self.candidate.name)
+    }
+
+    /// Everything that is asked, answered or not.
+    pub fn n_all(&self) -> usize {
+        self.exam.evaluation.suites.iter().map(Questions::n_parts).sum()
+    }
+
+    /// What is left to compute, by suite.
+    pub fn left(&self) -> Vec<Left> {
+        self.suites().map(|(_, stores, keys)| stores.left(keys)).collect()
+    }
+
+    /// Tells how long the answers are that are there.
+    pub fn tell_lengths(&self, pace: &mut Pace) {
+        for (nth, (_, stores, keys)) in self.suites().enumerate() {
+            stores.lengths(keys).into_iter().for_each(|n_tokens| pace.know(nth, n_tokens));
+        }
     }
 
     fn n_missing(&self) -> usize {
@@ -130,21 +162,35 @@ impl<'a> Asking<'a> {
     pub fn answer(
         &mut self,
         cast: &Cast,
-        there: Option<Decoder>,
-        earlier: &[Self],
+        (there, earlier): (Option<Decoder>, &[Self]),
+        (pace, later): (&mut Pace, &[Vec<Left>]),
         session: &mut Session<'_>,
     ) -> Result<Decoder, Failure> {
-        let name = format!("evaluate {}", self.candidate.name);
-        session.stage(&name, self.n_missing() as u64, |session| {
+        let n_missing = self.n_missing();
+        let parts = (n_missing as u64, Some((self.n_all() - n_missing) as u64));
+        session.stage(&self.title(), parts, |session| {
             let Exam { model, machine, .. } = self.exam;
             let (decoder, figures) = cast.load(self.candidate, &model.shape, machine, there)?;
             if let Some(figures) = figures {
                 write_json(&self.figures_path(), &json!(figures))?;
                 self.take_over(earlier, &figures, session)?;
             }
-            let mut pass =
-                Pass { decoder: &decoder, exam: self.exam, weights: &self.weights, done: 0, session };
-            for (stores, suite) in self.stores.iter_mut().zip(&self.exam.evaluation.suites) {
+            let left = self.left();
+            pace.resume();
+            let mut pass = Pass {
+                decoder: &decoder,
+                exam: self.exam,
+                weights: &self.weights,
+                done: 0,
+                nth: 0,
+                left,
+                later,
+                pace,
+                session,
+            };
+            for (nth, (stores, suite)) in self.stores.iter_mut().zip(&self.exam.evaluation.suites).enumerate()
+            {
+                pass.nth = nth;
                 pass.generate(suite, stores)?;
                 pass.read(suite, stores)?;
                 pass.choose(suite, stores)?;
@@ -161,14 +207,32 @@ struct Pass<'a, 's, 'l> {
     weights: &'a str,
     /// Items so far.
     done: u64,
+    /// The suite that is being asked, what is left of each, and of the candidates that follow.
+    nth: usize,
+    left: Vec<Left>,
+    later: &'s [Vec<Left>],
+    pace: &'s mut Pace,
     session: &'s mut Session<'l>,
 }
 
 impl Pass<'_, '_, '_> {
-    /// Counts `n` stored items; an error if the run was asked to stop.
-    fn count(&mut self, n: usize) -> Result<(), Failure> {
+    /// Counts `n` stored items, and tokens that were computed; an error if the run was asked to stop.
+    fn count(&mut self, n: usize, positions: usize, new_tokens: usize) -> Result<(), Failure> {
         self.done += n as u64;
-        self.session.advance(self.done)
+        self.pace.note(positions, new_tokens);
+        let left = &mut self.left[self.nth];
+        left.positions = left.positions.saturating_sub(positions);
+        left.begun += new_tokens;
+        let remaining = self.pace.remaining(&self.left, self.later);
+        self.session.advance(self.done, remaining)
+    }
+
+    /// An answer has ended.
+    fn ended(&mut self, n_tokens: usize) {
+        self.pace.know(self.nth, n_tokens);
+        let left = &mut self.left[self.nth];
+        left.answers = left.answers.saturating_sub(1);
+        left.begun = left.begun.saturating_sub(n_tokens);
     }
 
     fn generate(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
@@ -185,9 +249,10 @@ impl Pass<'_, '_, '_> {
         let decode = |ids: &[u32]| tokenizer.decode_with(ids, &marks);
         let (rows, stop) = (self.exam.evaluation.rows, Some(self.session.stop()));
         let generator = Generator { decoder: self.decoder, decode: &decode, rows, stop };
-        generator.complete(&queries, &suite.decoding, |batch| {
-            let n = batch.len();
-            let lines = batch.into_iter().map(|(i, completion)| {
+        generator.complete(&queries, &suite.decoding, |news| {
+            let n = news.ended.len();
+            news.ended.iter().for_each(|(_, said)| self.ended(said.ids.len()));
+            let lines = news.ended.into_iter().map(|(i, completion)| {
                 let (item, sample) = missing[i];
                 let key = keys.answer(item, sample);
                 let item = suite.posed.items[item].id.clone();
@@ -195,7 +260,7 @@ impl Pass<'_, '_, '_> {
                 (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish })
             });
             stores.put_answers(lines)?;
-            self.count(n)
+            self.count(n, news.n_prompt, news.n_new)
         })?;
         Ok(self.session.go_on()?)
     }
@@ -216,7 +281,8 @@ impl Pass<'_, '_, '_> {
             });
             let lines: Vec<_> = lines.collect();
             stores.put_texts(lines)?;
-            self.count(part.len())?;
+            let positions = part.iter().flat_map(|i| &suite.texts[*i]).map(|sample| sample.ids.len()).sum();
+            self.count(part.len(), positions, 0)?;
         }
         Ok(())
     }
@@ -228,6 +294,8 @@ impl Pass<'_, '_, '_> {
         let questions: Vec<_> = missing.iter().map(|i| suite.choices[*i].clone()).collect();
         generate::choices(self.decoder, &questions, self.exam.machine.micro_tokens, |batch| {
             let n = batch.len();
+            let choices = batch.iter().flat_map(|(i, _)| &questions[*i].choices);
+            let positions = choices.map(|choice| choice.ids.len()).sum();
             let lines = batch.into_iter().map(|(i, found)| {
                 let item = suite.posed.items[missing[i]].id.clone();
                 let log_likelihood = found.iter().map(|option| option.sum).collect();
@@ -235,7 +303,7 @@ impl Pass<'_, '_, '_> {
                 (keys.choice(missing[i]), Likely { item, log_likelihood, n_tokens })
             });
             stores.put_choices(lines)?;
-            self.count(n)
+            self.count(n, positions, 0)
         })
     }
 }

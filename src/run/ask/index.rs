@@ -29,8 +29,8 @@ pub struct Responses {
     pub about: About,
     /// Where its files lie.
     pub path: PathBuf,
-    /// By suite.
-    pub suites: Vec<Transcript>,
+    /// By suite; none where it was not asked.
+    pub suites: Vec<Option<Transcript>>,
 }
 
 /// What one candidate said to one suite, and where what judges find of it lies.
@@ -42,10 +42,10 @@ pub struct To<'a> {
 }
 
 impl Responses {
-    /// What it said to a suite.
-    pub fn to(&self, suite: usize) -> To<'_> {
-        let answers = &self.suites[suite].answers;
-        To { candidate: &self.about.name, folder: &self.path, answers }
+    /// What it said to a suite, if it was asked.
+    pub fn to(&self, suite: usize) -> Option<To<'_>> {
+        let answers = &self.suites[suite].as_ref()?.answers;
+        Some(To { candidate: &self.about.name, folder: &self.path, answers })
     }
 }
 
@@ -59,8 +59,14 @@ pub struct About {
     pub seed: Option<u64>,
     /// What the merge did to the weights.
     pub figures: Option<MergeReport>,
-    /// By suite, under which keys its answers lie.
-    keys: Vec<SuiteKeys>,
+    /// What its weights depend on, of which its keys are made.
+    #[serde(default)]
+    pub(super) weights: String,
+    /// What the weights of base and tuned model depend on: candidates with the same stand in one report.
+    #[serde(default)]
+    pub(super) made_of: String,
+    /// By suite, under which keys its answers lie; none where it was not asked.
+    pub(super) keys: Vec<Option<SuiteKeys>>,
 }
 
 /// What a candidate said to one suite.
@@ -87,19 +93,22 @@ pub struct Index {
     pub eval: Eval,
     /// The format in which judges that are models compute.
     pub compute: Compute,
-    suites: Vec<Listed>,
-    candidates: Vec<About>,
+    pub(super) suites: Vec<Listed>,
+    pub(super) candidates: Vec<About>,
     rubrics: Vec<Rubric>,
     bert_score: Option<BertScorePlan>,
+    /// The judge whose rates tables show, where the user chose another than the recipe's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    headline: Option<String>,
 }
 
 /// A suite as it is written down.
 #[derive(Debug, Serialize, Deserialize)]
-struct Listed {
+pub(super) struct Listed {
     path: PathBuf,
-    judges: Vec<String>,
-    items: Vec<Item>,
-    asked: SuiteSetup,
+    pub judges: Vec<String>,
+    pub items: Vec<Item>,
+    pub asked: SuiteSetup,
 }
 
 /// A judge that is a model, as it is written down.
@@ -130,6 +139,7 @@ impl Index {
             candidates: answered.iter().map(|answered| answered.about.clone()).collect(),
             rubrics: judges.rubrics.iter().map(rubric).collect(),
             bert_score: judges.bert_score.clone(),
+            headline: judges.headline.clone(),
         }
     }
 
@@ -165,6 +175,18 @@ impl Index {
         Ok(index)
     }
 
+    /// What was asked before in the run folder `run`, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::read`].
+    pub fn found(run: &Path) -> Result<Option<Self>, Failure> {
+        match run.join(FILE).is_file() {
+            true => Self::read(run).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// That it is of this version, and that no name in it leads out of its folder: it may be a stranger's.
     fn check(&self, path: &Path) -> Result<(), RecipeError> {
         let wrong = |key: &str, found: &str, expected: &str| RecipeError::BadValue {
@@ -193,6 +215,7 @@ impl Index {
     /// Whether a candidate has keys for all that was asked.
     fn is_whole(&self, about: &About) -> bool {
         let each = self.suites.iter().zip(&about.keys).all(|(listed, keys)| {
+            let Some(keys) = keys else { return true };
             let n_keys = [keys.answers.len(), keys.texts.len(), keys.choices.len()];
             let n = listed.items.len();
             n_keys.contains(&n) && n_keys.iter().all(|n_keys| [0, n].contains(n_keys))
@@ -206,18 +229,7 @@ impl Index {
     ///
     /// A task or a judge is none of this version's.
     pub fn posed(&self) -> Result<Vec<Arc<Posed>>, Failure> {
-        let posed = |listed: &Listed| {
-            let mut suite = Suite::new(&listed.asked.task, listed.path.clone(), &listed.judges)?;
-            listed.asked.suite.clone_into(&mut suite.name);
-            Ok(Arc::new(Posed {
-                suite,
-                items: listed.items.clone(),
-                n_samples: listed.asked.samples,
-                opening: listed.asked.opening.clone(),
-                asked: listed.asked.clone(),
-            }))
-        };
-        self.suites.iter().map(posed).collect()
+        self.suites.iter().map(Listed::posed).collect()
     }
 
     /// How the answers were judged; what these judges found is read, and nobody is asked again.
@@ -240,6 +252,7 @@ impl Index {
             settles: false,
             unprotected_programs: false,
             preset: (!self.eval.preset.is_empty()).then(|| presets::find(&self.eval.preset)).transpose()?,
+            headline: self.headline.clone(),
         })
     }
 
@@ -251,11 +264,14 @@ impl Index {
     pub fn answered(&self, run: &Path) -> Result<Vec<Responses>, Failure> {
         let one = |about: &About| {
             let path = eval_folder(run, &about.name);
-            let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| {
-                let stores = Stores::peek(&path, &listed.asked.suite);
-                said(keys, &stores, &listed.asked, &listed.items)
+            let suites = self.suites.iter().zip(&about.keys).map(|(listed, keys)| match keys {
+                None => (None, 0),
+                Some(keys) => {
+                    let (said, n_missing) = listed.said(keys, &path);
+                    (Some(said), n_missing)
+                }
             });
-            let (suites, missing): (Vec<Transcript>, Vec<usize>) = suites.unzip();
+            let (suites, missing): (Vec<Option<Transcript>>, Vec<usize>) = suites.unzip();
             match missing.iter().sum() {
                 0 => Ok(Responses { about: about.clone(), path, suites }),
                 n => {
@@ -265,6 +281,30 @@ impl Index {
             }
         };
         self.candidates.iter().map(one).collect()
+    }
+}
+
+impl Listed {
+    /// The suite as it was put.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::posed`].
+    pub fn posed(&self) -> Result<Arc<Posed>, Failure> {
+        let mut suite = Suite::new(&self.asked.task, self.path.clone(), &self.judges)?;
+        self.asked.suite.clone_into(&mut suite.name);
+        Ok(Arc::new(Posed {
+            suite,
+            items: self.items.clone(),
+            n_samples: self.asked.samples,
+            opening: self.asked.opening.clone(),
+            asked: self.asked.clone(),
+        }))
+    }
+
+    /// What the candidate whose files lie in `folder` said to it, and how much of that is missing.
+    pub fn said(&self, keys: &SuiteKeys, folder: &Path) -> (Transcript, usize) {
+        said(keys, &Stores::peek(folder, &self.asked.suite), &self.asked, &self.items)
     }
 }
 
@@ -281,14 +321,14 @@ fn listed(posed: &Posed) -> Listed {
 }
 
 /// What a candidate said, everything asked.
-pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
+pub(super) fn answered(asking: &Asking<'_>, made_of: &str) -> Result<Responses, Failure> {
     let (mut keys, mut suites) = (Vec::new(), Vec::new());
     for (suite, stores, of) in asking.suites() {
         let all = of.all();
         let (said, n_missing) = said(&all, stores, &suite.posed.asked, &suite.posed.items);
         assert_eq!(n_missing, 0, "everything was just asked");
-        keys.push(all);
-        suites.push(said);
+        keys.push(Some(all));
+        suites.push(Some(said));
     }
     let merge = asking.candidate.merge();
     let about = About {
@@ -297,13 +337,20 @@ pub(super) fn answered(asking: &Asking<'_>) -> Result<Responses, Failure> {
         lambda: merge.and_then(Resolved::lambda),
         seed: merge.and_then(Resolved::seed),
         figures: asking.figures()?,
+        weights: asking.weights().to_owned(),
+        made_of: made_of.to_owned(),
         keys,
     };
     Ok(Responses { about, path: asking.path.clone(), suites })
 }
 
 /// What lies under some keys, and how much of it is missing.
-fn said(keys: &SuiteKeys, stores: &Stores, asked: &SuiteSetup, items: &[Item]) -> (Transcript, usize) {
+pub(super) fn said(
+    keys: &SuiteKeys,
+    stores: &Stores,
+    asked: &SuiteSetup,
+    items: &[Item],
+) -> (Transcript, usize) {
     let mut n_missing = 0;
     let answer = |key: &String| {
         let found = stores.answer(key)?;

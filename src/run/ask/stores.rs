@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::pace::Left;
 use crate::eval::Finish;
 use crate::event::Unwritable;
 use crate::run::plan::questions::Questions;
@@ -142,6 +143,29 @@ impl Stores {
 
     pub fn n_missing(&self, keys: Keys<'_>) -> usize {
         self.missing_answers(keys).len() + self.missing_texts(keys).len() + self.missing_choices(keys).len()
+    }
+
+    /// What is left to compute.
+    pub fn left(&self, keys: Keys<'_>) -> Left {
+        let suite = keys.suite;
+        let answers = self.missing_answers(keys);
+        let prompts = answers.iter().map(|(item, _)| suite.prompts[*item].len());
+        let texts = self.missing_texts(keys).into_iter().flat_map(|item| &suite.texts[item]);
+        let options = self.missing_choices(keys).into_iter().flat_map(|item| &suite.choices[item].choices);
+        let positions = prompts
+            .chain(texts.map(|sample| sample.ids.len()))
+            .chain(options.map(|choice| choice.ids.len()))
+            .sum();
+        Left { positions, answers: answers.len(), begun: 0 }
+    }
+
+    /// The lengths of the answers that are there, in tokens.
+    pub fn lengths(&self, keys: Keys<'_>) -> Vec<usize> {
+        let samples = keys.suite.posed.n_samples as u64;
+        let all =
+            (0..keys.suite.prompts.len()).flat_map(|item| (0..samples).map(move |sample| (item, sample)));
+        let found = all.filter_map(|(item, sample)| self.answers.get(&keys.answer(item, sample)));
+        found.map(|answer| answer.n_tokens).collect()
     }
 
     pub fn put_answers(

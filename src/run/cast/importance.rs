@@ -36,9 +36,9 @@ pub(super) fn computed(
                     &drawn
                 }
             };
-            session.stage(&format!("importance for {which}"), samples.len() as u64, |session| {
+            session.stage(&format!("importance for {which}"), (samples.len() as u64, None), |session| {
                 write::<Failure>(&target, &model.shape, weights, machine, samples, |done| {
-                    session.event(Event::Progress { done: done as u64 })?;
+                    session.event(Event::Progress { done: done as u64, remaining: None })?;
                     Ok(session.go_on()?)
                 })
             })?;

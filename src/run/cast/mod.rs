@@ -181,6 +181,12 @@ impl Cast {
         of_json(&json!([parts, self.dtype]))
     }
 
+    /// What the weights of all roles depend on, a digest: candidates of casts with the same can be compared.
+    pub fn made_of(&self) -> String {
+        let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
+        of_json(&json!([keys, self.dtype]))
+    }
+
     fn part(&self, role: Role) -> &RoleWeights {
         self.roles.get(&role).expect("a candidate is made of roles that are filled")
     }

@@ -27,6 +27,7 @@ use crate::event::Unwritable;
 use crate::hub::HubError;
 use crate::merge::MergeError;
 use crate::recipe::{RecipeError, SpecError};
+use crate::report::sheet::Unlisted;
 use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::template::TemplateError;
@@ -68,6 +69,8 @@ pub enum Failure {
     Room(#[from] RoomError),
     Sandbox(#[from] SandboxError),
     Incomplete(#[from] Incomplete),
+    Unlisted(#[from] Unlisted),
+    NothingInCommon(#[from] NothingInCommon),
     Stopped(#[from] Stopped),
     Broken(#[from] Broken),
 }
@@ -97,6 +100,18 @@ pub struct Incomplete {
     pub folder: String,
 }
 
+/// Runs were to be compared, and no candidate was asked the same prompt in two of them.
+#[derive(Debug, Error, Diagnostic)]
+#[error("`{folders}` have nothing in common that could be compared: {notes}")]
+#[diagnostic(
+    code(run::nothing_in_common),
+    help("ask the same suites in each: `finetune report RUN` shows what was asked")
+)]
+pub struct NothingInCommon {
+    pub folders: String,
+    pub notes: String,
+}
+
 /// The run was asked to stop and did.
 #[derive(Debug, Clone, Error, Diagnostic)]
 #[error("stopped on request; everything so far is kept in `{folder}`")]
@@ -111,9 +126,12 @@ impl Failure {
         match self {
             Self::Recipe(RecipeError::Unreadable { .. }) => WORLD,
             Self::Merge(error) if !error.is_request() => WORLD,
-            Self::Recipe(_) | Self::Spec(_) | Self::Merge(_) | Self::Device(DeviceError::Unknown { .. }) => {
-                RECIPE
-            }
+            Self::Recipe(_)
+            | Self::Spec(_)
+            | Self::Merge(_)
+            | Self::Unlisted(_)
+            | Self::NothingInCommon(_)
+            | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
             Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })

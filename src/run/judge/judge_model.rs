@@ -107,8 +107,8 @@ impl JudgeModel {
                 };
                 let decode = |ids: &[u32]| self.model.tokenizer.decode(ids, true);
                 let generator = Generator { decoder: &self.decoder, decode: &decode, rows, stop: Some(stop) };
-                generator.complete(&queries, &decoding, |batch| {
-                    done(batch.into_iter().map(|(i, said)| (i, Reply::Text(said.text))).collect())
+                generator.complete(&queries, &decoding, |news| {
+                    done(news.ended.into_iter().map(|(i, said)| (i, Reply::Text(said.text))).collect())
                 })
             }
             Decode::FirstToken { yes, no } => {

@@ -6,7 +6,7 @@ use super::{Case, Verdicts};
 use crate::eval::measures::agreement::Agreement;
 use crate::eval::{self, Form, Judgement, Scores, Verdict};
 use crate::report::{self, JudgeAgreement, ProgramTests, Report};
-use crate::run::ask::Responses;
+use crate::run::ask::{Gathered, Responses};
 use crate::run::failure::Failure;
 use crate::run::plan::posed::Posed;
 
@@ -16,9 +16,9 @@ use crate::run::plan::posed::Posed;
 ///
 /// Answers and items do not belong together.
 pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
-    let Case { run, seed, suites, answered, .. } = case;
+    let Case { run, seed, asked: Gathered { suites, answered, .. } } = case;
     let (mut candidates, mut merge, mut agreement) = (Vec::new(), Vec::new(), Vec::new());
-    let mut all_scores: Vec<(String, Vec<Scores>)> = Vec::new();
+    let mut all_scores: Vec<(String, Vec<Vec<Scores>>)> = Vec::new();
     for (candidate, verdicts) in answered.iter().zip(verdicts) {
         let about = &candidate.about;
         merge.extend(about.figures.clone());
@@ -31,20 +31,30 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
             method: about.method.clone(),
             lambda: about.lambda,
             seed: about.seed,
-            metrics: scores.iter().flat_map(|scores| scores.metrics.clone()).collect(),
+            metrics: scores.iter().flatten().flat_map(|scores| scores.metrics.clone()).collect(),
         });
         all_scores.push((about.name.clone(), scores));
     }
     let programs = programs(case, verdicts);
     let suites = suites.iter().map(|posed| posed.asked.clone()).collect();
     let (run, paired) = (run.clone(), pairs(&all_scores)?);
-    Ok(Report { schema: 1, run, suites, candidates, paired, merge, agreement, programs })
+    Ok(Report {
+        schema: report::SCHEMA,
+        run,
+        suites,
+        candidates,
+        paired,
+        merge,
+        agreement,
+        programs,
+        added: Vec::new(),
+    })
 }
 
 /// What the solutions of every suite of programs say about its tests.
 fn programs(case: &Case, verdicts: &Verdicts) -> Vec<ProgramTests> {
-    let suites = case.suites.iter().enumerate().filter_map(|(nth, posed)| {
-        let trials = case.answered.iter().zip(verdicts).filter_map(|(candidate, judged)| {
+    let suites = case.asked.suites.iter().enumerate().filter_map(|(nth, posed)| {
+        let trials = case.asked.answered.iter().zip(verdicts).filter_map(|(candidate, judged)| {
             let trials = judged[nth].iter().find_map(|judged| judged.trials.as_ref())?;
             Some((candidate.about.name.clone(), trials))
         });
@@ -63,15 +73,20 @@ fn programs(case: &Case, verdicts: &Verdicts) -> Vec<ProgramTests> {
     suites.collect()
 }
 
-/// One candidate's rates.
-fn scores(
+/// One candidate's rates, by suite; none of what it was not asked.
+pub fn scores(
     suites: &[Arc<Posed>],
     candidate: &Responses,
     verdicts: &[Vec<Judgement>],
     seed: u64,
-) -> Result<Vec<Scores>, Failure> {
-    let mut scores = Vec::new();
+) -> Result<Vec<Vec<Scores>>, Failure> {
+    let mut all = Vec::new();
     for ((posed, said), judged) in suites.iter().zip(&candidate.suites).zip(verdicts) {
+        let mut scores = Vec::new();
+        let Some(said) = said else {
+            all.push(scores);
+            continue;
+        };
         let (name, items) = (posed.suite.name.as_str(), posed.items.as_slice());
         match posed.suite.task.form {
             Form::Answer => {
@@ -87,8 +102,9 @@ fn scores(
                 scores.push(eval::read(name, items, &sums, seed)?);
             }
         }
+        all.push(scores);
     }
-    Ok(scores)
+    Ok(all)
 }
 
 /// Every two judges that answer the same question.
@@ -115,12 +131,13 @@ fn agreed(candidate: &str, suite: &str, judged: &[Judgement]) -> Vec<JudgeAgreem
 }
 
 /// Everyone against the first, then every merge against the tuned model.
-fn pairs(all: &[(String, Vec<Scores>)]) -> Result<Vec<eval::Paired>, Failure> {
+fn pairs(all: &[(String, Vec<Vec<Scores>>)]) -> Result<Vec<eval::Paired>, Failure> {
     let mut paired = Vec::new();
     for (against, from) in [(0, 1), (1, 2)] {
         let Some((b, scores_b)) = all.get(against) else { break };
         for (a, scores_a) in all.iter().skip(from) {
-            for (scores_a, scores_b) in scores_a.iter().zip(scores_b) {
+            let suites = scores_a.iter().zip(scores_b).flat_map(|(a, b)| a.iter().zip(b));
+            for (scores_a, scores_b) in suites {
                 paired.extend(eval::pair((a, scores_a), (b, scores_b))?);
             }
         }

@@ -76,12 +76,12 @@ impl<T: Serialize + DeserializeOwned> Desk<'_, '_, T> {
     pub fn put(&mut self, found: Vec<(usize, T)>) -> Result<(), Failure> {
         self.done += found.len() as u64;
         self.store.append(found.into_iter().map(|(at, finding)| (self.keys[at].clone(), finding)))?;
-        self.session.advance(self.done)
+        self.session.advance(self.done, None)
     }
 }
 
-/// What a judge says of one candidate's answers to one suite. Without means nothing is settled, and what is
-/// missing is left undecided.
+/// What a judge says of one candidate's answers to one suite. Without means nothing is settled: what is missing
+/// is left undecided, and a judge that was never asked says nothing.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub fn settled<A: Assessor>(
     posed: &Posed,
     said: To<'_>,
     means: Option<&mut Means<'_, '_>>,
-) -> Result<Judgement, Failure> {
+) -> Result<Option<Judgement>, Failure> {
     let (suite, To { candidate, folder, answers }) = (&posed.suite.name, said);
     let path = folder.join(assessor.file(suite));
     let keys: Vec<Vec<Option<String>>> = posed
@@ -104,6 +104,7 @@ pub fn settled<A: Assessor>(
         Some(_) => Store::open(&path)?,
         None => Store::peek(&path),
     };
+    let reads_only = means.is_none();
     if let Some(means) = means {
         let (mut waiting, mut known) = (Vec::new(), HashSet::new());
         for ((item, samples), keys) in posed.items.iter().zip(answers).zip(&keys) {
@@ -117,13 +118,17 @@ pub fn settled<A: Assessor>(
         }
         if !waiting.is_empty() {
             let title = assessor.title(candidate, suite);
+            let reused =
+                keys.iter().flatten().flatten().filter(|key| store.get(key).is_some()).count() as u64;
             let keys = waiting.iter().map(|waiting| waiting.key.clone()).collect();
             let (machine, rows, store) = (means.machine, means.rows, &mut store);
-            means.session.stage(&title, waiting.len() as u64, |session| {
+            means.session.stage(&title, (waiting.len() as u64, Some(reused)), |session| {
                 assessor.assess(&waiting, &mut Desk { session, machine, rows, store, keys, done: 0 })
             })?;
         }
     }
     let found = |key: &Option<String>| key.as_ref().and_then(|key| store.get(key).cloned());
-    Ok(assessor.judged(keys.iter().map(|keys| keys.iter().map(found).collect()).collect()))
+    let found: Vec<Vec<_>> = keys.iter().map(|keys| keys.iter().map(found).collect()).collect();
+    let was_asked = found.iter().flatten().any(Option::is_some) || keys.iter().flatten().all(Option::is_none);
+    Ok((was_asked || !reads_only).then(|| assessor.judged(found)))
 }

@@ -30,6 +30,8 @@ pub struct Judges {
     /// Programs may run where there is no sandbox.
     pub unprotected_programs: bool,
     pub preset: Option<&'static Preset>,
+    /// The judge whose rates tables show, where it is none of the recipe's choice.
+    pub headline: Option<String>,
 }
 
 /// A judge that is a model.
@@ -87,7 +89,32 @@ impl Judges {
             settles: true,
             unprotected_programs: eval.unprotected_programs,
             preset,
+            headline: None,
         })
+    }
+
+    /// With those that judged before besides: their findings are read.
+    pub fn with(mut self, before: Self) -> Self {
+        for other in before.rubrics {
+            if self.rubrics.iter().all(|own| own.rubric.name != other.rubric.name) {
+                self.rubrics.push(other);
+            }
+        }
+        self.bert_score = self.bert_score.or(before.bert_score);
+        // Another preset is another choice.
+        let same = |own: &Preset, other: &Preset| own.name == other.name;
+        let is_same = match (self.preset, before.preset) {
+            (Some(own), Some(other)) => same(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        self.headline = before.headline.filter(|_| is_same);
+        self
+    }
+
+    /// The judge whose rates tables show, where it is not the first rule of each suite.
+    pub fn headline(&self) -> Option<&str> {
+        let of_preset = self.preset.and_then(|preset| preset.rubric);
+        self.headline.as_deref().or(of_preset)
     }
 }
 

@@ -37,6 +37,9 @@ pub fn settle(eval: &mut Eval) -> Result<Option<&'static Preset>, EvalError> {
     {
         return Err(EvalError::PresetWithoutRubric { preset: preset.name, rubric });
     }
+    if ![0, preset.max_new_tokens].contains(&eval.max_new_tokens) {
+        return Err(clash("max_new_tokens", preset.max_new_tokens.to_string()));
+    }
     for suite in &mut eval.suites {
         let is_safety = crate::eval::tasks::find(&suite.task)?.kind != MetricKind::Task;
         if is_safety && suite.max_new_tokens.is_none() {

@@ -33,6 +33,11 @@ pub struct Questions {
 }
 
 impl Questions {
+    /// Everything that is asked of it: answers, texts, choices.
+    pub fn n_parts(&self) -> usize {
+        self.n_answers() + self.texts.len() + self.choices.len()
+    }
+
     /// Items and samples that are answered in words.
     pub fn n_answers(&self) -> usize {
         self.prompts.len() * self.posed.n_samples
@@ -72,6 +77,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
         top_p: eval.top_p,
         seed: eval.seed,
     });
+    let of_all = Some(eval.max_new_tokens).filter(|n| *n > 0);
     let one = |(i, asked): (usize, &recipe::Suite)| {
         let path = sources.find(&format!("eval.suites.{i}.source"), &asked.source)?;
         let shots_path = asked.shots_source.as_ref();
@@ -93,11 +99,11 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             stop_strings: suite.task.stop.iter().map(ToString::to_string).collect(),
             repetition_penalty: eval.repetition_penalty,
             sampling: sampling.clone(),
-            ..Decoding::greedy(asked.max_new_tokens.unwrap_or(suite.task.max_new_tokens))
+            ..Decoding::greedy(asked.max_new_tokens.or(of_all).unwrap_or(suite.task.max_new_tokens))
         };
         let chat = asked.chat.unwrap_or(if task.raw { Chat::Raw } else { Chat::Turns });
         let n_samples = asked.samples.unwrap_or(eval.samples);
-        let opening = asked.opening.clone().unwrap_or_default();
+        let opening = asked.prefill.clone().unwrap_or_default();
         let told = SuiteSetup {
             suite: suite.name.clone(),
             task: task.name.to_owned(),

@@ -37,7 +37,7 @@ fn thinking(suites: &[Questions]) -> Option<String> {
     let found = suites.iter().find_map(|asked| asked.decoding.thinking.as_ref())?;
     let n = suites.iter().map(|asked| asked.decoding.max_new_tokens).min().unwrap_or(0);
     Some(format!(
-        "answers begin behind `{}`: what a model thinks before is kept, and neither judged nor searched for stop \
+        "answers begin after `{}`: what a model thinks before is kept, and neither judged nor searched for stop \
          strings; its tokens count, and the shortest answers may have {n} (`thinking` under `[eval]`)",
         found.close
     ))
@@ -95,7 +95,9 @@ fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<Strin
         let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
         let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
         (n > 0).then(|| {
-            format!("{n} of {of} reference answers of suite `{name}` are longer than its {most} new tokens")
+            format!(
+                "{n} of {of} reference answers of suite `{name}` are longer than its max_new_tokens = {most}"
+            )
         })
     };
     let cramped = |asked: &Questions| {
@@ -104,7 +106,7 @@ fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<Strin
         let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
         (n > 0).then(|| {
             format!(
-                "{n} of {of} prompts of suite `{name}` and {most} new tokens are more than the model's {window} positions"
+                "{n} of {of} prompts of suite `{name}` with max_new_tokens = {most} are more than the model's {window} positions"
             )
         })
     };

@@ -30,6 +30,10 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/math-test.jsonl", include_bytes!("../../../data/tiny/math-test.jsonl")),
     ("data/tiny/harmful-test.csv", include_bytes!("../../../data/tiny/harmful-test.csv")),
     ("data/tiny/benign-test.csv", include_bytes!("../../../data/tiny/benign-test.csv")),
+    ("data/tiny/helpful.jsonl", include_bytes!("../../../data/tiny/helpful.jsonl")),
+    ("data/tiny/helpful-valid.jsonl", include_bytes!("../../../data/tiny/helpful-valid.jsonl")),
+    ("data/tiny/align.jsonl", include_bytes!("../../../data/tiny/align.jsonl")),
+    ("data/tiny/align-valid.jsonl", include_bytes!("../../../data/tiny/align-valid.jsonl")),
 ];
 
 /// Finds what a recipe names, and keeps which commits of the hub that was.
@@ -164,7 +168,7 @@ pub fn of_hub(name: &str) -> Option<Name> {
 
 fn not_found(key: &str, name: &str) -> SourceError {
     let help =
-        format!("paths are seen from the current folder, then from the recipe's; or add `--set {key}=PATH`");
+        format!("paths are relative to the current folder, then to the recipe's; or add `--set {key}=PATH`");
     SourceError::NotFound { key: key.to_owned(), name: name.to_owned(), help }
 }
 

@@ -129,8 +129,8 @@ impl Bench {
         for _ in 0..=self.sizes.steps {
             let started = Instant::now();
             generated = vec![Vec::new(); prompts.len()];
-            let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |batch| {
-                for (i, completion) in batch {
+            let Ok(()) = generator.complete::<Infallible>(&queries, &decoding, |news| {
+                for (i, completion) in news.ended {
                     generated[i] = completion.ids;
                 }
                 Ok(())

@@ -104,8 +104,8 @@ fn answers(
     let decode = |ids: &[u32]| tokenizer.decode(ids, true);
     let generator = Generator { decoder, decode: &decode, rows, stop: None };
     let mut n_tokens = 0;
-    let Ok(()) = generator.complete::<Infallible>(&queries, &suite.decoding, |batch| {
-        for (i, said) in batch {
+    let Ok(()) = generator.complete::<Infallible>(&queries, &suite.decoding, |news| {
+        for (i, said) in news.ended {
             n_tokens += said.ids.len();
             found[i] = json!({ "ids": said.ids, "text": said.text, "ended": said.finish });
         }

@@ -47,7 +47,8 @@ fn differences(before: &Value, now: &Value) -> String {
     }
 }
 
-fn differing(place: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
+/// The places at which two values differ.
+pub fn differing(place: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
     match (before, now) {
         (Value::Object(before), Value::Object(now)) => {
             let new = now.keys().filter(|key| !before.contains_key(*key));

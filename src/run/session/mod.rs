@@ -12,7 +12,7 @@ pub use folder::{Folder, Key};
 
 use super::failure::{Failure, FolderError, Stopped};
 use crate::doing;
-use crate::event::{Event, Listener, Unwritable};
+use crate::event::{Event, Listener, Remaining, Unwritable};
 use logs::Logs;
 
 /// A run folder in use. Every stage gets this one thing and what it works on.
@@ -87,17 +87,17 @@ impl<'a> Session<'a> {
         Stopped { folder: self.folder.path().display().to_string() }
     }
 
-    /// Tells how many of a stage's parts are done.
+    /// Tells how many of a stage's parts are done, and how long it will take from here.
     ///
     /// # Errors
     ///
     /// The disk refuses, or the run was asked to stop.
-    pub fn advance(&mut self, done: u64) -> Result<(), Failure> {
-        self.event(Event::Progress { done })?;
+    pub fn advance(&mut self, done: u64, remaining: Option<Remaining>) -> Result<(), Failure> {
+        self.event(Event::Progress { done, remaining })?;
         Ok(self.go_on()?)
     }
 
-    /// A stage of `total` parts: begun, worked on, over.
+    /// A stage of `total` parts, besides those that were there already where they are counted: begun, worked on, over.
     ///
     /// # Errors
     ///
@@ -105,12 +105,12 @@ impl<'a> Session<'a> {
     pub fn stage<T>(
         &mut self,
         name: &str,
-        total: u64,
+        (total, reused): (u64, Option<u64>),
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let started = Instant::now();
         let _doing = doing::now(format!("in stage `{name}` of `{}`", self.folder.path().display()));
-        self.event(Event::Stage { name: name.to_owned(), total })?;
+        self.event(Event::Stage { name: name.to_owned(), total, reused })?;
         let result = work(self)?;
         let elapsed_s = started.elapsed().as_secs_f64();
         self.event(Event::StageDone { name: name.to_owned(), elapsed_s })?;

@@ -1,9 +1,10 @@
-//! `--plan`: what a run would do, in numbers, without doing it.
+//! `--plan`: what a run would do, in numbers, without doing it. Facts come first, then what had to be tried.
 
 use std::fmt::Write;
-use std::time::Instant;
 
 use burn::tensor::DType;
+
+mod measure;
 
 use super::cast::Candidate;
 use super::failure::Failure;
@@ -12,12 +13,13 @@ use super::plan::{Model, Plan, room};
 use crate::data;
 use crate::device::{free_memory, is_cpu};
 use crate::doing;
-use crate::generate::{Decoding, Generator, Query};
-use crate::model::{Decoder, MicroBatch, micro_batches};
+use crate::eval::MetricKind;
+use crate::model::micro_batches;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::snapshot::adapter::Pair;
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
+use measure::Figures;
 
 /// What a run will take.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,13 +44,13 @@ impl Estimate {
 /// Samples that are shown with what is trained on.
 const SAMPLES: usize = 3;
 
-/// The plan as text: recipe, counts, a few samples, estimates.
+/// What is known without trying anything: counts, and a few samples.
 ///
 /// # Errors
 ///
-/// The model cannot be loaded for the few seconds of measuring.
-pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
-    let mut text = format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml());
+/// A sample cannot be encoded.
+pub fn facts(plan: &Plan, colour: bool) -> Result<String, Failure> {
+    let mut text = String::new();
     counts(&mut text, plan);
     let marks = if colour { "underlined" } else { "in [[…]]" };
     for sample in plan.training.samples(&plan.model)?.train.iter().take(SAMPLES) {
@@ -62,8 +64,22 @@ pub fn preview(plan: &Plan, colour: bool) -> Result<String, Failure> {
         let (shown, name) = (plan.model.tokenizer.decode(ids, false), &suite.posed.suite.name);
         writeln!(text, "\n# first {what} of suite `{name}`\n{shown}").expect(WRITES);
     }
+    Ok(text)
+}
+
+/// What the run will take; `tell` hears what is being done meanwhile.
+///
+/// # Errors
+///
+/// The model cannot be loaded for the few seconds of measuring.
+pub fn estimates(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let _doing = doing::now("measuring a step and some answers, for the estimates");
-    estimates(&mut text, plan, &estimate(plan)?);
+    let (figures, remembered) = Figures::of(plan, tell)?;
+    let mut text = match remembered {
+        true => "# estimates, from what an earlier plan measured of this model on this machine\n".to_owned(),
+        false => "# estimates, from a few seconds of measuring on this device\n".to_owned(),
+    };
+    describe(&mut text, plan, &estimate(plan, &figures)?);
     Ok(text)
 }
 
@@ -150,10 +166,11 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
         let judges: Vec<&str> = suite.judges.iter().map(|judge| judge.name).collect();
         let likely = if texts.is_empty() { "" } else { ", log-likelihood of texts" };
         let value = format!(
-            "{}: {} items, at most {} new tokens, judged by {}{likely}",
+            "{}: {} items, max_new_tokens {}, {} by {}{likely}",
             suite.name,
             posed.items.len(),
             decoding.max_new_tokens,
+            if suite.task.kind == MetricKind::Task { "scored" } else { "judged" },
             judges.join(", ")
         );
         rows.push(("suite", value));
@@ -203,9 +220,8 @@ fn n_trainable(plan: &Plan) -> usize {
     }
 }
 
-fn estimates(text: &mut String, plan: &Plan, estimate: &Estimate) {
+fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
     let Estimate { train_s, evaluate_s, weights, optimizer, activations, disk } = *estimate;
-    writeln!(text, "\n# estimates, from a few seconds of measuring on this device").expect(WRITES);
     let mega = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     let free =
         free_memory(&plan.machine.device).map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
@@ -240,14 +256,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Measures a small piece of training and of generation and scales it to the whole run.
-///
-/// # Errors
-///
-/// The model cannot be loaded.
-pub fn estimate(plan: &Plan) -> Result<Estimate, Failure> {
-    let (step_s, micro_positions) = training_step(plan)?;
-    let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan)? };
+/// Scales what was measured to the whole run.
+fn estimate(plan: &Plan, figures: &Figures) -> Result<Estimate, Failure> {
+    let (step_positions, micro_positions) = positions(plan)?;
+    let step_s = figures.train * step_positions;
+    let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, n_trainable(plan) as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
@@ -288,77 +301,34 @@ fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
     Ok((micro_positions * inputs * bytes) as u64)
 }
 
-/// Seconds of a typical step, and positions of its largest micro-batch.
-fn training_step(plan: &Plan) -> Result<(f64, usize), Failure> {
-    let mut trainee =
-        crate::train::trainee(&plan.training.task(&plan.model, &plan.base, &plan.key)?, &plan.machine)?;
-    trainee.track();
-    let mut optimizer = crate::train::optimizer::Optimizer::new(&plan.training.train);
+/// Mean positions of a step, and those of its largest micro-batch.
+fn positions(plan: &Plan) -> Result<(f64, usize), Failure> {
     let (order, samples) = (order(plan), &plan.training.samples(&plan.model)?.train);
     let cut = |step: usize| {
         micro_batches(samples, &order.samples(step), plan.machine.micro_tokens, plan.machine.multiple)
     };
-    let first = cut(0);
-    let largest = first.iter().map(MicroBatch::n_positions).max().unwrap_or(1);
-    // One small micro-batch to warm up, then one that is like the run's.
-    let warm = [MicroBatch::new(samples, &first[0].samples[..1], plan.machine.multiple)];
-    trainee.step(&warm, &mut optimizer, 0, 0.0, 1.0);
-    let probe = first.into_iter().take(1).collect::<Vec<_>>();
-    let started = Instant::now();
-    trainee.step(&probe, &mut optimizer, 1, 0.0, 1.0);
-    let per_position = started.elapsed().as_secs_f64() / probe[0].n_positions() as f64;
-    let steps = plan.training.last_step.min(20);
-    let positions: usize = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).sum();
-    Ok((per_position * positions as f64 / steps.max(1) as f64, largest))
+    let steps = plan.training.last_step.clamp(1, 20);
+    let all: Vec<usize> = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).collect();
+    let largest = all.iter().copied().max().unwrap_or(1);
+    Ok((all.iter().sum::<usize>() as f64 / steps as f64, largest))
 }
 
 /// Seconds of asking every candidate everything.
-fn evaluation(plan: &Plan) -> Result<f64, Failure> {
-    let started = Instant::now();
-    let decoder = Decoder::load(
-        &plan.model.shape,
-        plan.base.weights.as_ref(),
-        &plan.machine.device,
-        plan.machine.compute,
-    )?;
-    let load_s = started.elapsed().as_secs_f64();
-    let Some(probe) = plan.evaluation.suites.iter().find(|suite| !suite.prompts.is_empty()) else {
-        return Ok(load_s);
-    };
-    let generator =
-        Generator { decoder: &decoder, decode: &|_| String::new(), rows: plan.evaluation.rows, stop: None };
-    let rows = |suite: &Questions| {
-        let longest = suite.prompts.iter().map(Vec::len).max().unwrap_or(0);
-        generator.rows_of(longest + suite.decoding.max_new_tokens)
-    };
-    let n = probe.prompts.len().min(rows(probe));
-    let prompts: Vec<Query<'_>> = probe.prompts[..n].iter().map(|ids| Query::once(ids)).collect();
-    let width = prompts.iter().map(|query| query.ids.len()).max().unwrap_or(1);
-    let time = |max_new_tokens: usize| {
-        let decoding = Decoding::greedy(max_new_tokens);
-        let started = Instant::now();
-        let _ = generator.complete(&prompts, &decoding, |_| Ok::<(), std::convert::Infallible>(()));
-        started.elapsed().as_secs_f64()
-    };
-    time(1);
-    let (one, nine) = (time(1), time(9));
-    let per_step = ((nine - one) / 8.0).max(1e-6);
-    let per_position = one / (n * width) as f64;
-    let mut seconds = load_s;
+fn evaluation(plan: &Plan, figures: &Figures) -> f64 {
+    let mut seconds = figures.load;
     for suite in &plan.evaluation.suites {
-        let batches = suite.n_answers().div_ceil(rows(suite)) as f64;
-        let prompt_tokens: usize = suite.prompts.iter().map(Vec::len).sum();
-        seconds += per_position * prompt_tokens as f64 + per_step * batches * new_tokens(plan, suite);
+        let rows = plan.evaluation.rows.clamp(1, suite.n_answers().max(1));
+        let prompts: usize = suite.prompts.iter().map(Vec::len).sum::<usize>() * suite.posed.n_samples;
         let choices = suite.choices.iter().flat_map(|question| &question.choices);
         let texts = suite.texts.iter().flatten().map(|sample| sample.ids.len());
-        let tokens: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum();
-        seconds += per_position * tokens as f64;
+        let read: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum::<usize>() + prompts;
+        let batches = suite.n_answers() as f64 / rows as f64;
+        seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(plan, suite);
     }
-    Ok(seconds * Candidate::of(&plan.merging.merges).len() as f64)
+    seconds * Candidate::of(&plan.merging.merges).len() as f64
 }
 
-/// How many tokens the longest answer of a batch will have: twice the mean reference, or half of
-/// what is allowed.
+/// How many tokens an answer will have: twice the mean reference, or half of what is allowed.
 fn new_tokens(plan: &Plan, suite: &Questions) -> f64 {
     let allowed = suite.decoding.max_new_tokens as f64;
     let references = suite.posed.items.iter().filter_map(|item| item.reference.as_ref());

@@ -1,0 +1,71 @@
+//! What a reader must know before the numbers: merges that rounding undid, merges that are one model, answers
+//! that were cut off.
+
+use super::Report;
+use crate::eval::{Metric, MetricKind};
+use crate::merge::MergeReport;
+
+/// Above this share of answers cut off a suite is remarked: a skill's answer stands at its end, a refusal at its beginning.
+const CUT_OFF_TASK: f64 = 0.1;
+const CUT_OFF: f64 = 0.5;
+
+/// The remarks, a sentence or two each.
+pub(super) fn remarks(report: &Report) -> Vec<String> {
+    rounded(report).into_iter().chain(cut_off(report)).collect()
+}
+
+/// An earlier candidate that is the same model as `name`, bit for bit.
+pub(super) fn twin<'r>(report: &'r Report, name: &str) -> Option<&'r str> {
+    let digest = |merge: &MergeReport| merge.blake3.clone();
+    let own = report.merge.iter().find(|merge| merge.merge == name).and_then(digest)?;
+    let first = report.merge.iter().find(|merge| merge.blake3.as_ref() == Some(&own))?;
+    (first.merge != name).then_some(first.merge.as_str())
+}
+
+/// Merges that rounding brought back to the base.
+fn rounded(report: &Report) -> Option<String> {
+    let lost = |merge: &&MergeReport| merge.is_mostly_lost();
+    let named = |merge: &MergeReport| match merge.effective_lambda {
+        Some(lambda) => format!("{} (effective λ {lambda:.2})", merge.merge),
+        None => format!("{} ({:.0} % of its change kept)", merge.merge, 100.0 * merge.survived),
+    };
+    let all: Vec<String> = report.merge.iter().filter(lost).map(named).collect();
+    let dtype = &report.run.dtype;
+    (!all.is_empty()).then(|| {
+        format!(
+            "Nearly the base in {dtype}, for rounding took most of the change: {}. With `dtype = \"f32\"` under `[model]` every \
+             candidate keeps all of it (a run of its own).",
+            all.join(", ")
+        )
+    })
+}
+
+/// Suites most of whose answers have no end.
+fn cut_off(report: &Report) -> Vec<String> {
+    let remark = |suite: &super::SuiteSetup| {
+        let of_suite = |m: &&Metric| m.suite == suite.suite && m.category.is_none();
+        let rate_of = |candidate: &super::Candidate| {
+            let found = candidate.metrics.iter().filter(of_suite).find(|m| m.metric == "truncated_rate");
+            found.and_then(|metric| metric.value)
+        };
+        let is_task = report.candidates.iter().flat_map(|candidate| &candidate.metrics).filter(of_suite);
+        let is_task = is_task.clone().any(|metric| metric.kind == MetricKind::Task);
+        let allowed = if is_task { CUT_OFF_TASK } else { CUT_OFF };
+        let rates = report.candidates.iter().filter_map(|one| Some((one.name.as_str(), rate_of(one)?)));
+        let mut above: Vec<(&str, f64)> = rates.filter(|(_, rate)| *rate > allowed).collect();
+        above.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let (name, rate) = *above.first()?;
+        let others = match above.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and of {n} others more than {:.0} %)", 100.0 * allowed),
+        };
+        Some(format!(
+            "{:.0} % of the answers of {name} to {} end at max_new_tokens = {}{others}: what stands behind that was not judged. \
+             Raise the suite's `max_new_tokens`.",
+            100.0 * rate,
+            suite.suite,
+            suite.max_new_tokens
+        ))
+    };
+    report.suites.iter().filter_map(remark).collect()
+}

@@ -1,0 +1,146 @@
+//! How fast this machine trains and answers with this model: a few seconds of trying, remembered for the next plan.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::order;
+use crate::data::Sample;
+use crate::folders::{SETTINGS_BYTES, own_cache, read_text};
+use crate::generate::{Decoding, Generator, Query};
+use crate::model::{Decoder, MicroBatch};
+use crate::run::failure::Failure;
+use crate::run::plan::Plan;
+use crate::snapshot::digest::of_json;
+use crate::snapshot::writer::write_json;
+use crate::train::optimizer::Optimizer;
+
+/// What is tried may take so long, the loading of the model aside.
+const BUDGET_S: f64 = 10.0;
+/// The longest sample and prompt that is tried: seconds per position hardly depend on it.
+const MOST_POSITIONS: usize = 128;
+
+/// Seconds on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Of a training step, by position.
+    pub train: f64,
+    /// Of reading a prompt, by position.
+    pub read: f64,
+    /// Of one more token for every row of a batch.
+    pub decode: f64,
+    /// Of loading the model.
+    pub load: f64,
+}
+
+impl Figures {
+    /// Those remembered, else measured now; `tell` hears what is being done.
+    ///
+    /// # Errors
+    ///
+    /// The model cannot be loaded.
+    pub fn of(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Self, bool), Failure> {
+        let remembered = file(plan);
+        let known = remembered.as_ref().and_then(|path| read_text(path, SETTINGS_BYTES).ok());
+        if let Some(known) = known.and_then(|text| serde_json::from_str(&text).ok()) {
+            return Ok((known, true));
+        }
+        tell("loading the model, to measure a step and some answers for the estimates");
+        let train = training(plan)?;
+        let (read, decode, load) =
+            if plan.evaluation.suites.is_empty() { (0.0, 0.0, 0.0) } else { answering(plan)? };
+        let figures = Self { train, read, decode, load };
+        if let Some(path) = remembered {
+            // Without it the next plan measures again.
+            let _ = path.parent().map(std::fs::create_dir_all);
+            let _ = write_json(&path, &json!(figures));
+        }
+        Ok((figures, false))
+    }
+}
+
+/// Where the figures of this machine, this program, this model and this way to train it are remembered.
+fn file(plan: &Plan) -> Option<PathBuf> {
+    let Plan { opened, machine, model, training, evaluation, .. } = plan;
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let parts = json!([
+        env!("CARGO_PKG_VERSION"),
+        opened.name,
+        threads,
+        format!("{:?}", machine.compute),
+        machine.micro_tokens,
+        evaluation.rows,
+        evaluation.suites.is_empty(),
+        format!("{:?}", model.shape),
+        training.method,
+    ]);
+    Some(own_cache()?.join("speed").join(format!("{}.json", &of_json(&parts)[..32])))
+}
+
+/// The end of a sample, which is where what is learned stands.
+fn end_of(sample: &Sample) -> Sample {
+    let from = sample.ids.len().saturating_sub(MOST_POSITIONS);
+    Sample { ids: sample.ids[from..].to_vec(), labels: sample.labels[from..].to_vec(), line: sample.line }
+}
+
+/// Seconds of a training step by position.
+fn training(plan: &Plan) -> Result<f64, Failure> {
+    let mut trainee =
+        crate::train::trainee(&plan.training.task(&plan.model, &plan.base, &plan.key)?, &plan.machine)?;
+    trainee.track();
+    let mut optimizer = Optimizer::new(&plan.training.train);
+    let samples = &plan.training.samples(&plan.model)?.train;
+    let first = order(plan).samples(0);
+    let own: Vec<Sample> = first.iter().map(|nth| end_of(&samples[*nth])).collect();
+    let fits = (plan.machine.micro_tokens / MOST_POSITIONS).clamp(1, own.len());
+    let mut step = |n: usize, at: usize| {
+        let places: Vec<usize> = (0..n).collect();
+        let batch = [MicroBatch::new(&own, &places, plan.machine.multiple)];
+        let started = Instant::now();
+        trainee.step(&batch, &mut optimizer, at, 0.0, 1.0);
+        (started.elapsed().as_secs_f64(), batch[0].n_positions() as f64)
+    };
+    // One sample to warm up, then as many as a micro-batch has, if that is a matter of seconds.
+    let (seconds, positions) = step(1, 0);
+    let per_position = seconds / positions;
+    if per_position * (fits * MOST_POSITIONS) as f64 > BUDGET_S / 2.0 - seconds {
+        return Ok(per_position);
+    }
+    let (seconds, positions) = step(fits, 1);
+    Ok(seconds / positions)
+}
+
+/// Seconds of reading a position, of one more token for all rows, and of loading.
+fn answering(plan: &Plan) -> Result<(f64, f64, f64), Failure> {
+    let started = Instant::now();
+    let Plan { model, base, machine, evaluation, .. } = plan;
+    let decoder = Decoder::load(&model.shape, base.weights.as_ref(), &machine.device, machine.compute)?;
+    let load = started.elapsed().as_secs_f64();
+    let Some(probe) = evaluation.suites.iter().find(|suite| !suite.prompts.is_empty()) else {
+        return Ok((0.0, 0.0, load));
+    };
+    let generator =
+        Generator { decoder: &decoder, decode: &|_| String::new(), rows: evaluation.rows, stop: None };
+    let longest = probe.prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let rows = generator.rows_of(longest + probe.decoding.max_new_tokens).min(probe.n_answers());
+    let prompts: Vec<&[u32]> =
+        probe.prompts.iter().map(|ids| &ids[ids.len().saturating_sub(MOST_POSITIONS / 4)..]).collect();
+    let prompts: Vec<Query<'_>> = prompts.into_iter().cycle().take(rows).map(Query::once).collect();
+    let time = |n_rows: usize, max_new_tokens: usize| {
+        let started = Instant::now();
+        let decoding = Decoding::greedy(max_new_tokens);
+        let Ok(()) =
+            generator.complete(&prompts[..n_rows], &decoding, |_| Ok::<(), std::convert::Infallible>(()));
+        started.elapsed().as_secs_f64()
+    };
+    // One row tells whether all of them can be tried.
+    time(1, 1);
+    let (one, four) = (time(1, 1), time(1, 4));
+    let n = if (one * rows as f64).mul_add(2.0, four * rows as f64) < BUDGET_S / 2.0 { rows } else { 1 };
+    let (reading, both) = if n == 1 { (one, four) } else { (time(n, 1), time(n, 4)) };
+    let positions: usize = prompts[..n].iter().map(|query| query.ids.len().max(1)).sum();
+    let decode = ((both - reading) / 3.0).max(1e-6) * rows as f64 / n as f64;
+    Ok((reading / positions as f64, decode, load))
+}
