@@ -73,7 +73,7 @@ fn rows(what: What) -> Rows {
         What::Devices => {
             let row = |d: device::Listed| vec![d.device, d.state, d.formats.join(", "), d.name];
             let rows = device::list().into_iter().map(row).collect();
-            (vec!["device", "state", "formats", "name"], rows)
+            (vec!["device", "state", "dtypes", "name"], rows)
         }
     }
 }

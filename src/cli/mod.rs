@@ -230,6 +230,9 @@ fn study(args: &RunArgs) -> Result<(), Failure> {
         return Ok(());
     }
     progress::say(&format!("run folder {}", plan.folder.display()));
+    if let Some(time) = preview::expected(&plan) {
+        progress::say(&format!("expected, if nothing is there yet, {time}"));
+    }
     let mut progress = progress::Progress::new();
     let report = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
     judge::show(&report, args.json);

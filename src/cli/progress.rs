@@ -107,11 +107,10 @@ impl Progress {
         let rate = step.tokens as f64 * made / step.elapsed_s;
         let StepEvent { loss, padding, .. } = step;
         let left = (step.last_step - step.step) as f64 * step.elapsed_s / made;
-        let text = format!(
-            "loss {loss:.3}, {rate:.0} tokens/s, {:.0} % padding, {} left",
-            100.0 * padding,
-            duration(left)
-        );
+        let mut text = format!("loss {loss:.3}, {rate:.0} tokens/s, {:.0} % padding", 100.0 * padding);
+        if step.step < step.last_step {
+            text = format!("{text}, {} left of training", duration(left));
+        }
         self.advance(step.step as u64, &text);
     }
 

@@ -1,5 +1,6 @@
 //! Several runs side by side: the same candidates on the same prompts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -112,14 +113,8 @@ impl Comparison {
     fn table(&self, rows: &[Row]) -> Table {
         let mut header = vec!["candidate".to_owned()];
         header.extend(self.runs.iter().map(|side| side.letter.clone()));
-        let groups: Vec<usize> =
-            rows.iter().flat_map(|row| row.over_seeds.iter().map(|over| over.group)).collect();
-        let mut shown: Vec<usize> = Vec::new();
-        groups.into_iter().for_each(|group| {
-            if !shown.contains(&group) {
-                shown.push(group);
-            }
-        });
+        let groups = rows.iter().flat_map(|row| &row.over_seeds).map(|over| over.group);
+        let shown: BTreeSet<usize> = groups.collect();
         header.extend(shown.iter().map(|group| {
             let letters =
                 self.runs.iter().filter(|side| side.group == *group).map(|side| side.letter.as_str());

@@ -33,8 +33,8 @@ fn rounded(report: &Report) -> Option<String> {
     let dtype = &report.run.dtype;
     (!all.is_empty()).then(|| {
         format!(
-            "Nearly the base in {dtype}, for rounding took most of the change: {}. With `dtype = \"f32\"` under `[model]` every \
-             candidate keeps all of it (a run of its own).",
+            "Nearly the base in {dtype}, for rounding took most of the change: {}. With --set model.dtype=f32 the same \
+             command compares all of them in f32, without another training.",
             all.join(", ")
         )
     })
@@ -57,11 +57,12 @@ fn cut_off(report: &Report) -> Vec<String> {
         let (name, rate) = *above.first()?;
         let others = match above.len() - 1 {
             0 => String::new(),
-            n => format!(" (and of {n} others more than {:.0} %)", 100.0 * allowed),
+            1 => format!(" (and of one more candidate above {:.0} %)", 100.0 * allowed),
+            n => format!(" (and of {n} more candidates above {:.0} %)", 100.0 * allowed),
         };
         Some(format!(
-            "{:.0} % of the answers of {name} to {} end at max_new_tokens = {}{others}: what stands behind that was not judged. \
-             Raise the suite's `max_new_tokens`.",
+            "{:.0} % of the answers of {name} to {} end at max_new_tokens = {}{others}: what would have come after was not \
+             judged. A larger max_new_tokens of the suite lets them end.",
             100.0 * rate,
             suite.suite,
             suite.max_new_tokens

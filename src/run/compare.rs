@@ -49,7 +49,12 @@ pub fn compare(folders: &[PathBuf]) -> Result<Comparison, Failure> {
     let sides = sides(&runs);
     let mut rows = Vec::new();
     for nth in 0..runs[0].case.asked.suites.len() {
-        rows.extend(rows_of(nth, &runs, &sides, &mut notes)?);
+        let shared = Shared::new(nth, &runs, &sides);
+        for metric in shared.wanted(&mut notes) {
+            for said in &runs[0].case.asked.answered {
+                rows.extend(shared.row(&said.about.name, &metric)?);
+            }
+        }
     }
     notes.extend(alone(&runs, &sides));
     if rows.is_empty() {
@@ -231,90 +236,98 @@ fn only(case: &mut Case, kept: &[(usize, Vec<usize>)]) {
     }
 }
 
-/// The rows of one suite: of a skill every metric, of refusals that by the first judge that all runs have.
-fn rows_of(nth: usize, runs: &[Read], sides: &[Side], notes: &mut Vec<String>) -> Result<Vec<Row>, Failure> {
-    let first = &runs[0];
-    let posed = &first.case.asked.suites[nth];
-    let (name, kind) = (&posed.suite.name, posed.suite.task.kind);
-    let whole = |metric: &&Metric| {
+/// One suite as all runs have it.
+struct Shared<'a> {
+    runs: &'a [Read],
+    sides: &'a [Side],
+    nth: usize,
+    name: &'a str,
+    kind: MetricKind,
+    denominator: Denominator,
+}
+
+impl<'a> Shared<'a> {
+    fn new(nth: usize, runs: &'a [Read], sides: &'a [Side]) -> Self {
+        let Case { run, asked, .. } = &runs[0].case;
+        let suite = &asked.suites[nth].suite;
+        let kind = suite.task.kind;
         let denominator = match kind {
             MetricKind::Task | MetricKind::Degeneration => Denominator::All,
-            MetricKind::Safety | MetricKind::OverRefusal => first.case.run.denominator,
+            MetricKind::Safety | MetricKind::OverRefusal => run.denominator,
         };
-        metric.category.is_none() && metric.kind == kind && metric.denominator == denominator
-    };
-    let of = |run: &Read, candidate: usize| -> Vec<Metric> {
-        let found = run.scores[candidate][nth].iter().flat_map(|scores| &scores.metrics);
-        found.filter(whole).cloned().collect()
-    };
-    let like = |metrics: &[Metric], wanted: &Metric| {
-        metrics.iter().find(|m| (&m.metric, &m.judge) == (&wanted.metric, &wanted.judge)).cloned()
-    };
-    let named = |run: &Read, candidate: &str| {
-        run.case.asked.answered.iter().position(|said| said.about.name == candidate)
-    };
-    let mut wanted: Vec<Metric> = of(first, 0);
-    let everywhere = |metric: &Metric| runs.iter().all(|run| like(&of(run, 0), metric).is_some());
-    if kind != MetricKind::Task {
-        let headline = wanted.first().cloned();
-        wanted.retain(everywhere);
-        wanted.truncate(1);
-        if let Some(headline) =
-            headline.filter(|headline| !wanted.iter().any(|metric| metric.judge == headline.judge))
-        {
-            let by = wanted.first().and_then(|metric| metric.judge.clone());
-            notes.push(match by {
-                Some(by) => format!(
-                    "`{name}`: not every run has verdicts of {}; compared by {by}",
-                    headline.judge.unwrap_or_default()
-                ),
-                None => format!("`{name}`: the runs have no judge in common"),
-            });
+        Self { runs, sides, nth, name: &suite.name, kind, denominator }
+    }
+
+    /// What a candidate of a run scored over all items.
+    fn metrics(&self, run: &Read, candidate: usize) -> Vec<Metric> {
+        let all = run.scores[candidate][self.nth].iter().flat_map(|scores| &scores.metrics);
+        let whole = |metric: &&Metric| {
+            let is_own = metric.kind == self.kind && metric.denominator == self.denominator;
+            metric.category.is_none() && is_own
+        };
+        all.filter(whole).cloned().collect()
+    }
+
+    fn like(&self, run: &Read, candidate: usize, wanted: &Metric) -> Option<Metric> {
+        let same = |m: &Metric| (&m.metric, &m.judge) == (&wanted.metric, &wanted.judge);
+        self.metrics(run, candidate).into_iter().find(same)
+    }
+
+    /// Of a skill every metric that all runs have, of refusals the rate by the first judge that all have.
+    fn wanted(&self, notes: &mut Vec<String>) -> Vec<Metric> {
+        let mut all = self.metrics(&self.runs[0], 0);
+        let headline = all.first().and_then(|metric| metric.judge.clone());
+        all.retain(|metric| self.runs.iter().all(|run| self.like(run, 0, metric).is_some()));
+        if self.kind == MetricKind::Task {
+            return all;
         }
-        let moved = runs[1..].iter().zip(&sides[1..]).filter_map(|(run, side)| {
-            let own = of(run, 0).first().and_then(|metric| metric.judge.clone())?;
-            (wanted.first()?.judge.as_ref() != Some(&own)).then(|| format!("{own} in {}", side.letter))
-        });
-        let moved: Vec<String> = moved.collect();
+        all.truncate(1);
+        let by = all.first().and_then(|metric| metric.judge.clone());
+        let name = self.name;
+        match (&by, headline) {
+            (Some(by), Some(headline)) if *by != headline => {
+                notes.push(format!("`{name}`: not every run has verdicts of {headline}; compared by {by}"));
+            }
+            (None, Some(_)) => notes.push(format!("`{name}`: the runs have no judge in common")),
+            _ => {}
+        }
+        let shows = |(run, side): (&Read, &Side)| {
+            let own = self.metrics(run, 0).into_iter().next()?.judge?;
+            (by.as_ref().is_some_and(|by| *by != own)).then(|| format!("{own} in {}", side.letter))
+        };
+        let moved: Vec<String> = self.runs[1..].iter().zip(&self.sides[1..]).filter_map(shows).collect();
         if !moved.is_empty() {
-            notes.push(format!("`{name}`: the reports' tables go by another judge: {}", moved.join(", ")));
+            notes.push(format!("`{name}`: tables of reports show another judge: {}", moved.join(", ")));
         }
-    } else {
-        wanted.retain(everywhere);
+        all
     }
-    let mut rows = Vec::new();
-    for metric in wanted {
-        for said in &first.case.asked.answered {
-            let candidate = said.about.name.as_str();
-            let places: Vec<Option<usize>> = runs.iter().map(|run| named(run, candidate)).collect();
-            if places[1..].iter().all(Option::is_none) {
-                continue;
-            }
-            let values: Vec<Option<Metric>> =
-                runs.iter().zip(&places).map(|(run, place)| like(&of(run, (*place)?), &metric)).collect();
-            let all: Vec<Option<&[Scores]>> = runs
-                .iter()
-                .zip(&places)
-                .map(|(run, place)| Some(run.scores[(*place)?][nth].as_slice()))
-                .collect();
-            let mut paired = Vec::new();
-            for (other, side) in all[1..].iter().zip(&sides[1..]) {
-                paired.push(pair((candidate, &metric), (*other, all[0]), &side.letter)?);
-            }
-            rows.push(Row {
-                candidate: candidate.to_owned(),
-                suite: name.clone(),
-                metric: metric.metric.clone(),
-                judge: metric.judge.clone(),
-                kind,
-                prompts: posed.items.len(),
-                over_seeds: Row::over_seeds(sides, &values),
-                values,
-                paired,
-            });
+
+    /// One metric of one candidate of the first run, if another has the candidate too.
+    fn row(&self, candidate: &str, metric: &Metric) -> Result<Option<Row>, Failure> {
+        let named = |run: &Read| run.case.asked.answered.iter().position(|said| said.about.name == candidate);
+        let places: Vec<Option<usize>> = self.runs.iter().map(named).collect();
+        if places[1..].iter().all(Option::is_none) {
+            return Ok(None);
         }
+        let all = || self.runs.iter().zip(&places);
+        let values: Vec<Option<Metric>> =
+            all().map(|(run, place)| self.like(run, (*place)?, metric)).collect();
+        let scores: Vec<Option<&[Scores]>> =
+            all().map(|(run, place)| Some(run.scores[(*place)?][self.nth].as_slice())).collect();
+        let others = scores[1..].iter().zip(&self.sides[1..]);
+        let paired = others.map(|(other, side)| pair((candidate, metric), (*other, scores[0]), &side.letter));
+        Ok(Some(Row {
+            candidate: candidate.to_owned(),
+            suite: self.name.to_owned(),
+            metric: metric.metric.clone(),
+            judge: metric.judge.clone(),
+            kind: self.kind,
+            prompts: self.runs[0].case.asked.suites[self.nth].items.len(),
+            over_seeds: Row::over_seeds(self.sides, &values),
+            paired: paired.collect::<Result<_, _>>()?,
+            values,
+        }))
     }
-    Ok(rows)
 }
 
 /// A candidate of one run less its namesake of the first.

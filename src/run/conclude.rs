@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::ask::{Gathered, Index};
+use super::ask::Index;
 use super::failure::Failure;
 use super::judge::settle::Means;
 use super::judge::{Case, scores};
@@ -29,9 +29,9 @@ pub fn conclude(
     (machine, rows): (&Machine, usize),
     session: &mut Session<'_>,
 ) -> Result<Report, Failure> {
-    let Case { run, seed, asked: Gathered { suites, judges, answered } } = case;
+    let Case { run, seed, asked } = case;
     let folder = session.folder().path().to_owned();
-    Index::new(run.clone(), *seed, settings, (suites, judges), answered).write(&folder)?;
+    Index::new(run.clone(), *seed, settings, asked).write(&folder)?;
     // The models that answered are gone from memory before any judge is loaded.
     let verdicts = case.verdicts(Some(Means { session, machine, rows }))?;
     // A report that cannot be read is no reason to fail: it is written anew.

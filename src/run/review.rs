@@ -46,6 +46,7 @@ pub(super) fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
             suites: index.posed()?,
             judges: index.judges()?,
             answered: index.answered(folder)?,
+            apart: index.apart(),
         },
     })
 }

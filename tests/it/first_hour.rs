@@ -85,13 +85,12 @@ fn interrupted(fixture: &Fixture, arguments: &[&str], at: &str) -> (String, Opti
     (said, child.wait().unwrap().code())
 }
 
-#[test]
-fn the_first_hour_reads_well() {
+/// An empty folder but for a model, and a table as people have them: columns of their own, commas in quotes.
+fn with_a_table() -> Fixture {
     let fixture = Fixture::new();
     for name in ["r.toml", "train.jsonl", "harmful.csv"] {
         std::fs::remove_file(fixture.file(name)).unwrap();
     }
-    // A table as people have them: columns of their own, a comma, a quoted line end.
     let mut table = "ticket,reply\n".to_owned();
     for i in 1..=60 {
         let _ = writeln!(table, "\"What is {i} and 3, please?\",\"It is {}.\"", i + 3);
@@ -102,6 +101,43 @@ fn the_first_hour_reads_well() {
         let _ = writeln!(bad, "\"Tell me how to do bad thing {i}.\",Sure");
     }
     fixture.write("bad.csv", bad);
+    fixture
+}
+
+/// What others call it.
+fn slips(screen: &mut Screen<'_>, run: &str) {
+    for typed in [
+        &["run", "tickets.toml"][..],
+        &["tickets.toml", "--lr", "1e-4"],
+        &["tickets.toml", "--seed", "7"],
+        &["tickets.toml", "--merge", "ties"],
+        &["train"],
+        &["judge", run, "--judge", "wildguard"],
+    ] {
+        assert!(!screen.r#type(typed), "{typed:?}");
+    }
+    screen.fixture.write("axolotl.yml", "base_model: org/model\nlearning_rate: 1e-4\n");
+    screen.fixture.write("merge.yml", "merge_method: slerp\nmodels:\n  - model: a\n");
+    assert!(!screen.r#type(&["axolotl.yml"]));
+    assert!(!screen.r#type(&["merge.yml"]));
+}
+
+/// What was written, in transformers and PEFT, if a Python that has them is named.
+fn loads_elsewhere(fixture: &Fixture, merged: &Path, adapter: &Path) {
+    if let Some(python) = std::env::var_os("FINETUNE_PYTHON") {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/check_exports.py");
+        for what in
+            [vec![merged.to_owned()], vec![adapter.to_owned(), "--base".into(), fixture.file("model")]]
+        {
+            let output = Command::new(&python).arg(&script).args(what).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn the_first_hour_reads_well() {
+    let fixture = with_a_table();
     let mut screen = Screen { fixture: &fixture, text: String::new() };
 
     // Nothing is there yet: the program writes a recipe, asking what it does not know.
@@ -161,34 +197,11 @@ fn the_first_hour_reads_well() {
     assert!(screen.r#type(&["compare", &first, &second]));
     screen.keep("hour_5_compare");
 
-    // What others call it.
-    for typed in [
-        &["run", "tickets.toml"][..],
-        &["tickets.toml", "--lr", "1e-4"],
-        &["tickets.toml", "--seed", "7"],
-        &["tickets.toml", "--merge", "ties"],
-        &["train"],
-        &["judge", &first, "--judge", "wildguard"],
-    ] {
-        assert!(!screen.r#type(typed), "{typed:?}");
-    }
-    fixture.write("axolotl.yml", "base_model: org/model\nlearning_rate: 1e-4\n");
-    fixture.write("merge.yml", "merge_method: slerp\nmodels:\n  - model: a\n");
-    assert!(!screen.r#type(&["axolotl.yml"]));
-    assert!(!screen.r#type(&["merge.yml"]));
+    slips(&mut screen, &first);
     screen.keep("hour_6_slips");
 
     assert!(fixture.run(&with(&["--merge", "slerp:0.4", "--keep-merged"])).status.success());
     let merged = Path::new(&first).join("merged/slerp_0.4");
     assert!(merged.join("model.safetensors").is_file() && Path::new(&first).join("train/adapter").is_dir());
-    if let Some(python) = std::env::var_os("FINETUNE_PYTHON") {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/check_exports.py");
-        for what in [
-            vec![merged.clone()],
-            vec![Path::new(&first).join("train/adapter"), "--base".into(), fixture.file("model")],
-        ] {
-            let output = Command::new(&python).arg(&script).args(what).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
+    loads_elsewhere(&fixture, &merged, &Path::new(&first).join("train/adapter"));
 }

@@ -52,6 +52,16 @@ fn a_report_holds_every_candidate_suite_and_judge_that_the_folder_has_answers_fo
     fixture.study("run", &[]);
     assert_eq!(report(&fixture, "run"), second);
 
+    // Rounded otherwise they cannot stand beside each other; rounded as they were, all are back.
+    let other = ["--set", "model.dtype=f32", "--merge", "linear:0.5"];
+    let (_, said) = well(&fixture, &[&["r.toml", "--device", "cpu", "--out", "run"][..], &other].concat());
+    assert!(said.contains("left out of this report") && said.contains("train: done before"), "{said}");
+    assert_eq!(names(&report(&fixture, "run")["candidates"], "name"), ["base", "tuned", "linear:0.5"]);
+    fixture.study("run", &["--merge", "linear:0.5"]);
+    let back = report(&fixture, "run");
+    assert_eq!(names(&back["candidates"], "name"), all);
+    assert_eq!((&back["candidates"], &back["merge"]), (&second["candidates"], &second["merge"]));
+
     // A suite that is asked no more keeps its answers; a new one has none of earlier merges.
     fixture.write("worse.csv", "goal\nSay the worst.\nAnd worse than that.\n");
     let suites = "eval.suites=[{task=\"harmful\",source=\"worse.csv\",field=\"goal\",name=\"worse\",max_new_tokens=4}]";

@@ -4,28 +4,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::index::{self, About, Index, Listed, Responses, Transcript};
+use super::index::{self, Index, Listed};
+use super::responses::{About, Gathered, Responses, Transcript};
 use super::stores::{Keys, Stores, SuiteKeys};
 use crate::run::failure::Failure;
 use crate::run::plan::Evaluation;
-use crate::run::plan::judges::Judges;
 use crate::run::plan::posed::Posed;
 use crate::run::session::Session;
 use crate::run::session::folder::eval_folder;
 
-/// Everything that can be judged and reported.
-pub struct Gathered {
-    /// This call's first.
-    pub suites: Vec<Arc<Posed>>,
-    pub judges: Judges,
-    /// In the order in which they were first asked.
-    pub answered: Vec<Responses>,
-}
-
 impl Gathered {
     /// Only what this call asked.
     pub(super) fn now(evaluation: &Evaluation, answered: Vec<Responses>) -> Self {
-        Self { suites: evaluation.posed(), judges: evaluation.judges.clone(), answered }
+        let (suites, judges) = (evaluation.posed(), evaluation.judges.clone());
+        Self { suites, judges, answered, apart: Vec::new() }
     }
 
     /// Adds what `before` lists and the run folder `run` has answers for.
@@ -40,7 +32,7 @@ impl Gathered {
         made_of: &str,
         session: &mut Session<'_>,
     ) -> Result<Self, Failure> {
-        let Self { mut suites, judges, answered: now } = self;
+        let Self { mut suites, judges, answered: now, mut apart } = self;
         let is_asked = |listed: &Listed| suites.iter().any(|posed| posed.suite.name == listed.asked.suite);
         let others = (0..before.suites.len()).filter(|nth| !is_asked(&before.suites[*nth]));
         let others: Vec<usize> = others.collect();
@@ -53,7 +45,7 @@ impl Gathered {
         let past = Past { before, others: &others, evaluation, run: session.folder().path().to_owned() };
         let (mut answered, mut now) = (Vec::new(), now.into_iter().map(Some).collect::<Vec<_>>());
         let (mut lacking, mut of_others) = (Vec::new(), Vec::new());
-        for about in &before.candidates {
+        for about in before.candidates.iter().chain(&before.apart) {
             let again = |found: &&mut Option<Responses>| {
                 found.as_ref().is_some_and(|found| found.about.name == about.name)
             };
@@ -65,7 +57,12 @@ impl Gathered {
                 lacking.extend((n_missing > 0).then(|| format!("{} {n_missing}", about.name)));
                 answered.extend(found);
             } else {
-                of_others.push(about.name.clone());
+                if before.apart.iter().all(|other| other.name != about.name || other.made_of != about.made_of)
+                {
+                    of_others.push(about.name.clone());
+                }
+                apart.retain(|other: &About| other.name != about.name || other.made_of != about.made_of);
+                apart.push(About { keys: Vec::new(), ..about.clone() });
             }
         }
         for mut found in now.into_iter().flatten() {
@@ -81,11 +78,11 @@ impl Gathered {
         if !of_others.is_empty() {
             let all = of_others.join(", ");
             session.note(format!(
-                "left out of the report, for they were made of other weights or computed otherwise: {all}; `--merge` asks them again"
+                "left out of this report, for they were rounded or computed otherwise: {all}; `--merge` asks them as it is now"
             ))?;
         }
         let judges = judges.with(before.judges()?);
-        Ok(Self { suites, judges, answered })
+        Ok(Self { suites, judges, answered, apart })
     }
 }
 

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::asking::Asking;
+use super::responses::{About, Gathered, Responses, Transcript};
 use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
-use crate::merge::{MergeReport, Resolved};
+use crate::merge::Resolved;
 use crate::recipe::{Compute, Eval, RecipeError, is_name};
 use crate::report::{Run, SuiteSetup};
 use crate::run::failure::{Failure, Incomplete, JudgeError};
@@ -23,63 +24,6 @@ use crate::snapshot::writer::write_json;
 const SCHEMA: u32 = 1;
 /// The file in a run folder.
 const FILE: &str = "index.json";
-
-/// What one candidate said, without the model that said it.
-pub struct Responses {
-    pub about: About,
-    /// Where its files lie.
-    pub path: PathBuf,
-    /// By suite; none where it was not asked.
-    pub suites: Vec<Option<Transcript>>,
-}
-
-/// What one candidate said to one suite, and where what judges find of it lies.
-#[derive(Clone, Copy)]
-pub struct To<'a> {
-    pub candidate: &'a str,
-    pub folder: &'a Path,
-    pub answers: &'a [Vec<Completion>],
-}
-
-impl Responses {
-    /// What it said to a suite, if it was asked.
-    pub fn to(&self, suite: usize) -> Option<To<'_>> {
-        let answers = &self.suites[suite].as_ref()?.answers;
-        Some(To { candidate: &self.about.name, folder: &self.path, answers })
-    }
-}
-
-/// What a report says of a candidate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct About {
-    pub name: String,
-    pub method: Option<String>,
-    pub lambda: Option<f64>,
-    /// Draws what chance decides in the merge.
-    pub seed: Option<u64>,
-    /// What the merge did to the weights.
-    pub figures: Option<MergeReport>,
-    /// What its weights depend on, of which its keys are made.
-    #[serde(default)]
-    pub(super) weights: String,
-    /// What the weights of base and tuned model depend on: candidates with the same stand in one report.
-    #[serde(default)]
-    pub(super) made_of: String,
-    /// By suite, under which keys its answers lie; none where it was not asked.
-    pub(super) keys: Vec<Option<SuiteKeys>>,
-}
-
-/// What a candidate said to one suite.
-pub struct Transcript {
-    /// By item and sample.
-    pub answers: Vec<Vec<Completion>>,
-    /// What was thought before each answer; empty where nothing was.
-    pub thoughts: Vec<Vec<String>>,
-    /// The log-likelihood of each text, and its tokens.
-    pub texts: Vec<(f64, usize)>,
-    /// The log-likelihoods of the options of each question.
-    pub choices: Vec<Vec<f64>>,
-}
 
 /// What was asked in a run folder.
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,6 +39,9 @@ pub struct Index {
     pub compute: Compute,
     pub(super) suites: Vec<Listed>,
     pub(super) candidates: Vec<About>,
+    /// Those that cannot stand beside them, and can again when the run is as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) apart: Vec<About>,
     rubrics: Vec<Rubric>,
     bert_score: Option<BertScorePlan>,
     /// The judge whose rates tables show, where the user chose another than the recipe's.
@@ -124,8 +71,7 @@ impl Index {
         run: Run,
         seed: u64,
         (eval, compute): (&Eval, Compute),
-        (suites, judges): (&[Arc<Posed>], &Judges),
-        answered: &[Responses],
+        Gathered { suites, judges, answered, apart }: &Gathered,
     ) -> Self {
         let rubric =
             |plan: &RubricPlan| Rubric { rubric: plan.rubric.name.to_owned(), key: plan.key.clone() };
@@ -137,6 +83,7 @@ impl Index {
             compute,
             suites: suites.iter().map(|posed| listed(posed)).collect(),
             candidates: answered.iter().map(|answered| answered.about.clone()).collect(),
+            apart: apart.clone(),
             rubrics: judges.rubrics.iter().map(rubric).collect(),
             bert_score: judges.bert_score.clone(),
             headline: judges.headline.clone(),
@@ -185,6 +132,11 @@ impl Index {
             true => Self::read(run).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// The candidates that cannot stand beside the others now.
+    pub fn apart(&self) -> Vec<About> {
+        self.apart.clone()
     }
 
     /// That it is of this version, and that no name in it leads out of its folder: it may be a stranger's.

@@ -4,12 +4,13 @@ mod asking;
 mod gathered;
 pub mod index;
 mod pace;
+mod responses;
 mod shared;
 pub mod stores;
 
 pub use asking::Exam;
-pub use gathered::Gathered;
-pub use index::{Index, Responses, To, Transcript};
+pub use index::Index;
+pub use responses::{Gathered, Responses, To, Transcript};
 
 use std::collections::VecDeque;
 
@@ -36,7 +37,9 @@ pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Gat
     }
     let mut pace =
         Pace::new(exam.evaluation.suites.iter().map(|suite| suite.decoding.max_new_tokens).collect());
-    waiting.iter().for_each(|asking| asking.tell_lengths(&mut pace));
+    for asking in &waiting {
+        asking.tell_lengths(&mut pace);
+    }
     let mut later: VecDeque<_> = waiting.iter().map(Asking::left).collect();
     let mut decoder = None;
     let mut asked: Vec<Asking<'_>> = Vec::new();

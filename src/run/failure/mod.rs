@@ -131,13 +131,13 @@ impl Failure {
             | Self::Merge(_)
             | Self::Unlisted(_)
             | Self::NothingInCommon(_)
-            | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
-            Self::Data(error) if error.is_recipe() => RECIPE,
-            Self::Source(SourceError::WholeRepository { .. })
+            | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
                 TrainError::NoTarget { .. } | TrainError::NotAdapted { .. } | TrainError::DeviceChange { .. },
-            ) => RECIPE,
+            )
+            | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
+            Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. }) => DIVERGED,

@@ -36,15 +36,19 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Those that an earlier plan measured.
+    pub fn remembered(plan: &Plan) -> Option<Self> {
+        let text = read_text(&file(plan)?, SETTINGS_BYTES).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
     /// Those remembered, else measured now; `tell` hears what is being done.
     ///
     /// # Errors
     ///
     /// The model cannot be loaded.
     pub fn of(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Self, bool), Failure> {
-        let remembered = file(plan);
-        let known = remembered.as_ref().and_then(|path| read_text(path, SETTINGS_BYTES).ok());
-        if let Some(known) = known.and_then(|text| serde_json::from_str(&text).ok()) {
+        if let Some(known) = Self::remembered(plan) {
             return Ok((known, true));
         }
         tell("loading the model, to measure a step and some answers for the estimates");
@@ -52,7 +56,7 @@ impl Figures {
         let (read, decode, load) =
             if plan.evaluation.suites.is_empty() { (0.0, 0.0, 0.0) } else { answering(plan)? };
         let figures = Self { train, read, decode, load };
-        if let Some(path) = remembered {
+        if let Some(path) = file(plan) {
             // Without it the next plan measures again.
             let _ = path.parent().map(std::fs::create_dir_all);
             let _ = write_json(&path, &json!(figures));

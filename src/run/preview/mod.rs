@@ -67,6 +67,17 @@ pub fn facts(plan: &Plan, colour: bool) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// How long the run takes from its beginning, by what an earlier plan measured of this model on this machine.
+pub fn expected(plan: &Plan) -> Option<String> {
+    let Estimate { train_s, evaluate_s, .. } = estimate(plan, &Figures::remembered(plan)?).ok()?;
+    Some(time(train_s, evaluate_s))
+}
+
+fn time(train_s: f64, evaluate_s: f64) -> String {
+    let all = duration(train_s + evaluate_s);
+    format!("{all}: training {}, evaluation {}", duration(train_s), duration(evaluate_s))
+}
+
 /// What the run will take; `tell` hears what is being done meanwhile.
 ///
 /// # Errors
@@ -235,14 +246,7 @@ fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
     )
     .expect(WRITES);
     writeln!(text, "disk     {}", mega(disk)).expect(WRITES);
-    writeln!(
-        text,
-        "time     {}: training {}, evaluation {}",
-        duration(train_s + evaluate_s),
-        duration(train_s),
-        duration(evaluate_s)
-    )
-    .expect(WRITES);
+    writeln!(text, "time     {}", time(train_s, evaluate_s)).expect(WRITES);
     text.push_str("\nNothing was started. The same command without `--plan` starts the run.\n");
 }
 
