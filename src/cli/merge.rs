@@ -8,28 +8,30 @@ use clap::{Args, ValueEnum};
 
 use super::{print, progress};
 use crate::dtype::Dtype;
+use crate::hub::{Hub, Wanted};
 use crate::merge::{MergeReport, Unmatched};
 use crate::run::Failure;
+use crate::run::export::located;
 use crate::run::export::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
 use crate::snapshot::writer;
 
 /// The three things it does.
-pub const USAGE: &str = "finetune merge --pre DIR --post DIR --merge SPEC --out DIR\n       \
+pub const USAGE: &str = "finetune merge --pre DIR|ID --post DIR|ID --merge SPEC --out DIR\n       \
      finetune merge --config FILE --out DIR\n       finetune merge --verify DIR";
 
 /// What is merged into what.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct MergeArgs {
-    /// mergekit's YAML; its paths are seen from the current folder
+    /// mergekit's YAML; its paths are relative to the current folder, and ids of a hub are fetched as in recipes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pre", "post", "merge", "out_dtype"], required_unless_present_any = ["pre", "verify"])]
     config: Option<PathBuf>,
-    /// The model before tuning
-    #[arg(long, value_name = "DIR", requires_all = ["post", "merge"])]
+    /// The model before tuning: a folder, or a hub's org/name
+    #[arg(long, value_name = "DIR|ID", requires_all = ["post", "merge"])]
     pre: Option<PathBuf>,
     /// What was tuned from it: a model folder, an adapter, a checkpoint or a run folder of this program;
     /// may be repeated for methods that compare several
-    #[arg(long, value_name = "DIR", requires = "pre")]
+    #[arg(long, value_name = "DIR|ID", requires = "pre")]
     post: Vec<PathBuf>,
     /// How: METHOD:λ[,key=value]…, such as slerp:0.5; slerp:0.5,attn=0.3,layers.0-3=0 has other λ in some
     /// places (embed, attn, mlp, norm, head, a module's name, a pattern over names, layers), linear:0.2~0.8
@@ -177,12 +179,20 @@ fn gigabytes(text: &str) -> Result<f64, &'static str> {
 
 fn request(args: &MergeArgs) -> Result<Request, Failure> {
     let models = match (&args.config, &args.pre, &args.merge) {
-        (Some(config), ..) => Models::of_file(config, Path::new(""))?,
+        (Some(config), ..) => {
+            let models = Models::of_file(config, Path::new(""))?;
+            for name in models.names()? {
+                fetched(&name)?;
+            }
+            models
+        }
         (None, Some(pre), Some(merge)) => {
+            let folder =
+                |path: &PathBuf| Ok(fetched(&path.display().to_string())?.unwrap_or_else(|| path.clone()));
             let importance = args.pre_fisher.clone().zip(args.post_fisher.clone());
             Models::Pair(PairRequest {
-                pre: pre.clone(),
-                post: args.post.clone(),
+                pre: folder(pre)?,
+                post: args.post.iter().map(folder).collect::<Result<_, Failure>>()?,
                 merge: merge.clone(),
                 dtype: args.out_dtype,
                 unmatched: match args.unmatched {
@@ -204,6 +214,21 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
         shard_bytes: (args.shard_size * 1e9) as u64,
         ..Request::new(models)
     })
+}
+
+/// The folder of a hub's model, brought if the cache lacks it; none of what is a path here.
+fn fetched(name: &str) -> Result<Option<PathBuf>, Failure> {
+    let Some(asked) = located::of_hub(Path::new(""), name) else { return Ok(None) };
+    let hub = Hub::from_env()?;
+    let found = match hub.cached(&asked, Wanted::Model) {
+        Some(found) => found,
+        None => {
+            let mut transfers = progress::Transfers::default();
+            hub.fetch(&asked, Wanted::Model, &mut |transfer| transfers.show(transfer))?
+        }
+    };
+    progress::say(&format!("{asked} is at commit {}", found.commit));
+    Ok(Some(found.folder))
 }
 
 fn say(report: &MergeReport, n_weights: usize) {

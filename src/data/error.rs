@@ -41,6 +41,9 @@ pub enum DataError {
         )
     )]
     UnknownForm { place: Place, found: String },
+    #[error("{n} records of `{}` are wrong ({lines}); the first: {first}", path.display())]
+    #[diagnostic(code(data::several), help("{help}"))]
+    Several { path: PathBuf, n: usize, lines: String, first: String, help: String },
     #[error("field `{field}` in {place} is empty")]
     #[diagnostic(
         code(data::empty_text),

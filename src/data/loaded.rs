@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::conversation::Conversation;
 use super::error::{DataError, places};
+use super::faults::{Faults, Told};
 use super::format::Format;
 use super::table::{self, Limits, Place, Record};
 use super::turns::Turns;
@@ -32,8 +33,16 @@ const RECORDS_PER_EMPTY: usize = 100;
 pub fn read(path: &Path, format: &Format, limits: Limits) -> Result<Loaded, DataError> {
     let mut reading = Reading { format: format.clone(), ..Reading::default() };
     let wanted = |name: &str| format.reads(name);
-    let file = table::read_wanted(path, &wanted, limits, &mut |record, place| reading.push(record, place))?;
-    let Reading { format, said, out, empty, first_empty, n_system, n_lists, mut unread } = reading;
+    let file = table::read_wanted(path, &wanted, limits, &mut |record, place| reading.push(record, place));
+    let Reading { format, said, out, empty, first_empty, n_system, n_lists, mut unread, faults } = reading;
+    faults.end(|Told { n, lines, first, help }| DataError::Several {
+        path: path.to_owned(),
+        n,
+        lines,
+        first,
+        help,
+    })?;
+    let file = file?;
     unread.extend(file.skipped.iter().take(NAMED.saturating_sub(unread.len())).cloned());
     let mut said = vec![format!("{file}: {said}")];
     if let Some(error) = first_empty {
@@ -76,6 +85,7 @@ struct Reading {
     n_lists: usize,
     /// Fields that nobody reads, in the order they came.
     unread: Vec<String>,
+    faults: Faults<DataError>,
 }
 
 /// The most unread fields that are named.
@@ -110,7 +120,8 @@ impl Reading {
                 self.empty.push(number);
                 self.first_empty.get_or_insert(error);
             }
-            Err(error) => return Err(error),
+            Err(error) if self.faults.is_full() => return Err(error),
+            Err(error) => self.faults.note(error, number),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod conversation;
 mod cut;
 mod encode;
 mod error;
+mod faults;
 mod format;
 mod habits;
 mod layout;

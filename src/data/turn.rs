@@ -35,7 +35,8 @@ impl Turn<'_> {
         let speaker = self.text(role)?;
         let mut calls = self.calls()?;
         let role = match speaker.as_str() {
-            "system" => Role::System,
+            // The templates of the families here have no other name for it.
+            "system" | "developer" => Role::System,
             "user" | "human" => Role::User,
             "assistant" | "gpt" => Role::Assistant,
             "tool" | "observation" | "ipython" | "function" => Role::Tool,

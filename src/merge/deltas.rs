@@ -155,7 +155,8 @@ impl Deltas {
         rescale: bool,
         settings: &Settings,
     ) -> Result<Self, String> {
-        settings.with_base(1..=usize::MAX)?;
+        // Of no model nothing is added to the base, which a slice of layers may hold alone.
+        settings.with_base(0..=usize::MAX)?;
         let all: All = settings.all()?;
         let rescale = match all.rescale.unwrap_or(rescale) {
             true => Rescale::L1,
@@ -248,6 +249,7 @@ impl Merge for Deltas {
     fn end(&self, base: Option<usize>) -> Option<usize> {
         let plain = self.thin == Thin::No && !self.normalize;
         match self.each.as_slice() {
+            [] => base,
             _ if self.lambda == 0.0 => base,
             [one] if plain && self.lambda * one.weight == 1.0 => base.map(|base| 1 - base),
             _ => None,

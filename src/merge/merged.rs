@@ -9,7 +9,9 @@ use rayon::prelude::*;
 use super::block::{Failed, Ready, Rounding, Space, Track, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
 use super::{Merge, Whole};
-use crate::snapshot::{Dtype, Numbers, Put, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
+use crate::snapshot::{
+    Dtype, Dtypes, Numbers, Put, SharedWeights, SnapshotError, Weight, WeightInfo, Weights,
+};
 
 /// A merge of several models' weights, each computed when asked for and kept nowhere.
 ///
@@ -27,6 +29,8 @@ pub struct Merged {
     track: Option<Track>,
     /// Numbers that are NaN or infinite are counted and not refused.
     lenient: bool,
+    /// How the command that merges is told another dtype.
+    option: &'static str,
     reports: Mutex<BTreeMap<String, WeightReport>>,
 }
 
@@ -89,7 +93,8 @@ impl Merged {
         }
         let (rounding, track) = (Rounding::Nearest, Some(Track { digests: true }));
         let reports = Mutex::default();
-        Ok(Self { name, models, places, parts, infos, rounding, seed: None, track, lenient: false, reports })
+        let (seed, lenient, option) = (None, false, "--out-dtype bf16");
+        Ok(Self { name, models, places, parts, infos, rounding, seed, track, lenient, option, reports })
     }
 
     /// Says in its report which seed draws what chance decides in its methods.
@@ -100,6 +105,14 @@ impl Merged {
     /// Rounds in another way.
     pub fn rounded(self, rounding: Rounding) -> Self {
         Self { rounding, ..self }
+    }
+
+    /// Rounds each weight to its own dtype, which the command that merges is told by `option`.
+    pub fn in_dtypes(mut self, dtypes: &Dtypes, option: &'static str) -> Self {
+        for (name, info) in &mut self.infos {
+            info.dtype = dtypes.get(name);
+        }
+        Self { option, ..self }
     }
 
     /// Notes less of every weight, or nothing.
@@ -178,14 +191,14 @@ impl Merged {
             None => Ok(part.method.prepare(&whole)),
         };
         let track = self.track.filter(|_| !untouched);
-        let Self { rounding, lenient, .. } = *self;
+        let Self { rounding, lenient, option, .. } = *self;
         let ready = Ready { whole: &whole, dtype: info.dtype, rule, rounding, track, lenient };
         let blocks = (0..whole.n_blocks()).into_par_iter();
         let sums = blocks.map_init(Space::default, |space, block| ready.block(block, space, put));
         let sums: Vec<Result<Sums, Failed>> = sums.collect();
         let sums: Vec<Sums> = sums.into_iter().collect::<Result<_, _>>().map_err(|failed| match failed {
             Failed::Put(error) => error,
-            Failed::TooLarge => SnapshotError::TooLarge { name: name.to_owned(), dtype: info.dtype },
+            Failed::TooLarge => SnapshotError::TooLarge { name: name.to_owned(), dtype: info.dtype, option },
             Failed::NotFinite(input) => {
                 let (model, name) = places.clone().nth(input).expect("it is an input");
                 let counts = whole.counts(1, |given, counts| {
@@ -211,9 +224,10 @@ pub struct Rounded {
 }
 
 impl Rounded {
-    pub fn new(inner: SharedWeights, dtype: Dtype) -> Self {
+    pub fn new(inner: SharedWeights, dtypes: &Dtypes) -> Self {
         let infos = inner.infos().iter();
-        let infos = infos.map(|(name, info)| (name.clone(), WeightInfo { dtype, ..info.clone() })).collect();
+        let rounded = |name: &str, info: &WeightInfo| WeightInfo { dtype: dtypes.get(name), ..info.clone() };
+        let infos = infos.map(|(name, info)| (name.clone(), rounded(name, info))).collect();
         Self { inner, infos }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::methods::scaled_by;
 use super::{MergeError, Merged, Part, Resolved, Role};
 use crate::recipe::layer_of;
-use crate::snapshot::{Dtype, SharedWeights};
+use crate::snapshot::{Dtypes, SharedWeights};
 
 /// A base and its tuned models.
 pub struct Pair {
@@ -50,13 +50,19 @@ impl Pair {
         names.into_iter().filter(|name| !everywhere(name)).collect()
     }
 
-    /// Sets up the merge; nothing is computed yet. Every weight is rounded to `dtype`.
+    /// Sets up the merge; nothing is computed yet. Every weight is rounded to its dtype, which the command that merges
+    /// is told by `option`.
     ///
     /// # Errors
     ///
     /// The method takes another number of models or needs what is not there, or the models do not
     /// have the same weights in the same shapes.
-    pub fn merged(&self, spec: &Resolved, dtype: Dtype) -> Result<Merged, MergeError> {
+    pub fn merged(
+        &self,
+        spec: &Resolved,
+        dtypes: &Dtypes,
+        option: &'static str,
+    ) -> Result<Merged, MergeError> {
         let (method, n) = (spec.method, self.tuned.len());
         let refused = |why: String, help: &str| MergeError::BadParameters {
             spec: spec.name(),
@@ -122,7 +128,8 @@ impl Pair {
                 parts.insert(name.to_owned(), part);
             }
         }
-        Ok(Merged::of_parts(spec.name(), models, parts, Some(dtype))?.drawn_by(spec.seed()))
+        let merged = Merged::of_parts(spec.name(), models, parts, None)?;
+        Ok(merged.in_dtypes(dtypes, option).drawn_by(spec.seed()))
     }
 
     fn check(&self, alone: &[&str]) -> Result<(), MergeError> {

@@ -119,43 +119,6 @@ impl Block {
 }
 
 impl Decoder {
-    /// Checks that `weights` are exactly those of a model of this shape.
-    ///
-    /// # Errors
-    ///
-    /// A weight is missing, has another shape, or is not part of such a model.
-    pub fn check(shape: &DecoderShape, weights: &dyn Weights, place: &str) -> Result<(), SnapshotError> {
-        let expected = shape.weights();
-        for (name, expected) in &expected {
-            let Some(info) = weights.infos().get(name) else {
-                let help = format!("`config.json` describes a `{}` model that has it", shape.family);
-                return Err(SnapshotError::MissingWeight {
-                    name: name.clone(),
-                    place: place.to_owned(),
-                    help,
-                });
-            };
-            if info.shape != *expected {
-                return Err(SnapshotError::BadShape {
-                    name: name.clone(),
-                    place: place.to_owned(),
-                    found: info.shape.clone(),
-                    expected: expected.clone(),
-                });
-            }
-        }
-        let extra = weights.infos().keys().find(|name| !expected.contains_key(*name) && !derived(name));
-        match extra {
-            None => Ok(()),
-            Some(name) if shape.tied && name == "lm_head.weight" && head_is_embedding(weights)? => Ok(()),
-            Some(name) => Err(SnapshotError::UnexpectedWeight {
-                name: name.clone(),
-                place: place.to_owned(),
-                family: shape.family.to_owned(),
-            }),
-        }
-    }
-
     /// Puts the weights on a device in the format `compute`. Check them first.
     ///
     /// # Errors
@@ -373,15 +336,4 @@ pub(super) fn param(
     let columns = shape[shape.len() - 1];
     let data = TensorData::new(weight.to_f32(), [rows, columns]);
     Ok(Param { name: name.to_owned(), shape, value: Tensor::from_data(data, (device, compute)) })
-}
-
-/// Old checkpoints carry tables that follow from the configuration.
-fn derived(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq")
-}
-
-/// A tied checkpoint may store its head as well, if it is the embedding.
-fn head_is_embedding(weights: &dyn Weights) -> Result<bool, SnapshotError> {
-    let (head, embedding) = (weights.weight("lm_head.weight")?, weights.weight("model.embed_tokens.weight")?);
-    Ok(head.info == embedding.info && head.bytes == embedding.bytes)
 }

@@ -8,6 +8,7 @@
 mod attention;
 mod batch;
 mod cache;
+mod check;
 mod decoder;
 mod dropout;
 pub mod encoder;

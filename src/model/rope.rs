@@ -133,7 +133,11 @@ impl RopeScaling {
                     attention: values.number("attention_factor", attention)?,
                 })
             }
-            _ => Err(values.wrong("rope_type", "`default`, `linear`, `llama3`, `yarn` or `longrope`")),
+            kind => Err(values.wrong_value(
+                "rope_type",
+                &format!("`{kind}`"),
+                "`default`, `linear`, `llama3`, `yarn` or `longrope`",
+            )),
         }
     }
 

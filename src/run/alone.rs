@@ -26,6 +26,7 @@ use crate::hub;
 use crate::merge::Role;
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
+use crate::snapshot::Dtypes;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::writer::write_json;
@@ -72,16 +73,19 @@ pub fn eval<'a>(
     room::check_questions(&suites, &model.shape, &opened.device)?;
     let given_weights = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
     let own = with_adapter(&given_weights, given.adapter.as_deref(), &machine)?;
+    let mut dtypes = given_weights.dtypes.clone();
     let (roles, candidates) = match (&given.pre, &given.adapter) {
         (Some(pre), _) => {
             let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
-            let base = part_of(&Base::open(&before, Init::Checkpoint, 0, &mut sources)?, &machine);
+            let before = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
+            dtypes = before.dtypes.clone();
+            let base = part_of(&before, &machine);
             (BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]), Candidate::of(&merges))
         }
         (None, Some(_)) => (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)]),
         (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
     };
-    let cast = Cast::of_parts(roles, candidates, model.dtype);
+    let cast = Cast::of_parts(roles, candidates, dtypes.clone());
     // A merge that cannot be made is refused before anybody is asked.
     cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
     let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
@@ -108,7 +112,7 @@ pub fn eval<'a>(
         "given": given,
         "eval": recipe.eval,
         "merges": recipe.merge.methods,
-        "dtype": model.dtype,
+        "dtype": dtypes.to_string(),
         "sha256": given_weights.digests,
         "commits": sources.commits,
     });
@@ -117,7 +121,7 @@ pub fn eval<'a>(
     let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine, device: &opened.name };
     let asked = ask(exam, &cast, &mut session)?;
     let case = Case {
-        run: about(name, &given.model, &model, &opened, &recipe, preset),
+        run: about(name, &given.model, &dtypes, &opened, &recipe, preset),
         seed: recipe.train.seed,
         asked,
     };
@@ -129,7 +133,7 @@ pub fn eval<'a>(
 fn about(
     name: String,
     given: &str,
-    model: &Model,
+    dtypes: &Dtypes,
     opened: &Opened,
     recipe: &Recipe,
     preset: Option<&'static Preset>,
@@ -143,7 +147,7 @@ fn about(
         steps: 0,
         seed: recipe.train.seed,
         device: opened.spec.to_string(),
-        dtype: model.dtype.to_string(),
+        dtype: dtypes.to_string(),
         validation_loss: None,
         preset: preset.map(Preset::in_words),
         denominator: preset.map_or(Denominator::All, |preset| preset.denominator),

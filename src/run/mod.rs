@@ -92,7 +92,7 @@ fn keep_merged(plan: &Plan, cast: &Cast, session: &mut Session<'_>) -> Result<()
             continue;
         }
         let weights = cast.played(candidate)?.weights;
-        tune::write_model(plan, &target, weights.as_ref(), Exported::Merged(&candidate.name))?;
+        tune::write_model(plan, &target, weights, Exported::Merged(&candidate.name))?;
         session.note(format!("wrote `{}`", target.display()))?;
     }
     Ok(())
@@ -117,7 +117,7 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> Run {
         steps: training.last_step,
         seed: training.train.seed,
         device: plan.opened.spec.to_string(),
-        dtype: plan.model.dtype.to_string(),
+        dtype: plan.base.dtypes.to_string(),
         validation_loss,
         preset: preset.map(Preset::in_words),
         denominator: preset.map_or(Denominator::All, |preset| preset.denominator),

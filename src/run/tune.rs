@@ -1,6 +1,7 @@
 //! The stage that trains, and the export of what it made.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,11 +12,12 @@ use super::failure::Failure;
 use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
+use crate::merge::Rounded;
 use crate::recipe::MethodKind;
 use crate::snapshot::files::read_json;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::writer::{self, folder_at_once, write_json};
-use crate::snapshot::{SnapshotError, Weights};
+use crate::snapshot::{SharedWeights, SnapshotError};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome};
 
@@ -92,7 +94,7 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
         MethodKind::Full => {
             // The export is rounded; the last checkpoint is not.
             let tuned = Checkpoints::new(&folder, 0).weights(*last_step)?;
-            write_model(plan, &target, &tuned, Exported::Tuned)
+            write_model(plan, &target, Arc::new(tuned), Exported::Tuned)
         }
     }
 }
@@ -120,12 +122,15 @@ pub fn carry_template(plan: &Plan, folder: &Path) -> Result<(), SnapshotError> {
 pub fn write_model(
     plan: &Plan,
     target: &Path,
-    weights: &dyn Weights,
+    weights: SharedWeights,
     what: Exported<'_>,
 ) -> Result<(), Failure> {
     let finish = |folder: &Path| {
         carry_template(plan, folder)?;
         run_card::write(folder, plan, what)
     };
-    Ok(writer::write_model(target, weights, &plan.model.folder, Some(plan.model.dtype), finish)?)
+    let Plan { model, base, .. } = plan;
+    let rounded = Rounded::new(weights, &base.dtypes);
+    let named = base.dtypes.named(model.dtype, &model.config);
+    Ok(writer::write_model(target, &rounded, &model.folder, named, finish)?)
 }

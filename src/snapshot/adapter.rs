@@ -185,6 +185,12 @@ impl Adapter {
         };
         let stray = files.infos().keys().find(|name| known(name).is_none() || name.contains(MAGNITUDE));
         Err(match stray {
+            Some(name) if ["embed_tokens.weight", "lm_head.weight"].iter().any(|end| name.ends_with(end)) => {
+                format!(
+                    "`{name}` is a whole tensor: PEFT saved embedding and head along, for the vocabulary grew or one of them is a \
+                 target. Fold it with PEFT's `merge_and_unload()` and name the folder that this saves"
+                )
+            }
             Some(name) => format!("weight `{name}` is not a factor of a LoRA pair"),
             None => "a factor is there twice".to_owned(),
         })
@@ -298,10 +304,14 @@ impl Folded {
         let mut infos = base.infos().clone();
         for (module, pair) in &adapter.pairs {
             let name = format!("{module}.weight");
-            let info = infos.get_mut(&name).ok_or_else(|| SnapshotError::MissingWeight {
-                name: name.clone(),
-                place: "the base".to_owned(),
-                help: "the adapter was trained on another model".to_owned(),
+            let tied = module == "lm_head" && base.infos().contains_key("model.embed_tokens.weight");
+            let info = infos.get_mut(&name).ok_or_else(|| match tied {
+                true => SnapshotError::TiedHead { module: module.clone() },
+                false => SnapshotError::MissingWeight {
+                    name: name.clone(),
+                    place: "the base".to_owned(),
+                    help: "the adapter was trained on another model".to_owned(),
+                },
             })?;
             let found = vec![pair.n_out, pair.n_in];
             if info.shape != found {

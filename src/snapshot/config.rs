@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::files::read_json;
 use super::{Dtype, SnapshotError};
@@ -146,6 +146,31 @@ impl Config {
         }
     }
 
+    /// Refuses a share of a head other than the whole one, of families that turn all of it.
+    ///
+    /// # Errors
+    ///
+    /// The share is another one.
+    pub fn whole_heads(&self) -> Result<(), SnapshotError> {
+        match self.map.get("partial_rotary_factor") {
+            Some(value) if value.as_f64() == Some(1.0) => Ok(()),
+            _ => self.only("partial_rotary_factor", &json!(1.0)),
+        }
+    }
+
+    /// Refuses a list of layers of which not all see everything, of families whose layers do.
+    ///
+    /// # Errors
+    ///
+    /// A layer slides.
+    pub fn full_layers(&self) -> Result<(), SnapshotError> {
+        match self.map.get("layer_types").and_then(Value::as_array) {
+            Some(kinds) if kinds.iter().all(|kind| kind == "full_attention") => Ok(()),
+            Some(_) => Err(self.wrong("layer_types", "`full_attention` for every layer")),
+            None => self.only("layer_types", &Value::Null),
+        }
+    }
+
     /// The rotary settings in one form, whichever the file has.
     ///
     /// # Errors
@@ -230,10 +255,15 @@ impl Config {
     /// The error for a value that cannot be used.
     pub fn wrong(&self, key: &str, expected: &str) -> SnapshotError {
         let found = self.map.get(key).map_or_else(|| "absent".to_owned(), |value| format!("`{value}`"));
+        self.wrong_value(key, &found, expected)
+    }
+
+    /// The same of a value that stands there under another name.
+    pub fn wrong_value(&self, key: &str, found: &str, expected: &str) -> SnapshotError {
         SnapshotError::BadConfig {
             path: self.path.clone(),
             key: key.to_owned(),
-            found,
+            found: found.to_owned(),
             expected: expected.to_owned(),
             help: "this value changes the computation and is not supported; nothing was started".to_owned(),
         }

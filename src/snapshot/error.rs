@@ -53,10 +53,7 @@ pub enum SnapshotError {
     )]
     IndexMismatch { name: String, listed: String, found: String },
     #[error("weight `{name}` is stored as {found}, expected F32, F16 or BF16")]
-    #[diagnostic(
-        code(snapshot::bad_dtype),
-        help("quantised checkpoints cannot be tuned or merged here; use the original one")
-    )]
+    #[diagnostic(code(snapshot::bad_dtype), help("{}", readable(name, found)))]
     BadDtype { name: String, found: String },
     #[error("weight `{name}` of {place} has {n} numbers that are NaN or infinite")]
     #[diagnostic(
@@ -64,20 +61,25 @@ pub enum SnapshotError {
         help("a model that diverged cannot be merged; take an earlier checkpoint")
     )]
     NotFinite { name: String, place: String, n: usize },
-    #[error("weight `{name}` has merged numbers that {dtype} cannot hold")]
-    #[diagnostic(code(snapshot::too_large), help("write it as f32 or bf16, with `--out-dtype`"))]
-    TooLarge { name: String, dtype: Dtype },
+    #[error("weight `{name}` has numbers that {dtype} cannot hold")]
+    #[diagnostic(code(snapshot::too_large), help("write it as bf16 or f32, with `{option}`"))]
+    TooLarge { name: String, dtype: Dtype, option: &'static str },
+    #[error(
+        "the adapter changes `{module}`, which this base shares with its embedding (`tie_word_embeddings`)"
+    )]
+    #[diagnostic(
+        code(snapshot::tied_head),
+        help(
+            "give the base a head of its own first (`tie_word_embeddings: false` and a copy of the embedding as `lm_head.weight`), or train without `lm_head` among the targets"
+        )
+    )]
+    TiedHead { module: String },
     #[error("weight `{name}` is missing from `{place}`")]
     #[diagnostic(code(snapshot::missing_weight), help("{help}"))]
     MissingWeight { name: String, place: String, help: String },
     #[error("weight `{name}` in `{place}` is not part of a `{family}` model of this configuration")]
-    #[diagnostic(
-        code(snapshot::unexpected_weight),
-        help(
-            "does `config.json` belong to these weights? A weight that is not used would be lost in the tuned model"
-        )
-    )]
-    UnexpectedWeight { name: String, place: String, family: String },
+    #[diagnostic(code(snapshot::unexpected_weight), help("{help}"))]
+    UnexpectedWeight { name: String, place: String, family: String, help: &'static str },
     #[error("weight `{name}` in `{place}` has shape {found:?}, expected {expected:?}")]
     #[diagnostic(code(snapshot::bad_shape), help("does `config.json` belong to these weights?"))]
     BadShape { name: String, place: String, found: Vec<usize>, expected: Vec<usize> },
@@ -120,4 +122,21 @@ pub enum SnapshotError {
     #[error("cannot compute weight `{name}`: {why}")]
     #[diagnostic(code(snapshot::bad_weight), help("{help}"))]
     BadWeight { name: String, why: String, help: String },
+}
+
+/// How a weight of another dtype becomes one that is read.
+fn readable(name: &str, found: &str) -> &'static str {
+    match found {
+        _ if name.ends_with("position_ids") => {
+            "a table of positions that old versions of transformers saved: load the model with a current one and \
+             `save_pretrained` it, which leaves it out"
+        }
+        "F64" => {
+            "load it with transformers as `dtype=torch.float32` and `save_pretrained` it: double precision is not read"
+        }
+        _ if found.starts_with(['I', 'U']) || found == "BOOL" => {
+            "whole numbers are those of a quantised checkpoint, which cannot be tuned or merged here; use the original one"
+        }
+        _ => "quantised checkpoints cannot be tuned or merged here; use the original one",
+    }
 }

@@ -349,3 +349,51 @@ fn a_run_needs_no_network_once_all_is_in_the_cache() {
     assert!(table.contains("slerp:0.5"), "{table}");
     assert_eq!(server.log(), [""; 0]);
 }
+
+#[test]
+fn merges_take_ids_of_a_hub_as_recipes_do() {
+    let (mut fixture, server, commit) = start();
+    let other = format!("{}/data/tiny/model", env!("CARGO_MANIFEST_DIR"));
+    fixture.write(
+        "merge.yml",
+        format!("merge_method: linear\nmodels:\n  - {{model: tiny/aligned, parameters: {{weight: 0.5}}}}\n  - {{model: {other}, parameters: {{weight: 0.5}}}}\n"),
+    );
+    let bytes = |out: &str| std::fs::read(fixture.file(out).join("model.safetensors")).unwrap();
+    let output = fixture.run(&["merge", "--config", "merge.yml", "--out", "yaml"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && said.contains(&format!("tiny/aligned is at commit {commit}")),
+        "{said}"
+    );
+    let output = fixture.run(&[
+        "merge",
+        "--pre",
+        "tiny/aligned",
+        "--post",
+        &other,
+        "--merge",
+        "linear:0.5",
+        "--out",
+        "pair",
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bytes("yaml"), bytes("pair"));
+    // All is in the cache: no network is needed, and what is in none is refused with the command that brings it.
+    drop(server);
+    fixture.hub = None;
+    let output = fixture.run(&["merge", "--config", "merge.yml", "--out", "again"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = fixture.run(&[
+        "merge",
+        "--pre",
+        "nobody/nothing",
+        "--post",
+        &other,
+        "--merge",
+        "linear:0.5",
+        "--out",
+        "no",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("finetune fetch nobody/nothing"), "{said}");
+}

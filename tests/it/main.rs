@@ -25,6 +25,7 @@ mod hub_server;
 mod judging;
 mod merge_pairs;
 mod merges;
+mod others;
 mod pipeline;
 mod recipes;
 mod reports;

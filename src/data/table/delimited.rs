@@ -65,6 +65,15 @@ pub(super) fn read<E: From<TableError>>(
 
 fn header(source: Source<'_>, fields: &[&str]) -> Result<Vec<String>, TableError> {
     let names: Vec<String> = fields.iter().map(|name| name.trim().to_owned()).collect();
+    let path = || source.path.to_owned();
+    if names.iter().any(|name| name.contains('\r')) {
+        return Err(TableError::LoneReturns { path: path() });
+    }
+    if let [only] = names.as_slice()
+        && let Some(found) = only.chars().find(|c| [';', '\t', '|'].contains(c))
+    {
+        return Err(TableError::OtherDelimiter { path: path(), found });
+    }
     let mut seen = HashSet::new();
     let twice = names.iter().position(|name| !seen.insert(name));
     twice.map_or(Ok(()), |i| {

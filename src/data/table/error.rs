@@ -6,6 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::record::Place;
+use crate::data::faults::Told;
 
 /// What a parser said, without the place it thinks it was at.
 #[derive(Debug, Error)]
@@ -68,6 +69,28 @@ pub enum TableError {
     #[error("{place} opens a quote that is never closed")]
     #[diagnostic(code(data::open_quote), help("close it, or double it if it is part of the text"))]
     OpenQuote { place: Place },
+    #[error("the lines of `{}` end with a carriage return alone", path.display())]
+    #[diagnostic(code(data::lone_returns), help("turn them into line ends: `tr '\\r' '\\n' < OLD > NEW`"))]
+    LoneReturns { path: PathBuf },
+    #[error("the columns of `{}` stand apart by `{found}`, expected `,`", path.display())]
+    #[diagnostic(
+        code(data::other_delimiter),
+        help(
+            "save it with commas, or as a `.tsv` with tabs; in Python: `pandas.read_csv(OLD, sep=\"{found}\").to_csv(NEW, index=False)`"
+        )
+    )]
+    OtherDelimiter { path: PathBuf, found: char },
+    #[error("{place} begins with a byte order mark, in the middle of the file")]
+    #[diagnostic(
+        code(data::mark_inside),
+        help(
+            "files were joined that each begin with one: `sed 's/\\xef\\xbb\\xbf//g' OLD > NEW` takes them away"
+        )
+    )]
+    MarkInside { place: Place },
+    #[error("{n} lines of `{}` are wrong ({lines}); the first: {first}", path.display())]
+    #[diagnostic(code(data::several), help("{help}"))]
+    Several { path: PathBuf, n: usize, lines: String, first: String, help: String },
     #[error("the header of `{}` names column {column}, `{name}`, as it does one before", path.display())]
     #[diagnostic(code(data::same_column), help("give each column a name of its own"))]
     SameColumn { path: PathBuf, column: usize, name: String },
@@ -118,5 +141,13 @@ impl TableError {
         let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
         let (path, column, source) = (path.to_owned(), error.column(), Cause(cause.to_owned()));
         Self::BadJson { path, line, column, expected, source }
+    }
+}
+
+impl TableError {
+    /// Several lines of a file that are wrong.
+    pub(super) fn several(path: &std::path::Path, told: Told) -> Self {
+        let Told { n, lines, first, help } = told;
+        Self::Several { path: path.to_owned(), n, lines, first, help }
     }
 }

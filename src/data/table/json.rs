@@ -11,8 +11,16 @@ use super::stream::Stream;
 
 /// The record that a line holds.
 pub(super) fn line(bytes: &[u8], place: &Place) -> Result<Record, TableError> {
-    let value = serde_json::from_slice(bytes)
-        .map_err(|error| TableError::bad_json(&place.path, &error, place.number, RECORDS))?;
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        return Err(TableError::MarkInside { place: place.clone() });
+    }
+    let value = serde_json::from_slice(bytes).map_err(|error| {
+        // A line end in the manner of Windows was taken away.
+        match bytes.windows(3).any(|end| end == b"}\r{") {
+            true => TableError::LoneReturns { path: place.path.clone() },
+            false => TableError::bad_json(&place.path, &error, place.number, RECORDS),
+        }
+    })?;
     record(value, place)
 }
 

@@ -24,6 +24,7 @@ pub use json::record;
 pub use record::{Each, Limits, Place, Record, Wanted, kind, names};
 
 use self::stream::Stream;
+use super::faults::Faults;
 use crate::doing;
 
 /// What a file of records turned out to be.
@@ -133,7 +134,18 @@ fn read_named<E: From<TableError>>(
         })?,
         Layout::Table(delimiter) => delimited::read(stream, delimiter, names, each)?,
         Layout::Lines | Layout::Parquet => {
-            stream.lines(&mut |bytes, place| each(json::line(bytes, &place)?, place))?;
+            let mut faults = Faults::default();
+            let ended = stream.lines(&mut |bytes, place| match json::line(bytes, &place) {
+                Ok(record) if faults.is_empty() => each(record, place),
+                Ok(_) => Ok(()),
+                Err(error) if faults.is_full() => Err(error.into()),
+                Err(error) => {
+                    faults.note(error, place.number);
+                    Ok(())
+                }
+            });
+            faults.end(|told| TableError::several(path, told))?;
+            ended?;
         }
     }
     Ok(FileFormat { layout, packing, skipped: Vec::new() })
@@ -298,6 +310,34 @@ mod tests {
     }
 
     #[test]
+    fn wrong_lines_are_told_together() {
+        let good = r#"{"prompt": "a", "completion": "b"}"#;
+        let text = |lines: &[&str]| format!("{}\n", lines.join("\n"));
+        let found = |lines: &[&str]| load("x.jsonl", text(lines).as_bytes()).unwrap_err();
+        let three = found(&[good, "{\"prompt\": ", good, "[1]", "{,}"]);
+        assert!(
+            three.starts_with(
+                "3 lines of `FILE` are wrong (2, 4, 5); the first: `FILE` is not valid JSON at line 2"
+            ),
+            "{three}"
+        );
+        let records = found(&[good, r#"{"prompt": "a"}"#, good, r#"{"prompt": 3, "completion": "b"}"#]);
+        assert!(records.starts_with("2 records of `FILE` are wrong (2, 4); the first: "), "{records}");
+        let many = vec!["nonsense"; 50];
+        assert!(found(&many).starts_with("20 lines of `FILE` are wrong (1, 2, 3"), "{}", found(&many));
+        let joined = format!("{good}\n\u{feff}{good}\n");
+        assert_eq!(
+            load("x.jsonl", joined.as_bytes()).unwrap_err(),
+            "line 2 of `FILE` begins with a byte order mark, in the middle of the file"
+        );
+        let returns = format!("{good}\r{good}\r");
+        assert_eq!(
+            load("x.jsonl", returns.as_bytes()).unwrap_err(),
+            "the lines of `FILE` end with a carriage return alone"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_with_a_table_is_named_with_its_place() {
         let cases = [
             (
@@ -311,6 +351,8 @@ mod tests {
             ("prompt,completion\na,b\nc,\"d\ne,f\n", "line 3 of `FILE` opens a quote that is never closed"),
             ("prompt,prompt\na,b\n", "the header of `FILE` names column 2, `prompt`, as it does one before"),
             ("prompt,completion\n", "`FILE` has no records"),
+            ("prompt,completion\ra,b\rc,d\r", "the lines of `FILE` end with a carriage return alone"),
+            ("prompt;completion\na;b\n", "the columns of `FILE` stand apart by `;`, expected `,`"),
             ("prompt,completion\na,\n", "field `completion` in line 2 of `FILE` is empty"),
             ("ask,tell\na,b\n", "line 2 of `FILE` has none of the known forms; its fields are `ask`, `tell`"),
             (
@@ -352,7 +394,7 @@ mod tests {
         let bytes = std::fs::read(stored("numbers.parquet")).unwrap();
         assert_eq!(
             load("x", &bytes).unwrap_err(),
-            "field `answer` in row 1 of `FILE` is a number, expected a string"
+            "2 records of `FILE` are wrong (1, 2); the first: field `answer` in row 1 of `FILE` is a number, expected a string"
         );
         let bytes = std::fs::read(stored("pairs-zstd.parquet")).unwrap();
         assert_eq!(load("x", &bytes[..bytes.len() / 2]).unwrap_err(), "cannot read `FILE` as parquet");

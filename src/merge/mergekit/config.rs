@@ -13,8 +13,9 @@ pub struct Config {
     pub merge_method: String,
     pub models: Option<Vec<Input>>,
     pub slices: Option<Vec<Slice>>,
+    #[serde(default, deserialize_with = "optional_model")]
     pub base_model: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub parameters: BTreeMap<String, Setting>,
     /// What mergekit computes in; the output's format where `out_dtype` is absent.
     pub dtype: Option<String>,
@@ -32,8 +33,9 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// A folder, or `folder+adapter`.
+    #[serde(deserialize_with = "model")]
     pub model: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub parameters: BTreeMap<String, Setting>,
 }
 
@@ -43,8 +45,9 @@ pub struct Input {
 pub struct Slice {
     pub sources: Vec<Source>,
     /// Instead of the merge's.
+    #[serde(default, deserialize_with = "optional_model")]
     pub base_model: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub parameters: BTreeMap<String, Setting>,
 }
 
@@ -52,10 +55,11 @@ pub struct Slice {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
+    #[serde(deserialize_with = "model")]
     pub model: String,
     /// From the first to before the second.
     pub layer_range: [usize; 2],
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub parameters: BTreeMap<String, Setting>,
 }
 
@@ -67,9 +71,54 @@ pub struct Tokenizer {
     #[serde(default = "union")]
     pub source: String,
     /// Where the rows of single tokens come from, in the order of new tokens.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub tokens: serde_json::Map<String, serde_json::Value>,
     pub pad_to_multiple_of: Option<usize>,
+}
+
+/// A block that is empty, as it is where only a comment stands in it, is none.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(block: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(block)?.unwrap_or_default())
+}
+
+/// A model as text, or in parts, as mergekit has it: for paths that would be taken apart at `+` or `@`.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Reference {
+    Text(String),
+    Whole { model: Path, lora: Option<Path> },
+    Path(Path),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Path {
+    path: String,
+    revision: Option<String>,
+}
+
+impl Path {
+    fn text(self) -> String {
+        self.revision.map_or(self.path.clone(), |revision| format!("{}@{revision}", self.path))
+    }
+}
+
+impl Reference {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Whole { model, lora: Some(lora) } => format!("{}+{}", model.text(), lora.text()),
+            Self::Whole { model, lora: None } | Self::Path(model) => model.text(),
+        }
+    }
+}
+
+fn model<'de, D: Deserializer<'de>>(reference: D) -> Result<String, D::Error> {
+    Ok(Reference::deserialize(reference)?.text())
+}
+
+fn optional_model<'de, D: Deserializer<'de>>(reference: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Reference>::deserialize(reference)?.map(Reference::text))
 }
 
 fn union() -> String {
@@ -149,7 +198,11 @@ impl Setting {
     pub fn value(&self, name: &str, t: f64) -> Option<toml::Value> {
         match self {
             Self::Switch(on) => Some((*on).into()),
-            Self::Text(text) => Some(text.clone().into()),
+            // Numbers in quotes are numbers, as mergekit takes them.
+            Self::Text(text) => Some(match text.trim().parse::<f64>() {
+                Ok(number) if number.is_finite() => number_of(number),
+                _ => text.clone().into(),
+            }),
             Self::Number(number) => Some(number_of(*number)),
             Self::Gradient(points) => match points.as_slice() {
                 [] => None,
@@ -196,6 +249,19 @@ mod tests {
             let found = found.as_float().unwrap_or_else(|| found.as_integer().unwrap() as f64);
             assert!((found - expected).abs() < 1e-12, "{at}");
         }
+    }
+
+    #[test]
+    fn models_in_parts_empty_blocks_and_numbers_in_quotes_are_read() {
+        let text = "base_model: {model: {path: a+b}}\nmodels:\n  - model: {model: {path: a@c, revision: v1}, lora: {path: x}}\n    \
+            parameters:\n      # nothing\n  - model: {path: d}\n    parameters: {weight: \"0.5\"}\nmerge_method: ties\n";
+        let config: Config = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(config.base_model.as_deref(), Some("a+b"));
+        let models = config.models.unwrap();
+        assert_eq!((models[0].model.as_str(), models[1].model.as_str()), ("a@c@v1+x", "d"));
+        assert!(models[0].parameters.is_empty());
+        assert_eq!(models[1].parameters["weight"].value("w", 0.0).unwrap().as_float(), Some(0.5));
+        assert!(serde_saphyr::from_str::<Config>("merge_method: ties\nbase_model: {pat: a}\n").is_err());
     }
 
     #[test]

@@ -41,7 +41,11 @@ impl Config {
     /// It is not YAML, has an unknown key, or asks for what is not understood.
     pub fn parse(text: &str, path: &str) -> Result<Self, MergeError> {
         let wrong = |why: String| MergeError::Config { path: path.to_owned(), why };
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        // What the library advises whoever calls it is no advice for who writes the file.
+        let said = |error: serde_saphyr::Error| {
+            error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "")
+        };
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| wrong(said(error)))?;
         find(&config.merge_method)?;
         if config.modules.is_some() {
             return Err(wrong("`modules` (several networks in one model) is not supported".to_owned()));
@@ -113,7 +117,10 @@ impl Config {
             for source in &slice.sources {
                 let [from, to] = source.layer_range;
                 let has = models[index(&source.model)].n_layers;
-                if to.saturating_sub(from) != length || length == 0 {
+                if to < from {
+                    return Err(wrong(format!("slice {} ends before it begins: {from}..{to}", nth + 1)));
+                }
+                if to - from != length {
                     return Err(wrong(format!("the sources of slice {} have different lengths", nth + 1)));
                 }
                 if to > has {
@@ -129,6 +136,9 @@ impl Config {
                 planner.layer(slice, offset, layers.len(), t, &mut parts)?;
                 layers.push(planner.origin(slice, offset));
             }
+        }
+        if layers.is_empty() {
+            return Err(wrong("its slices hold no layers".to_owned()));
         }
         let (first, last) = (&slices[0], &slices[slices.len() - 1]);
         planner.outside(first, last, &mut parts)?;

@@ -3,7 +3,7 @@
 //! Touvron et al., "Llama 2", 2023, arXiv 2307.09288; Llama team, "The Llama 3 Herd of Models",
 //! 2024, arXiv 2407.21783.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Family, standard};
 use crate::model::DecoderShape;
@@ -14,9 +14,9 @@ pub(super) const LLAMA: Family =
 
 fn shape(config: &Config) -> Result<DecoderShape, SnapshotError> {
     config.only("hidden_act", &json!("silu"))?;
-    for key in ["sliding_window", "partial_rotary_factor", "layer_types"] {
-        config.only(key, &Value::Null)?;
-    }
+    // A window it does not know: transformers' Llama reads none either.
+    config.whole_heads()?;
+    config.full_layers()?;
     let bias = config.switch("attention_bias", false)?;
     let mlp_bias = config.switch("mlp_bias", false)?;
     Ok(DecoderShape { qkv_bias: bias, o_bias: bias, mlp_bias, ..standard(config, "llama", None)? })

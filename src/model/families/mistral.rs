@@ -14,9 +14,8 @@ pub(super) const MISTRAL: Family =
 fn shape(config: &Config) -> Result<DecoderShape, SnapshotError> {
     config.only("hidden_act", &json!("silu"))?;
     config.count("num_key_value_heads")?;
-    for key in ["layer_types", "partial_rotary_factor"] {
-        config.only(key, &Value::Null)?;
-    }
+    config.only("layer_types", &Value::Null)?;
+    config.whole_heads()?;
     let shape = standard(config, "mistral", None)?;
     // Every layer slides where the file has a window.
     Ok(DecoderShape { windows: windows(config, shape.n_layers, Some(4096), |_| true)?, ..shape })

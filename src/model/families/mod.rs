@@ -243,6 +243,26 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_nothing_is_read() {
+        let of = |family: &str, more: Value| shape(&config(family, [64, 32, 48, 6, 4, 2], more));
+        for (family, more) in [
+            ("llama", json!({"sliding_window": 4096})),
+            ("llama", json!({"sliding_window": null, "partial_rotary_factor": 1})),
+            ("llama", json!({"partial_rotary_factor": 1.0, "layer_types": vec!["full_attention"; 6]})),
+            ("qwen2", json!({"partial_rotary_factor": 1.0})),
+            ("mistral", json!({"partial_rotary_factor": 1.0})),
+        ] {
+            let plain = of(family, json!({})).unwrap();
+            assert_eq!(of(family, more.clone()).unwrap(), plain, "{family} {more}");
+        }
+        let sliding = json!({"layer_types": ["full_attention", "sliding_attention"]});
+        assert!(of("llama", sliding).unwrap_err().to_string().contains("`layer_types`"));
+        // The true value is named, whatever the key is called.
+        let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 1.0}});
+        assert!(of("llama", dynamic).unwrap_err().to_string().contains("is `dynamic`, expected `default`"));
+    }
+
+    #[test]
     fn what_would_change_the_mathematics_is_refused_by_name() {
         let refused = |family: &str, more: Value| {
             let error = shape(&config(family, [64, 32, 48, 6, 4, 2], more.clone()));

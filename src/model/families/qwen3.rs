@@ -2,7 +2,7 @@
 //!
 //! Qwen team, "Qwen3 Technical Report", 2025, arXiv 2505.09388.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Family, qwen_windows, standard};
 use crate::model::DecoderShape;
@@ -12,7 +12,7 @@ pub(super) const QWEN3: Family = Family { name: "qwen3", summary: "Qwen 3 (dense
 
 fn shape(config: &Config) -> Result<DecoderShape, SnapshotError> {
     config.only("hidden_act", &json!("silu"))?;
-    config.only("partial_rotary_factor", &Value::Null)?;
+    config.whole_heads()?;
     config.count("num_key_value_heads")?;
     let shape = standard(config, "qwen3", Some(128))?;
     let bias = config.switch("attention_bias", false)?;

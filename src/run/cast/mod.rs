@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 mod importance;
 
 use super::failure::Failure;
+use super::plan::model::DTYPE_OPTION;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
 use crate::generate;
@@ -17,7 +18,7 @@ use crate::model::{Decoder, DecoderShape};
 use crate::recipe::MethodKind;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtype, SharedWeights};
+use crate::snapshot::{Dtypes, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, trained_adapter};
 
@@ -54,8 +55,8 @@ pub struct Cast {
     importance: Option<[SharedWeights; 2]>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
-    /// The format every candidate is rounded to.
-    dtype: Dtype,
+    /// The dtypes that every candidate is rounded to.
+    dtypes: Dtypes,
     /// The weights that tuning can have changed; absent where it can have changed all.
     touched: Option<BTreeSet<String>>,
 }
@@ -147,13 +148,13 @@ impl Cast {
             ]),
             compared,
             importance,
-            dtype: model.dtype,
+            dtypes: base.dtypes.clone(),
             touched,
         })
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
-    pub fn of_parts(roles: BTreeMap<Role, RoleWeights>, candidates: Vec<Candidate>, dtype: Dtype) -> Self {
+    pub fn of_parts(roles: BTreeMap<Role, RoleWeights>, candidates: Vec<Candidate>, dtypes: Dtypes) -> Self {
         let besides = |candidate: &Candidate| {
             let seed = candidate.merge().and_then(Resolved::seed);
             seed.map(|seed| json!(seed)).into_iter().collect()
@@ -164,7 +165,7 @@ impl Cast {
             roles,
             compared: Vec::new(),
             importance: None,
-            dtype,
+            dtypes,
             touched: None,
         }
     }
@@ -178,13 +179,13 @@ impl Cast {
                 json!([keys, merge.name(), self.besides[nth]])
             }
         };
-        of_json(&json!([parts, self.dtype]))
+        of_json(&json!([parts, self.dtypes]))
     }
 
     /// What the weights of all roles depend on, a digest: candidates of casts with the same can be compared.
     pub fn made_of(&self) -> String {
         let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
-        of_json(&json!([keys, self.dtype]))
+        of_json(&json!([keys, self.dtypes]))
     }
 
     fn part(&self, role: Role) -> &RoleWeights {
@@ -200,7 +201,7 @@ impl Cast {
         let merge = match &candidate.made {
             Origin::By(merge) => merge,
             Origin::Of(role) => {
-                let weights = Rounded::new(self.part(*role).weights.clone(), self.dtype);
+                let weights = Rounded::new(self.part(*role).weights.clone(), &self.dtypes);
                 return Ok(CandidateWeights { weights: Arc::new(weights), merged: None });
             }
         };
@@ -215,7 +216,7 @@ impl Cast {
             importance: self.importance.clone(),
             unmatched: Unmatched::OfBase,
         };
-        let merged = Arc::new(pair.merged(merge, self.dtype)?);
+        let merged = Arc::new(pair.merged(merge, &self.dtypes, DTYPE_OPTION)?);
         Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::tokenizer::{self, Named};
-use super::{Draft, Layout, depth, files_of_model, headed};
+use super::{Draft, Layout, depth, files_of_model, headed, located};
 use crate::folders::expanded;
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
@@ -43,7 +43,7 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
     }
     let folders: Vec<PathBuf> = opened.iter().map(|model| model.folder.clone()).collect();
     let named = Named { names: &names, folders: &folders, root, yaml: name };
-    let spelling = tokenizer::spelling(&yaml, named)?;
+    let spelling = tokenizer::spelling(&yaml, named, &used)?;
     let spelt = respelt(used, spelling.as_ref().map(|spelling| &spelling.vocabulary));
     let models: Vec<Model<'_>> = names
         .iter()
@@ -110,7 +110,7 @@ fn open(root: &Path, name: &str) -> Result<Opened, Failure> {
         Some((folder, adapter)) if !root.join(expanded(name)).exists() => (folder, Some(adapter)),
         _ => (name, None),
     };
-    let Snapshot { folder, config, weights } = Snapshot::open(&root.join(expanded(folder)))?;
+    let Snapshot { folder, config, weights } = Snapshot::open(&located::folder(root, folder)?)?;
     let mut files = files_of_model(&folder, &weights);
     let unread = weights.unread();
     for name in [adapter::WEIGHTS, adapter::CONFIG] {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 use crate::folders::{self, SETTINGS_BYTES};
-use crate::merge::{Bare, EMBEDDING, HEAD, MergeReport, Merged, Rounding, Unmatched};
+use crate::merge::{Bare, EMBEDDING, HEAD, MergeError, MergeReport, Merged, Rounding, Unmatched, mergekit};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::writer::{self, Shard};
 use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, Weights, adapter};
@@ -19,6 +19,7 @@ mod card;
 mod config;
 mod depth;
 pub mod lineage;
+pub mod located;
 mod manifest;
 mod output;
 mod pair;
@@ -98,6 +99,18 @@ impl Request {
 }
 
 impl Models {
+    /// What a YAML file calls its models, adapters apart; nothing of a pair, whose models are paths.
+    ///
+    /// # Errors
+    ///
+    /// It is no YAML of mergekit's.
+    pub fn names(&self) -> Result<Vec<String>, MergeError> {
+        let Self::Config { name, text, .. } = self else { return Ok(Vec::new()) };
+        let yaml = mergekit::Config::parse(text, name)?;
+        let whole = |name: &str| name.split_once('+').map_or(name, |(model, _)| model).to_owned();
+        Ok(yaml.models().into_iter().map(whole).collect())
+    }
+
     /// Those of a YAML file, with its paths seen from `root`.
     ///
     /// # Errors

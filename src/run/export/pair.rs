@@ -14,8 +14,13 @@ use crate::merge::{
 use crate::run::Failure;
 use crate::run::export::lineage;
 use crate::snapshot::adapter::{self, Adapter};
-use crate::snapshot::tokenizer::{FILE, Tokenizer};
-use crate::snapshot::{Config, Dtype, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer};
+use crate::snapshot::tokenizer::FILE;
+use crate::snapshot::{
+    Config, Dtype, Dtypes, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer,
+};
+
+/// How another dtype is asked for.
+const DTYPE_OPTION: &str = "--out-dtype bf16";
 
 /// Sets up the merge of a pair.
 pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure> {
@@ -23,7 +28,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
     let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
-    let dtype = request.dtype.or(base.config.dtype()).unwrap_or(Dtype::F32);
+    let dtypes = request.dtype.map_or_else(|| Dtypes::of(&base.weights), Dtypes::all);
     let mut models = vec![headed(base.weights.clone(), &base.config)?];
     for post in &posts {
         models.push(post.on(&models[0])?);
@@ -46,11 +51,13 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
         unmatched: *unmatched,
     };
     say_unmatched(&pair, &mut said);
+    said.extend(dtypes.rounding(&base.weights));
+    dtypes.check(&base.weights, DTYPE_OPTION)?;
     let weights: Vec<PathBuf> = base.weights.paths().map(Path::to_owned).collect();
     for adapter in posts.iter().filter_map(|post| post.adapter.as_ref()) {
         said.extend(lineage::compare(adapter, &weights)?);
     }
-    let merged = pair.merged(&resolved, dtype)?;
+    let merged = pair.merged(&resolved, &dtypes, DTYPE_OPTION)?;
     let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
     let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
     [&pre, &spelling].into_iter().try_for_each(|folder| writer::check_side_files(folder))?;
@@ -72,7 +79,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
         files,
         donor: donor.unwrap_or(&pre).to_owned(),
         said,
-        dtype: Some(dtype),
+        dtype: dtypes.named(request.dtype, &base.config),
         settings,
         finish: Box::new(move |folder| {
             writer::copy_side_files(&spelling, folder)?;
@@ -164,12 +171,12 @@ fn vocabulary(
         said.push(format!("`{}` has no {FILE}: rows are matched by their numbers", pre.display()));
         return Ok(None);
     }
-    let tokens = |folder: &&Path| {
+    let tokens = |(folder, n_rows): (&&Path, &usize)| {
         // A model without a tokenizer of its own was trained with the base's.
         let folder = if folder.join(FILE).is_file() { folder } else { pre };
-        Ok(Tokens { rows: Tokenizer::load(folder)?.vocabulary(), ..Tokens::default() })
+        Ok(Tokens { rows: tokenizer::tokens(folder, *n_rows)?.rows, ..Tokens::default() })
     };
-    let known = folders.iter().map(tokens).collect::<Result<Vec<_>, Failure>>()?;
+    let known = folders.iter().zip(&sizes).map(tokens).collect::<Result<Vec<_>, Failure>>()?;
     if same_size && known.iter().all(|tokens| *tokens == known[0]) {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use crate::merge::{EMBEDDING, MergeError, RowRule, RowSource, TokenPolicy, Token
 use crate::run::Failure;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::{FILE, FILES, Tokenizer, added_entry};
-use crate::snapshot::{SnapshotError, Weights, writer};
+use crate::snapshot::{SharedWeights, SnapshotError, Weights, writer};
 
 /// The models of a YAML: their names there, and their folders.
 #[derive(Clone, Copy)]
@@ -42,15 +42,21 @@ pub(super) struct Spelling {
     pub files_of: PathBuf,
 }
 
-/// The tokens of a folder's tokenizer.
-fn tokens(folder: &Path) -> Result<Tokens, Failure> {
+/// The tokens of a folder's tokenizer that a model of `n_rows` rows has: those past them count as absent, as in mergekit.
+pub(super) fn tokens(folder: &Path, n_rows: usize) -> Result<Tokens, Failure> {
     let tokenizer = Tokenizer::load(folder)?;
-    let added = tokenizer.added().into_values().map(|token| token.content).collect();
-    Ok(Tokens { rows: tokenizer.vocabulary(), added })
+    let mut rows = tokenizer.vocabulary();
+    rows.retain(|_, row| *row < n_rows);
+    let added = tokenizer.added().into_values().map(|token| token.content);
+    Ok(Tokens { added: added.filter(|text| rows.contains_key(text)).collect(), rows })
 }
 
 /// The vocabulary that the YAML asks for, if it asks for one.
-pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>, Failure> {
+pub(super) fn spelling(
+    yaml: &Yaml,
+    named: Named<'_>,
+    models: &[SharedWeights],
+) -> Result<Option<Spelling>, Failure> {
     let section = yaml.tokenizer.as_ref();
     let source = match (section, &yaml.tokenizer_source) {
         (Some(section), _) => section.source.as_str(),
@@ -72,7 +78,10 @@ pub(super) fn spelling(yaml: &Yaml, named: Named<'_>) -> Result<Option<Spelling>
             return Err(named.wrong(why));
         }
     };
-    let known = folders.iter().map(|folder| tokens(folder)).collect::<Result<Vec<_>, _>>()?;
+    // A tokenizer beside the models has no rows that could be too few.
+    let n_rows = models.iter().map(|model| n_rows(model.as_ref())).chain(std::iter::repeat(usize::MAX));
+    let known = folders.iter().zip(n_rows).map(|(folder, n_rows)| tokens(folder, n_rows));
+    let known = known.collect::<Result<Vec<_>, _>>()?;
     let rules = section.into_iter().flat_map(|section| &section.tokens);
     let rules = rules.map(|(token, value)| Ok((token.clone(), rule(token, value, &known, named)?)));
     let multiple = section.and_then(|section| section.pad_to_multiple_of);

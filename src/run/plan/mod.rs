@@ -170,7 +170,7 @@ impl Plan {
             "recipe_origin": self.origin,
             "device": { "asked": self.options.device, "used": self.opened.spec, "name": self.opened.name },
             "compute": format!("{:?}", self.machine.compute).to_lowercase(),
-            "dtype": self.model.dtype,
+            "dtype": self.base.dtypes.to_string(),
             "sha256": self.digests(),
             "commits": self.commits,
             "template_sha256": self.model.template.as_ref().map(ChatTemplate::digest),

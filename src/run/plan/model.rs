@@ -15,7 +15,7 @@ use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::{self, Tokenizer};
-use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, writer};
+use crate::snapshot::{Config, Dtype, Dtypes, SharedWeights, SnapshotError, writer};
 use crate::train::init::RandomWeights;
 
 /// What is known of a model without its weights.
@@ -25,8 +25,8 @@ pub struct Model {
     pub folder: PathBuf,
     pub config: Config,
     pub shape: DecoderShape,
-    /// The format every candidate is rounded to.
-    pub dtype: Dtype,
+    /// The dtype that every candidate is to be rounded to, if one was asked for.
+    pub dtype: Option<Dtype>,
     pub tokenizer: Tokenizer,
     pub template: Option<ChatTemplate>,
 }
@@ -51,8 +51,7 @@ impl Model {
         sources.say(model.tokenizer.said(&folder));
         sources.say(without_rows(&model));
         let template = model.template.map(|template| template.with_values(&data.chat_template_kwargs));
-        let dtype = asked.dtype.unwrap_or(model.dtype);
-        Ok(Self { source: asked.source.clone(), dtype, template, ..model })
+        Ok(Self { source: asked.source.clone(), dtype: asked.dtype, template, ..model })
     }
 
     /// Opens the model in a folder, with the template that `template` finds.
@@ -67,11 +66,10 @@ impl Model {
         let config = Config::read(folder)?;
         writer::check_side_files(folder)?;
         let shape = families::shape(&config)?;
-        let dtype = config.dtype().unwrap_or(Dtype::F32);
         let tokenizer = Tokenizer::load(folder)?;
         let template = template(&tokenizer)?;
         let (source, folder) = (folder.display().to_string(), folder.to_owned());
-        Ok(Self { source, folder, config, shape, dtype, tokenizer, template })
+        Ok(Self { source, folder, config, shape, dtype: None, tokenizer, template })
     }
 
     /// Its weights, which are those of a model of its shape.
@@ -112,6 +110,9 @@ fn without_rows(model: &Model) -> Option<String> {
     ))
 }
 
+/// How another dtype is asked for.
+pub const DTYPE_OPTION: &str = "--set model.dtype=bf16";
+
 /// The weights before tuning.
 pub struct Base {
     pub weights: SharedWeights,
@@ -122,6 +123,8 @@ pub struct Base {
     /// What decides the weights: the digests of configuration and weights, or what they are drawn from; and what is
     /// said of tokens elsewhere than in `tokenizer.json`.
     pub key: String,
+    /// The dtypes that every candidate is rounded to: its own, weight by weight, unless another was asked for.
+    pub dtypes: Dtypes,
 }
 
 impl Base {
@@ -132,6 +135,8 @@ impl Base {
     /// The hub does not give them, a file is broken, or they are of another model than its configuration says.
     pub fn open(model: &Model, init: Init, seed: u64, sources: &mut Sources<'_>) -> Result<Self, Failure> {
         let Model { folder, shape, .. } = model;
+        // Drawn numbers are stored nowhere; their dtype is what the configuration says.
+        let drawn_in = || Dtypes::all(model.dtype.or(model.config.dtype()).unwrap_or(Dtype::F32));
         let (weights, files, drawn): (SharedWeights, Vec<PathBuf>, Value) = match init {
             Init::Checkpoint => {
                 sources.weights(&model.source)?;
@@ -158,6 +163,15 @@ impl Base {
             amended => json!([digests, drawn, amended]),
         });
         digests.extend(of(&mut model.side_files())?);
-        Ok(Self { weights, files, digests, key })
+        let dtypes = match (init, model.dtype) {
+            (Init::Random, _) => drawn_in(),
+            (Init::Checkpoint, Some(dtype)) => Dtypes::all(dtype),
+            (Init::Checkpoint, None) => Dtypes::of(&weights),
+        };
+        if init == Init::Checkpoint {
+            sources.say(dtypes.rounding(&weights));
+            dtypes.check(&weights, DTYPE_OPTION)?;
+        }
+        Ok(Self { weights, files, digests, key, dtypes })
     }
 }

@@ -1,8 +1,10 @@
-//! How fast this machine trains and answers with this model: a few seconds of trying, remembered for the next plan.
+//! How fast this machine trains and answers with this model: a few seconds of trying, remembered for the next plan. A
+//! model that is not loaded in a moment is not tried: its figures follow from its size and from the device's products.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,14 +13,18 @@ use crate::data::Sample;
 use crate::folders::{SETTINGS_BYTES, own_cache, read_text};
 use crate::generate::{Decoding, Generator, Query};
 use crate::model::{Decoder, MicroBatch};
+use crate::recipe::MethodKind;
 use crate::run::failure::Failure;
 use crate::run::plan::Plan;
+use crate::run::plan::questions::Questions;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::writer::write_json;
 use crate::train::optimizer::Optimizer;
 
 /// What is tried may take so long, the loading of the model aside.
 const BUDGET_S: f64 = 10.0;
+/// A larger model is not loaded for a plan.
+const MOST_BYTES: usize = 1 << 30;
 /// The longest sample and prompt that is tried: seconds per position hardly depend on it.
 const MOST_POSITIONS: usize = 128;
 
@@ -33,6 +39,8 @@ pub struct Figures {
     pub decode: f64,
     /// Of loading the model.
     pub load: f64,
+    /// The model was tried, and not only reckoned with.
+    pub tried: bool,
 }
 
 impl Figures {
@@ -51,17 +59,55 @@ impl Figures {
         if let Some(known) = Self::remembered(plan) {
             return Ok((known, true));
         }
-        tell("loading the model, to measure a step and some answers for the estimates");
-        let train = training(plan)?;
-        let (read, decode, load) =
-            if plan.evaluation.suites.is_empty() { (0.0, 0.0, 0.0) } else { answering(plan)? };
-        let figures = Self { train, read, decode, load };
+        let bytes = plan.model.shape.n_parameters() * plan.machine.compute.size();
+        let figures = if bytes > MOST_BYTES {
+            by_size(plan)
+        } else {
+            tell("loading the model, to measure a step and some answers for the estimates");
+            let train = training(plan)?;
+            let (read, decode, load) =
+                if plan.evaluation.suites.is_empty() { (0.0, 0.0, 0.0) } else { answering(plan)? };
+            Self { train, read, decode, load, tried: true }
+        };
         if let Some(path) = file(plan) {
             // Without it the next plan measures again.
             let _ = path.parent().map(std::fs::create_dir_all);
             let _ = write_json(&path, &json!(figures));
         }
         Ok((figures, false))
+    }
+}
+
+/// The figures of a model of this size, by the products and the memory of the device: a forward pass is two operations
+/// a parameter and position, the way back as many for the activations and, of full tuning, as many for the weights.
+fn by_size(plan: &Plan) -> Figures {
+    let Plan { model, machine, training, evaluation, .. } = plan;
+    let shape = &model.shape;
+    // Rows of the embedding are looked up, not multiplied with; as a head they are.
+    let looked_up = if shape.tied { 0 } else { shape.vocab_size * shape.hidden_size };
+    let n = (shape.n_parameters() - looked_up) as f64;
+    let device = (&machine.device, machine.compute);
+    let second = |rows: usize, width: usize| {
+        let of = |rows: usize| Tensor::<2>::ones([rows, width], device);
+        let (x, weights) = (of(rows), of(width));
+        let product = || x.clone().matmul(weights.clone()).sum().into_data();
+        product();
+        let started = Instant::now();
+        product();
+        started.elapsed().as_secs_f64()
+    };
+    // Two operations for each number of a product.
+    let per_operation = second(512, 2048) / (2.0 * 512.0 * 2048.0 * 2048.0);
+    let per_weight = second(1, 4096) / (4096.0 * 4096.0);
+    let passes = if training.method.kind == MethodKind::Full { 6.0 } else { 4.0 };
+    let rows = evaluation.suites.iter().map(Questions::n_answers).max().unwrap_or(1);
+    let rows = rows.clamp(1, evaluation.rows) as f64;
+    Figures {
+        train: passes * n * per_operation,
+        read: 2.0 * n * per_operation,
+        decode: (2.0 * n * rows * per_operation).max(n * per_weight),
+        load: n * per_weight,
+        tried: false,
     }
 }
 

@@ -86,10 +86,12 @@ fn time(train_s: f64, evaluate_s: f64) -> String {
 pub fn estimates(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<String, Failure> {
     let _doing = doing::now("measuring a step and some answers, for the estimates");
     let (figures, remembered) = Figures::of(plan, tell)?;
-    let mut text = match remembered {
-        true => "# estimates, from what an earlier plan measured of this model on this machine\n".to_owned(),
-        false => "# estimates, from a few seconds of measuring on this device\n".to_owned(),
+    let from = match (figures.tried, remembered) {
+        (false, _) => "from the speed of this device and the size of the model, which was not loaded: rough",
+        (true, true) => "from what an earlier plan measured of this model on this machine",
+        (true, false) => "from a few seconds of measuring on this device",
     };
+    let mut text = format!("# estimates, {from}\n");
     describe(&mut text, plan, &estimate(plan, &figures)?);
     Ok(text)
 }
@@ -143,7 +145,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 model.folder.display(),
                 shape.family,
                 shape.n_parameters() as f64 / 1e6,
-                model.dtype
+                plan.base.dtypes
             ),
         ),
         ("trainable", format!("{:.3} M parameters", n_trainable(plan) as f64 / 1e6)),
@@ -274,7 +276,14 @@ fn estimate(plan: &Plan, figures: &Figures) -> Result<Estimate, Failure> {
     let checkpoints =
         if plan.training.train.keep_checkpoints == 0 { 1 } else { plan.training.train.keep_checkpoints };
     let merges = if plan.options.keep_merged { plan.merging.merges.len() as u64 } else { 0 };
-    let merged = merges * n * plan.model.dtype.size() as u64;
+    let merged = merges
+        * plan
+            .base
+            .weights
+            .infos()
+            .iter()
+            .map(|(name, info)| info.n_elements() as u64 * plan.base.dtypes.get(name).size() as u64)
+            .sum::<u64>();
     Ok(Estimate {
         train_s: step_s * plan.training.last_step as f64,
         evaluate_s,
