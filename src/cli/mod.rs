@@ -39,7 +39,7 @@ use crate::run::{self, Failure, Options, Plan, preview};
     override_usage = "finetune [OPTIONS] <RECIPE>\n       finetune <COMMAND>"
 )]
 #[command(
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the environment (file, hub, device, memory),\n4 training diverged, 6 stopped on request; the same command goes on."
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the environment (file, hub, device,\nmemory), 4 training diverged, 6 stopped on request; the same command goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -56,7 +56,8 @@ struct RecipeArgs {
     /// A recipe file, or the name of a shipped recipe
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<String>,
-    /// Merge to make and evaluate, instead of the recipe's: METHOD:λ or METHOD:a..b/step; may be repeated
+    /// Merge to make and evaluate, instead of the recipe's: METHOD:λ, METHOD:λ,λ or METHOD:a..b/step; may be
+    /// repeated
     #[arg(long, value_name = "SPEC")]
     merge: Vec<String>,
     /// Set a key of the recipe, such as train.steps=20; may be repeated
@@ -134,7 +135,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show devices, number formats and memory; with --selftest, prove a device right
+    /// Show devices, dtypes and memory; with --selftest, prove a device right
     Doctor(DoctorArgs),
     /// Time a training step or generation on random weights
     #[command(hide = true)]

@@ -68,10 +68,11 @@ impl Progress {
         (self.total, self.first_step, self.begun, self.last_line) = (total, None, now, now);
         let parts = match reused {
             None => "begins".to_owned(),
+            Some(reused) if total == 0 => format!("all {reused} reused"),
             Some(0) => format!("{total} new"),
             Some(reused) => format!("{reused} reused, {total} new"),
         };
-        if self.terminal {
+        if self.terminal && total > 0 {
             let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {elapsed} {msg}");
             if reused.is_some_and(|reused| reused > 0) {
                 say(&format!("{name}: {parts}"));

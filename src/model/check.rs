@@ -77,6 +77,9 @@ fn derived(name: &str) -> bool {
 
 /// A tied checkpoint may store its head as well, if it is the embedding.
 fn head_is_embedding(weights: &dyn Weights) -> Result<bool, SnapshotError> {
-    let (head, embedding) = (weights.weight("lm_head.weight")?, weights.weight("model.embed_tokens.weight")?);
-    Ok(head.info == embedding.info && head.bytes == embedding.bytes)
+    let [head, embedding] = ["lm_head.weight", "model.embed_tokens.weight"];
+    let infos = [head, embedding].map(|name| &weights.infos()[name]);
+    // Whatever dtypes they are stored in.
+    Ok(infos[0].shape == infos[1].shape
+        && weights.numbers(head)?.equal(&weights.numbers(embedding)?, infos[0].n_elements()))
 }
