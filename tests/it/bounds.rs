@@ -356,3 +356,20 @@ fn a_run_folder_with_other_numbers_than_ours_is_shown_or_refused() {
         );
     }
 }
+
+#[test]
+fn a_large_model_is_planned_without_being_loaded() {
+    let fixture = Fixture::new();
+    let sizes = json!({
+        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 32000
+    });
+    config_with(&fixture, "large", &sizes);
+    // Drawn, so that no file of gigabytes is needed; in f32 it takes more than the plan may.
+    let (code, said) = plan(&fixture, &["model.source=large", "model.init=random"]);
+    assert!(
+        code == 0 && said.contains("the size of the model, which was not loaded: rough"),
+        "{code}: {said}"
+    );
+    assert!(said.contains("llama with 1"), "{said}");
+}
