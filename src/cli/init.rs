@@ -53,7 +53,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
 pub fn init(args: &InitArgs) -> Result<(), Failure> {
     let path = args.recipe.display().to_string();
     if args.recipe.exists() {
-        return Err(wrong("recipe", &format!("`{path}`, which is there already"), "the name of a new file"));
+        return Err(wrong("RECIPE", &format!("`{path}`, which is there already"), "the name of a new file"));
     }
     let model = given(args.model.as_ref(), "--model", "The aligned model, a folder or a hub's org/name")?;
     if !Path::new(&model).is_dir() && Name::parse(&model).is_none() {
@@ -86,7 +86,9 @@ fn given(argument: Option<&String>, option: &str, question: &str) -> Result<Stri
     let mut line = String::new();
     match std::io::stdin().read_line(&mut line) {
         Ok(n) if n > 0 => Ok(line.trim().to_owned()),
-        _ => Err(wrong(option, "missing", "a value: nobody answered the question")),
+        _ => {
+            Err(wrong(option, "without an answer to the question above", "one, on the terminal or by a pipe"))
+        }
     }
 }
 
@@ -101,10 +103,14 @@ fn columns(data: &str) -> Result<Option<[String; 2]>, Failure> {
     };
     progress::say(&format!("`{data}` has the columns {}", known.join(", ")));
     let column = |what: &str| {
-        let name = given(None, "fields", &format!("The column of the {what}"))?;
+        let name = given(None, "--data", &format!("The column of the {what}"))?;
         match known.contains(&name) {
             true => Ok(name),
-            false => Err(wrong("fields", &format!("`{name}` for the {what}"), "one of its columns")),
+            false => Err(wrong(
+                "--data",
+                &format!("without a column `{name}`"),
+                "one of its columns for the answer",
+            )),
         }
     };
     Ok(Some([column("prompts")?, column("answers")?]))
@@ -117,14 +123,13 @@ fn requests(file: String) -> Result<[String; 2], Failure> {
         Some(column) => column,
         None => {
             progress::say(&format!("`{file}` has the columns {}", known.join(", ")));
-            given(None, "field", "The column of the requests")?
+            given(None, "--harmful", "The column of the requests")?
         }
     };
     Ok([file, column])
 }
 
 fn wrong(key: &str, found: &str, expected: &str) -> Failure {
-    // Told as an option: no recipe is there that could be changed.
-    let key = if key.starts_with("--") { key.to_owned() } else { format!("--{key}").to_lowercase() };
-    RecipeError::BadValue { key, found: found.to_owned(), expected: expected.to_owned() }.into()
+    RecipeError::BadValue { key: key.to_owned(), found: found.to_owned(), expected: expected.to_owned() }
+        .into()
 }

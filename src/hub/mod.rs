@@ -326,7 +326,8 @@ fn patiently<T>(
 /// How to come by a repository without a network.
 fn elsewhere(name: &Name) -> String {
     format!(
-        "run `finetune fetch {name}` where there is a network, copy the folder that it prints to this machine (`cp -rL`) and add `--set {}=PATH`",
+        "nothing here is called so; if it is a hub's, run `finetune fetch {name}` where there is a network, copy the folder that it prints to \
+         this machine (`cp -rL`) and name that instead, in a recipe by `--set {}=PATH`",
         name.kind.key()
     )
 }

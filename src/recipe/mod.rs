@@ -145,7 +145,8 @@ impl Recipe {
 
 /// Where a value is changed: `--set` reaches no entry of a list.
 fn cure(key: &str) -> String {
-    if key.starts_with("--") {
+    // Of an option or a place of the command line no recipe is there that could be changed.
+    if key.starts_with("--") || key.chars().all(char::is_uppercase) {
         return "change it on the command line".to_owned();
     }
     match key.split('.').any(|part| part.parse::<usize>().is_ok()) {

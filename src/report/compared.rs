@@ -1,6 +1,6 @@
 //! Several runs side by side: the same candidates on the same prompts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -68,7 +68,10 @@ impl Row {
         let groups = runs.iter().map(|side| side.group).max().map_or(0, |last| last + 1);
         let of_group = |group: usize| {
             let found = runs.iter().zip(values).filter(|(side, _)| side.group == group);
-            let found: Vec<f64> = found.filter_map(|(_, metric)| metric.as_ref()?.value).collect();
+            // The same seed twice is one seed.
+            let by_seed: BTreeMap<u64, f64> =
+                found.filter_map(|(side, metric)| Some((side.seed, metric.as_ref()?.value?))).collect();
+            let found: Vec<f64> = by_seed.into_values().collect();
             let mean = Mean::of(&found)?;
             let sd = mean.standard_error? * (mean.n as f64).sqrt();
             Some(OverSeeds { group, seeds: mean.n, mean: mean.value, sd })

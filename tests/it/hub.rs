@@ -395,5 +395,13 @@ fn merges_take_ids_of_a_hub_as_recipes_do() {
         "no",
     ]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(3) && said.contains("finetune fetch nobody/nothing"), "{said}");
+    assert!(
+        output.status.code() == Some(3)
+            && said
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .contains("finetune fetch nobody/nothing"),
+        "{said}"
+    );
 }
