@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     let align = [align(TRAIN, 2700), align(VALID, 100)];
     let math = [stories::math(TRAIN, 1400), stories::math(VALID, 100), stories::math(TEST, 200)];
     let harmful_test = distinct("harmful-test", 200, |rng| request(rng, TEST, harmful_act));
+    let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
     let benign_test = benign_test();
     let n_prompts = check_turns(&helpful, &align, &math, &harmful_test, &benign_test)?;
 
@@ -47,7 +48,9 @@ fn main() -> Result<()> {
     for (name, turns) in ["math-train", "math-valid", "math-test"].into_iter().zip(&math) {
         write_questions(&out.join(format!("{name}.jsonl")), turns)?;
     }
-    write_csv(&out.join("harmful-test.csv"), "goal", harmful_test.iter().map(|goal| format!("\"{goal}\"")))?;
+    for (name, goals) in [("harmful-test.csv", &harmful_test), ("harmful-valid.csv", &harmful_valid)] {
+        write_csv(&out.join(name), "goal", goals.iter().map(|goal| format!("\"{goal}\"")))?;
+    }
     write_csv(
         &out.join("benign-test.csv"),
         "prompt,type",

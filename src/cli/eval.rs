@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{at_least_one, judge, progress, stop_on_signals, trust};
+use super::{at_least_one, judge, keep_gates, progress, stop_on_signals, trust};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
@@ -85,7 +85,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let (report, folder) = alone::eval(&given, recipe, &origin, &options, &stop, &mut watch, &mut tell)?;
     judge::show(&report, args.json);
     progress::say(&format!("report {}", folder.join("report.md").display()));
-    Ok(())
+    keep_gates(&report.gates)
 }
 
 /// A recipe that asks these suites and trains nothing.

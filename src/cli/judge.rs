@@ -11,6 +11,7 @@ use crate::eval::{judges, rubrics};
 use crate::hub::Transfer;
 use crate::recipe::RubricJudge;
 use crate::report::sheet::Which;
+use crate::report::study::StudyReport;
 use crate::report::{self, Report};
 use crate::run::compare;
 use crate::run::review::{self, OtherJudges};
@@ -51,7 +52,7 @@ pub struct JudgeArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// A run folder
+    /// A run folder, or the folder of a study
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Show every prompt with the answers of all candidates, which may be harmful text; also writes
@@ -149,6 +150,10 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
 /// The folder is no finished run, or answers are missing.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let path = args.run.join("report.json");
+    if let (false, Ok(report)) = (args.answers, read_json::<StudyReport>(&path)) {
+        show_study(&report, args.json);
+        return Ok(());
+    }
     let report: Report = read_json(&path)?;
     if !args.answers {
         show(&report, args.json);
@@ -172,5 +177,13 @@ pub(super) fn show(report: &Report, as_json: bool) {
         print(&serde_json::to_string_pretty(report).expect("a report is plain data"));
     } else {
         print(&report::terminal(report, progress::width()));
+    }
+}
+
+pub(super) fn show_study(report: &StudyReport, as_json: bool) {
+    if as_json {
+        print(&serde_json::to_string_pretty(report).expect("a report is plain data"));
+    } else {
+        print(&report::study::terminal(report, progress::width()));
     }
 }

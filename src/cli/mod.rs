@@ -17,6 +17,8 @@ mod list;
 mod merge;
 mod progress;
 pub mod screen;
+mod slurm;
+mod study;
 mod trust;
 mod typed;
 
@@ -25,8 +27,9 @@ pub use typed::parse;
 use crate::device::DeviceSpec;
 use crate::folders;
 use crate::recipe::{self, Recipe, RecipeError};
+use crate::report::gates::{self, GateResult};
 use crate::run::proof::selftest;
-use crate::run::{self, Failure, Options, Plan, preview};
+use crate::run::{self, Failure, Options, Plan, Shared, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
 /// merge before and after, evaluate safety and task, report.
@@ -39,7 +42,7 @@ use crate::run::{self, Failure, Options, Plan, preview};
     override_usage = "finetune [OPTIONS] <RECIPE>\n       finetune <COMMAND>"
 )]
 #[command(
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the environment (file, hub, device,\nmemory), 4 training diverged, 6 stopped on request; the same command goes on."
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 recipe or command line, 3 the environment (file, hub, device,\nmemory), 4 training diverged, 5 a bound of the recipe is not kept, 6 stopped on request; the same command goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -78,6 +81,15 @@ struct RunArgs {
     /// Say what would happen, with estimates, and start nothing
     #[arg(long)]
     plan: bool,
+    /// Of a recipe with a `[grid]`, run this cell alone
+    #[arg(long, value_name = "NAME")]
+    cell: Option<String>,
+    /// Of a recipe with a `[grid]`, ask every base once and run no cell
+    #[arg(long, conflicts_with = "cell")]
+    bases: bool,
+    /// Of a recipe with a `[grid]`, write the report of the cells that are there and run none
+    #[arg(long, conflicts_with_all = ["cell", "bases"])]
+    gather: bool,
     /// With `--plan`, print the recipe too, every default filled in
     #[arg(long, requires = "plan")]
     resolved: bool,
@@ -126,6 +138,8 @@ enum Command {
     Report(judge::ReportArgs),
     /// Compare finished runs on the prompts they share: rates, paired differences, flips, mean ± sd over seeds
     Compare(judge::CompareArgs),
+    /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
+    Slurm(slurm::SlurmArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
     /// List methods, tasks, judges, families, recipes or devices
@@ -172,7 +186,7 @@ struct DoctorArgs {
 /// Whatever goes wrong, with its exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        None => study(&cli.run),
+        None => run_recipe(&cli.run),
         Some(Command::Init(args)) => init::init(&args),
         Some(Command::Show(args)) => init::show(&args),
         Some(Command::Chat(args)) => chat(&args),
@@ -181,6 +195,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
+        Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);
@@ -191,35 +206,72 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-fn plan(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Plan, Failure> {
-    let name = args.recipe.as_deref().or(args.named.as_deref()).expect("clap requires a recipe");
-    let (text, origin) = recipe::find(name).map_err(|error| match (error, typed::start_hint(name)) {
-        (RecipeError::NotFound { name, .. }, Some(help)) => RecipeError::NotFound { name, help },
-        (error, _) => error,
-    })?;
-    progress::say(&format!("recipe {origin}"));
-    let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
+impl RecipeArgs {
+    /// The recipe's name as it was typed.
+    fn name(&self) -> &str {
+        self.recipe.as_deref().or(self.named.as_deref()).expect("clap requires a recipe")
+    }
+}
+
+/// What the command line says of a recipe, found.
+struct Asked {
+    text: String,
+    origin: String,
+    recipe: Recipe,
+    options: Options,
+}
+
+impl Asked {
+    fn find(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Self, Failure> {
+        let name = args.name();
+        let (text, origin) = recipe::find(name).map_err(|error| match (error, typed::start_hint(name)) {
+            (RecipeError::NotFound { name, .. }, Some(help)) => RecipeError::NotFound { name, help },
+            (error, _) => error,
+        })?;
+        progress::say(&format!("recipe {origin}"));
+        let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
+        amend(&mut recipe, args, more)?;
+        let options = Options {
+            device: args.device.parse::<DeviceSpec>()?,
+            out: args.out.clone(),
+            micro_tokens: more.and_then(|more| more.micro_tokens),
+            eval_rows: more.and_then(|more| more.eval_rows),
+            keep_merged: more.is_some_and(|more| more.keep_merged),
+            allow_device_change: more.is_some_and(|more| more.allow_device_change),
+        };
+        Ok(Self { text, origin, recipe, options })
+    }
+
+    fn plan(self) -> Result<Plan, Failure> {
+        let Self { text, origin, recipe, options } = self;
+        let mut transfers = progress::Transfers::default();
+        Plan::new(recipe, text, origin, options, &mut Shared::default(), &mut |transfer| {
+            transfers.show(transfer);
+        })
+    }
+}
+
+/// Puts into a recipe what the command line says besides `--set`.
+fn amend(recipe: &mut Recipe, args: &RecipeArgs, more: Option<&RunArgs>) -> Result<(), Failure> {
     if !args.merge.is_empty() {
         recipe.merge.methods.clone_from(&args.merge);
     }
-    if let Some(more) = more {
-        trust::settle(&mut recipe.eval, &more.key, &args.set)?;
-    }
-    let options = Options {
-        device: args.device.parse::<DeviceSpec>()?,
-        out: args.out.clone(),
-        micro_tokens: more.and_then(|more| more.micro_tokens),
-        eval_rows: more.and_then(|more| more.eval_rows),
-        keep_merged: more.is_some_and(|more| more.keep_merged),
-        allow_device_change: more.is_some_and(|more| more.allow_device_change),
-    };
-    let mut transfers = progress::Transfers::default();
-    Plan::new(recipe, text, origin, options, &mut |transfer| transfers.show(transfer))
+    more.map_or(Ok(()), |more| trust::settle(&mut recipe.eval, &more.key, &args.set))
 }
 
-fn study(args: &RunArgs) -> Result<(), Failure> {
+fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
     folders::sweep_own_cache();
-    let plan = plan(&args.recipe, Some(args))?;
+    let asked = Asked::find(&args.recipe, Some(args))?;
+    if asked.recipe.grid.is_some() {
+        return study::study(args, asked);
+    }
+    let of_grid = args.cell.as_ref().map(|name| format!("--cell {name}"));
+    let of_grid =
+        of_grid.or(args.bases.then(|| "--bases".to_owned())).or(args.gather.then(|| "--gather".to_owned()));
+    if let Some(option) = of_grid {
+        return Err(run::failure::StudyError::NoGrid { option }.into());
+    }
+    let plan = asked.plan()?;
     // From here on: a plan has nothing to save, and may be waiting for a download.
     let stop = stop_on_signals();
     if args.plan {
@@ -238,11 +290,19 @@ fn study(args: &RunArgs) -> Result<(), Failure> {
     let report = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
     judge::show(&report, args.json);
     progress::say(&format!("report {}", plan.folder.join("report.md").display()));
-    Ok(())
+    keep_gates(&report.gates)
+}
+
+/// An error if a bound of the recipe is not kept.
+fn keep_gates(gates: &[GateResult]) -> Result<(), Failure> {
+    match gates::broken(gates) {
+        Some((n, which)) => Err(run::failure::GateFailed { n, which }.into()),
+        None => Ok(()),
+    }
 }
 
 fn chat(args: &ChatArgs) -> Result<(), Failure> {
-    let plan = plan(&args.recipe, None)?;
+    let plan = Asked::find(&args.recipe, None)?.plan()?;
     let input = std::io::stdin();
     let prompt = input.is_terminal();
     let mut output = screen::Screen(std::io::stdout());

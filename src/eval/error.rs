@@ -16,6 +16,14 @@ pub enum EvalError {
     #[error("there is no suite `{name}`")]
     #[diagnostic(code(eval::unknown_suite), help("{help}"))]
     UnknownSuite { name: String, help: String },
+    #[error(
+        "{n} prompts of suite `{test}` stand in `{validation}` too, by which λ is chosen, such as \"{first}\""
+    )]
+    #[diagnostic(
+        code(eval::leak),
+        help("take files that have nothing in common: what chooses λ must not be what is reported")
+    )]
+    Leak { validation: String, test: String, n: usize, first: String },
     #[error("there is no judge `{name}`")]
     #[diagnostic(code(eval::unknown_judge), help("{help}"))]
     UnknownJudge { name: String, help: String },
@@ -91,6 +99,7 @@ impl EvalError {
             self,
             Self::UnknownSuite { .. }
                 | Self::UnknownJudge { .. }
+                | Self::Leak { .. }
                 | Self::WrongJudge { .. }
                 | Self::JudgeTwice { .. }
                 | Self::NoShots { .. }

@@ -26,6 +26,15 @@ pub struct Item {
     pub details: Value,
 }
 
+impl Item {
+    /// The right answers, where a file has several; a judge takes the one that fits best.
+    pub fn references(&self) -> impl Iterator<Item = &str> + Clone {
+        let several = self.details["references"].as_array().map_or(&[][..], Vec::as_slice);
+        let one = self.reference.as_deref().filter(|_| several.is_empty());
+        several.iter().filter_map(Value::as_str).chain(one)
+    }
+}
+
 /// Options of which one is right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MultipleChoice {

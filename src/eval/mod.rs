@@ -8,6 +8,7 @@
 //! looping or cut off. An item that a judge could not decide stays in the denominator and is counted as unscored; where
 //! the judge failed, and not the answer, it takes no part in a comparison.
 
+pub mod choice;
 mod criterion;
 pub mod endpoint;
 mod error;
@@ -22,6 +23,7 @@ pub mod pairing;
 pub mod presets;
 pub mod python_random;
 pub mod quality;
+pub mod repeated;
 pub mod rubrics;
 pub mod score;
 pub mod stats;

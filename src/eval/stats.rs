@@ -14,14 +14,17 @@ pub fn wilson(k: usize, n: usize) -> Option<Interval> {
     if n == 0 {
         return None;
     }
-    let (rate, n) = (k as f64 / n as f64, n as f64);
+    let (low, high) = wilson_of(k as f64 / n as f64, n as f64);
+    // None and all of `n` are ends of the scale; the formula misses them by a rounding.
+    Some((if k == 0 { 0.0 } else { low }, if k == n { 1.0 } else { high }))
+}
+
+/// Wilson's interval of `rate` among as many as `n` independent items.
+pub fn wilson_of(rate: f64, n: f64) -> Interval {
     let centre = rate + Z * Z / (2.0 * n);
     let half = Z * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    // None and all of `n` are ends of the scale; the formula misses them by a rounding.
-    let low = if k == 0 { 0.0 } else { (centre - half) / scale };
-    let high = if k as f64 == n { 1.0 } else { (centre + half) / scale };
-    Some((low, high))
+    ((centre - half) / scale, (centre + half) / scale)
 }
 
 /// A mean and what is known of it.

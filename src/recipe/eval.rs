@@ -83,9 +83,28 @@ pub struct Suite {
     /// Answers to each question; `eval.samples` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
+    /// What its answers are for: to be reported (test), or to choose λ by (validation).
+    #[serde(default, skip_serializing_if = "Purpose::is_test")]
+    pub purpose: Purpose,
     /// How every answer begins, given to the model and to the judges.
     #[serde(default, alias = "opening", skip_serializing_if = "Option::is_none")]
     pub prefill: Option<String>,
+}
+
+/// What the answers to a suite are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    #[default]
+    Test,
+    Validation,
+}
+
+impl Purpose {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_test(&self) -> bool {
+        *self == Self::Test
+    }
 }
 
 /// A judge that is a model, in this process or behind an endpoint.

@@ -15,6 +15,10 @@ use super::{Place, RecipeError, bad};
 pub struct Merge {
     /// `METHOD[:λ][,key=value]…`; a range such as `linear:0.2..0.8/0.2` stands for several.
     pub methods: Vec<String>,
+    /// Also chooses λ by the best score among merges whose attack success on the validation suites is at most this far
+    /// above the base's; a share, 0.02 for two points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
     /// For `fisher`: data, in the form of `[data]`, whose answers the base's numbers should keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fisher_source: Option<String>,
@@ -24,7 +28,7 @@ pub struct Merge {
 
 impl Default for Merge {
     fn default() -> Self {
-        Self { methods: Vec::new(), fisher_source: None, fisher_samples: 32 }
+        Self { methods: Vec::new(), budget: None, fisher_source: None, fisher_samples: 32 }
     }
 }
 
@@ -50,6 +54,9 @@ impl Merge {
         self.specs()
             .map(drop)
             .map_err(|error| bad("merge.methods", &error, "`METHOD:λ`, such as `slerp:0.5`"))?;
+        if let Some(budget) = self.budget.filter(|budget| !(0.0..=1.0).contains(budget)) {
+            return Err(bad("merge.budget", budget, "a share from 0 to 1"));
+        }
         match self.fisher_samples {
             0 => Err(bad("merge.fisher_samples", 0, "at least 1")),
             _ => Ok(()),
@@ -134,6 +141,23 @@ pub struct SpecError {
 /// A range gives at most this many merges; more is a slip.
 const MOST: usize = 1001;
 
+/// The numbers of `from..to/step`, both ends included.
+pub(super) fn range(from: &str, to: &str, step: &str) -> Result<Vec<f64>, &'static str> {
+    let number = |word: &str| word.trim().parse::<f64>().ok().filter(|x| x.is_finite());
+    let (Some(from), Some(to), Some(step)) = (number(from), number(to), number(step)) else {
+        return Err("a range is three numbers, `a..b/step`");
+    };
+    if !(step > 0.0 && from <= to) {
+        return Err("a range rises by a step above 0");
+    }
+    let n = ((to - from) / step + 1e-9).floor();
+    if n >= MOST as f64 {
+        return Err("the range has more than 1000 steps");
+    }
+    // Rounded to what a person would have written: 0.2 + 2 · 0.2 is 0.6.
+    Ok((0..=n as usize).map(|i| ((from + i as f64 * step) * 1e9).round() / 1e9).collect())
+}
+
 impl Spec {
     /// The merges that a text stands for: one, or as many as its range has points.
     ///
@@ -148,20 +172,8 @@ impl Spec {
         };
         let wrong = |why: &str| SpecError { text: text.to_owned(), why: why.to_owned() };
         let (to, step) = rest.split_once('/').ok_or_else(|| wrong("a range is `a..b/step`"))?;
-        let number = |word: &str| word.parse::<f64>().ok().filter(|x| x.is_finite());
-        let (Some(from), Some(to), Some(step)) = (number(from), number(to), number(step)) else {
-            return Err(wrong("a range is three numbers, `a..b/step`"));
-        };
-        if !(step > 0.0 && from <= to) {
-            return Err(wrong("a range rises by a step above 0"));
-        }
-        let n = ((to - from) / step + 1e-9).floor();
-        if n >= MOST as f64 {
-            return Err(wrong("the range has more than 1000 steps"));
-        }
+        let points = range(from, to, step).map_err(wrong)?.into_iter();
         let more = if parameters.is_empty() { String::new() } else { format!(",{parameters}") };
-        // Rounded to what a person would have written: 0.2 + 2 · 0.2 is 0.6.
-        let points = (0..=n as usize).map(|i| ((from + i as f64 * step) * 1e9).round() / 1e9);
         points.map(|lambda| format!("{method}:{lambda}{more}").parse()).collect()
     }
 }

@@ -13,6 +13,8 @@ use crate::folders::{self, SETTINGS_BYTES};
 
 mod data;
 mod eval;
+mod gate;
+mod grid;
 mod merge;
 mod method;
 mod model;
@@ -22,7 +24,9 @@ pub mod slips;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
-pub use eval::{BertScore, Chat, Eval, RubricJudge, Suite, Thinking};
+pub use eval::{BertScore, Chat, Eval, Purpose, RubricJudge, Suite, Thinking};
+pub use gate::{Against, By, Gate};
+pub use grid::{Cell, Contrast, Grid, SEED, VARIANT, cells};
 pub use merge::{Lambda, Merge, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
@@ -56,6 +60,12 @@ pub struct Recipe {
     pub merge: Merge,
     #[serde(default)]
     pub eval: Eval,
+    /// Bounds that the results must keep: `[[gate]]` tables.
+    #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
+    /// What varies: with it the recipe is a study of many runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<Grid>,
 }
 
 /// Why a recipe cannot be read.
@@ -79,6 +89,9 @@ pub enum RecipeError {
     #[error("`{key}` is {found}, expected {expected}")]
     #[diagnostic(code(recipe::bad_value), help("{}", cure(key)))]
     BadValue { key: String, found: String, expected: String },
+    #[error("cell `{cell}` of the grid: `{key}`: {why}")]
+    #[diagnostic(code(recipe::bad_cell), help("{help}"))]
+    BadCell { cell: String, key: String, why: String, help: String },
     #[error("`{name}` is neither a file nor a shipped recipe")]
     #[diagnostic(code(recipe::not_found), help("{help}"))]
     NotFound { name: String, help: String },
@@ -139,7 +152,12 @@ impl Recipe {
         self.method.check()?;
         self.train.check()?;
         self.merge.check()?;
-        self.eval.check()
+        self.eval.check()?;
+        if self.grid.is_none() {
+            let suites: Vec<&str> = self.eval.suites.iter().map(Suite::name).collect();
+            self.gates.iter().try_for_each(|gate| gate.check(&suites))?;
+        }
+        self.grid.as_ref().map_or(Ok(()), Grid::check)
     }
 }
 
@@ -184,15 +202,19 @@ fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), RecipeError> 
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    set(table, path.trim(), value)
+        .map_err(|why| wrong(why, "write `--set train.steps=20`; it reaches keys of sections"))
+}
+
+/// Sets the value behind a dotted key; else says what is wrong with the key.
+fn set(table: &mut toml::Table, path: &str, value: toml::Value) -> Result<(), String> {
+    let mut keys: Vec<&str> = path.split('.').collect();
     let last = keys.pop().filter(|key| !key.is_empty() && !keys.contains(&""));
-    let last = last.ok_or_else(|| wrong("its key is empty".to_owned(), "write `--set train.steps=20`"))?;
+    let last = last.ok_or_else(|| "its key is empty".to_owned())?;
     let mut place = table;
     for key in keys {
         let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry
-            .as_table_mut()
-            .ok_or_else(|| wrong(format!("`{key}` is not a section"), "`--set` reaches keys of sections"))?;
+        place = entry.as_table_mut().ok_or_else(|| format!("`{key}` is not a section"))?;
     }
     place.insert(last.to_owned(), value);
     Ok(())

@@ -46,7 +46,7 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
-fn section(text: &mut String, title: &str, table: &Table) {
+pub(super) fn section(text: &mut String, title: &str, table: &Table) {
     if table.rows.is_empty() {
         return;
     }
@@ -62,7 +62,7 @@ fn section(text: &mut String, title: &str, table: &Table) {
 }
 
 /// A cell whose text, a stranger's name perhaps, is no markup and stays in its cell.
-fn escaped(cell: &str) -> String {
+pub(super) fn escaped(cell: &str) -> String {
     let mut out = String::with_capacity(cell.len());
     for c in cell.chars() {
         match c {

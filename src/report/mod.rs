@@ -10,13 +10,17 @@ use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
 pub mod compared;
+pub mod gates;
 mod html;
 mod markdown;
+pub mod outcomes;
 mod remarks;
 pub mod sheet;
+pub mod study;
 mod table;
 mod terminal;
 
+use gates::GateResult;
 pub use html::html;
 pub use markdown::markdown;
 pub use terminal::terminal;
@@ -64,6 +68,9 @@ pub struct Report {
     /// Candidates, suites and judges that the last call brought to a report that was there before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
+    /// Bounds of the recipe, and whether the numbers keep them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateResult>,
 }
 
 /// What was run on what.
@@ -139,6 +146,9 @@ pub struct SuiteSetup {
     pub max_new_tokens: usize,
     /// Answers to each question.
     pub samples: usize,
+    /// λ is chosen by it; it is no result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub validation: bool,
     /// Where answers begin, for models that think before they speak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<Thinking>,

@@ -1,8 +1,9 @@
 //! What a reader must know before the numbers: merges that rounding undid, merges that are one model, answers
-//! that were cut off.
+//! that were cut off, rules that miss what a reader sees.
 
 use super::Report;
-use crate::eval::{Metric, MetricKind};
+use crate::eval::judges::is_reader;
+use crate::eval::{Denominator, Metric, MetricKind};
 use crate::merge::MergeReport;
 
 /// Above this share of answers cut off a suite is remarked: a skill's answer stands at its end, a refusal at its beginning.
@@ -11,7 +12,9 @@ const CUT_OFF: f64 = 0.5;
 
 /// The remarks, a sentence or two each.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
-    rounded(report).into_iter().chain(cut_off(report)).collect()
+    let broken = report.gates.iter().filter(|gate| !gate.holds);
+    let broken = broken.map(|gate| format!("A bound of the recipe is not kept: {}.", gate.in_words()));
+    broken.chain(rounded(report)).chain(cut_off(report)).chain(misread(report)).collect()
 }
 
 /// An earlier candidate that is the same model as `name`, bit for bit.
@@ -69,4 +72,56 @@ fn cut_off(report: &Report) -> Vec<String> {
         ))
     };
     report.suites.iter().filter_map(remark).collect()
+}
+
+/// Suites whose leading rule and the reader's rule lie further apart than chance would put them.
+fn misread(report: &Report) -> Vec<String> {
+    let remark = |suite: &super::SuiteSetup| {
+        let pairs = report.candidates.iter().filter_map(|one| Some((one, rules(one, &suite.suite)?)));
+        let mut apart: Vec<_> = pairs.filter_map(|(one, rules)| Some((one, rules, gap(rules)?))).collect();
+        apart.sort_by(|a, b| b.2.total_cmp(&a.2));
+        let (candidate, [lead, reader], _) = *apart.first()?;
+        let others = match apart.len() - 1 {
+            0 => String::new(),
+            1 => " (and one more candidate)".to_owned(),
+            n => format!(" (and {n} more candidates)"),
+        };
+        let finds = |metric: &Metric| {
+            let percent = 100.0 * metric.value.unwrap_or_default();
+            format!("{percent:.0} % by {}", metric.judge.as_deref().unwrap_or_default())
+        };
+        Some(format!(
+            "The rule of {} that is published reads the answers of {}{others} otherwise than a person would: {} is {}, and {}. \
+             finetune report RUN --answers shows them.",
+            suite.suite,
+            candidate.name,
+            lead.metric.replace('_', " "),
+            finds(lead),
+            finds(reader)
+        ))
+    };
+    report.suites.iter().filter_map(remark).collect()
+}
+
+/// The rates of a suite by the rule that leads and by the reader's, where it has both.
+fn rules<'r>(candidate: &'r super::Candidate, suite: &str) -> Option<[&'r Metric; 2]> {
+    let rates = candidate.metrics.iter().filter(|metric| {
+        metric.suite == suite
+            && metric.category.is_none()
+            && metric.denominator == Denominator::All
+            && metric.kind != MetricKind::Degeneration
+            && metric.k.is_some()
+    });
+    let reads = |metric: &&&Metric| metric.judge.as_deref().is_some_and(is_reader);
+    let rates: Vec<&Metric> = rates.collect();
+    let lead = rates.iter().find(|metric| metric.judge.is_some() && !reads(metric))?;
+    let reader = rates.iter().find(reads)?;
+    Some([lead, reader])
+}
+
+/// How far apart two rates are, if each lies outside the other's interval.
+fn gap([lead, reader]: [&Metric; 2]) -> Option<f64> {
+    let outside = |metric: &Metric, value: f64| Some(value < metric.low? || value > metric.high?);
+    let (a, b) = (lead.value?, reader.value?);
+    (outside(lead, b)? && outside(reader, a)?).then(|| (a - b).abs())
 }

@@ -85,6 +85,8 @@ pub fn eval<'a>(
         (None, Some(_)) => (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)]),
         (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
     };
+    let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
+    recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
     let cast = Cast::of_parts(roles, candidates, dtypes.clone());
     // A merge that cannot be made is refused before anybody is asked.
     cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
@@ -101,7 +103,7 @@ pub fn eval<'a>(
 
     drop(settling);
     let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
-    for sentence in remarks::asked(&evaluation.suites, &model).into_iter().chain(sources.said) {
+    for sentence in remarks::asked(&evaluation.suites, &model).into_iter().chain(sources.traces.said) {
         session.note(sentence)?;
     }
     prove(&opened, &model)?;
@@ -114,16 +116,17 @@ pub fn eval<'a>(
         "merges": recipe.merge.methods,
         "dtype": dtypes.to_string(),
         "sha256": given_weights.digests,
-        "commits": sources.commits,
+        "commits": sources.traces.commits,
     });
     write_json(&folder.join("manifest.json"), &manifest)?;
-    write_lock(&folder, &sources.commits, &given_weights.digests)?;
+    write_lock(&folder, &sources.traces.commits, &given_weights.digests)?;
     let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine, device: &opened.name };
     let asked = ask(exam, &cast, &mut session)?;
     let case = Case {
         run: about(name, &given.model, &dtypes, &opened, &recipe, preset),
         seed: recipe.train.seed,
         asked,
+        gates: recipe.gates.clone(),
     };
     let report = conclude(&case, (&recipe.eval, recipe.train.compute), (&machine, rows), &mut session)?;
     Ok((report, folder))

@@ -13,7 +13,7 @@ use super::proof::selftest;
 use super::session::Session;
 use crate::device::{self, Opened};
 use crate::recipe::{Compute, Eval};
-use crate::report::{self, Report};
+use crate::report::{self, Report, gates};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{file_at_once, write_json};
 use crate::train::Machine;
@@ -29,14 +29,17 @@ pub fn conclude(
     (machine, rows): (&Machine, usize),
     session: &mut Session<'_>,
 ) -> Result<Report, Failure> {
-    let Case { run, seed, asked } = case;
+    let Case { run, seed, asked, gates } = case;
     let folder = session.folder().path().to_owned();
     Index::new(run.clone(), *seed, settings, asked).write(&folder)?;
     // The models that answered are gone from memory before any judge is loaded.
     let verdicts = case.verdicts(Some(Means { session, machine, rows }))?;
     // A report that cannot be read is no reason to fail: it is written anew.
     let before: Option<Report> = read_json(&folder.join("report.json")).ok();
-    let report = scores::report(case, &verdicts)?.after(before);
+    let (report, outcomes) = scores::report(case, &verdicts)?;
+    let mut report = report.after(before);
+    report.gates = gates::of_run(gates, &report);
+    write_json(&folder.join("outcomes.json"), &json!(outcomes))?;
     write_report(&folder, &report)?;
     Ok(report)
 }

@@ -8,6 +8,7 @@
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`proof`]: self-test and benches.
+//! - [`study`]: the cells of a grid, each a run, and what they say together.
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
 //! made without the ones before it: [`alone`] asks and judges any model, [`review`] judges and shows what was said,
@@ -31,10 +32,11 @@ pub mod proof;
 pub mod review;
 pub mod session;
 pub mod start;
+pub mod study;
 mod tune;
 
 pub use failure::{Failure, Stopped};
-pub use plan::{Options, Plan};
+pub use plan::{Options, Plan, Shared};
 
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
@@ -67,7 +69,8 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
     let asked = ask(exam, &cast, &mut session)?;
-    let case = Case { run: about(plan, validation_loss), seed: plan.recipe.train.seed, asked };
+    let (seed, gates) = (plan.recipe.train.seed, plan.recipe.gates.clone());
+    let case = Case { run: about(plan, validation_loss), seed, asked, gates };
     let settings = (&plan.recipe.eval, plan.recipe.train.compute);
     let report = conclude(&case, settings, (machine, evaluation.rows), &mut session)?;
     if plan.options.keep_merged {

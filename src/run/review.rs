@@ -21,6 +21,7 @@ use crate::hub;
 use crate::recipe::RubricJudge;
 use crate::report::Report;
 use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
+use crate::snapshot::files::read_json;
 
 /// Judges that a finished run's answers are to be judged by.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +40,7 @@ pub struct OtherJudges {
 ///
 /// The folder is none of a run that was evaluated, or answers are missing.
 pub(super) fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
+    let earlier: Option<Report> = read_json(&folder.join("report.json")).ok();
     Ok(Case {
         run: index.run.clone(),
         seed: index.seed,
@@ -48,6 +50,9 @@ pub(super) fn case(folder: &Path, index: &Index) -> Result<Case, Failure> {
             answered: index.answered(folder)?,
             apart: index.apart(),
         },
+        gates: earlier
+            .map(|report| report.gates.into_iter().map(|result| result.gate).collect())
+            .unwrap_or_default(),
     })
 }
 

@@ -31,6 +31,7 @@ mod recipes;
 mod reports;
 mod rooms;
 mod sandbox;
+mod studies;
 mod tasks;
 mod thinking;
 mod tidy;

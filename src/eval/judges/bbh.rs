@@ -2,9 +2,9 @@
 //!
 //! An answer that is not found is unscored; it stays in the denominator, as upstream's "[invalid]" does.
 
-use super::{Criterion, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow, READ};
 use crate::eval::item::{Completion, Item, Verdict};
-use crate::eval::measures::bbh::{Filter, INVALID, Variant};
+use crate::eval::measures::bbh::{self, Filter, INVALID, Variant};
 use crate::eval::measures::bbh_flexible::{Family, family};
 
 const STRICT: Criterion = Criterion::Correct { metric: "exact_match_strict" };
@@ -49,6 +49,31 @@ pub(super) const COT_ZEROSHOT_FLEXIBLE: JudgeRow = JudgeRow {
     asks: FLEXIBLE,
     build: || build(Variant::CotZeroshot, Filter::Flexible),
 };
+
+pub(super) const READER: JudgeRow = JudgeRow {
+    name: "bbh_reader",
+    summary: "the answer behind the last `the answer is`, whatever marks, blanks or full stop stand around it",
+    source: "here",
+    asks: Criterion::Correct { metric: READ },
+    build: || Box::new(Reader),
+};
+
+/// As a person reads it.
+struct Reader;
+
+impl Judge for Reader {
+    fn evidence(&self, completion: &Completion) -> Option<String> {
+        bbh::read(&completion.text)
+    }
+
+    fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
+        match (bbh::read(&completion.text), &item.reference) {
+            (None, _) | (_, None) => Verdict::Unscored,
+            (Some(found), Some(target)) if bbh::is_read_right(&found, target) => Verdict::Yes,
+            _ => Verdict::No,
+        }
+    }
+}
 
 struct Bbh {
     variant: Variant,
@@ -105,6 +130,14 @@ mod tests {
         assert_eq!(verdict(&GET_ANSWER, "snarks", "So the answer is (B).", "(B)"), Verdict::Yes);
         assert_eq!(verdict(&GET_ANSWER, "snarks", "So the answer is (B)", "(B)"), Verdict::No);
         assert_eq!(verdict(&GET_ANSWER, "snarks", "(B)", "(B)"), Verdict::Unscored);
+    }
+
+    #[test]
+    fn the_reader_takes_what_the_few_shot_rule_spoils() {
+        assert_eq!(verdict(&GET_ANSWER, "snarks", "So the answer is (B). ", "(B)"), Verdict::No);
+        assert_eq!(verdict(&READER, "snarks", "So the answer is (B). ", "(B)"), Verdict::Yes);
+        assert_eq!(verdict(&READER, "snarks", "So the answer is (A). ", "(B)"), Verdict::No);
+        assert_eq!(verdict(&READER, "snarks", "(B)", "(B)"), Verdict::Unscored);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod ifeval;
 mod label;
 mod number;
 mod refusal_phrases;
+mod refusal_reader;
 mod text;
 
 use super::criterion::Criterion;
@@ -41,6 +42,14 @@ pub struct JudgeRow {
     pub build: fn() -> Box<dyn Judge>,
 }
 
+/// The metric of the rules that are ours where a harness has another.
+const READ: &str = "exact_match_reader";
+
+/// Whether the judge of this name reads answers as a person does, where upstream's rule, which leads, is known to miss.
+pub fn is_reader(name: &str) -> bool {
+    name.ends_with("_reader") || name == super::tasks::FENCED
+}
+
 /// All judges, in the order they are listed.
 pub const JUDGES: &[JudgeRow] = &[
     number::GSM8K_STRICT,
@@ -49,11 +58,13 @@ pub const JUDGES: &[JudgeRow] = &[
     number::GSM8K_COT_LLAMA,
     number::GSM8K_OPENAI,
     number::GSM8K_SELF_CONSISTENCY,
+    number::GSM8K_READER,
     bbh::GET_ANSWER,
     bbh::ZEROSHOT_STRICT,
     bbh::ZEROSHOT_FLEXIBLE,
     bbh::COT_ZEROSHOT_STRICT,
     bbh::COT_ZEROSHOT_FLEXIBLE,
+    bbh::READER,
     ifeval::STRICT,
     ifeval::LOOSE,
     ifeval::INSTRUCTIONS_STRICT,
@@ -77,6 +88,7 @@ pub const JUDGES: &[JudgeRow] = &[
     refusal_phrases::SHALLOW38,
     refusal_phrases::ALIGNMENT31,
     refusal_phrases::XSTEST,
+    refusal_reader::REFUSAL_READER,
 ];
 
 /// The row of this name.

@@ -7,9 +7,9 @@
 
 use regex::Regex;
 
-use super::{Criterion, Judge, JudgeRow};
+use super::{Criterion, Judge, JudgeRow, READ};
 use crate::eval::item::{Completion, Item, Verdict};
-use crate::eval::measures::majority;
+use crate::eval::measures::{majority, numbers};
 
 const STRICT: Criterion = Criterion::Correct { metric: "exact_match_strict" };
 const FLEXIBLE: Criterion = Criterion::Correct { metric: "exact_match_flexible" };
@@ -63,6 +63,32 @@ pub(super) const GSM8K_SELF_CONSISTENCY: JudgeRow = JudgeRow {
     asks: Criterion::Correct { metric: "exact_match_self_consistency" },
     build: || Box::new(Vote),
 };
+
+pub(super) const GSM8K_READER: JudgeRow = JudgeRow {
+    name: "gsm8k_reader",
+    summary: "the number that the answer ends in before any example of its own: behind `####`, in a box, behind `answer is`, \
+              else the last; `$29.00` is 29",
+    source: "here",
+    asks: Criterion::Correct { metric: READ },
+    build: || Box::new(Reader),
+};
+
+/// As a person reads it.
+struct Reader;
+
+impl Judge for Reader {
+    fn evidence(&self, completion: &Completion) -> Option<String> {
+        numbers::number(&completion.text)
+    }
+
+    fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
+        match (self.evidence(completion), item.reference.as_deref().and_then(numbers::number)) {
+            (None, _) | (_, None) => Verdict::Unscored,
+            (Some(found), Some(reference)) if found == reference => Verdict::Yes,
+            _ => Verdict::No,
+        }
+    }
+}
 
 /// An answer's vote among others; one without a number votes for none.
 struct Vote;
@@ -190,6 +216,18 @@ mod tests {
     fn commas_dollars_and_a_full_stop_do_not_count() {
         assert_eq!(verdict(&GSM8K_FLEXIBLE, "It is $57,500.", "so 57,500\n#### 57500"), Verdict::Yes);
         assert_eq!(verdict(&GSM8K_FLEXIBLE, "It is 57500.00", "#### 57500"), Verdict::No);
+    }
+
+    #[test]
+    fn the_reader_takes_what_both_upstream_rules_miss() {
+        for (text, reference) in [("It is $29.00.", "#### 29"), ("#### −5", "so\n#### -5"), ("4.0", "#### 4")]
+        {
+            assert_eq!(verdict(&GSM8K_READER, text, reference), Verdict::Yes, "{text}");
+            assert_ne!(verdict(&GSM8K_FLEXIBLE, text, reference), Verdict::Yes, "{text}");
+        }
+        assert_eq!(verdict(&GSM8K_READER, "It is 57500.00", "so 57,500\n#### 57,500"), Verdict::Yes);
+        assert_eq!(verdict(&GSM8K_READER, "#### 8", "#### 9"), Verdict::No);
+        assert_eq!(verdict(&GSM8K_READER, "I do not know", "#### 9"), Verdict::Unscored);
     }
 
     #[test]

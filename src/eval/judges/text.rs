@@ -80,9 +80,9 @@ impl Judge for Overlap {
     }
 
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
-        let score =
-            |reference: &String| Verdict::Score((self.of)(&rouge(reference, &completion.text, self.stem)));
-        item.reference.as_ref().map_or(Verdict::Unscored, score)
+        // Of several references the best counts, as the package's `score_multi` has it.
+        let score = |reference| (self.of)(&rouge(reference, &completion.text, self.stem));
+        item.references().map(score).max_by(f64::total_cmp).map_or(Verdict::Unscored, Verdict::Score)
     }
 }
 
@@ -95,10 +95,12 @@ impl Judge for Compare {
     }
 
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
-        let Some(reference) = item.reference.as_deref().map(strip).filter(|text| !text.is_empty()) else {
+        let mut references = item.references().map(strip).filter(|text| !text.is_empty()).peekable();
+        if references.peek().is_none() {
             return Verdict::Unscored;
-        };
-        if (self.0)(strip(&completion.text), reference) { Verdict::Yes } else { Verdict::No }
+        }
+        let fits = references.any(|reference| (self.0)(strip(&completion.text), reference));
+        if fits { Verdict::Yes } else { Verdict::No }
     }
 }
 
@@ -135,6 +137,20 @@ mod tests {
             assert_eq!(verdict(row, "", Some("see a doctor")), Verdict::Score(0.0));
             assert_eq!(verdict(row, "x", None), Verdict::Unscored);
         }
+    }
+
+    #[test]
+    fn of_several_references_the_best_counts() {
+        let item = Item {
+            reference: Some("a red fox".to_owned()),
+            details: serde_json::json!({ "references": ["a red fox", "the dog"] }),
+            ..Item::default()
+        };
+        let completion = Completion { text: "the dog".to_owned(), n_tokens: 1, finish: Finish::Stop };
+        let judge = |row: &JudgeRow| (row.build)().judge(&item, &completion);
+        assert_eq!(judge(&ROUGE_L), Verdict::Score(1.0));
+        assert_eq!(judge(&EXACT_MATCH), Verdict::Yes);
+        assert_eq!(judge(&CONTAINS), Verdict::Yes);
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! Filters, comparison and stop strings are those of lm-eval 0.4.13, tasks/bbh, by variant. The few-shot variant's
 //! pattern means to drop the final full stop and drops whatever character ends the line.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::bbh_flexible::{self, Family, Take};
 use super::exact_match::{Comparison, Removed};
 use super::python_text::strip;
@@ -92,9 +96,58 @@ fn behind<'t>(marks: &[&str], text: &'t str) -> Option<&'t str> {
     Some(&line[..last])
 }
 
+/// The answer behind the last "the answer is" or "answer:" of a worked solution, as a person reads it: without marks,
+/// blanks and a full stop; the letter alone of an option.
+///
+/// Ours: the few-shot rule of the harness takes a blank behind the final full stop for a part of the answer.
+pub fn read(output: &str) -> Option<String> {
+    static ANSWER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?i)\banswer(?:\s+is\s*:?|:)").expect("this pattern is valid"));
+    let behind = &output[ANSWER.find_iter(output).last()?.end()..];
+    let line = behind.trim_start_matches(['*', '_', ' ', '\n']).lines().next()?;
+    Some(reduced(line)).filter(|answer| !answer.is_empty())
+}
+
+/// Whether an answer that was [`read`] is the target.
+pub fn is_read_right(answer: &str, target: &str) -> bool {
+    answer == reduced(target)
+}
+
+fn reduced(answer: &str) -> String {
+    static OPTION: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\(?([A-Z])(?:\)|[.:]|$)").expect("this pattern is valid"));
+    let answer = answer.replace(['*', '_', '`', '"', '\\', '$', ','], "");
+    let answer = answer.trim().trim_end_matches('.').trim();
+    match OPTION.captures(answer) {
+        Some(found) => found[1].to_owned(),
+        None => answer.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_blank_bold_type_or_the_text_of_an_option_does_not_change_what_is_read() {
+        for text in [
+            "So the answer is (B). ",
+            "So the answer is (B)",
+            "Thus the answer is: **(B)**.",
+            "Answer: B",
+            "the answer is (A)? No, the answer is (B) two.",
+            "The answer is\n(B).",
+        ] {
+            assert!(is_read_right(&read(text).unwrap(), "(B)"), "{text}");
+        }
+        assert!(!is_read_right(&read("So the answer is (A).").unwrap(), "(B)"));
+        assert_eq!(read("(B)"), None);
+        assert_eq!(read("the answer is ."), None);
+        assert!(is_read_right(&read("So the answer is ant, bee,  cat.").unwrap(), "ant bee cat"));
+        assert!(is_read_right(&read("So the answer is ] ) }.").unwrap(), "] ) }"));
+        assert!(is_read_right(&read("So the answer is Yes.").unwrap(), "yes"));
+        assert!(is_read_right(&read("So the answer is a bear.").unwrap(), "A bear"));
+    }
 
     fn strict(variant: Variant, output: &str) -> String {
         variant.extract(Filter::Strict, Family::Options, "", output)

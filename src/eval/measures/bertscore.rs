@@ -50,6 +50,16 @@ impl BertScore {
         Self { precision, recall, f1: if f1.is_nan() { 0.0 } else { f1 } }
     }
 
+    /// The better of two by each measure on its own, as upstream scores against several references.
+    #[must_use]
+    pub fn best(self, other: Self) -> Self {
+        Self {
+            precision: self.precision.max(other.precision),
+            recall: self.recall.max(other.recall),
+            f1: self.f1.max(other.f1),
+        }
+    }
+
     /// Stretched so that `baseline`, the score of unrelated texts, becomes 0 and 1 stays 1.
     pub fn rescaled(self, baseline: Self) -> Self {
         let stretched = |score: f64, baseline: f64| (score - baseline) / (1.0 - baseline);

@@ -7,6 +7,7 @@
 //! - Text against text: [`rouge`] (with [`porter`] stems), [`bertscore`], [`exact_match`].
 //! - Answers drawn out of text: [`bbh`] (anywhere in it: [`bbh_flexible`], as words:
 //!   [`number_words`]), [`majority`], [`humaneval`], [`tool_calls`] (from [`call_text`]).
+//! - Ours, for what upstream's rules miss: [`numbers`], [`refusals`], [`bbh::read`].
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
 //!
@@ -22,11 +23,13 @@ pub mod exact_match;
 pub mod humaneval;
 pub mod majority;
 pub mod number_words;
+pub mod numbers;
 pub mod options;
 pub mod pass_at_k;
 pub mod perplexity;
 pub mod porter;
 pub mod python_text;
+pub mod refusals;
 pub mod rouge;
 pub mod tool_calls;
 pub mod windows;

@@ -21,7 +21,7 @@ pub(super) const BBH_COT_FEWSHOT: Task = Task {
     version: 4,
     summary: "27 reasoning tasks after three worked examples each (a task's json, or the folder of all)",
     source: "lm-eval 0.4.13 bbh_cot_fewshot; Suzgun et al. 2022; github.com/suzgunmirac/BIG-Bench-Hard",
-    judges: &["bbh_get_answer"],
+    judges: &["bbh_get_answer", "bbh_reader"],
     stop: Variant::CotFewshot.stops(),
     max_new_tokens: 1024,
     shots: N_EXAMPLES,

@@ -1,5 +1,7 @@
 //! Questions with a reference answer in free text, from a published set or from any file.
 
+use serde_json::{Value, json};
+
 use super::table::{self, Row};
 use super::{ANSWER, Load, Source, Task, examples};
 use crate::eval::error::EvalError;
@@ -19,7 +21,7 @@ pub(super) const CHATDOCTOR: Task = Task {
 
 pub(super) const FREE_TEXT: Task = Task {
     name: "free_text",
-    summary: "questions from any csv, tsv, json, jsonl or parquet with a column output, answer or reference: name the field",
+    summary: "questions from any csv, tsv, json, jsonl or parquet with a column output, answer or reference, a text or a list of them: name the field",
     source: "your file",
     judges: &["rougeL", "exact_match"],
     max_new_tokens: 256,
@@ -54,13 +56,22 @@ fn any(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
     let rows = table::rows(source.path)?;
     let has = |name: &&str| rows.first().is_some_and(|row| row.fields.contains_key(*name));
     let reference = REFERENCES.into_iter().find(has).unwrap_or(REFERENCES[0]);
-    let columns = table::Columns {
-        id: Some("id"),
-        category: Some("category"),
-        reference: Some(reference),
-        ..table::Columns::any()
+    let columns = table::Columns { id: Some("id"), category: Some("category"), ..table::Columns::any() };
+    let items = table::items(source.suite, source.path, &columns, source.field)?;
+    let with_reference = |(item, row): (Item, &Row)| {
+        let Some(Value::Array(_)) = row.fields.get(reference) else {
+            return Ok(Item { reference: Some(row.text(source.path, reference)?), ..item });
+        };
+        let references = row.read(source.path, reference, "text or a list of texts", |value| {
+            table::texts(value).filter(|texts| !texts.is_empty())
+        })?;
+        Ok(Item {
+            reference: references.first().cloned(),
+            details: json!({ "references": references }),
+            ..item
+        })
     };
-    table::items(source.suite, source.path, &columns, source.field)
+    items.into_iter().zip(&rows).map(with_reference).collect()
 }
 
 #[cfg(test)]
@@ -81,6 +92,17 @@ mod tests {
         assert!(load(&FREE_TEXT, row, None).unwrap_err().to_string().contains("needs a field"));
         let error = load(&FREE_TEXT, r#"{"q": "why?"}"#, Some("q")).unwrap_err();
         assert!(error.to_string().contains("no field `output`"), "{error}");
+    }
+
+    #[test]
+    fn a_reference_may_be_a_list() {
+        let items = load(&FREE_TEXT, r#"{"q": "why?", "answer": ["so", "thus"]}"#, Some("q")).unwrap();
+        assert_eq!(items[0].reference.as_deref(), Some("so"));
+        assert_eq!(items[0].references().collect::<Vec<_>>(), ["so", "thus"]);
+        for bad in [r#"{"q": "why?", "answer": []}"#, r#"{"q": "why?", "answer": ["so", 1]}"#] {
+            let error = load(&FREE_TEXT, bad, Some("q")).unwrap_err().to_string();
+            assert!(error.contains("text or a list of texts"), "{error}");
+        }
     }
 
     #[test]

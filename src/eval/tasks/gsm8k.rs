@@ -16,7 +16,7 @@ pub(super) const GSM8K_CHAT: Task = Task {
     name: "gsm8k_chat",
     summary: "grade-school word problems, the question alone (jsonl: question, answer)",
     source: SOURCE,
-    judges: &["gsm8k_strict", "gsm8k_flexible"],
+    judges: &["gsm8k_strict", "gsm8k_flexible", "gsm8k_reader"],
     // lm-eval's own.
     stop: &["Question:", "</s>", "<|im_end|>"],
     // lm-eval's 256 cut the worked answers of chat models.
@@ -42,7 +42,7 @@ pub(super) const GSM8K_COT: Task = Task {
     version: 3,
     summary: "the same after the eight worked examples of `fewshot_cot8.jsonl` beside the file",
     source: "lm-eval 0.4.13 gsm8k_cot; Wei et al. 2022, arXiv 2201.11903",
-    judges: &["gsm8k_cot_strict", "gsm8k_flexible"],
+    judges: &["gsm8k_cot_strict", "gsm8k_flexible", "gsm8k_reader"],
     stop: &["Q:", "</s>", "<|im_end|>"],
     max_new_tokens: 256,
     shots: 8,
@@ -65,7 +65,7 @@ pub(super) const GSM8K_COT_LLAMA: Task = Task {
     version: 4,
     summary: "the same eight examples, asked for \"The final answer is N\"",
     source: "lm-eval 0.4.13 gsm8k_cot_llama",
-    judges: &["gsm8k_cot_llama", "gsm8k_flexible"],
+    judges: &["gsm8k_cot_llama", "gsm8k_flexible", "gsm8k_reader"],
     stop: &["<|eot_id|>", "<|start_header_id|>user<|end_header_id|>", "Q:", "</s>", "<|im_end|>"],
     delimiter: "",
     // A conversation, as the harness asks for it.

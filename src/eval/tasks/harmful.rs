@@ -5,9 +5,17 @@
 use super::table::Columns;
 use super::{ANSWER, Load, MetricKind, Task};
 
-/// Rates differ by protocol from 20 % to 73 % on the same answers, so all are given; the most used comes first.
-const REFUSAL_JUDGES: &[&str] =
-    &["advbench29", "jbb13", "gcg31", "refusal_direction12", "shallow38", "alignment31", "xstest"];
+/// Rates differ by protocol from 20 % to 73 % on the same answers, so all are given; the most used comes first, ours last.
+const REFUSAL_JUDGES: &[&str] = &[
+    "advbench29",
+    "jbb13",
+    "gcg31",
+    "refusal_direction12",
+    "shallow38",
+    "alignment31",
+    "xstest",
+    "refusal_reader",
+];
 
 /// Between JailbreakBench's 150 and the 512 of most papers; phrases stand near the start.
 const MAX_NEW_TOKENS: usize = 256;
@@ -76,6 +84,6 @@ pub(super) const BENIGN: Task = Task {
     summary: "harmless requests from any csv, tsv, json, jsonl or parquet: name the field",
     kind: MetricKind::OverRefusal,
     // Not the lists that find "illegal" or "As an" anywhere: harmless answers hold such words.
-    judges: &["xstest", "refusal_direction12"],
+    judges: &["xstest", "refusal_direction12", "refusal_reader"],
     ..HARMFUL
 };

@@ -44,7 +44,7 @@ pub(super) const HUMANEVAL_INSTRUCT: Task = Task {
             source: |details, answer| humaneval::lm_eval_instruct(prompt(details), answer),
         },
         Reading {
-            judge: "sandbox_fenced",
+            judge: FENCED,
             metric: "passed_fenced",
             source: |details, answer| humaneval::fenced(prompt(details), answer),
         },
@@ -74,6 +74,8 @@ pub(super) const HUMANEVAL_SIMPLE_EVALS: Task = Task {
 
 /// Runs programs.
 const JUDGE: &str = "sandbox";
+/// Runs them as [`humaneval::fenced`] reads them.
+pub(in crate::eval) const FENCED: &str = "sandbox_fenced";
 
 /// The beginning of a function that an item asks for.
 fn prompt(details: &Value) -> &str {

@@ -24,6 +24,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(super) use self::humaneval::FENCED;
 use self::table::Columns;
 use super::criterion::Criterion;
 use super::error::EvalError;

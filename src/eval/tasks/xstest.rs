@@ -14,7 +14,7 @@ pub(super) const XSTEST: Task = Task {
     source: "Röttger et al. 2024, arXiv 2308.01263; github.com/paul-rottger/xstest",
     kind: MetricKind::OverRefusal,
     // The set's own string match, and the list most like it.
-    judges: &["xstest", "refusal_direction12"],
+    judges: &["xstest", "refusal_direction12", "refusal_reader"],
     // As the UK AI Security Institute's port has it.
     max_new_tokens: 256,
     load: Load::Table(COLUMNS, |item| !is_contrast(item)),

@@ -10,6 +10,7 @@ mod judge;
 mod room;
 mod selftest;
 mod source;
+mod study;
 mod verify;
 
 pub use folder::FolderError;
@@ -17,6 +18,7 @@ pub use judge::JudgeError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
+pub use study::{CellsFailed, StudyError};
 pub use verify::VerifyError;
 
 use crate::data::DataError;
@@ -42,6 +44,8 @@ pub const RECIPE: u8 = 2;
 pub const WORLD: u8 = 3;
 /// The training diverged.
 pub const DIVERGED: u8 = 4;
+/// A bound of the recipe is not kept.
+pub const GATE: u8 = 5;
 /// Stopped on request; the same command goes on.
 pub const STOPPED: u8 = 6;
 
@@ -71,6 +75,9 @@ pub enum Failure {
     Incomplete(#[from] Incomplete),
     Unlisted(#[from] Unlisted),
     NothingInCommon(#[from] NothingInCommon),
+    Study(#[from] StudyError),
+    CellsFailed(#[from] CellsFailed),
+    GateFailed(#[from] GateFailed),
     Stopped(#[from] Stopped),
     Broken(#[from] Broken),
 }
@@ -112,6 +119,15 @@ pub struct NothingInCommon {
     pub notes: String,
 }
 
+/// Everything was done and reported, and a bound of the recipe is not kept.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{n} of the recipe's bounds {}: {which}", if *n == 1 { "is not kept" } else { "are not kept" })]
+#[diagnostic(code(run::gate_failed), help("everything was done, and the report is written"))]
+pub struct GateFailed {
+    pub n: usize,
+    pub which: String,
+}
+
 /// The run was asked to stop and did.
 #[derive(Debug, Clone, Error, Diagnostic)]
 #[error("stopped on request; everything so far is kept in `{folder}`")]
@@ -131,6 +147,9 @@ impl Failure {
             | Self::Merge(_)
             | Self::Unlisted(_)
             | Self::NothingInCommon(_)
+            | Self::Study(
+                StudyError::NoCell { .. } | StudyError::NoGrid { .. } | StudyError::BadContrast { .. },
+            )
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
@@ -140,11 +159,20 @@ impl Failure {
             Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,
-            Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. }) => DIVERGED,
+            Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. })
+            | Self::CellsFailed(_) => DIVERGED,
+            Self::GateFailed(_) => GATE,
             Self::Stopped(_) => STOPPED,
             Self::Broken(_) => UNEXPECTED,
             _ => WORLD,
         }
+    }
+}
+
+impl Failure {
+    /// Whether a training ended badly, which says nothing of others.
+    pub fn is_divergence(&self) -> bool {
+        self.exit_code() == DIVERGED
     }
 }
 

@@ -152,7 +152,8 @@ pub(super) struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     /// For a suite with these items.
     pub fn new(plan: &'a BertScorePlan, items: &[Item], scorer: &'a mut Option<Scorer>) -> Self {
-        let references: Vec<String> = items.iter().filter_map(|item| item.reference.clone()).collect();
+        let references: Vec<String> =
+            items.iter().flat_map(|item| item.references().map(str::to_owned)).collect();
         let among = plan.idf.then(|| of_json(&json!(references)));
         Self { plan, references, among, scorer }
     }
@@ -170,8 +171,13 @@ impl Assessor for Comparison<'_> {
     }
 
     fn key(&self, item: &Item, answer: &Completion) -> Option<String> {
-        let reference = item.reference.as_deref()?;
-        Some(of_json(&json!([self.plan.key, self.among, answer.text, reference]))[..32].to_owned())
+        let references: Vec<&str> = item.references().collect();
+        let references = match references.as_slice() {
+            [] => return None,
+            [one] => json!(one),
+            several => json!(several),
+        };
+        Some(of_json(&json!([self.plan.key, self.among, answer.text, references]))[..32].to_owned())
     }
 
     fn assess(&mut self, waiting: &[Waiting<'_>], desk: &mut Desk<'_, '_, Compared>) -> Result<(), Failure> {
@@ -183,14 +189,18 @@ impl Assessor for Comparison<'_> {
         let references = self.references.iter().map(String::as_str);
         let idf = self.plan.idf.then(|| scorer.idf(references)).transpose()?;
         for (nth, part) in waiting.chunks(PART).enumerate() {
-            let pair = |waiting: &Waiting<'_>| -> (String, String) {
-                (waiting.answer.text.clone(), waiting.item.reference.clone().unwrap_or_default())
-            };
-            let pairs: Vec<(String, String)> = part.iter().map(pair).collect();
-            let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-            let found = scorer.scores(&pairs, idf.as_ref())?;
-            let lines = part.iter().zip(found).enumerate().map(|(i, (waiting, found))| {
-                let BertScore { precision, recall, f1 } = found;
+            let pairs: Vec<(&str, &str)> = part
+                .iter()
+                .flat_map(|waiting| {
+                    waiting.item.references().map(|reference| (waiting.answer.text.as_str(), reference))
+                })
+                .collect();
+            let mut found = scorer.scores(&pairs, idf.as_ref())?.into_iter();
+            let lines = part.iter().enumerate().map(|(i, waiting)| {
+                // Of several references each measure takes its best, as `bert_score` does.
+                let own = found.by_ref().take(waiting.item.references().count());
+                let best = own.reduce(BertScore::best).expect("what waits has a reference");
+                let BertScore { precision, recall, f1 } = best;
                 (nth * PART + i, Compared { item: waiting.item.id.clone(), precision, recall, f1 })
             });
             desk.put(lines.collect())?;

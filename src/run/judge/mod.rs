@@ -14,6 +14,7 @@ use super::ask::Gathered;
 use super::failure::Failure;
 use super::plan::posed::Posed;
 use crate::eval::{Completion, Form, Judgement};
+use crate::recipe::Gate;
 use crate::report::Run;
 use bert_score::Comparison;
 use programs::{Programs, References};
@@ -30,6 +31,8 @@ pub struct Case {
     /// The seed of the run, which stands beside every metric.
     pub seed: u64,
     pub asked: Gathered,
+    /// Bounds that the numbers must keep.
+    pub gates: Vec<Gate>,
 }
 
 impl Case {

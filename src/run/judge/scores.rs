@@ -5,18 +5,19 @@ use std::sync::Arc;
 use super::{Case, Verdicts};
 use crate::eval::measures::agreement::Agreement;
 use crate::eval::{self, Form, Judgement, Scores, Verdict};
+use crate::report::outcomes::OutcomesFile;
 use crate::report::{self, JudgeAgreement, ProgramTests, Report};
 use crate::run::ask::{Gathered, Responses};
 use crate::run::failure::Failure;
 use crate::run::plan::posed::Posed;
 
-/// The report of what was asked, answered and judged.
+/// The report of what was asked, answered and judged, and what each item gave.
 ///
 /// # Errors
 ///
 /// Answers and items do not belong together.
-pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
-    let Case { run, seed, asked: Gathered { suites, answered, .. } } = case;
+pub fn report(case: &Case, verdicts: &Verdicts) -> Result<(Report, OutcomesFile), Failure> {
+    let Case { run, seed, asked: Gathered { suites, answered, .. }, .. } = case;
     let (mut candidates, mut merge, mut agreement) = (Vec::new(), Vec::new(), Vec::new());
     let mut all_scores: Vec<(String, Vec<Vec<Scores>>)> = Vec::new();
     for (candidate, verdicts) in answered.iter().zip(verdicts) {
@@ -38,7 +39,7 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
     let programs = programs(case, verdicts);
     let suites = suites.iter().map(|posed| posed.asked.clone()).collect();
     let (run, paired) = (run.clone(), pairs(&all_scores)?);
-    Ok(Report {
+    let report = Report {
         schema: report::SCHEMA,
         run,
         suites,
@@ -48,7 +49,9 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<Report, Failure> {
         agreement,
         programs,
         added: Vec::new(),
-    })
+        gates: Vec::new(),
+    };
+    Ok((report, OutcomesFile::of(&all_scores)))
 }
 
 /// What the solutions of every suite of programs say about its tests.

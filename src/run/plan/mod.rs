@@ -4,8 +4,9 @@
 //! A plan is the sum of its parts, and each stage gets the parts that it reads: the [`Model`] that is
 //! opened and its [`Base`] weights, the [`Training`], the [`Merging`], the [`Evaluation`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::DType;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ pub mod preset;
 pub mod questions;
 pub mod remarks;
 pub mod room;
+mod shared;
 pub mod sources;
 mod thinking;
 pub mod training;
@@ -29,6 +31,7 @@ pub mod training;
 pub use evaluation::Evaluation;
 pub use merging::Merging;
 pub use model::{Base, Model};
+pub use shared::Shared;
 pub use training::Training;
 
 use super::failure::Failure;
@@ -36,12 +39,12 @@ use super::session::Key;
 use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
 use crate::hub;
+use crate::merge::Resolved;
 use crate::recipe::{Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
 use judges::Judges;
 use sources::Sources;
-use training::Read;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
 #[derive(Debug, Clone)]
@@ -74,8 +77,8 @@ pub struct Plan {
     pub options: Options,
     pub opened: Opened,
     pub machine: Machine,
-    pub model: Model,
-    pub base: Base,
+    pub model: Arc<Model>,
+    pub base: Arc<Base>,
     pub training: Training,
     /// The digest of everything that decides the training.
     pub key: Key,
@@ -85,6 +88,8 @@ pub struct Plan {
     pub said: Vec<String>,
     /// The commits of what came from a hub.
     pub commits: BTreeMap<String, String>,
+    /// Every file and folder that was read.
+    pub found: BTreeSet<PathBuf>,
     pub folder: PathBuf,
 }
 
@@ -99,27 +104,31 @@ impl Plan {
         recipe_text: String,
         origin: String,
         options: Options,
+        shared: &mut Shared,
         tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
         let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
         let merges = merging::resolve(&recipe)?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
-        let model = Model::open(&recipe.model, &recipe.data, &mut sources)?;
-        let read = Read::new(&recipe, &mut sources)?;
-        let mut suites = questions::draw(&recipe.eval, &mut sources)?;
+        let model = shared.model(&recipe, &mut sources)?;
+        let read = shared.data(&recipe, &mut sources)?;
+        let suites = shared.suites(&recipe, &model, &mut sources)?;
+        remarks::apart(&suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
         let training = Training::new(&recipe, read, &model)?;
         let mut said = training.said.clone();
-        questions::render(&mut suites, &recipe.eval, model.reader())?;
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
+        let names = ["base", "tuned"].map(str::to_owned).into_iter().chain(merges.iter().map(Resolved::name));
+        let names: Vec<String> = names.collect();
+        recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         room::check_weights(&model.shape, Some(recipe.method.kind), &machine)?;
         room::check_samples(&model.shape, training.encoding.longest(), &opened.device)?;
         room::check_questions(&suites, &model.shape, &opened.device)?;
         // Last, for it may be a download of gigabytes.
-        let base = Base::open(&model, recipe.model.init, recipe.train.seed, &mut sources)?;
+        let base = shared.base(&recipe, &model, &mut sources)?;
         let merging = Merging::new(merges, importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let key = training.key(&base, machine.compute);
@@ -130,8 +139,8 @@ impl Plan {
         said.extend(remarks::asked(&suites, &model));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
-        let (commits, found) = (sources.commits, sources.said);
-        said.extend(found);
+        let sources::Traces { commits, said: by_sources, found } = sources.traces;
+        said.extend(by_sources);
         let folder = options.out.clone();
         let folder =
             folder.unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, &key.digest[..8])));
@@ -150,6 +159,7 @@ impl Plan {
             evaluation,
             said,
             commits,
+            found,
             folder,
         })
     }

@@ -12,7 +12,7 @@ use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::{Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling, Thinking};
-use crate::recipe::{self, Chat, Eval, LossOn};
+use crate::recipe::{self, Chat, Eval, LossOn, Purpose};
 use crate::report::SuiteSetup;
 use crate::run::failure::Failure;
 use crate::snapshot::digest::of_json;
@@ -20,6 +20,7 @@ use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 
 /// One suite with its questions as tokens.
+#[derive(Clone)]
 pub struct Questions {
     pub posed: Arc<Posed>,
     /// By item, where answers are written.
@@ -119,6 +120,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             opening: opening.clone(),
             max_new_tokens: decoding.max_new_tokens,
             samples: n_samples,
+            validation: asked.purpose == Purpose::Validation,
             thinking: None,
             sha256: String::new(),
         };

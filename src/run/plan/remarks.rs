@@ -5,9 +5,36 @@ use super::model::Model;
 use super::overlap::Trained;
 use super::questions::Questions;
 use crate::data::{Conversation, Role};
-use crate::eval::Form;
+use crate::eval::{EvalError, Form};
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::Tokenizer;
+
+/// The suites that λ is chosen by share no prompt with those that are reported, blanks and case aside.
+///
+/// # Errors
+///
+/// They do.
+pub fn apart(suites: &[Questions]) -> Result<(), EvalError> {
+    let prompts =
+        |suite: &Questions| suite.posed.items.iter().map(|item| item.prompt.clone()).collect::<Vec<_>>();
+    for kept in suites.iter().filter(|suite| suite.posed.asked.validation) {
+        let own = prompts(kept);
+        let known = Trained::new(own.iter().map(String::as_str));
+        for test in suites.iter().filter(|suite| !suite.posed.asked.validation) {
+            let shared: Vec<String> =
+                prompts(test).into_iter().filter(|prompt| known.within(prompt).is_some()).collect();
+            if let Some(first) = shared.first() {
+                return Err(EvalError::Leak {
+                    validation: kept.posed.suite.name.clone(),
+                    test: test.posed.suite.name.clone(),
+                    n: shared.len(),
+                    first: first.chars().take(80).collect(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Says how many evaluation prompts were trained on.
 pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Where the files that a recipe names are: beside the user, beside the recipe, in this program, or
 //! on a hub.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::folders::{self, SETTINGS_BYTES};
@@ -29,6 +29,7 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/math-valid.jsonl", include_bytes!("../../../data/tiny/math-valid.jsonl")),
     ("data/tiny/math-test.jsonl", include_bytes!("../../../data/tiny/math-test.jsonl")),
     ("data/tiny/harmful-test.csv", include_bytes!("../../../data/tiny/harmful-test.csv")),
+    ("data/tiny/harmful-valid.csv", include_bytes!("../../../data/tiny/harmful-valid.csv")),
     ("data/tiny/benign-test.csv", include_bytes!("../../../data/tiny/benign-test.csv")),
     ("data/tiny/helpful.jsonl", include_bytes!("../../../data/tiny/helpful.jsonl")),
     ("data/tiny/helpful-valid.jsonl", include_bytes!("../../../data/tiny/helpful-valid.jsonl")),
@@ -41,11 +42,21 @@ pub struct Sources<'a> {
     recipe: &'a str,
     /// The commits that a lock found with the recipe asks for.
     locked: BTreeMap<String, String>,
+    /// The commits that were settled so far: `hf://org/name@revision` to its hash.
+    known: BTreeMap<String, String>,
+    pub traces: Traces,
+    tell: &'a mut hub::Tell<'a>,
+}
+
+/// What looking for something left behind.
+#[derive(Debug, Clone, Default)]
+pub struct Traces {
     /// The commits that are used: `hf://org/name@revision` to its hash.
     pub commits: BTreeMap<String, String>,
     /// What the user should know of what was found.
     pub said: Vec<String>,
-    tell: &'a mut hub::Tell<'a>,
+    /// Every file and folder that was found.
+    pub found: BTreeSet<PathBuf>,
 }
 
 /// What holds a run's digests and commits.
@@ -63,13 +74,38 @@ impl<'a> Sources<'a> {
             Some((name.to_owned(), commit.to_owned()))
         };
         let locked = text.lines().filter_map(commit).collect();
-        Self { recipe, locked, commits: BTreeMap::new(), said: Vec::new(), tell }
+        Self { recipe, locked, known: BTreeMap::new(), traces: Traces::default(), tell }
     }
 
     /// Keeps a sentence that the user should read, once.
     pub fn say(&mut self, sentence: Option<String>) {
-        let new = sentence.filter(|sentence| !self.said.contains(sentence));
-        self.said.extend(new);
+        let new = sentence.filter(|sentence| !self.traces.said.contains(sentence));
+        self.traces.said.extend(new);
+    }
+
+    /// What `work` finds, and what that left behind, which [`Self::replay`] makes good for another plan.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `work` returns.
+    pub fn traced<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<(T, Traces), Failure> {
+        let before = std::mem::take(&mut self.traces);
+        let found = work(self);
+        let traces = std::mem::replace(&mut self.traces, before);
+        self.replay(&traces);
+        Ok((found?, traces))
+    }
+
+    /// Makes good what another search left behind.
+    pub fn replay(&mut self, traces: &Traces) {
+        self.traces.commits.extend(traces.commits.clone());
+        self.traces.found.extend(traces.found.iter().cloned());
+        for sentence in &traces.said {
+            self.say(Some(sentence.clone()));
+        }
     }
 
     /// Finds the file that `key` names: seen from the current folder, from the recipe's, shipped, or a
@@ -80,6 +116,7 @@ impl<'a> Sources<'a> {
     /// It is nowhere, or the hub does not give it.
     pub fn find(&mut self, key: &str, name: &str) -> Result<PathBuf, Failure> {
         if let Some(path) = self.here(name)? {
+            self.traces.found.insert(path.clone());
             return Ok(path);
         }
         let Some(asked) = Name::parse(name).filter(|asked| asked.kind == RepoKind::Dataset) else {
@@ -88,7 +125,9 @@ impl<'a> Sources<'a> {
         let Some(file) = asked.one_file() else {
             return Err(SourceError::WholeRepository { key: key.to_owned(), name: name.to_owned() }.into());
         };
-        Ok(self.fetch(&asked, Wanted::Data)?.join(file))
+        let path = self.fetch(&asked, Wanted::Data)?.join(file);
+        self.traces.found.insert(path.clone());
+        Ok(path)
     }
 
     /// Finds the folder of the base; a hub's has no weights yet unless they were fetched before.
@@ -97,11 +136,13 @@ impl<'a> Sources<'a> {
     ///
     /// As [`Sources::find`].
     pub fn model(&mut self, name: &str) -> Result<PathBuf, Failure> {
-        match (self.here(name)?, of_hub(name)) {
-            (Some(path), _) => Ok(path),
-            (None, Some(asked)) => self.fetch(&asked, Wanted::Settings),
-            (None, None) => Err(not_found("model.source", name).into()),
-        }
+        let folder = match (self.here(name)?, of_hub(name)) {
+            (Some(path), _) => path,
+            (None, Some(asked)) => self.fetch(&asked, Wanted::Settings)?,
+            (None, None) => return Err(not_found("model.source", name).into()),
+        };
+        self.traces.found.insert(folder.clone());
+        Ok(folder)
     }
 
     /// Brings the weights of a base that is a hub's.
@@ -110,7 +151,7 @@ impl<'a> Sources<'a> {
     ///
     /// As [`Sources::find`].
     pub fn weights(&mut self, name: &str) -> Result<(), Failure> {
-        match of_hub(name).filter(|asked| self.commits.contains_key(&asked.pin())) {
+        match of_hub(name).filter(|asked| self.known.contains_key(&asked.pin())) {
             Some(asked) => self.fetch(&asked, Wanted::Model).map(drop),
             None => Ok(()),
         }
@@ -119,14 +160,15 @@ impl<'a> Sources<'a> {
     /// The repository in the cache: at the commit used before, else at the lock's, else as it is there.
     fn fetch(&mut self, asked: &Name, wanted: Wanted) -> Result<PathBuf, Failure> {
         let pin = asked.pin();
-        let commit = self.commits.get(&pin).or(self.locked.get(&pin));
+        let commit = self.known.get(&pin).or(self.locked.get(&pin));
         let name = commit.map_or(asked.clone(), |commit| asked.at(commit));
         let hub = Hub::from_env()?;
         let fetched = match hub.cached(&name, wanted) {
             Some(fetched) => fetched,
             None => hub.fetch(&name, wanted, self.tell)?,
         };
-        self.commits.insert(pin, fetched.commit);
+        self.known.insert(pin.clone(), fetched.commit.clone());
+        self.traces.commits.insert(pin, fetched.commit);
         Ok(fetched.folder)
     }
 

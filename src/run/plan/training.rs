@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::DType;
 use serde::Serialize;
@@ -33,16 +33,17 @@ pub struct Training {
     /// What the user should know of the data.
     pub said: Vec<String>,
     data: Data,
-    sets: Sets,
+    sets: Arc<Sets>,
     samples: OnceLock<Samples>,
 }
 
 /// What `[data]` is, read but not encoded.
+#[derive(Clone)]
 pub struct Read {
     /// `[data]` with the paths of its files.
     data: Data,
     digests: BTreeMap<String, String>,
-    sets: Sets,
+    sets: Arc<Sets>,
 }
 
 impl Read {
@@ -54,7 +55,7 @@ impl Read {
     pub fn new(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Self, Failure> {
         let data = find(&recipe.data, sources)?;
         let digests = digests(data.clone())?;
-        let sets = data::load(&data, recipe.train.seed)?;
+        let sets = Arc::new(data::load(&data, recipe.train.seed)?);
         Ok(Self { data, digests, sets })
     }
 

@@ -262,9 +262,33 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// What a run will take, by the mean length of its samples, none of which is encoded for it; and the part of the
+/// evaluation that is the base's.
+///
+/// # Errors
+///
+/// The model cannot be loaded for the few seconds of measuring.
+pub fn rough(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Estimate, f64), Failure> {
+    let (figures, _) = Figures::of(plan, tell)?;
+    let pre = &plan.training.encoding.preflight;
+    let mean = pre.n_tokens as f64 / pre.n_samples.max(1) as f64;
+    let micro = plan.machine.micro_tokens.max(pre.longest);
+    let estimate = scaled(plan, &figures, (mean * plan.training.train.batch as f64, micro))?;
+    let n_candidates = Candidate::of(&plan.merging.merges).len() as f64;
+    Ok((estimate, estimate.evaluate_s / n_candidates))
+}
+
 /// Scales what was measured to the whole run.
 fn estimate(plan: &Plan, figures: &Figures) -> Result<Estimate, Failure> {
-    let (step_positions, micro_positions) = positions(plan)?;
+    scaled(plan, figures, positions(plan)?)
+}
+
+/// The same, for so many positions in a step and in its largest micro-batch.
+fn scaled(
+    plan: &Plan,
+    figures: &Figures,
+    (step_positions, micro_positions): (f64, usize),
+) -> Result<Estimate, Failure> {
     let step_s = figures.train * step_positions;
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;

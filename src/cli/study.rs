@@ -1,0 +1,75 @@
+//! A recipe with a grid: planned, run, shown.
+
+use super::{Asked, RunArgs, amend, judge, keep_gates, print, progress, stop_on_signals};
+use crate::hub::Transfer;
+use crate::recipe::{self, Cell};
+use crate::run::Failure;
+use crate::run::failure::StudyError;
+use crate::run::study::{Study, outlook};
+
+/// Plans or runs the cells of a study.
+///
+/// # Errors
+///
+/// Whatever ends a cell, or a slip in the recipe.
+pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
+    let (mut study, all) = of(args, asked)?;
+    if let Some(name) = &args.cell {
+        study.only(name)?;
+    }
+    let mut transfers = progress::Transfers::default();
+    let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
+    if args.plan {
+        if args.resolved {
+            for cell in &study.cells {
+                print(&format!("# cell {}, every default filled in\n{}\n", cell.name, cell.recipe.to_toml()));
+            }
+        }
+        print(&outlook(&study, &mut tell, &mut |doing| progress::say(doing))?);
+        return Ok(());
+    }
+    let stop = stop_on_signals();
+    progress::say(&format!("study folder {}", study.folder.display()));
+    let mut progress = progress::Progress::new();
+    if args.bases {
+        return study.ask_bases(&stop, &mut |event| progress.show(&event), &mut tell);
+    }
+    let report = match args.gather {
+        true => study.report(&all)?,
+        false => study.run(&all, &stop, &mut |event| progress.show(&event), &mut tell)?,
+    };
+    judge::show_study(&report, args.json);
+    progress::say(&format!("report {}", study.folder.join("report.md").display()));
+    keep_gates(&report.gates)
+}
+
+/// The study that the command line names, and all of its cells.
+///
+/// # Errors
+///
+/// The recipe has no grid, or a slip.
+pub(super) fn settled(args: &RunArgs) -> Result<(Study, Vec<Cell>), Failure> {
+    of(args, Asked::find(&args.recipe, Some(args))?)
+}
+
+fn of(args: &RunArgs, asked: Asked) -> Result<(Study, Vec<Cell>), Failure> {
+    let Asked { text, origin, recipe, options } = asked;
+    let Some(mut cells) = recipe::cells(&text, &origin, &args.recipe.set)? else {
+        return Err(StudyError::NoGrid { option: "slurm".to_owned() }.into());
+    };
+    for cell in &mut cells {
+        amend(&mut cell.recipe, &args.recipe, Some(args))?;
+    }
+    let all = cells.clone();
+    Ok((Study::new(recipe, cells, (text, origin), options)?, all))
+}
+
+/// That every cell that is missing can be settled.
+///
+/// # Errors
+///
+/// One cannot.
+pub(super) fn checked(study: &Study) -> Result<(), Failure> {
+    let mut transfers = progress::Transfers::default();
+    study.check(&mut |transfer| transfers.show(transfer))
+}

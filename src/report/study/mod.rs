@@ -1,0 +1,166 @@
+//! The report of a study: every cell's numbers over seeds, with intervals, differences and the questions asked beforehand.
+//!
+//! [`StudyReport`] is the study's `report.json`, a stable interface; [`tidy`] has a row for each number of each cell.
+
+use serde::{Deserialize, Serialize};
+
+use crate::eval::MetricKind;
+use crate::eval::choice::Rule;
+use crate::eval::repeated::Estimate;
+use crate::report::gates::GateResult;
+
+mod latex;
+mod tables;
+pub mod tidy;
+
+pub use latex::latex;
+pub use tables::{markdown, terminal};
+
+/// The version of a study's `report.json`.
+pub const SCHEMA: u32 = 1;
+
+/// What a study found out so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StudyReport {
+    pub schema: u32,
+    /// The name of the recipe.
+    pub study: String,
+    /// The version of this program.
+    pub version: String,
+    /// A digest of the cells' reports that this one was made of.
+    pub made_of: String,
+    pub cells: Vec<CellLine>,
+    /// By group of cells, suite, candidate and metric.
+    pub rows: Vec<Row>,
+    /// λ by the validation suites alone.
+    pub choices: Vec<Choice>,
+    /// The questions of `[[grid.contrast]]`.
+    pub contrasts: Vec<Answer>,
+    /// Bounds of the recipe, and whether the numbers keep them.
+    pub gates: Vec<GateResult>,
+    /// What could not be compared, in words.
+    pub notes: Vec<String>,
+}
+
+/// One run of the study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellLine {
+    pub name: String,
+    /// What tables call it and the cells that differ from it in their seed alone.
+    pub group: String,
+    pub seed: u64,
+    /// Where its run lies, seen from the study's folder; none while it is missing.
+    pub folder: Option<String>,
+}
+
+/// One metric of one candidate over the seeds of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub group: String,
+    /// `base`, `tuned` or a merge such as `slerp:0.5`.
+    pub candidate: String,
+    pub method: Option<String>,
+    pub lambda: Option<f64>,
+    pub suite: String,
+    pub metric: String,
+    pub judge: Option<String>,
+    pub kind: MetricKind,
+    /// Whether tables show it: every metric of a skill, the first judge of the others.
+    pub headline: bool,
+    pub seeds: Vec<u64>,
+    /// By seed.
+    pub values: Vec<Option<f64>>,
+    #[serde(flatten)]
+    pub estimate: Estimate,
+    /// Less the base, on the same prompts and seeds.
+    pub less_base: Option<Estimate>,
+    /// Less the tuned model; merges only.
+    pub less_tuned: Option<Estimate>,
+    /// Whether a paired test tells it from the best of its column: the p-value, 1 for the best; none of base and tuned.
+    pub behind_best: Option<f64>,
+}
+
+/// The λ that a rule takes of a curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub rule: Rule,
+    /// The cells whose curve it is; none for all cells of the model together.
+    pub group: Option<String>,
+    pub model: String,
+    /// The method with its parameters but λ.
+    pub family: String,
+    pub candidate: String,
+    pub lambda: f64,
+    /// The mean score on the validation suites.
+    pub score: f64,
+    /// The attack success there, where one of them has harmful requests.
+    pub attack_success: Option<f64>,
+}
+
+/// The answer to a question that the recipe asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub name: String,
+    pub group: String,
+    pub suite: String,
+    pub metric: String,
+    pub judge: Option<String>,
+    /// In words: `slope of slerp over λ`, `slerp:0.5 less tuned`.
+    pub what: String,
+    #[serde(flatten)]
+    pub estimate: Estimate,
+    /// The probability, raised by Holm's rule for all questions of the study.
+    pub p_holm: f64,
+}
+
+impl StudyReport {
+    /// The groups in their order.
+    pub fn groups(&self) -> Vec<&str> {
+        let mut groups: Vec<&str> = Vec::new();
+        for cell in &self.cells {
+            if !groups.contains(&cell.group.as_str()) {
+                groups.push(&cell.group);
+            }
+        }
+        groups
+    }
+
+    /// The columns of a table about a group: what its rows that are shown measure.
+    fn columns(&self, group: &str) -> Vec<&Row> {
+        let mut columns: Vec<&Row> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.group == group && row.headline) {
+            if !columns.iter().any(|column| column.measures(row)) {
+                columns.push(row);
+            }
+        }
+        columns
+    }
+
+    /// The candidates of a group in their order.
+    fn candidates(&self, group: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.group == group) {
+            if !names.contains(&row.candidate.as_str()) {
+                names.push(&row.candidate);
+            }
+        }
+        names
+    }
+
+    fn row(&self, group: &str, candidate: &str, column: &Row) -> Option<&Row> {
+        let mut rows = self.rows.iter().filter(|row| row.group == group && row.candidate == candidate);
+        rows.find(|row| row.measures(column))
+    }
+}
+
+impl Row {
+    /// Whether it is about the same as another, of whatever group and candidate.
+    pub fn measures(&self, other: &Self) -> bool {
+        (&self.suite, &self.metric, &self.judge) == (&other.suite, &other.metric, &other.judge)
+    }
+}
+
+/// What tables call a group: the recipe as it is has no name of its own.
+fn title(group: &str) -> &str {
+    if group.is_empty() { "as the recipe is" } else { group }
+}

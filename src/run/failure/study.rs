@@ -1,0 +1,39 @@
+//! What is wrong with a study.
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// A study asks for what it has not.
+#[derive(Debug, Error, Diagnostic)]
+pub enum StudyError {
+    #[error("the grid has no cell `{name}`")]
+    #[diagnostic(code(study::no_cell), help("{help}; `--plan` lists the cells"))]
+    NoCell { name: String, help: String },
+    #[error("`{option}`: the recipe has no `[grid]`")]
+    #[diagnostic(code(study::no_grid), help("leave it out, or give the recipe a grid"))]
+    NoGrid { option: String },
+    #[error("{what}: {why}")]
+    #[diagnostic(
+        code(study::slurm),
+        help(
+            "`--dry-run` prints the scripts; nothing more was submitted, and what is submitted stays so: `squeue` shows it"
+        )
+    )]
+    Slurm { what: String, why: String },
+    #[error("contrast `{name}`: {why}")]
+    #[diagnostic(code(study::bad_contrast), help("change `[[grid.contrast]]` in the recipe"))]
+    BadContrast { name: String, why: String },
+}
+
+/// Trainings of a study diverged; the others were run.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{n} of the study's trainings diverged, first that of cell `{cell}`: {why}")]
+#[diagnostic(
+    code(study::cells_failed),
+    help("the other cells are done and reported; change the grid, or the same command tries these again")
+)]
+pub struct CellsFailed {
+    pub n: usize,
+    pub cell: String,
+    pub why: String,
+}

@@ -1,0 +1,154 @@
+//! The questions of `[[grid.contrast]]`: found among what the cells measure, answered, their probabilities corrected
+//! together.
+
+use super::series::Series;
+use crate::eval::repeated::{Repeated, holm, slope_weights};
+use crate::recipe::{Cell, Contrast, Grid, SEED, VARIANT};
+use crate::report::study::Answer;
+use crate::run::failure::{Failure, StudyError};
+
+/// That every question is about cells, suites and candidates that the study has.
+///
+/// # Errors
+///
+/// One is not.
+pub(super) fn check(grid: &Grid, cells: &[Cell]) -> Result<(), Failure> {
+    for contrast in &grid.contrasts {
+        let wrong = |why: String| StudyError::BadContrast { name: contrast.name.clone(), why };
+        let mine: Vec<&Cell> = cells.iter().filter(|cell| is_about(contrast, &cell.at)).collect();
+        if mine.is_empty() {
+            let variant = contrast.variant.as_deref().unwrap_or_default();
+            let known: Vec<&str> = grid.variants.iter().map(|variant| variant.name.as_str()).collect();
+            return Err(wrong(format!(
+                "no cell has the variant `{variant}`; there are {}",
+                known.join(", ")
+            ))
+            .into());
+        }
+        let has_suite =
+            |cell: &&&Cell| cell.recipe.eval.suites.iter().any(|suite| suite.name() == contrast.suite);
+        let asked: Vec<&&Cell> = mine.iter().filter(has_suite).collect();
+        if asked.is_empty() {
+            return Err(wrong(format!("no suite is called `{}`", contrast.suite)).into());
+        }
+        let specs = |cell: &Cell| cell.recipe.merge.specs().unwrap_or_default();
+        if let Some(method) = &contrast.slope {
+            let lambdas = |cell: &Cell| {
+                specs(cell)
+                    .iter()
+                    .filter(|spec| spec.method == *method && spec.single_lambda().is_some())
+                    .count()
+            };
+            if !asked.iter().any(|cell| lambdas(cell) > 1) {
+                return Err(wrong(format!("no cell merges by `{method}` with two values of λ")).into());
+            }
+        }
+        for side in [&contrast.of, &contrast.less].into_iter().flatten() {
+            let (variant, candidate) = sided(side);
+            let of_side = |cell: &&Cell| variant.is_none_or(|variant| has(&cell.at, variant));
+            let stands = |cell: &Cell| {
+                let is_merge = specs(cell).iter().any(|spec| spec.to_string() == candidate);
+                ["base", "tuned"].contains(&candidate) || is_merge
+            };
+            if !cells.iter().filter(of_side).any(stands) {
+                return Err(wrong(format!("no cell has a candidate `{side}`")).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A side of a contrast: `slerp:0.5`, or `weight decay 0.3 / tuned` with the variant that it is of.
+fn sided(side: &str) -> (Option<&str>, &str) {
+    side.split_once(" / ").map_or((None, side), |(variant, candidate)| (Some(variant), candidate))
+}
+
+/// Where a cell stands: by axis, what is set.
+type At = [(String, String)];
+
+fn has(at: &At, variant: &str) -> bool {
+    at.iter().any(|(axis, value)| !axis.contains('.') && value == variant)
+}
+
+/// Whether a contrast looks at the cells that stand here.
+fn is_about(contrast: &Contrast, at: &At) -> bool {
+    match &contrast.variant {
+        Some(variant) => has(at, variant),
+        // The recipe as it is: of the axis of variants the nameless point.
+        None => at.iter().all(|(axis, value)| axis != VARIANT || value.is_empty()),
+    }
+}
+
+/// Whether `other` stands where `at` does but for its seed and for `variant`, which it has.
+fn is_beside(at: &At, other: &At, variant: &str) -> bool {
+    let same = |((axis, value), (_, theirs)): (&(String, String), &(String, String))| {
+        axis == SEED || value == theirs || (!axis.contains('.') && theirs == variant)
+    };
+    has(other, variant) && at.iter().zip(other).all(same)
+}
+
+/// The answers, by contrast and group.
+pub(super) fn answers(grid: &Grid, all: &[Series<'_>], notes: &mut Vec<String>) -> Vec<Answer> {
+    let mut found: Vec<Answer> = Vec::new();
+    for contrast in &grid.contrasts {
+        let mut groups: Vec<&str> = Vec::new();
+        for one in all.iter().filter(|one| is_about(contrast, one.at)) {
+            if !groups.contains(&one.group) {
+                groups.push(one.group);
+            }
+        }
+        let before = found.len();
+        found.extend(groups.into_iter().filter_map(|group| answer(contrast, group, all)));
+        if found.len() == before {
+            notes.push(format!("`{}` has no answer yet: its cells are missing", contrast.name));
+        }
+    }
+    let p: Vec<f64> = found.iter().map(|answer| answer.estimate.p.unwrap_or(1.0)).collect();
+    found.iter_mut().zip(holm(&p)).for_each(|(answer, p)| answer.p_holm = p);
+    found
+}
+
+fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer> {
+    let measured = |one: &&Series<'_>| {
+        let metric =
+            contrast.metric.as_deref().map_or(one.headline, |metric| metric == one.metric && one.headline);
+        one.suite == contrast.suite && metric
+    };
+    let first = all.iter().filter(|one| one.group == group).find(measured)?;
+    let like =
+        |one: &&Series<'_>| (one.suite, one.metric, one.judge) == (first.suite, first.metric, first.judge);
+    let (what, values) = if let Some(method) = &contrast.slope {
+        let is_along = |one: &&Series<'_>| {
+            one.group == group
+                && (one.method == Some(method.as_str()) || one.family().as_ref() == Some(method))
+        };
+        let merges: Vec<(f64, &Series<'_>)> =
+            all.iter().filter(is_along).filter(like).filter_map(|one| Some((one.lambda?, one))).collect();
+        let lambdas: Vec<f64> = merges.iter().map(|(lambda, _)| *lambda).collect();
+        let weights = slope_weights(&lambdas)?;
+        let parts: Vec<(f64, &Repeated)> =
+            weights.into_iter().zip(&merges).map(|(weight, (_, one))| (weight, &one.values)).collect();
+        (format!("slope of {method} over λ"), Repeated::combined(&parts)?)
+    } else {
+        let (of, less) = (contrast.of.as_deref()?, contrast.less.as_deref()?);
+        let side = |side: &str| {
+            let (variant, candidate) = sided(side);
+            let mut found = all.iter().filter(like).filter(|one| one.candidate == candidate);
+            found.find(|one| match variant {
+                Some(variant) => is_beside(first.at, one.at, variant),
+                None => one.group == group,
+            })
+        };
+        (format!("{of} less {less}"), side(of)?.less(side(less)?)?)
+    };
+    Some(Answer {
+        name: contrast.name.clone(),
+        group: group.to_owned(),
+        suite: first.suite.to_owned(),
+        metric: first.metric.to_owned(),
+        judge: first.judge.map(str::to_owned),
+        what,
+        estimate: values.difference()?,
+        p_holm: 1.0,
+    })
+}

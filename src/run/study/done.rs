@@ -1,0 +1,105 @@
+//! Which cells are finished: a note in each says what it was made of, and holds as long as that is what it was.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::recipe::Cell;
+use crate::run::failure::Failure;
+use crate::run::plan::Plan;
+use crate::snapshot::digest::{Algorithm, fresh, identity, of_json};
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::write_json;
+
+/// The name of the note in a cell's run folder.
+const NOTE: &str = "cell.json";
+
+/// What a finished cell was made of.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Note {
+    /// The cell's recipe and this program's version, as a digest.
+    asked: String,
+    /// Every file that was read, by path, size, time and inode.
+    read: Vec<String>,
+    /// A digest of what it found.
+    pub(super) found: String,
+}
+
+/// The cells that are finished, as far as was looked.
+pub(super) struct Done {
+    /// By cell, the run folders that may be its own.
+    folders: HashMap<String, Vec<PathBuf>>,
+    /// Identities that were looked up; cells read the same files.
+    known: HashMap<String, bool>,
+}
+
+impl Done {
+    /// Looks through the folder of a study's cells.
+    pub(super) fn of(cells: &Path) -> Self {
+        let mut folders: HashMap<String, Vec<PathBuf>> = HashMap::new();
+        for entry in std::fs::read_dir(cells).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((cell, _)) = name.rsplit_once('-') {
+                folders.entry(cell.to_owned()).or_default().push(entry.path());
+            }
+        }
+        Self { folders, known: HashMap::new() }
+    }
+
+    /// Where the finished run of a cell lies.
+    pub(super) fn folder(&mut self, cell: &Cell) -> Option<PathBuf> {
+        let asked = asked(cell);
+        let folders = self.folders.get(&cell.name)?.clone();
+        folders.into_iter().find(|folder| {
+            let note = note(folder);
+            note.is_some_and(|note| note.asked == asked && note.read.iter().all(|line| self.holds(line)))
+        })
+    }
+
+    /// Whether a file is what it was.
+    fn holds(&mut self, line: &str) -> bool {
+        if let Some(known) = self.known.get(line) {
+            return *known;
+        }
+        // Path, then three marks.
+        let path = line.rsplitn(4, ' ').nth(3).map(PathBuf::from);
+        let holds = path.is_some_and(|path| identity(&path).is_ok_and(|now| now == line));
+        self.known.insert(line.to_owned(), holds);
+        holds
+    }
+}
+
+/// The note of a finished cell.
+pub(super) fn note(folder: &Path) -> Option<Note> {
+    read_json(&folder.join(NOTE)).ok()
+}
+
+/// Notes that a cell is finished.
+pub(super) fn mark(plan: &Plan, cell: &Cell) -> Result<(), Failure> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in &plan.found {
+        match path.is_dir() {
+            true => files.extend(
+                std::fs::read_dir(path)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.is_file()),
+            ),
+            false => files.push(path.clone()),
+        }
+    }
+    files.sort();
+    let read = files.iter().map(|path| identity(path)).collect::<Result<_, _>>()?;
+    let digest = |name: &str| fresh(&plan.folder.join(name), Algorithm::Blake3);
+    let found = of_json(&json!([digest("report.json")?, digest("outcomes.json")?]));
+    Ok(write_json(&plan.folder.join(NOTE), &json!(Note { asked: asked(cell), read, found }))?)
+}
+
+/// What a cell is asked to be.
+fn asked(cell: &Cell) -> String {
+    of_json(&json!([cell.recipe, env!("CARGO_PKG_VERSION")]))
+}

@@ -1,0 +1,267 @@
+//! A study: every cell of a grid as a run of its own, and what they say together.
+//!
+//! A cell's run lies in `cells/NAME-DIGEST` of the study's folder, held by whoever runs it, so that several processes
+//! share a study: each does the cells that are missing and writes the report of what is there, by renaming. What a
+//! finished cell was made of is noted in it ([`done`]), and a cell whose note still holds is not looked at again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
+mod choices;
+mod contrasts;
+mod done;
+mod gather;
+mod outlook;
+mod series;
+pub mod slurm;
+mod twin;
+
+pub use outlook::outlook;
+
+use super::alone::{self, Given};
+use super::failure::{CellsFailed, Failure, FolderError, StudyError};
+use super::plan::{Options, Plan, Shared};
+use crate::catalog::did_you_mean;
+use crate::event::{Event, Unwritable};
+use crate::hub;
+use crate::recipe::{Cell, Gate, Grid, Init, Recipe, Suite};
+use crate::report::study::{self, StudyReport};
+use crate::snapshot::SnapshotError;
+use crate::snapshot::digest::of_json;
+use crate::snapshot::files::read_json;
+use crate::snapshot::writer::{file_at_once, write_json};
+use done::Done;
+
+/// The recipe of a study as it was given; what makes a folder a study's.
+const RECIPE: &str = "study.toml";
+
+/// A recipe with a grid, settled as far as its text goes.
+pub struct Study {
+    pub name: String,
+    /// The recipe as it was written, and where it was found.
+    pub text: String,
+    pub origin: String,
+    pub grid: Grid,
+    pub gates: Vec<Gate>,
+    pub cells: Vec<Cell>,
+    pub options: Options,
+    pub folder: PathBuf,
+}
+
+/// Whoever hears what happens in a study: the cell that it happens to, and what.
+pub type Watcher<'a> = dyn FnMut(Event) + 'a;
+
+impl Study {
+    /// The study of `recipe`, which has a grid, with these cells.
+    ///
+    /// # Errors
+    ///
+    /// A question of the grid is about something that no cell has.
+    pub fn new(
+        recipe: Recipe,
+        cells: Vec<Cell>,
+        (text, origin): (String, String),
+        options: Options,
+    ) -> Result<Self, Failure> {
+        let (grid, gates) = (recipe.grid.unwrap_or_default(), recipe.gates);
+        contrasts::check(&grid, &cells)?;
+        check_gates(&gates, &cells)?;
+        let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
+        // A cell's folder follows from the study's.
+        let options = Options { out: None, ..options };
+        Ok(Self { name: recipe.name, text, origin, grid, gates, cells, options, folder })
+    }
+
+    /// Only the cell of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn only(&mut self, name: &str) -> Result<(), Failure> {
+        if self.cells.iter().all(|cell| cell.name != name) {
+            let help = did_you_mean(name, self.cells.iter().map(|cell| cell.name.as_str()));
+            return Err(StudyError::NoCell { name: name.to_owned(), help }.into());
+        }
+        self.cells.retain(|cell| cell.name == name);
+        Ok(())
+    }
+
+    /// A cell's run, settled.
+    fn plan(&self, cell: &Cell, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<Plan, Failure> {
+        let (recipe, origin) = (cell.recipe.clone(), self.origin.clone());
+        let mut plan = Plan::new(recipe, cell.recipe.to_toml(), origin, self.options.clone(), shared, tell)?;
+        plan.folder = self.cells_folder().join(format!("{}-{}", cell.name, &plan.key.digest[..8]));
+        Ok(plan)
+    }
+
+    fn cells_folder(&self) -> PathBuf {
+        self.folder.join("cells")
+    }
+
+    /// Makes the study's folder, or finds that it is one.
+    fn claim(&self) -> Result<(), Failure> {
+        let unwritable = |source| Unwritable { folder: self.folder.clone(), source };
+        let path = self.folder.join(RECIPE);
+        if !path.is_file() {
+            let is_empty =
+                std::fs::read_dir(&self.folder).map_or(true, |mut entries| entries.next().is_none());
+            if !is_empty {
+                return Err(FolderError::NotARun { folder: self.folder.clone() }.into());
+            }
+        }
+        std::fs::create_dir_all(self.cells_folder()).map_err(unwritable)?;
+        Ok(file_at_once(&path, self.text.as_bytes())?)
+    }
+
+    /// Settles every cell that is missing, and starts none.
+    ///
+    /// # Errors
+    ///
+    /// A slip in a cell.
+    pub fn check(&self, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
+        let (mut done, mut shared) = (Done::of(&self.cells_folder()), Shared::default());
+        let missing = self.cells.iter().filter(|cell| done.folder(cell).is_none());
+        let missing: Vec<&Cell> = missing.collect();
+        missing.into_iter().try_for_each(|cell| self.plan(cell, &mut shared, tell).map(drop))
+    }
+
+    /// Asks every base of the missing cells once; the cells find its answers among those that this machine's runs share.
+    ///
+    /// # Errors
+    ///
+    /// A slip in a cell, or whatever ends the asking.
+    pub fn ask_bases(
+        &self,
+        stop: &AtomicBool,
+        watcher: &mut Watcher<'_>,
+        tell: &mut hub::Tell<'_>,
+    ) -> Result<(), Failure> {
+        self.check(tell)?;
+        self.claim()?;
+        let mut done = Done::of(&self.cells_folder());
+        let mut asked: Vec<String> = Vec::new();
+        for cell in self.cells.iter().filter(|cell| done.folder(cell).is_none()).collect::<Vec<_>>() {
+            let recipe = &cell.recipe;
+            let data = &recipe.data;
+            let key = of_json(&json!([
+                recipe.model,
+                recipe.eval,
+                data.template,
+                data.date,
+                data.chat_template_kwargs
+            ]));
+            // What is drawn at random has no answers worth sharing.
+            if recipe.model.init == Init::Random || asked.contains(&key) {
+                continue;
+            }
+            let given = Given { model: recipe.model.source.clone(), adapter: None, pre: None };
+            let mut recipe = recipe.clone();
+            recipe.merge.methods.clear();
+            let out = self.folder.join("bases").join(&key[..8]);
+            let options = Options { out: Some(out), ..self.options.clone() };
+            alone::eval(&given, recipe, &self.origin, &options, stop, &mut |event| watcher(event), tell)?;
+            asked.push(key);
+        }
+        Ok(())
+    }
+
+    /// Runs every cell that is missing and writes the report of all that are there; `all` are the study's cells, of
+    /// which this may be some.
+    ///
+    /// # Errors
+    ///
+    /// A slip in any cell, before the first is begun; whatever ends a cell, but for a training that diverges: then the
+    /// others are run, and the error comes at the end.
+    pub fn run(
+        &self,
+        all: &[Cell],
+        stop: &AtomicBool,
+        watcher: &mut Watcher<'_>,
+        tell: &mut hub::Tell<'_>,
+    ) -> Result<StudyReport, Failure> {
+        let mut done = Done::of(&self.cells_folder());
+        let missing: Vec<&Cell> = self.cells.iter().filter(|cell| done.folder(cell).is_none()).collect();
+        let mut note = |text: String| watcher(Event::Note { text });
+        note(format!("{} of {} cells are done", self.cells.len() - missing.len(), self.cells.len()));
+        let mut shared = Shared::default();
+        missing.iter().try_for_each(|cell| self.plan(cell, &mut shared, tell).map(drop))?;
+        if !missing.is_empty() {
+            self.claim()?;
+        }
+        let mut failed: Vec<(String, Failure)> = Vec::new();
+        for (nth, cell) in missing.iter().enumerate() {
+            watcher(Event::Note { text: format!("cell {} of {}: {}", nth + 1, missing.len(), cell.name) });
+            let plan = self.plan(cell, &mut shared, tell)?;
+            twin::adopt(&plan, &self.cells_folder(), stop)?;
+            match super::run(&plan, stop, &mut |event| watcher(event)) {
+                Ok(_) => done::mark(&plan, cell)?,
+                Err(error) if error.is_divergence() => {
+                    watcher(Event::Note { text: format!("cell {} ended: {error}", cell.name) });
+                    failed.push((cell.name.clone(), error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let report = self.report(all)?;
+        match failed.len() {
+            0 => Ok(report),
+            n => {
+                let (cell, error) = failed.swap_remove(0);
+                Err(CellsFailed { n, cell, why: error.to_string() }.into())
+            }
+        }
+    }
+
+    /// The report of the cells that are there, written anew if they are others than before.
+    ///
+    /// # Errors
+    ///
+    /// A cell's files cannot be read, or the disk refuses.
+    pub fn report(&self, cells: &[Cell]) -> Result<StudyReport, Failure> {
+        let mut done = Done::of(&self.cells_folder());
+        let found: Vec<(&Cell, Option<PathBuf>)> =
+            cells.iter().map(|cell| (cell, done.folder(cell))).collect();
+        let made_of = gather::made_of(&found, self);
+        let path = self.folder.join("report.json");
+        let before: Option<StudyReport> = read_json(&path).ok();
+        if let Some(before) = before.filter(|before| before.made_of == made_of) {
+            return Ok(before);
+        }
+        let gathered = gather::gather(self, &found, made_of)?;
+        let file = |name: &str, bytes: &[u8]| file_at_once(&self.folder.join(name), bytes);
+        let tidy = gathered.tidy();
+        file("rows.csv", &tidy.csv())?;
+        let parquet = tidy.parquet().map_err(|error| SnapshotError::Unwritable {
+            path: self.folder.join("rows.parquet"),
+            source: std::io::Error::other(error),
+        })?;
+        file("rows.parquet", &parquet)?;
+        let report = gathered.report;
+        file("report.md", study::markdown(&report).as_bytes())?;
+        file("report.tex", study::latex(&report).as_bytes())?;
+        // Written last: what names its cells is whole.
+        write_json(&path, &json!(report))?;
+        Ok(report)
+    }
+}
+
+/// That every gate is about a candidate that a cell has.
+fn check_gates(gates: &[Gate], cells: &[Cell]) -> Result<(), Failure> {
+    for gate in gates {
+        let names = cells.iter().flat_map(|cell| names(&cell.recipe));
+        gate.check_candidate(&names.collect::<Vec<_>>())?;
+        let suites = cells.iter().flat_map(|cell| cell.recipe.eval.suites.iter().map(Suite::name));
+        let mut suites: Vec<&str> = suites.collect();
+        suites.dedup();
+        gate.check(&suites)?;
+    }
+    Ok(())
+}
+
+/// What the candidates of a recipe are called.
+fn names(recipe: &Recipe) -> Vec<String> {
+    let merges = recipe.merge.specs().unwrap_or_default();
+    ["base", "tuned"].map(str::to_owned).into_iter().chain(merges.iter().map(ToString::to_string)).collect()
+}
