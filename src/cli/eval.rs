@@ -9,7 +9,8 @@ use super::{at_least_one, judge, keep_gates, progress, stop_on_signals, trust};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
-use crate::run::alone::{self, Given};
+use crate::run::alone::{Given, Settled};
+use crate::run::plan::sources::Sources;
 use crate::run::{Failure, Options};
 
 /// What it is given.
@@ -72,7 +73,12 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     // A recipe's own merges are of what it trains.
     recipe.merge.methods.clone_from(&args.merge);
     trust::settle(&mut recipe.eval, &args.key, &args.set)?;
-    let given = Given { model: args.model.clone(), adapter: args.adapter.clone(), pre: args.pre.clone() };
+    let given = Given {
+        model: args.model.clone(),
+        adapter: args.adapter.clone(),
+        pre: args.pre.clone(),
+        runs: Vec::new(),
+    };
     let options = Options {
         out: args.out.clone(),
         eval_rows: args.eval_rows,
@@ -82,9 +88,11 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());
     let mut watch = |event| progress.show(&event);
     let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
-    let (report, folder) = alone::eval(&given, recipe, &origin, &options, &stop, &mut watch, &mut tell)?;
+    let sources = Sources::new(&origin, options.out.as_deref(), &mut tell);
+    let settled = Settled::new(given, recipe, &origin, &options, sources)?;
+    let report = settled.run(&stop, &mut watch)?;
     judge::show(&report, args.json);
-    progress::say(&format!("report {}", folder.join("report.md").display()));
+    progress::say(&format!("report {}", settled.folder.join("report.md").display()));
     keep_gates(&report.gates)
 }
 

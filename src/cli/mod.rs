@@ -26,10 +26,11 @@ pub use typed::parse;
 
 use crate::device::DeviceSpec;
 use crate::folders;
+use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
 use crate::report::gates::{self, GateResult};
 use crate::run::proof::selftest;
-use crate::run::{self, Failure, Options, Plan, Shared, preview};
+use crate::run::{self, Failure, Options, Plan, Shared, Work, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
 /// merge before and after, evaluate safety and task, report.
@@ -249,6 +250,13 @@ impl Asked {
             transfers.show(transfer);
         })
     }
+
+    fn work(self) -> Result<Work, Failure> {
+        let Self { text, origin, recipe, options } = self;
+        let mut transfers = progress::Transfers::default();
+        let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
+        Work::new(recipe, (text, origin), options, &mut Shared::default(), &mut tell)
+    }
 }
 
 /// Puts into a recipe what the command line says besides `--set`.
@@ -271,25 +279,45 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
     if let Some(option) = of_grid {
         return Err(run::failure::StudyError::NoGrid { option }.into());
     }
-    let plan = asked.plan()?;
+    let work = asked.work()?;
     // From here on: a plan has nothing to save, and may be waiting for a download.
     let stop = stop_on_signals();
+    let Work::Trained(plan) = &work else { return run_given(args, &work, &stop) };
     if args.plan {
         if args.resolved {
             print(&format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml()));
         }
-        print(&format!("{}\n", preview::facts(&plan, std::io::stdout().is_terminal())?));
-        print(&preview::estimates(&plan, &mut |doing| progress::say(doing))?);
+        print(&format!("{}\n", preview::facts(plan, std::io::stdout().is_terminal())?));
+        print(&preview::estimates(plan, &mut |doing| progress::say(doing))?);
         return Ok(());
     }
     progress::say(&format!("run folder {}", plan.folder.display()));
-    if let Some(time) = preview::expected(&plan) {
+    if let Some(time) = preview::expected(plan) {
         progress::say(&format!("expected, if nothing is there yet, {time}"));
     }
     let mut progress = progress::Progress::new();
-    let report = run::run(&plan, &stop, &mut |event| progress.show(&event))?;
+    let report = run::run(plan, &stop, &mut |event| progress.show(&event))?;
     judge::show(&report, args.json);
     progress::say(&format!("report {}", plan.folder.join("report.md").display()));
+    keep_gates(&report.gates)
+}
+
+/// Merges and asks what the recipe's `[model] tuned` names.
+fn run_given(args: &RunArgs, work: &Work, stop: &AtomicBool) -> Result<(), Failure> {
+    let Work::Given(settled) = work else { return Ok(()) };
+    let folder = work.folder().display();
+    if args.plan {
+        print(&format!(
+            "run folder  {folder}\ncandidates  {}, of given weights: nothing is trained",
+            settled.n_candidates()
+        ));
+        return Ok(());
+    }
+    progress::say(&format!("run folder {folder}"));
+    let mut progress = progress::Progress::new();
+    let report = work.run(stop, &mut |event| progress.show(&event))?;
+    judge::show(&report, args.json);
+    progress::say(&format!("report {}", work.folder().join("report.md").display()));
     keep_gates(&report.gates)
 }
 

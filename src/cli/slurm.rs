@@ -28,7 +28,7 @@ pub struct SlurmArgs {
 ///
 /// The recipe has no grid, a cell has a slip, or Slurm refuses.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
-    let (mut study, _) = study::settled(&args.run)?;
+    let mut study = study::settled(&args.run)?;
     if let Some(name) = &args.run.cell {
         study.only(name)?;
     }

@@ -2,7 +2,7 @@
 
 use super::{Asked, RunArgs, amend, judge, keep_gates, print, progress, stop_on_signals};
 use crate::hub::Transfer;
-use crate::recipe::{self, Cell};
+use crate::recipe;
 use crate::run::Failure;
 use crate::run::failure::StudyError;
 use crate::run::study::{Study, outlook};
@@ -13,7 +13,7 @@ use crate::run::study::{Study, outlook};
 ///
 /// Whatever ends a cell, or a slip in the recipe.
 pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
-    let (mut study, all) = of(args, asked)?;
+    let mut study = of(args, asked)?;
     if let Some(name) = &args.cell {
         study.only(name)?;
     }
@@ -35,33 +35,37 @@ pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
         return study.ask_bases(&stop, &mut |event| progress.show(&event), &mut tell);
     }
     let report = match args.gather {
-        true => study.report(&all)?,
-        false => study.run(&all, &stop, &mut |event| progress.show(&event), &mut tell)?,
+        true => study.report()?,
+        false => study.run(&stop, &mut |event| progress.show(&event), &mut tell)?,
     };
     judge::show_study(&report, args.json);
     progress::say(&format!("report {}", study.folder.join("report.md").display()));
     keep_gates(&report.gates)
 }
 
-/// The study that the command line names, and all of its cells.
+/// The study that the command line names.
 ///
 /// # Errors
 ///
 /// The recipe has no grid, or a slip.
-pub(super) fn settled(args: &RunArgs) -> Result<(Study, Vec<Cell>), Failure> {
+pub(super) fn settled(args: &RunArgs) -> Result<Study, Failure> {
     of(args, Asked::find(&args.recipe, Some(args))?)
 }
 
-fn of(args: &RunArgs, asked: Asked) -> Result<(Study, Vec<Cell>), Failure> {
+fn of(args: &RunArgs, asked: Asked) -> Result<Study, Failure> {
     let Asked { text, origin, recipe, options } = asked;
     let Some(mut cells) = recipe::cells(&text, &origin, &args.recipe.set)? else {
         return Err(StudyError::NoGrid { option: "slurm".to_owned() }.into());
     };
     for cell in &mut cells {
+        let own = cell.recipe.merge.methods.clone();
         amend(&mut cell.recipe, &args.recipe, Some(args))?;
+        // `--merge` stands for the merges of what a cell trains.
+        if !cell.over.is_empty() {
+            cell.recipe.merge.methods = own;
+        }
     }
-    let all = cells.clone();
-    Ok((Study::new(recipe, cells, (text, origin), options)?, all))
+    Study::new(recipe, cells, (text, origin), options)
 }
 
 /// That every cell that is missing can be settled.

@@ -22,8 +22,8 @@ pub struct Repeated {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Prompts with a value under every seed.
-    pub prompts: usize,
-    pub seeds: usize,
+    pub n_prompts: usize,
+    pub n_seeds: usize,
     pub mean: f64,
     /// Of the seeds' own means, with n − 1; none of one seed.
     pub sd: Option<f64>,
@@ -134,8 +134,8 @@ impl Repeated {
         let by_seed: Vec<f64> = self.seed_means().into_iter().flatten().collect();
         let seeds = Mean::of(&by_seed).filter(|seeds| seeds.n > 1);
         Estimate {
-            prompts: mean.n,
-            seeds: self.by_seed.len(),
+            n_prompts: mean.n,
+            n_seeds: self.by_seed.len(),
             mean: mean.value,
             sd: seeds.and_then(|seeds| Some(seeds.standard_error? * (seeds.n as f64).sqrt())),
             over_prompts,
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn the_mean_is_over_all_and_the_two_intervals_answer_two_questions() {
         let found = hits(&[&[1, 1, 0, 0], &[1, 1, 1, 0], &[1, 0, 0, 0]]).mean().unwrap();
-        assert_eq!((found.prompts, found.seeds), (4, 3));
+        assert_eq!((found.n_prompts, found.n_seeds), (4, 3));
         assert!((found.mean - 0.5).abs() < 1e-12);
         assert!((found.sd.unwrap() - 0.25).abs() < 1e-12);
         // Student's with two degrees: 4.303 · 0.25 / √3.
@@ -244,7 +244,7 @@ mod tests {
     fn a_prompt_that_a_judge_failed_on_counts_for_no_seed() {
         let values = vec![vec![Some(1.0), None, Some(0.0)], vec![Some(1.0), Some(1.0), Some(0.0)]];
         let found = Repeated::new(values, true).mean().unwrap();
-        assert_eq!((found.prompts, found.mean), (2, 0.5));
+        assert_eq!((found.n_prompts, found.mean), (2, 0.5));
     }
 
     #[test]

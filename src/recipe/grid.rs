@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::merge::range;
+use super::merge::{Spec, range};
 use super::{Recipe, RecipeError, bad, explain, in_words, is_name, set};
 
 /// What varies between the cells of a study: the product of all axes.
@@ -18,6 +18,9 @@ pub struct Grid {
     /// Questions that are asked of the results before they are seen: `[[grid.contrast]]` tables.
     #[serde(default, rename = "contrast", skip_serializing_if = "Vec::is_empty")]
     pub contrasts: Vec<Contrast>,
+    /// Merges of the models that the seeds of a cell gave: `model_stock`, or any method on the mean of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over_seeds: Vec<String>,
     #[serde(flatten)]
     pub axes: Table,
 }
@@ -67,12 +70,16 @@ pub struct Cell {
     /// By axis, what is set, as it is shown.
     pub at: Vec<(String, String)>,
     pub recipe: Recipe,
+    /// The cells whose tuned models it merges, instead of training one; empty for the others.
+    pub over: Vec<String>,
 }
 
 /// The key whose values are repetitions of one experiment.
 pub const SEED: &str = "train.seed";
 /// The axis of variants that stand beside the recipe as it is.
 pub const VARIANT: &str = "variant";
+/// The place on the axis of seeds of a cell that merges all of them.
+pub const ALL_SEEDS: &str = "over seeds";
 /// More cells than this are a slip.
 const MOST_CELLS: usize = 10_000;
 /// The length of a name that a folder takes.
@@ -94,6 +101,11 @@ struct Axis {
 impl Grid {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         self.all().map(drop)?;
+        for text in &self.over_seeds {
+            Spec::parse_range(text).map_err(|error| {
+                bad("grid.over_seeds", &error, "`METHOD:λ`, such as `model_stock` or `linear:0.5`")
+            })?;
+        }
         for contrast in &self.contrasts {
             let forms = [contrast.slope.is_some(), contrast.of.is_some() && contrast.less.is_some()];
             let halves = contrast.of.is_some() != contrast.less.is_some();
@@ -174,7 +186,39 @@ pub fn cells(text: &str, origin: &str, assignments: &[String]) -> Result<Option<
         }
         found.push(cell);
     }
+    let joint = joint(grid, &found, &axes);
+    found.extend(joint);
     Ok(Some(found))
+}
+
+/// A cell for every group with several seeds, which merges what they gave.
+fn joint(grid: &Grid, cells: &[Cell], axes: &[Axis]) -> Vec<Cell> {
+    let mut joint: Vec<Cell> = Vec::new();
+    for cell in cells.iter().filter(|_| !grid.over_seeds.is_empty()) {
+        let group =
+            if cell.group.is_empty() { ALL_SEEDS.to_owned() } else { format!("{}, {ALL_SEEDS}", cell.group) };
+        if joint.iter().any(|known| known.group == group) {
+            continue;
+        }
+        let members =
+            cells.iter().filter(|other| other.group == cell.group && other.recipe.model.tuned.is_none());
+        let over: Vec<String> = members.map(|member| member.name.clone()).collect();
+        if over.len() < 2 {
+            continue;
+        }
+        let mut at = cell.at.clone();
+        for (axis, value) in &mut at {
+            if axis == SEED {
+                ALL_SEEDS.clone_into(value);
+            }
+        }
+        let name = name(axes, &at);
+        let mut recipe = cell.recipe.clone();
+        recipe.merge.methods.clone_from(&grid.over_seeds);
+        recipe.name.clone_from(&name);
+        joint.push(Cell { name, group, at, recipe, over });
+    }
+    joint
 }
 
 fn cell(table: &Table, axes: &[Axis], point: &[(&Axis, &Point)]) -> Result<Cell, RecipeError> {
@@ -211,7 +255,7 @@ fn cell(table: &Table, axes: &[Axis], point: &[(&Axis, &Point)]) -> Result<Cell,
         other => other,
     })?;
     let group = group(&at);
-    Ok(Cell { name, group, at, recipe })
+    Ok(Cell { name, group, at, recipe, over: Vec::new() })
 }
 
 /// What a cell is called without its seed: `weight decay 0.3`, `learning_rate 0.001`.
@@ -237,6 +281,7 @@ fn name(axes: &[Axis], at: &[(String, String)]) -> String {
     };
     let part = |(axis, value): &(String, String)| match value.is_empty() {
         true => None,
+        false if value == ALL_SEEDS => Some(ALL_SEEDS.to_owned()),
         false if axis.contains('.') => Some(format!("{}-{value}", short(axis))),
         false => Some(value.clone()),
     };

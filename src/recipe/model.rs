@@ -10,6 +10,9 @@ use crate::dtype::Dtype;
 pub struct Model {
     /// A folder in the Hugging Face layout, or a hub's repository: `org/name`, `org/name@revision`.
     pub source: String,
+    /// Weights tuned from it elsewhere: a model folder, an adapter, a run folder or a hub's repository. Nothing is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<String>,
     /// The format in which every candidate is rounded, evaluated and written; the base's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,

@@ -1,6 +1,6 @@
 //! `finetune eval`: any model asked and judged, without a training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,10 +11,11 @@ use serde_json::json;
 use super::ask::{Exam, ask};
 use super::cast::{Candidate, Cast, RoleWeights, numerics, part_of};
 use super::conclude::{conclude, prove};
+use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
-use super::plan::sources::{Sources, write_lock};
+use super::plan::sources::{Sources, Traces, write_lock};
 use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
@@ -22,14 +23,14 @@ use crate::doing;
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
-use crate::hub;
-use crate::merge::Role;
+use crate::merge::{Mean, Role};
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
-use crate::snapshot::Dtypes;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::writer::write_json;
+use crate::snapshot::{Dtypes, SharedWeights};
+use crate::train::Machine;
 
 /// The model that is asked: alone, with an adapter, or merged with what it was before.
 #[derive(Debug, Clone, Serialize)]
@@ -40,96 +41,181 @@ pub struct Given {
     pub adapter: Option<PathBuf>,
     /// What it was tuned from: base and merges are asked too.
     pub pre: Option<String>,
+    /// In place of all that, runs on `pre` whose tuned models are merged: tuned is the mean of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<PathBuf>,
 }
 
-/// Asks the given model what `recipe` asks, judges its answers and writes a report.
-///
-/// The recipe's data, method and training play no part; `[data] template` and `[eval]` do. The report lies in
-/// the folder that comes back.
-///
-/// # Errors
-///
-/// Whatever is wrong with the model, the suites or the device; a stop that was asked for.
-pub fn eval<'a>(
-    given: &Given,
-    mut recipe: Recipe,
-    origin: &str,
-    options: &Options,
-    stop: &'a AtomicBool,
-    watcher: &'a mut Listener<'a>,
-    tell: &mut hub::Tell<'_>,
-) -> Result<(Report, PathBuf), Failure> {
-    let settling = doing::now(format!("settling what `{origin}` asks for"));
-    let preset = preset::settle(&mut recipe.eval)?;
-    let merges = plan::merging::resolve(&recipe)?;
-    let mut sources = Sources::new(origin, options.out.as_deref(), tell);
-    let named = |source: &str| recipe::Model { source: source.to_owned(), ..recipe.model.clone() };
-    let model = Model::open(&named(&given.model), &recipe.data, &mut sources)?;
-    let mut suites = questions::draw(&recipe.eval, &mut sources)?;
-    questions::render(&mut suites, &recipe.eval, model.reader())?;
-    let opened = device::open(&options.device)?;
-    let machine = plan::machine(recipe.train.compute, options, &opened);
-    room::check_weights(&model.shape, None, &machine)?;
-    room::check_questions(&suites, &model.shape, &opened.device)?;
-    let given_weights = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
-    let own = with_adapter(&given_weights, given.adapter.as_deref(), &machine)?;
-    let mut dtypes = given_weights.dtypes.clone();
-    let (roles, candidates) = match (&given.pre, &given.adapter) {
-        (Some(pre), _) => {
-            let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
-            let before = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
-            dtypes = before.dtypes.clone();
-            let base = part_of(&before, &machine);
-            (BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]), Candidate::of(&merges))
-        }
-        (None, Some(_)) => (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)]),
-        (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
-    };
-    let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
-    recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
-    let cast = Cast::of_parts(roles, candidates, dtypes.clone());
-    // A merge that cannot be made is refused before anybody is asked.
-    cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
-    let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
-    let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
-    let evaluation = Evaluation { suites, judges, rows };
-    // The folder is that of the models: other merges and suites gather in it.
-    let models = (0..cast.candidates.len()).filter(|nth| cast.candidates[*nth].merge().is_none());
-    let key = Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }));
-    let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = options.out.clone();
-    let folder =
-        folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
+/// An evaluation of given models, settled.
+pub struct Settled {
+    given: Given,
+    recipe: Recipe,
+    preset: Option<&'static Preset>,
+    model: Model,
+    base: Base,
+    dtypes: Dtypes,
+    opened: Opened,
+    machine: Machine,
+    evaluation: Evaluation,
+    cast: Cast,
+    key: Key,
+    name: String,
+    traces: Traces,
+    pub folder: PathBuf,
+}
 
-    drop(settling);
-    let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
-    for sentence in remarks::asked(&evaluation.suites, &model).into_iter().chain(sources.traces.said) {
-        session.note(sentence)?;
+impl Given {
+    /// What `[model] tuned` of a recipe names, beside its base.
+    ///
+    /// # Errors
+    ///
+    /// It is nowhere.
+    pub fn tuned(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Option<Self>, Failure> {
+        let Some(tuned) = &recipe.model.tuned else { return Ok(None) };
+        let pre = Some(recipe.model.source.clone());
+        let folder = exported(sources.model(tuned)?);
+        Ok(Some(match folder.join(adapter::CONFIG).is_file() {
+            true => Self { model: recipe.model.source.clone(), adapter: Some(folder), pre, runs: Vec::new() },
+            false => Self { model: folder.display().to_string(), adapter: None, pre, runs: Vec::new() },
+        }))
     }
-    prove(&opened, &model)?;
-    let manifest = json!({
-        "schema": 1,
-        "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
-        "key": key.digest,
-        "given": given,
-        "eval": recipe.eval,
-        "merges": recipe.merge.methods,
-        "dtype": dtypes.to_string(),
-        "sha256": given_weights.digests,
-        "commits": sources.traces.commits,
-    });
-    write_json(&folder.join("manifest.json"), &manifest)?;
-    write_lock(&folder, &sources.traces.commits, &given_weights.digests)?;
-    let exam = Exam { model: &model, evaluation: &evaluation, machine: &machine, device: &opened.name };
-    let asked = ask(exam, &cast, &mut session)?;
-    let case = Case {
-        run: about(name, &given.model, &dtypes, &opened, &recipe, preset),
-        seed: recipe.train.seed,
-        asked,
-        gates: recipe.gates.clone(),
-    };
-    let report = conclude(&case, (&recipe.eval, recipe.train.compute), (&machine, rows), &mut session)?;
-    Ok((report, folder))
+}
+
+/// Of a run folder what it exported.
+fn exported(folder: PathBuf) -> PathBuf {
+    let inside = ["train/adapter", "train/model"].map(|name| folder.join(name));
+    inside.into_iter().find(|path| path.is_dir()).unwrap_or(folder)
+}
+
+impl Settled {
+    /// Settles what `recipe` asks the given model: its data, method and training play no part; `[data] template` and
+    /// `[eval]` do.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the model, the suites or the device.
+    pub fn new(
+        given: Given,
+        mut recipe: Recipe,
+        origin: &str,
+        options: &Options,
+        mut sources: Sources<'_>,
+    ) -> Result<Self, Failure> {
+        let _doing = doing::now(format!("settling what `{origin}` asks for"));
+        let preset = preset::settle(&mut recipe.eval)?;
+        let merges = plan::merging::resolve(&recipe)?;
+        let named = |source: &str| recipe::Model { source: source.to_owned(), ..recipe.model.clone() };
+        let model = Model::open(&named(&given.model), &recipe.data, &mut sources)?;
+        let mut suites = questions::draw(&recipe.eval, &mut sources)?;
+        questions::render(&mut suites, &recipe.eval, model.reader())?;
+        remarks::apart(&suites)?;
+        let opened = device::open(&options.device)?;
+        let machine = plan::machine(recipe.train.compute, options, &opened);
+        room::check_weights(&model.shape, None, &machine)?;
+        room::check_questions(&suites, &model.shape, &opened.device)?;
+        let base = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
+        let (own, compared) = match given.runs.as_slice() {
+            [] => (with_adapter(&base, given.adapter.as_deref(), &machine)?, Vec::new()),
+            runs => over(&base, runs, &machine)?,
+        };
+        let mut dtypes = base.dtypes.clone();
+        let (roles, candidates) = match (&given.pre, &given.adapter) {
+            (Some(pre), _) => {
+                let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
+                let before = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
+                dtypes = before.dtypes.clone();
+                let base = part_of(&before, &machine);
+                (BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]), Candidate::of(&merges))
+            }
+            (None, Some(_)) => {
+                (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)])
+            }
+            (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
+        };
+        let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
+        recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
+        let cast = Cast::of_parts(roles, compared, candidates, dtypes.clone());
+        // A merge that cannot be made is refused before anybody is asked.
+        cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
+        let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+        let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
+        let evaluation = Evaluation { suites, judges, rows };
+        // The folder is that of the models: other merges and suites gather in it.
+        let models = (0..cast.candidates.len()).filter(|nth| cast.candidates[*nth].merge().is_none());
+        let key = Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }));
+        let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = options.out.clone();
+        let folder =
+            folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
+        let traces = sources.traces;
+        Ok(Self {
+            given,
+            recipe,
+            preset,
+            model,
+            base,
+            dtypes,
+            opened,
+            machine,
+            evaluation,
+            cast,
+            key,
+            name,
+            traces,
+            folder,
+        })
+    }
+
+    /// The digest of the models.
+    pub fn key(&self) -> &str {
+        &self.key.digest
+    }
+
+    /// How many models are asked.
+    pub fn n_candidates(&self) -> usize {
+        self.cast.candidates.len()
+    }
+
+    /// Every file and folder that was read.
+    pub fn found(&self) -> &BTreeSet<PathBuf> {
+        &self.traces.found
+    }
+
+    /// Asks, judges and writes the report.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong, or a stop that was asked for; what was finished before stays finished.
+    pub fn run<'a>(&self, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>) -> Result<Report, Failure> {
+        let Self { given, recipe, model, base, dtypes, opened, machine, evaluation, cast, traces, .. } = self;
+        let mut session = Session::open(&self.folder, Some(&self.key), stop, watcher)?;
+        for sentence in remarks::asked(&evaluation.suites, model).into_iter().chain(traces.said.clone()) {
+            session.note(sentence)?;
+        }
+        prove(opened, model)?;
+        let manifest = json!({
+            "schema": 1,
+            "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+            "key": self.key.digest,
+            "given": given,
+            "eval": recipe.eval,
+            "merges": recipe.merge.methods,
+            "dtype": dtypes.to_string(),
+            "sha256": base.digests,
+            "commits": traces.commits,
+        });
+        write_json(&self.folder.join("manifest.json"), &manifest)?;
+        write_lock(&self.folder, &traces.commits, &base.digests)?;
+        let exam = Exam { model, evaluation, machine, device: &opened.name };
+        let asked = ask(exam, cast, &mut session)?;
+        let case = Case {
+            run: about(self.name.clone(), &given.model, dtypes, opened, recipe, self.preset),
+            seed: recipe.train.seed,
+            asked,
+            gates: recipe.gates.clone(),
+        };
+        conclude(&case, (&recipe.eval, recipe.train.compute), (machine, evaluation.rows), &mut session)
+    }
 }
 
 /// What the report says of it.
@@ -157,12 +243,26 @@ fn about(
     }
 }
 
-/// The given weights, with an adapter folded in.
-fn with_adapter(
+/// The mean of what several runs tuned from `base`, and each of them.
+fn over(
     base: &Base,
-    adapter: Option<&Path>,
-    machine: &crate::train::Machine,
-) -> Result<RoleWeights, Failure> {
+    runs: &[PathBuf],
+    machine: &Machine,
+) -> Result<(RoleWeights, Vec<SharedWeights>), Failure> {
+    let (mut models, mut digests) = (Vec::new(), Vec::new());
+    for run in runs {
+        let post = Post::open(run)?;
+        models.push(post.on(&base.weights)?);
+        for file in &post.files {
+            digests.push(digest::known(file, Algorithm::Blake3)?);
+        }
+    }
+    let key = numerics(&of_json(&json!([base.key, digests])), machine);
+    Ok((RoleWeights { weights: Arc::new(Mean::of(models.clone())), key }, models))
+}
+
+/// The given weights, with an adapter folded in.
+fn with_adapter(base: &Base, adapter: Option<&Path>, machine: &Machine) -> Result<RoleWeights, Failure> {
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
     let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
     let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));

@@ -8,6 +8,7 @@
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`proof`]: self-test and benches.
+//! - [`work`]: a recipe settled, with its training or with given weights.
 //! - [`study`]: the cells of a grid, each a run, and what they say together.
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
@@ -34,9 +35,11 @@ pub mod session;
 pub mod start;
 pub mod study;
 mod tune;
+pub mod work;
 
 pub use failure::{Failure, Stopped};
 pub use plan::{Options, Plan, Shared};
+pub use work::Work;
 
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;

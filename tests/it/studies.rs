@@ -184,7 +184,10 @@ fn a_slip_in_any_cell_is_found_before_the_first_is_begun() {
     let (code, said) = told(grid, &[]);
     assert!(code == Some(3) && said.contains("absent.jsonl"), "{said}");
     let (code, said) = told(GRID, &[MERGES, &["--cell", "seed-3"]].concat());
-    assert!(code == Some(2) && said.contains("no cell `seed-3`") && said.contains("`seed-2`"), "{said}");
+    assert!(
+        code == Some(2) && said.contains("no cell `seed-3`") && said.contains("did you mean `seed-1`?"),
+        "{said}"
+    );
     let (code, said) = told("", &["--cell", "seed-3"]);
     assert!(code == Some(2) && said.contains("no `[grid]`"), "{said}");
     let (code, said) = told(&GRID.replace("\"harmful\"", "\"harmfull\""), MERGES);
@@ -338,7 +341,7 @@ fn the_jobs_of_a_cluster_are_scripts_that_a_person_can_read() {
         "{log}"
     );
     // What the scripts say is what the loop does.
-    for script in ["1-bases", "3-report"] {
+    for script in ["1-bases", "4-report"] {
         let path = fixture.file(&format!("study/slurm/{script}.sh"));
         let mut shell = std::process::Command::new("bash");
         shell
@@ -353,4 +356,88 @@ fn the_jobs_of_a_cluster_are_scripts_that_a_person_can_read() {
     done(&fixture, MERGES);
     let output = submit(&own);
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing to submit"));
+}
+
+#[test]
+fn given_weights_stand_beside_what_is_trained() {
+    let given = |tuned: &str| {
+        format!(
+            "[grid]\n\"train.seed\" = [1]\n[[grid.variant]]\nname = \"theirs\"\nset = {{ model.tuned = \"{tuned}\" }}\n\
+             [[grid.contrast]]\nname = \"theirs less ours\"\nsuite = \"harmful\"\nof = \"theirs / tuned\"\nless = \"tuned\"\n"
+        )
+    };
+    let fixture = fixture("", &[]);
+    fixture.study("run", &[]);
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    // A run's own adapter, given as a run folder: it is the same model, so it answers the same.
+    fixture.write("r.toml", format!("{recipe}\n{}", given("run")));
+    done(&fixture, MERGES);
+    let report = json(&fixture.file("study/report.json"));
+    let rows = report["rows"].as_array().unwrap();
+    let mean = |group: &str, candidate: &str| {
+        let found = rows.iter().find(|row| {
+            row["group"] == group
+                && row["candidate"] == candidate
+                && row["suite"] == "gsm8k"
+                && row["headline"] == true
+        });
+        found.unwrap()["mean"].clone()
+    };
+    for candidate in ["base", "tuned", "linear:0.5"] {
+        assert_eq!(mean("theirs", candidate), mean("", candidate), "{candidate}");
+    }
+    assert_eq!(report["contrasts"][0]["mean"], 0.0);
+    assert!(!folder_of(&fixture, "theirs_seed-1").join("train").exists());
+    assert!(done(&fixture, MERGES).contains("2 of 2 cells are done"));
+    // The same recipe without a grid asks the given weights alone.
+    fixture.write("r.toml", recipe.replace("source = \"model\"", "source = \"model\"\ntuned = \"run\""));
+    let output = fixture.run(&["r.toml", "--device", "cpu", "--out", "given"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fixture.file("given/report.json").is_file() && !fixture.file("given/train").exists());
+    fixture.write("r.toml", format!("{recipe}\n{}", given("absent")));
+    let (code, said) = failed(&fixture, MERGES);
+    assert!(code == Some(3) && said.contains("absent"), "{said}");
+}
+
+#[test]
+fn what_the_seeds_gave_is_merged_once_they_are_there() {
+    let grid = "[grid]\n\"train.seed\" = [1, 2, 3]\nover_seeds = [\"linear:0.5\", \"model_stock\"]\n";
+    let fixture = fixture(grid, &[]);
+    let (code, said) = failed(&fixture, &["--cell", "over-seeds"]);
+    assert!(code == Some(3) && said.contains("seed-1, seed-2, seed-3"), "{said}");
+    let said = done(&fixture, &["--merge", "linear:0.5"]);
+    assert!(said.contains("cell 4 of 4: over-seeds"), "{said}");
+    let report = json(&fixture.file("study/report.json"));
+    let rows = report["rows"].as_array().unwrap();
+    let of_all = |candidate: &str| {
+        rows.iter().any(|row| row["group"] == "over seeds" && row["candidate"] == candidate)
+    };
+    assert!(["base", "tuned", "linear:0.5", "model_stock"].iter().all(|name| of_all(name)), "{report:#}");
+    // The mean of the seeds' models, weighed against the program's own merge of them.
+    let own = json(&folder_of(&fixture, "over-seeds").join("report.json"));
+    let stock = own["merge"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|merge| merge["merge"] == "model_stock")
+        .unwrap()
+        .clone();
+    let posts: Vec<String> =
+        ["seed-1", "seed-2", "seed-3"].map(|cell| folder_of(&fixture, cell).display().to_string()).to_vec();
+    let mut words = vec!["merge", "--pre", "model", "--merge", "model_stock", "--out", "stock"];
+    words.extend(posts.iter().flat_map(|post| ["--post", post.as_str()]));
+    let output = fixture.run(&words);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let alone = json(&fixture.file("stock/merge.json"));
+    let update = |of: &Value| of["relative_update"].as_f64();
+    assert!(update(&stock).is_some(), "{stock:#}");
+    assert!(
+        update(&alone["total"]).is_none_or(|alone| (alone - update(&stock).unwrap()).abs() < 1e-6),
+        "{alone:#}"
+    );
+    // A seed that is trained anew changes what is merged of it.
+    assert!(done(&fixture, &["--merge", "linear:0.5"]).contains("4 of 4 cells are done"));
+    std::fs::remove_file(folder_of(&fixture, "seed-2").join("cell.json")).unwrap();
+    let said = done(&fixture, &["--merge", "linear:0.5"]);
+    assert!(said.contains("2 of 4 cells are done"), "{said}");
 }

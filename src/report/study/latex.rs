@@ -50,7 +50,7 @@ fn table(text: &mut String, report: &StudyReport, group: &str) {
     }
     let seeds =
         report.rows.iter().filter(|row| row.group == group).map(|row| row.seeds.len()).max().unwrap_or(0);
-    let prompts: Vec<String> = columns.iter().map(|column| column.estimate.prompts.to_string()).collect();
+    let prompts: Vec<String> = columns.iter().map(|column| column.estimate.n_prompts.to_string()).collect();
     let _ = write!(
         text,
         "\\bottomrule\n\\end{{tabular}}\n\\caption{{{}: mean $\\pm$ standard deviation over {seeds} seed{}; {} prompts. Best merge in \

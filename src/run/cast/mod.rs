@@ -154,7 +154,14 @@ impl Cast {
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
-    pub fn of_parts(roles: BTreeMap<Role, RoleWeights>, candidates: Vec<Candidate>, dtypes: Dtypes) -> Self {
+    ///
+    /// `compared` are the tuned models for merges of several.
+    pub fn of_parts(
+        roles: BTreeMap<Role, RoleWeights>,
+        compared: Vec<SharedWeights>,
+        candidates: Vec<Candidate>,
+        dtypes: Dtypes,
+    ) -> Self {
         let besides = |candidate: &Candidate| {
             let seed = candidate.merge().and_then(Resolved::seed);
             seed.map(|seed| json!(seed)).into_iter().collect()
@@ -163,7 +170,7 @@ impl Cast {
             besides: candidates.iter().map(besides).collect(),
             candidates,
             roles,
-            compared: Vec::new(),
+            compared,
             importance: None,
             dtypes,
             touched: None,

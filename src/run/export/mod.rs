@@ -24,7 +24,7 @@ mod manifest;
 mod output;
 mod pair;
 mod partial;
-mod post;
+pub(super) mod post;
 pub mod run_card;
 mod tokenizer;
 mod verify;

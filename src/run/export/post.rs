@@ -11,7 +11,7 @@ use crate::snapshot::{Config, SharedWeights, Snapshot, SnapshotError, WeightFile
 use crate::train::checkpoint::{self, Checkpoints};
 
 /// A tuned model that was found.
-pub(super) struct Post {
+pub(in crate::run) struct Post {
     found: Found,
     /// Every file of weights that is read.
     pub files: Vec<PathBuf>,

@@ -170,6 +170,11 @@ impl Failure {
 }
 
 impl Failure {
+    /// Whether a cell of a study waits for others.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Study(StudyError::Waits { .. }))
+    }
+
     /// Whether a training ended badly, which says nothing of others.
     pub fn is_divergence(&self) -> bool {
         self.exit_code() == DIVERGED

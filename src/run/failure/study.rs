@@ -20,6 +20,9 @@ pub enum StudyError {
         )
     )]
     Slurm { what: String, why: String },
+    #[error("cell `{cell}` merges the models of {over}, and not all of these are done")]
+    #[diagnostic(code(study::waits), help("run them first: the study without `--cell` does so"))]
+    Waits { cell: String, over: String },
     #[error("contrast `{name}`: {why}")]
     #[diagnostic(code(study::bad_contrast), help("change `[[grid.contrast]]` in the recipe"))]
     BadContrast { name: String, why: String },

@@ -3,7 +3,7 @@
 
 use super::series::Series;
 use crate::eval::repeated::{Repeated, holm, slope_weights};
-use crate::recipe::{Cell, Contrast, Grid, SEED, VARIANT};
+use crate::recipe::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT};
 use crate::report::study::Answer;
 use crate::run::failure::{Failure, StudyError};
 
@@ -72,6 +72,9 @@ fn has(at: &At, variant: &str) -> bool {
 
 /// Whether a contrast looks at the cells that stand here.
 fn is_about(contrast: &Contrast, at: &At) -> bool {
+    if at.iter().any(|(axis, value)| axis == SEED && value == ALL_SEEDS) {
+        return false;
+    }
     match &contrast.variant {
         Some(variant) => has(at, variant),
         // The recipe as it is: of the axis of variants the nameless point.

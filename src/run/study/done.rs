@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::recipe::Cell;
 use crate::run::failure::Failure;
-use crate::run::plan::Plan;
+use crate::run::work::Work;
 use crate::snapshot::digest::{Algorithm, fresh, identity, of_json};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::write_json;
@@ -28,16 +28,17 @@ pub(super) struct Note {
 }
 
 /// The cells that are finished, as far as was looked.
-pub(super) struct Done {
+pub(super) struct Done<'a> {
+    all: &'a [Cell],
     /// By cell, the run folders that may be its own.
     folders: HashMap<String, Vec<PathBuf>>,
     /// Identities that were looked up; cells read the same files.
     known: HashMap<String, bool>,
 }
 
-impl Done {
-    /// Looks through the folder of a study's cells.
-    pub(super) fn of(cells: &Path) -> Self {
+impl<'a> Done<'a> {
+    /// Looks through the folder of a study's cells; `all` are the study's.
+    pub(super) fn of(cells: &Path, all: &'a [Cell]) -> Self {
         let mut folders: HashMap<String, Vec<PathBuf>> = HashMap::new();
         for entry in std::fs::read_dir(cells).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -45,17 +46,24 @@ impl Done {
                 folders.entry(cell.to_owned()).or_default().push(entry.path());
             }
         }
-        Self { folders, known: HashMap::new() }
+        Self { all, folders, known: HashMap::new() }
     }
 
     /// Where the finished run of a cell lies.
     pub(super) fn folder(&mut self, cell: &Cell) -> Option<PathBuf> {
-        let asked = asked(cell);
+        let asked = asked(cell, &self.members(cell)?);
         let folders = self.folders.get(&cell.name)?.clone();
         folders.into_iter().find(|folder| {
             let note = note(folder);
             note.is_some_and(|note| note.asked == asked && note.read.iter().all(|line| self.holds(line)))
         })
+    }
+
+    /// Where the finished runs lie whose models a cell merges; none while one is missing.
+    pub(super) fn members(&mut self, cell: &Cell) -> Option<Vec<PathBuf>> {
+        let all = self.all;
+        let member = |name: &String| self.folder(all.iter().find(|cell| cell.name == *name)?);
+        cell.over.iter().map(member).collect()
     }
 
     /// Whether a file is what it was.
@@ -77,9 +85,9 @@ pub(super) fn note(folder: &Path) -> Option<Note> {
 }
 
 /// Notes that a cell is finished.
-pub(super) fn mark(plan: &Plan, cell: &Cell) -> Result<(), Failure> {
+pub(super) fn mark(work: &Work, cell: &Cell, members: &[PathBuf]) -> Result<(), Failure> {
     let mut files: Vec<PathBuf> = Vec::new();
-    for path in &plan.found {
+    for path in work.found() {
         match path.is_dir() {
             true => files.extend(
                 std::fs::read_dir(path)
@@ -94,12 +102,14 @@ pub(super) fn mark(plan: &Plan, cell: &Cell) -> Result<(), Failure> {
     }
     files.sort();
     let read = files.iter().map(|path| identity(path)).collect::<Result<_, _>>()?;
-    let digest = |name: &str| fresh(&plan.folder.join(name), Algorithm::Blake3);
+    let digest = |name: &str| fresh(&work.folder().join(name), Algorithm::Blake3);
     let found = of_json(&json!([digest("report.json")?, digest("outcomes.json")?]));
-    Ok(write_json(&plan.folder.join(NOTE), &json!(Note { asked: asked(cell), read, found }))?)
+    Ok(write_json(&work.folder().join(NOTE), &json!(Note { asked: asked(cell, members), read, found }))?)
 }
 
-/// What a cell is asked to be.
-fn asked(cell: &Cell) -> String {
-    of_json(&json!([cell.recipe, env!("CARGO_PKG_VERSION")]))
+/// What a cell is asked to be, of these runs if it merges some.
+fn asked(cell: &Cell, members: &[PathBuf]) -> String {
+    let members: Vec<_> =
+        members.iter().filter_map(|folder| folder.file_name()).map(|name| name.to_string_lossy()).collect();
+    of_json(&json!([cell.recipe, members, env!("CARGO_PKG_VERSION")]))
 }

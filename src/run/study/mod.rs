@@ -20,9 +20,11 @@ mod twin;
 
 pub use outlook::outlook;
 
-use super::alone::{self, Given};
+use super::alone::{Given, Settled};
 use super::failure::{CellsFailed, Failure, FolderError, StudyError};
-use super::plan::{Options, Plan, Shared};
+use super::plan::sources::Sources;
+use super::plan::{Options, Shared, merging};
+use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Unwritable};
 use crate::hub;
@@ -45,7 +47,10 @@ pub struct Study {
     pub origin: String,
     pub grid: Grid,
     pub gates: Vec<Gate>,
+    /// All of them; those that merge the models of others come last.
     pub cells: Vec<Cell>,
+    /// The one that is to be run, if not all are.
+    only: Option<String>,
     pub options: Options,
     pub folder: PathBuf,
 }
@@ -71,7 +76,7 @@ impl Study {
         let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         // A cell's folder follows from the study's.
         let options = Options { out: None, ..options };
-        Ok(Self { name: recipe.name, text, origin, grid, gates, cells, options, folder })
+        Ok(Self { name: recipe.name, text, origin, grid, gates, cells, only: None, options, folder })
     }
 
     /// Only the cell of this name.
@@ -84,16 +89,45 @@ impl Study {
             let help = did_you_mean(name, self.cells.iter().map(|cell| cell.name.as_str()));
             return Err(StudyError::NoCell { name: name.to_owned(), help }.into());
         }
-        self.cells.retain(|cell| cell.name == name);
+        self.only = Some(name.to_owned());
         Ok(())
     }
 
-    /// A cell's run, settled.
-    fn plan(&self, cell: &Cell, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<Plan, Failure> {
-        let (recipe, origin) = (cell.recipe.clone(), self.origin.clone());
-        let mut plan = Plan::new(recipe, cell.recipe.to_toml(), origin, self.options.clone(), shared, tell)?;
-        plan.folder = self.cells_folder().join(format!("{}-{}", cell.name, &plan.key.digest[..8]));
-        Ok(plan)
+    /// The cells that are to be run and are not done.
+    fn missing(&self) -> Vec<&Cell> {
+        let mut done = self.done();
+        self.wanted().filter(|cell| done.folder(cell).is_none()).collect()
+    }
+
+    /// The cells that are to be run.
+    fn wanted(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(|cell| self.only.as_ref().is_none_or(|only| *only == cell.name))
+    }
+
+    fn done(&self) -> Done<'_> {
+        Done::of(&self.cells_folder(), &self.cells)
+    }
+
+    /// A cell's run, settled; of one that merges the models of others, `members` are where these lie.
+    fn settle(
+        &self,
+        cell: &Cell,
+        members: Vec<PathBuf>,
+        shared: &mut Shared,
+        tell: &mut hub::Tell<'_>,
+    ) -> Result<Work, Failure> {
+        let (recipe, options) = (cell.recipe.clone(), self.options.clone());
+        let mut work = match cell.over.as_slice() {
+            [] => Work::new(recipe, (cell.recipe.to_toml(), self.origin.clone()), options, shared, tell)?,
+            _ => {
+                let source = recipe.model.source.clone();
+                let given = Given { model: source.clone(), adapter: None, pre: Some(source), runs: members };
+                let sources = Sources::new(&self.origin, None, tell);
+                Work::Given(Box::new(Settled::new(given, recipe, &self.origin, &options, sources)?))
+            }
+        };
+        work.place(self.cells_folder().join(format!("{}-{}", cell.name, &work.key()[..8])));
+        Ok(work)
     }
 
     fn cells_folder(&self) -> PathBuf {
@@ -121,10 +155,18 @@ impl Study {
     ///
     /// A slip in a cell.
     pub fn check(&self, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
-        let (mut done, mut shared) = (Done::of(&self.cells_folder()), Shared::default());
-        let missing = self.cells.iter().filter(|cell| done.folder(cell).is_none());
-        let missing: Vec<&Cell> = missing.collect();
-        missing.into_iter().try_for_each(|cell| self.plan(cell, &mut shared, tell).map(drop))
+        self.check_with(&mut Shared::default(), tell)
+    }
+
+    fn check_with(&self, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
+        for cell in self.missing() {
+            match cell.over.as_slice() {
+                [] => self.settle(cell, Vec::new(), shared, tell).map(drop)?,
+                // What it merges may not be there yet; how it is asked, its members are too.
+                _ => merging::resolve(&cell.recipe).map(drop)?,
+            }
+        }
+        Ok(())
     }
 
     /// Asks every base of the missing cells once; the cells find its answers among those that this machine's runs share.
@@ -140,9 +182,8 @@ impl Study {
     ) -> Result<(), Failure> {
         self.check(tell)?;
         self.claim()?;
-        let mut done = Done::of(&self.cells_folder());
         let mut asked: Vec<String> = Vec::new();
-        for cell in self.cells.iter().filter(|cell| done.folder(cell).is_none()).collect::<Vec<_>>() {
+        for cell in self.missing() {
             let recipe = &cell.recipe;
             let data = &recipe.data;
             let key = of_json(&json!([
@@ -156,19 +197,21 @@ impl Study {
             if recipe.model.init == Init::Random || asked.contains(&key) {
                 continue;
             }
-            let given = Given { model: recipe.model.source.clone(), adapter: None, pre: None };
+            let model = recipe.model.source.clone();
+            let given = Given { model, adapter: None, pre: None, runs: Vec::new() };
             let mut recipe = recipe.clone();
             recipe.merge.methods.clear();
             let out = self.folder.join("bases").join(&key[..8]);
             let options = Options { out: Some(out), ..self.options.clone() };
-            alone::eval(&given, recipe, &self.origin, &options, stop, &mut |event| watcher(event), tell)?;
+            let sources = Sources::new(&self.origin, None, tell);
+            Settled::new(given, recipe, &self.origin, &options, sources)?
+                .run(stop, &mut |event| watcher(event))?;
             asked.push(key);
         }
         Ok(())
     }
 
-    /// Runs every cell that is missing and writes the report of all that are there; `all` are the study's cells, of
-    /// which this may be some.
+    /// Runs every cell that is missing and writes the report of all that are there.
     ///
     /// # Errors
     ///
@@ -176,35 +219,30 @@ impl Study {
     /// others are run, and the error comes at the end.
     pub fn run(
         &self,
-        all: &[Cell],
         stop: &AtomicBool,
         watcher: &mut Watcher<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<StudyReport, Failure> {
-        let mut done = Done::of(&self.cells_folder());
-        let missing: Vec<&Cell> = self.cells.iter().filter(|cell| done.folder(cell).is_none()).collect();
-        let mut note = |text: String| watcher(Event::Note { text });
-        note(format!("{} of {} cells are done", self.cells.len() - missing.len(), self.cells.len()));
+        let (missing, all) = (self.missing(), self.wanted().count());
+        watcher(Event::Note { text: format!("{} of {all} cells are done", all - missing.len()) });
         let mut shared = Shared::default();
-        missing.iter().try_for_each(|cell| self.plan(cell, &mut shared, tell).map(drop))?;
+        self.check_with(&mut shared, tell)?;
         if !missing.is_empty() {
             self.claim()?;
         }
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for (nth, cell) in missing.iter().enumerate() {
             watcher(Event::Note { text: format!("cell {} of {}: {}", nth + 1, missing.len(), cell.name) });
-            let plan = self.plan(cell, &mut shared, tell)?;
-            twin::adopt(&plan, &self.cells_folder(), stop)?;
-            match super::run(&plan, stop, &mut |event| watcher(event)) {
-                Ok(_) => done::mark(&plan, cell)?,
-                Err(error) if error.is_divergence() => {
+            match self.run_cell(cell, &mut shared, stop, watcher, tell) {
+                Ok(()) => {}
+                Err(error) if error.is_divergence() || (error.waits() && !failed.is_empty()) => {
                     watcher(Event::Note { text: format!("cell {} ended: {error}", cell.name) });
                     failed.push((cell.name.clone(), error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        let report = self.report(all)?;
+        let report = self.report()?;
         match failed.len() {
             0 => Ok(report),
             n => {
@@ -214,15 +252,35 @@ impl Study {
         }
     }
 
+    fn run_cell(
+        &self,
+        cell: &Cell,
+        shared: &mut Shared,
+        stop: &AtomicBool,
+        watcher: &mut Watcher<'_>,
+        tell: &mut hub::Tell<'_>,
+    ) -> Result<(), Failure> {
+        let Some(members) = self.done().members(cell) else {
+            let over = cell.over.join(", ");
+            return Err(StudyError::Waits { cell: cell.name.clone(), over }.into());
+        };
+        let work = self.settle(cell, members.clone(), shared, tell)?;
+        if let Work::Trained(plan) = &work {
+            twin::adopt(plan, &self.cells_folder(), stop)?;
+        }
+        work.run(stop, &mut |event| watcher(event))?;
+        done::mark(&work, cell, &members)
+    }
+
     /// The report of the cells that are there, written anew if they are others than before.
     ///
     /// # Errors
     ///
     /// A cell's files cannot be read, or the disk refuses.
-    pub fn report(&self, cells: &[Cell]) -> Result<StudyReport, Failure> {
-        let mut done = Done::of(&self.cells_folder());
+    pub fn report(&self) -> Result<StudyReport, Failure> {
+        let mut done = self.done();
         let found: Vec<(&Cell, Option<PathBuf>)> =
-            cells.iter().map(|cell| (cell, done.folder(cell))).collect();
+            self.cells.iter().map(|cell| (cell, done.folder(cell))).collect();
         let made_of = gather::made_of(&found, self);
         let path = self.folder.join("report.json");
         let before: Option<StudyReport> = read_json(&path).ok();

@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::Study;
-use super::done::Done;
+use super::{Study, names};
 use crate::eval::MetricKind;
 use crate::eval::repeated::detectable;
 use crate::hub;
@@ -16,6 +15,7 @@ use crate::run::cast::Candidate;
 use crate::run::failure::Failure;
 use crate::run::plan::{Plan, Shared};
 use crate::run::preview::{self, Estimate, duration};
+use crate::run::work::Work;
 use crate::snapshot::files::read_json;
 
 /// The rate that a suite is assumed to have before anybody was asked: where differences are hardest to show.
@@ -46,7 +46,7 @@ pub fn outlook(
     say: &mut dyn FnMut(&str),
 ) -> Result<String, Failure> {
     let mut text = String::new();
-    let mut done = Done::of(&study.cells_folder());
+    let mut done = study.done();
     let (mut shared, mut sum) = (Shared::default(), Sum::default());
     let mut estimates: BTreeMap<String, (Estimate, f64)> = BTreeMap::new();
     let width = study.cells.iter().map(|cell| cell.name.chars().count()).max().unwrap_or(0);
@@ -54,9 +54,26 @@ pub fn outlook(
     let mut first: Option<Plan> = None;
     let mut n_done = 0;
     for cell in &study.cells {
-        let plan = study.plan(cell, &mut shared, tell)?;
-        let n_candidates = Candidate::of(&plan.merging.merges).len();
         let is_done = done.folder(cell).is_some();
+        n_done += usize::from(is_done);
+        if !cell.over.is_empty() {
+            let (n, names) = (names(&cell.recipe).len(), cell.over.join(", "));
+            let state = if is_done { "done" } else { "after these" };
+            let _ =
+                writeln!(lines, "cell     {:width$}  merges of {names}, {n} candidates, {state}", cell.name);
+            continue;
+        }
+        let plan = match study.settle(cell, Vec::new(), &mut shared, tell)? {
+            Work::Trained(plan) => *plan,
+            Work::Given(settled) => {
+                let state = if is_done { "done" } else { "no estimate" };
+                let n = settled.n_candidates();
+                let _ =
+                    writeln!(lines, "cell     {:width$}  given weights, {n} candidates, {state}", cell.name);
+                continue;
+            }
+        };
+        let n_candidates = Candidate::of(&plan.merging.merges).len();
         // Cells that differ in their seed alone take the same.
         let alike = alike(cell);
         let (estimate, of_base) = match estimates.get(&alike) {
@@ -72,7 +89,6 @@ pub fn outlook(
             "cell     {:width$}  {} steps, {n_candidates} candidates, {state}",
             cell.name, plan.training.last_step
         );
-        n_done += usize::from(is_done);
         if !is_done {
             sum.train_s += if is_new { estimate.train_s } else { 0.0 };
             sum.evaluate_s += estimate.evaluate_s - of_base;

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::Study;
-use super::done::Done;
+use crate::recipe::Cell;
 use crate::run::failure::Failure;
 use crate::snapshot::writer::file_at_once;
 
@@ -36,16 +36,12 @@ const TRIES: u32 = 10;
 
 /// The jobs of what is missing; none if nothing is.
 pub fn jobs(study: &Study, start: &Start) -> Vec<Job> {
-    let mut done = Done::of(&study.cells_folder());
-    let missing: Vec<&str> = study
-        .cells
-        .iter()
-        .filter(|cell| done.folder(cell).is_none())
-        .map(|cell| cell.name.as_str())
-        .collect();
+    let missing = study.missing();
     if missing.is_empty() {
         return Vec::new();
     }
+    let (joint, alone): (Vec<&Cell>, Vec<&Cell>) =
+        missing.into_iter().partition(|cell| !cell.over.is_empty());
     let head = |name: &str, more: &str, about: &str| {
         let folder = absolute(&study.folder.join("slurm"));
         let log = if more.is_empty() { format!("{name}.log") } else { format!("{name}-%a.log") };
@@ -69,38 +65,30 @@ pub fn jobs(study: &Study, start: &Start) -> Vec<Job> {
     let words: Vec<String> =
         std::iter::once(&start.program).chain(&start.words).map(|word| quoted(word)).collect();
     let command = |rest: &str| format!("{} --out {out} {rest}", words.join(" "));
-    let array = format!("--array=0-{}", missing.len() - 1);
-    let names: Vec<String> = missing.iter().map(|name| quoted(name)).collect();
-    vec![
-        Job {
+    let array = |name: &'static str, about: &str, cells: &[&Cell]| {
+        let names: Vec<String> = cells.iter().map(|cell| quoted(&cell.name)).collect();
+        let tasks = format!("--array=0-{}", cells.len().saturating_sub(1));
+        let work = going_on(
+            &command("--cell \"${cells[$SLURM_ARRAY_TASK_ID]}\""),
+            "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+        );
+        let script = format!("{}cells=({})\n{work}", head(&name[2..], &tasks, about), names.join(" "));
+        (!cells.is_empty()).then_some(Job { name, script })
+    };
+    let bases = head("bases", "", "Asks every base once, so that the cells find its answers.");
+    let report = head("report", "", "Writes the report of the cells that are there.");
+    [
+        Some(Job {
             name: "1-bases",
-            script: format!(
-                "{}{}",
-                head("bases", "", "Asks every base once, so that the cells find its answers."),
-                going_on(&command("--bases"), "$SLURM_JOB_ID")
-            ),
-        },
-        Job {
-            name: "2-cells",
-            script: format!(
-                "{}cells=({})\n{}",
-                head("cells", &array, "Runs one cell of the study for each task."),
-                names.join(" "),
-                going_on(
-                    &command("--cell \"${cells[$SLURM_ARRAY_TASK_ID]}\""),
-                    "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
-                )
-            ),
-        },
-        Job {
-            name: "3-report",
-            script: format!(
-                "{}exec {}\n",
-                head("report", "", "Writes the report of the cells that are there."),
-                command("--gather")
-            ),
-        },
+            script: format!("{bases}{}", going_on(&command("--bases"), "$SLURM_JOB_ID")),
+        }),
+        array("2-cells", "Runs one cell of the study for each task.", &alone),
+        array("3-seeds", "Merges what the seeds gave, one group of cells for each task.", &joint),
+        Some(Job { name: "4-report", script: format!("{report}exec {}\n", command("--gather")) }),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Runs a command that saves and ends with 6 when it is told to stop, and asks for another turn then, or if it was killed.
