@@ -50,6 +50,21 @@ limit = 40
 max_new_tokens = 24
 """
 
+# Two seeds, a variant with the training of the first, and what the seeds gave merged.
+GRID = """
+[grid]
+"train.seed" = [1, 2]
+over_seeds = ["linear:0.5"]
+[[grid.variant]]
+name = "short answers"
+set = { eval.max_new_tokens = 12 }
+[[grid.contrast]]
+name = "less than tuned"
+suite = "harmful"
+of = "linear:0.5"
+less = "tuned"
+"""
+
 YAML = """merge_method: dare_ties
 base_model: ../inputs/pre
 dtype: bfloat16
@@ -96,6 +111,7 @@ def write(folder):
         write_model(folder / name, seed)
     data = os.path.relpath(CHECKOUT / "data/tiny", folder)
     (folder / "lora.toml").write_text(LORA.replace("DATA", data))
+    (folder / "study.toml").write_text(LORA.replace("DATA", data).replace("limit = 40", "limit = 20") + GRID)
     (folder / "merge.yml").write_text(YAML)
     rows = folder / "rows/data"
     rows.mkdir(parents=True)

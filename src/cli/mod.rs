@@ -8,10 +8,13 @@ use std::sync::atomic::AtomicBool;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
+mod again;
+mod asked;
 mod bench;
 mod eval;
 mod fetch;
 mod init;
+mod jobs;
 mod judge;
 mod list;
 mod merge;
@@ -22,15 +25,13 @@ mod study;
 mod trust;
 mod typed;
 
+use asked::Asked;
 pub use typed::parse;
 
-use crate::device::DeviceSpec;
 use crate::folders;
-use crate::hub::Transfer;
-use crate::recipe::{self, Recipe, RecipeError};
 use crate::report::gates::{self, GateResult};
 use crate::run::proof::selftest;
-use crate::run::{self, Failure, Options, Plan, Shared, Work, preview};
+use crate::run::{self, Failure, Work, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
 /// merge before and after, evaluate safety and task, report.
@@ -85,6 +86,9 @@ struct RunArgs {
     /// Of a recipe with a `[grid]`, run this cell alone
     #[arg(long, value_name = "NAME")]
     cell: Option<String>,
+    /// Of a recipe with a `[grid]`, run the cells on these devices, a process for each: cuda:0,cuda:1
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',', conflicts_with_all = ["cell", "plan"])]
+    jobs: Vec<String>,
     /// Of a recipe with a `[grid]`, ask every base once and run no cell
     #[arg(long, conflicts_with = "cell")]
     bases: bool,
@@ -207,66 +211,6 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-impl RecipeArgs {
-    /// The recipe's name as it was typed.
-    fn name(&self) -> &str {
-        self.recipe.as_deref().or(self.named.as_deref()).expect("clap requires a recipe")
-    }
-}
-
-/// What the command line says of a recipe, found.
-struct Asked {
-    text: String,
-    origin: String,
-    recipe: Recipe,
-    options: Options,
-}
-
-impl Asked {
-    fn find(args: &RecipeArgs, more: Option<&RunArgs>) -> Result<Self, Failure> {
-        let name = args.name();
-        let (text, origin) = recipe::find(name).map_err(|error| match (error, typed::start_hint(name)) {
-            (RecipeError::NotFound { name, .. }, Some(help)) => RecipeError::NotFound { name, help },
-            (error, _) => error,
-        })?;
-        progress::say(&format!("recipe {origin}"));
-        let mut recipe = Recipe::parse(&text, &origin, &args.set)?;
-        amend(&mut recipe, args, more)?;
-        let options = Options {
-            device: args.device.parse::<DeviceSpec>()?,
-            out: args.out.clone(),
-            micro_tokens: more.and_then(|more| more.micro_tokens),
-            eval_rows: more.and_then(|more| more.eval_rows),
-            keep_merged: more.is_some_and(|more| more.keep_merged),
-            allow_device_change: more.is_some_and(|more| more.allow_device_change),
-        };
-        Ok(Self { text, origin, recipe, options })
-    }
-
-    fn plan(self) -> Result<Plan, Failure> {
-        let Self { text, origin, recipe, options } = self;
-        let mut transfers = progress::Transfers::default();
-        Plan::new(recipe, text, origin, options, &mut Shared::default(), &mut |transfer| {
-            transfers.show(transfer);
-        })
-    }
-
-    fn work(self) -> Result<Work, Failure> {
-        let Self { text, origin, recipe, options } = self;
-        let mut transfers = progress::Transfers::default();
-        let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
-        Work::new(recipe, (text, origin), options, &mut Shared::default(), &mut tell)
-    }
-}
-
-/// Puts into a recipe what the command line says besides `--set`.
-fn amend(recipe: &mut Recipe, args: &RecipeArgs, more: Option<&RunArgs>) -> Result<(), Failure> {
-    if !args.merge.is_empty() {
-        recipe.merge.methods.clone_from(&args.merge);
-    }
-    more.map_or(Ok(()), |more| trust::settle(&mut recipe.eval, &more.key, &args.set))
-}
-
 fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
     folders::sweep_own_cache();
     let asked = Asked::find(&args.recipe, Some(args))?;
@@ -274,6 +218,7 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
         return study::study(args, asked);
     }
     let of_grid = args.cell.as_ref().map(|name| format!("--cell {name}"));
+    let of_grid = of_grid.or((!args.jobs.is_empty()).then(|| "--jobs".to_owned()));
     let of_grid =
         of_grid.or(args.bases.then(|| "--bases".to_owned())).or(args.gather.then(|| "--gather".to_owned()));
     if let Some(option) = of_grid {

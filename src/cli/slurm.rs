@@ -1,14 +1,14 @@
 //! `finetune slurm`: a study submitted to a cluster.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
 
+use super::again::start;
 use super::{RunArgs, print, progress, study};
 use crate::run::Failure;
 use crate::run::failure::StudyError;
-use crate::run::study::slurm::{self, Start};
+use crate::run::study::slurm;
 
 #[derive(Debug, Args)]
 pub struct SlurmArgs {
@@ -34,7 +34,7 @@ pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     }
     // A slip is found here, not by the first task to start.
     study::checked(&study)?;
-    let jobs = slurm::jobs(&study, &start(&args.run)?);
+    let jobs = slurm::jobs(&study, &start(&args.run, Some(&args.run.recipe.device))?);
     if jobs.is_empty() {
         progress::say("every cell is done: nothing to submit");
         return Ok(());
@@ -54,40 +54,6 @@ pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
         before = Some(id);
     }
     Ok(())
-}
-
-/// The command line that the jobs start this program with.
-fn start(args: &RunArgs) -> Result<Start, Failure> {
-    let unknown = |source: std::io::Error| StudyError::Slurm {
-        what: "this program".to_owned(),
-        why: source.to_string(),
-    };
-    let path = |path: PathBuf| path.display().to_string();
-    let recipe = args.recipe.name();
-    // A file is found from wherever the job starts; the name of a shipped recipe stays one.
-    let recipe = if std::path::Path::new(recipe).is_file() {
-        path(std::path::absolute(recipe).map_err(unknown)?)
-    } else {
-        recipe.to_owned()
-    };
-    let mut words = vec!["--recipe".to_owned(), recipe, "--device".to_owned(), args.recipe.device.clone()];
-    let mut add = |option: &str, values: &[String]| {
-        for value in values {
-            words.extend([option.to_owned(), value.clone()]);
-        }
-    };
-    add("--merge", &args.recipe.merge);
-    add("--set", &args.recipe.set);
-    add("--key", &args.key);
-    add("--micro-tokens", &args.micro_tokens.map(|n| n.to_string()).into_iter().collect::<Vec<_>>());
-    add("--eval-rows", &args.eval_rows.map(|n| n.to_string()).into_iter().collect::<Vec<_>>());
-    words.extend(args.keep_merged.then(|| "--keep-merged".to_owned()));
-    words.extend(args.allow_device_change.then(|| "--allow-device-change".to_owned()));
-    Ok(Start {
-        program: path(std::env::current_exe().map_err(unknown)?),
-        words,
-        here: path(std::env::current_dir().map_err(unknown)?),
-    })
 }
 
 /// Hands a script to sbatch, after the job `before` has ended; returns its number.

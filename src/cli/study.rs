@@ -1,6 +1,7 @@
 //! A recipe with a grid: planned, run, shown.
 
-use super::{Asked, RunArgs, amend, judge, keep_gates, print, progress, stop_on_signals};
+use super::asked::{Asked, amend};
+use super::{RunArgs, jobs, judge, keep_gates, print, progress, stop_on_signals};
 use crate::hub::Transfer;
 use crate::recipe;
 use crate::run::Failure;
@@ -34,7 +35,12 @@ pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
     if args.bases {
         return study.ask_bases(&stop, &mut |event| progress.show(&event), &mut tell);
     }
-    let report = match args.gather {
+    if !args.jobs.is_empty() {
+        study.check(&mut tell)?;
+        study.claim()?;
+        jobs::run(args, &study, &args.jobs, &stop)?;
+    }
+    let report = match args.gather || !args.jobs.is_empty() {
         true => study.report()?,
         false => study.run(&stop, &mut |event| progress.show(&event), &mut tell)?,
     };

@@ -17,7 +17,9 @@ impl Mean {
     /// shapes.
     pub fn of(models: Vec<SharedWeights>) -> Self {
         let mut infos = models[0].infos().clone();
-        infos.values_mut().for_each(|info| info.dtype = Dtype::F32);
+        for info in infos.values_mut() {
+            info.dtype = Dtype::F32;
+        }
         Self { models, infos }
     }
 }
@@ -34,7 +36,9 @@ impl Weights for Mean {
             sum.iter_mut().zip(model.weight(name)?.to_f32()).for_each(|(sum, x)| *sum += x);
         }
         let n = self.models.len() as f32;
-        sum.iter_mut().for_each(|x| *x /= n);
+        for x in &mut sum {
+            *x /= n;
+        }
         Ok(Weight::from_f32(first.info.shape, &sum))
     }
 }

@@ -18,6 +18,7 @@ impl Shipped {
 /// Every shipped recipe, by name.
 pub fn shipped() -> &'static [Shipped] {
     const SHIPPED: &[Shipped] = &[
+        Shipped { name: "farn2024", text: include_str!("../../recipes/farn2024.toml") },
         Shipped { name: "gsm8k", text: include_str!("../../recipes/gsm8k.toml") },
         Shipped { name: "quickstart", text: include_str!("../../recipes/quickstart.toml") },
         Shipped { name: "quickstart-study", text: include_str!("../../recipes/quickstart-study.toml") },

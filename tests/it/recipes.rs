@@ -13,6 +13,7 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
     let filled = Recipe {
         model: finetune::recipe::Model {
             dtype: Some(finetune::snapshot::Dtype::Bf16),
+            tuned: Some(String::new()),
             ..defaults.model.clone()
         },
         data: finetune::recipe::Data {
@@ -29,9 +30,28 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             }),
             ..defaults.eval.clone()
         },
-        merge: finetune::recipe::Merge { fisher_source: Some(String::new()), ..defaults.merge.clone() },
+        merge: finetune::recipe::Merge {
+            fisher_source: Some(String::new()),
+            budget: Some(0.1),
+            ..defaults.merge.clone()
+        },
         ..defaults
     };
+    // What is written as comments is read too, once it is none.
+    let commented = text.split("\n# [[gate]]").nth(1).unwrap();
+    let lines = format!("[[gate]]{commented}");
+    let is_key = |line: &&str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let lines: Vec<&str> =
+        lines.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).filter(is_key).collect();
+    let study = format!("{required}\n{}", lines.join("\n"));
+    let study = Recipe::parse(&study, "study", &[]).unwrap();
+    let grid = study.grid.unwrap();
+    assert_eq!(
+        (study.gates.len(), grid.variants.len(), grid.contrasts.len(), grid.over_seeds.len()),
+        (1, 1, 1, 1)
+    );
     let table: toml::Table = toml::from_str(&filled.to_toml()).unwrap();
     for (section, keys) in table.iter().filter_map(|(name, value)| Some((name, value.as_table()?))) {
         let body = text.split(&format!("[{section}]")).nth(1).unwrap().split("\n[").next().unwrap();
@@ -49,6 +69,21 @@ fn every_shipped_recipe_reads() {
         Recipe::parse(recipe.text, recipe.name, &[]).unwrap();
         assert!(!recipe.summary().is_empty());
     }
+}
+
+#[test]
+fn the_papers_study_has_a_cell_for_each_of_its_models() {
+    let text = include_str!("../../recipes/farn2024.toml");
+    let cells = finetune::recipe::cells(text, "farn2024", &[]).unwrap().unwrap();
+    let (joint, trained): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| !cell.over.is_empty());
+    // Three ways to train, three models, four tasks, three seeds; and the seeds of each merged.
+    assert_eq!((trained.len(), joint.len()), (108, 36));
+    let tools = trained.iter().find(|cell| cell.name.contains("dropout-0.3_Qwen2.5-7B_tools")).unwrap();
+    assert_eq!((tools.recipe.train.stop_at, tools.recipe.method.dropout), (200, 0.3));
+    assert_eq!(tools.recipe.model.source, "Qwen/Qwen2.5-7B-Instruct");
+    assert_eq!(tools.recipe.eval.suites.len(), 4);
+    let merges = trained[0].recipe.merge.specs().unwrap().len();
+    assert_eq!((trained[0].group.as_str(), merges), ("Llama-3-8B, reasoning", 27));
 }
 
 #[test]

@@ -441,3 +441,23 @@ fn what_the_seeds_gave_is_merged_once_they_are_there() {
     let said = done(&fixture, &["--merge", "linear:0.5"]);
     assert!(said.contains("2 of 4 cells are done"), "{said}");
 }
+
+#[test]
+fn several_devices_share_the_cells_and_leave_what_one_would() {
+    let fixture = fixture("[grid]\n\"train.seed\" = [1, 2, 3]\nover_seeds = [\"linear:0.5\"]\n", &[]);
+    let said = done(&fixture, &["--jobs", "cpu,cpu"]);
+    assert!(said.contains("bases on cpu") && said.contains("over-seeds on cpu"), "{said}");
+    let read = |study: &str| {
+        ["report.md", "rows.csv", "rows.parquet"]
+            .map(|name| std::fs::read(fixture.file(study).join(name)).unwrap())
+    };
+    let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--out", "one"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(read("study") == read("one"));
+    // A cell that ends badly is told, and the others are done.
+    let (code, said) = failed(
+        &fixture,
+        &["--jobs", "cpu,cpu", "--set", "train.learning_rate=1e30", "--set", "name=\"other\""],
+    );
+    assert!(code == Some(4) && said.contains("ended badly") && said.contains("with 4"), "{said}");
+}

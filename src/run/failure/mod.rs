@@ -18,7 +18,7 @@ pub use judge::JudgeError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
-pub use study::{CellsFailed, StudyError};
+pub use study::{CellsFailed, JobsFailed, StudyError};
 pub use verify::VerifyError;
 
 use crate::data::DataError;
@@ -77,6 +77,7 @@ pub enum Failure {
     NothingInCommon(#[from] NothingInCommon),
     Study(#[from] StudyError),
     CellsFailed(#[from] CellsFailed),
+    JobsFailed(#[from] JobsFailed),
     GateFailed(#[from] GateFailed),
     Stopped(#[from] Stopped),
     Broken(#[from] Broken),
@@ -162,6 +163,7 @@ impl Failure {
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. })
             | Self::CellsFailed(_) => DIVERGED,
             Self::GateFailed(_) => GATE,
+            Self::JobsFailed(error) => error.code,
             Self::Stopped(_) => STOPPED,
             Self::Broken(_) => UNEXPECTED,
             _ => WORLD,

@@ -28,6 +28,19 @@ pub enum StudyError {
     BadContrast { name: String, why: String },
 }
 
+/// Processes that ran cells of a study ended badly.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{n} of the study's processes ended badly, first `{name}` with {code}")]
+#[diagnostic(
+    code(study::jobs_failed),
+    help("`jobs/NAME.log` in the study's folder has why; the same command does what is missing")
+)]
+pub struct JobsFailed {
+    pub n: usize,
+    pub name: String,
+    pub code: u8,
+}
+
 /// Trainings of a study diverged; the others were run.
 #[derive(Debug, Error, Diagnostic)]
 #[error("{n} of the study's trainings diverged, first that of cell `{cell}`: {why}")]

@@ -99,6 +99,13 @@ impl Study {
         self.wanted().filter(|cell| done.folder(cell).is_none()).collect()
     }
 
+    /// The names of the cells that are missing: those that stand alone, and those that merge others.
+    pub fn missing_names(&self) -> [Vec<String>; 2] {
+        let (joint, alone): (Vec<&Cell>, Vec<&Cell>) =
+            self.missing().into_iter().partition(|cell| !cell.over.is_empty());
+        [alone, joint].map(|cells| cells.into_iter().map(|cell| cell.name.clone()).collect())
+    }
+
     /// The cells that are to be run.
     fn wanted(&self) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(|cell| self.only.as_ref().is_none_or(|only| *only == cell.name))
@@ -135,7 +142,11 @@ impl Study {
     }
 
     /// Makes the study's folder, or finds that it is one.
-    fn claim(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// It is another's, or the disk refuses.
+    pub fn claim(&self) -> Result<(), Failure> {
         let unwritable = |source| Unwritable { folder: self.folder.clone(), source };
         let path = self.folder.join(RECIPE);
         if !path.is_file() {

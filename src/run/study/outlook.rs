@@ -24,6 +24,7 @@ const ASSUMED: f64 = 0.5;
 /// What the whole study takes.
 #[derive(Default)]
 struct Sum {
+    n_done: usize,
     train_s: f64,
     evaluate_s: f64,
     disk: u64,
@@ -33,6 +34,58 @@ struct Sum {
     trainings: BTreeSet<String>,
     /// By model and suites, seconds of asking the base, which is done once.
     bases: BTreeMap<String, f64>,
+    /// By what cells take alike, that and the part of the base.
+    estimates: BTreeMap<String, (Estimate, f64)>,
+}
+
+impl Sum {
+    /// Adds a cell that is trained; returns what it comes to, in words.
+    fn add(
+        &mut self,
+        cell: &Cell,
+        plan: &Plan,
+        is_done: bool,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<String, Failure> {
+        let n_candidates = Candidate::of(&plan.merging.merges).len();
+        // Cells that differ in their seed alone take the same.
+        let alike = alike(cell);
+        let (estimate, of_base) = match self.estimates.get(&alike) {
+            Some(known) => *known,
+            None => preview::rough(plan, say)?,
+        };
+        self.estimates.insert(alike, (estimate, of_base));
+        let is_new = self.trainings.insert(plan.key.digest.clone());
+        if !is_done {
+            self.train_s += if is_new { estimate.train_s } else { 0.0 };
+            self.evaluate_s += estimate.evaluate_s - of_base;
+            let base = json!([cell.recipe.model, cell.recipe.eval, plan.base.key]).to_string();
+            self.bases.insert(base, of_base);
+            self.disk += estimate.disk;
+            self.candidates += n_candidates - 1;
+        }
+        self.memory = self.memory.max(estimate.memory());
+        let time = duration(estimate.train_s + estimate.evaluate_s);
+        let state = if is_done { "done".to_owned() } else { time };
+        Ok(format!("{} steps, {n_candidates} candidates, {state}", plan.training.last_step))
+    }
+
+    fn in_words(&self) -> String {
+        let evaluate_s = self.evaluate_s + self.bases.values().sum::<f64>();
+        let (all, train, evaluate) =
+            (duration(self.train_s + evaluate_s), duration(self.train_s), duration(evaluate_s));
+        format!(
+            "shared   {} different trainings; bases asked once for all cells: {}\n\
+             time     {all} on this device: training {train}, asking {} other candidates {evaluate}\n\
+             memory   {:.0} MB in the largest cell\n\
+             disk     {:.0} MB\n",
+            self.trainings.len(),
+            self.bases.len(),
+            self.candidates,
+            self.memory as f64 / 1e6,
+            self.disk as f64 / 1e6
+        )
+    }
 }
 
 /// The outlook as text; every cell is settled for it, so that a slip in any is found.
@@ -45,88 +98,41 @@ pub fn outlook(
     tell: &mut hub::Tell<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<String, Failure> {
-    let mut text = String::new();
-    let mut done = study.done();
-    let (mut shared, mut sum) = (Shared::default(), Sum::default());
-    let mut estimates: BTreeMap<String, (Estimate, f64)> = BTreeMap::new();
+    let (mut done, mut shared, mut sum) = (study.done(), Shared::default(), Sum::default());
     let width = study.cells.iter().map(|cell| cell.name.chars().count()).max().unwrap_or(0);
-    let mut lines = String::new();
-    let mut first: Option<Plan> = None;
-    let mut n_done = 0;
+    let (mut lines, mut first) = (String::new(), None);
     for cell in &study.cells {
         let is_done = done.folder(cell).is_some();
-        n_done += usize::from(is_done);
-        if !cell.over.is_empty() {
-            let (n, names) = (names(&cell.recipe).len(), cell.over.join(", "));
-            let state = if is_done { "done" } else { "after these" };
-            let _ =
-                writeln!(lines, "cell     {:width$}  merges of {names}, {n} candidates, {state}", cell.name);
-            continue;
-        }
-        let plan = match study.settle(cell, Vec::new(), &mut shared, tell)? {
-            Work::Trained(plan) => *plan,
-            Work::Given(settled) => {
-                let state = if is_done { "done" } else { "no estimate" };
-                let n = settled.n_candidates();
-                let _ =
-                    writeln!(lines, "cell     {:width$}  given weights, {n} candidates, {state}", cell.name);
-                continue;
+        sum.n_done += usize::from(is_done);
+        let state = |other: &'static str| if is_done { "done" } else { other };
+        let about = if cell.over.is_empty() {
+            match study.settle(cell, Vec::new(), &mut shared, tell)? {
+                Work::Trained(plan) => {
+                    let about = sum.add(cell, &plan, is_done, say)?;
+                    first.get_or_insert(plan);
+                    about
+                }
+                Work::Given(settled) => {
+                    format!(
+                        "given weights, {} candidates, {}",
+                        settled.n_candidates(),
+                        state("not estimated")
+                    )
+                }
             }
+        } else {
+            let (n, names) = (names(&cell.recipe).len(), cell.over.join(", "));
+            format!("merges of {names}, {n} candidates, {}", state("after these"))
         };
-        let n_candidates = Candidate::of(&plan.merging.merges).len();
-        // Cells that differ in their seed alone take the same.
-        let alike = alike(cell);
-        let (estimate, of_base) = match estimates.get(&alike) {
-            Some(known) => *known,
-            None => preview::rough(&plan, say)?,
-        };
-        estimates.insert(alike, (estimate, of_base));
-        let is_new = sum.trainings.insert(plan.key.digest.clone());
-        let state =
-            if is_done { "done".to_owned() } else { duration(estimate.train_s + estimate.evaluate_s) };
-        let _ = writeln!(
-            lines,
-            "cell     {:width$}  {} steps, {n_candidates} candidates, {state}",
-            cell.name, plan.training.last_step
-        );
-        if !is_done {
-            sum.train_s += if is_new { estimate.train_s } else { 0.0 };
-            sum.evaluate_s += estimate.evaluate_s - of_base;
-            sum.bases
-                .insert(json!([cell.recipe.model, cell.recipe.eval, plan.base.key]).to_string(), of_base);
-            sum.disk += estimate.disk;
-            sum.candidates += n_candidates - 1;
-        }
-        sum.memory = sum.memory.max(estimate.memory());
-        first.get_or_insert(plan);
+        let _ = writeln!(lines, "cell     {:width$}  {about}", cell.name);
     }
-    let _ = writeln!(
-        text,
-        "study    {}: {} cells, {n_done} of them done",
-        study.folder.display(),
-        study.cells.len()
-    );
+    let (n, n_done) = (study.cells.len(), sum.n_done);
+    let mut text = format!("study    {}: {n} cells, {n_done} of them done\n", study.folder.display());
     if let Some(plan) = &first {
         let _ = writeln!(text, "device   {} ({})", plan.opened.spec, plan.opened.name);
     }
     text.push_str(&lines);
-    let evaluate_s = sum.evaluate_s + sum.bases.values().sum::<f64>();
-    let _ = writeln!(
-        text,
-        "shared   {} different trainings; {} bases are asked once each for all cells",
-        sum.trainings.len(),
-        sum.bases.len()
-    );
-    let _ = writeln!(
-        text,
-        "time     {} on this device: training {}, asking {} other candidates {}",
-        duration(sum.train_s + evaluate_s),
-        duration(sum.train_s),
-        sum.candidates,
-        duration(evaluate_s)
-    );
-    let _ = writeln!(text, "memory   {:.0} MB in the largest cell", sum.memory as f64 / 1e6);
-    let _ = writeln!(text, "disk     {:.0} MB", sum.disk as f64 / 1e6);
+    text.push_str(&sum.in_words());
     if let Some(plan) = &first {
         power(&mut text, study, plan);
     }
