@@ -18,6 +18,9 @@ pub struct Eval {
     /// Judges that are models: `[[eval.rubrics]]` tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rubrics: Vec<RubricJudge>,
+    /// Models of one's own that are asked too: `[[eval.candidates]]` tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<NamedCandidate>,
     /// Compares answers in free text with their references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bert_score: Option<BertScore>,
@@ -89,6 +92,16 @@ pub struct Suite {
     /// How every answer begins, given to the model and to the judges.
     #[serde(default, alias = "opening", skip_serializing_if = "Option::is_none")]
     pub prefill: Option<String>,
+}
+
+/// A model of one's own, of the base's shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedCandidate {
+    /// Its name in reports.
+    pub name: String,
+    /// A model folder, an adapter on the base, a run folder or a hub's repository.
+    pub source: String,
 }
 
 /// What the answers to a suite are for.
@@ -224,6 +237,7 @@ impl Default for Eval {
             suites: Vec::new(),
             preset: String::new(),
             judges: Vec::new(),
+            candidates: Vec::new(),
             rubrics: Vec::new(),
             bert_score: None,
             limit: 0,
@@ -259,6 +273,13 @@ fn length(key: &str, tokens: Option<usize>) -> Result<(), RecipeError> {
 
 impl Eval {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
+        for (nth, NamedCandidate { name, .. }) in self.candidates.iter().enumerate() {
+            let is_known = ["base", "tuned"].contains(&name.as_str());
+            if !is_name(name) || is_known || self.candidates[..nth].iter().any(|other| other.name == *name) {
+                let expected = format!("{NAME}, other than base, tuned and those before");
+                return Err(bad("eval.candidates.name", format!("`{name}`"), &expected));
+            }
+        }
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
             return Err(bad("eval.repetition_penalty", self.repetition_penalty, "a number above 0"));
         }

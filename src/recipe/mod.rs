@@ -24,7 +24,7 @@ pub mod slips;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
-pub use eval::{BertScore, Chat, Eval, Purpose, RubricJudge, Suite, Thinking};
+pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
 pub use merge::{Lambda, Merge, Spec, SpecError, along};

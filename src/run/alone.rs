@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{Exam, ask};
-use super::cast::{Candidate, Cast, RoleWeights, numerics, part_of};
+use super::cast::{self, Candidate, Cast, RoleWeights, numerics, part_of};
 use super::conclude::{conclude, prove};
 use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
+use super::plan::named::{Named, exported};
 use super::plan::sources::{Sources, Traces, write_lock};
 use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
 use super::session::{Key, Session};
@@ -81,12 +82,6 @@ impl Given {
     }
 }
 
-/// Of a run folder what it exported.
-fn exported(folder: PathBuf) -> PathBuf {
-    let inside = ["train/adapter", "train/model"].map(|name| folder.join(name));
-    inside.into_iter().find(|path| path.is_dir()).unwrap_or(folder)
-}
-
 impl Settled {
     /// Settles what `recipe` asks the given model: its data, method and training play no part; `[data] template` and
     /// `[eval]` do.
@@ -118,14 +113,20 @@ impl Settled {
             [] => (with_adapter(&base, given.adapter.as_deref(), &machine)?, Vec::new()),
             runs => over(&base, runs, &machine)?,
         };
-        let mut dtypes = base.dtypes.clone();
+        let (mut dtypes, mut others) = (base.dtypes.clone(), Vec::new());
         let (roles, candidates) = match (&given.pre, &given.adapter) {
             (Some(pre), _) => {
                 let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
-                let before = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
-                dtypes = before.dtypes.clone();
-                let base = part_of(&before, &machine);
-                (BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]), Candidate::of(&merges))
+                let asked = &recipe.eval.candidates;
+                let before_base = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
+                dtypes = before_base.dtypes.clone();
+                let own_models = Named::all(asked, &before, &before_base, &mut sources)?;
+                others = own_models.iter().map(|model| cast::named(model, &machine)).collect();
+                let base = part_of(&before_base, &machine);
+                (
+                    BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]),
+                    Candidate::of(&merges, &own_models),
+                )
             }
             (None, Some(_)) => {
                 (BTreeMap::from([(Role::Tuned, own)]), vec![Candidate::new("tuned", Role::Tuned)])
@@ -134,7 +135,7 @@ impl Settled {
         };
         let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
-        let cast = Cast::of_parts(roles, compared, candidates, dtypes.clone());
+        let cast = Cast::of_parts(roles, (compared, others), candidates, dtypes.clone());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;

@@ -461,3 +461,36 @@ fn several_devices_share_the_cells_and_leave_what_one_would() {
     );
     assert!(code == Some(4) && said.contains("ended badly") && said.contains("with 4"), "{said}");
 }
+
+#[test]
+fn a_model_of_ones_own_is_asked_beside_the_others() {
+    let own = "[[eval.candidates]]\nname = \"mine\"\nsource = \"run\"\n[[eval.candidates]]\nname = \"aligned\"\nsource = \"model\"\n";
+    let fixture = fixture("", &[]);
+    fixture.study("run", &[]);
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    fixture.write("r.toml", format!("{recipe}\n{own}"));
+    done(&fixture, &["--merge", "linear:0.5"]);
+    let report = json(&fixture.file("study/report.json"));
+    let candidates = report["candidates"].as_array().unwrap();
+    let names: Vec<&str> = candidates.iter().map(|candidate| candidate["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["base", "tuned", "linear:0.5", "mine", "aligned"]);
+    // They are the tuned model and the base under other names.
+    assert_eq!(candidates[3]["metrics"], candidates[1]["metrics"]);
+    assert_eq!(candidates[4]["metrics"], candidates[0]["metrics"]);
+    let grid = "[grid]\n\"train.seed\" = [1, 2]\n[[grid.contrast]]\nname = \"c\"\nsuite = \"harmful\"\nof = \"mine\"\nless = \"tuned\"\n";
+    fixture.write("r.toml", format!("{recipe}\n{own}\n{grid}"));
+    std::fs::remove_dir_all(fixture.file("study")).unwrap();
+    done(&fixture, &["--merge", "linear:0.5"]);
+    let report = json(&fixture.file("study/report.json"));
+    assert_eq!(report["contrasts"][0]["what"], "mine less tuned");
+    for (bad, why) in [("name = \"tuned\"", "other than base"), ("source = \"absent\"", "absent")] {
+        let (key, _) = bad.split_once(" = ").unwrap();
+        let own: String = own
+            .lines()
+            .map(|line| if line.starts_with(key) { format!("{bad}\n") } else { format!("{line}\n") })
+            .collect();
+        fixture.write("r.toml", format!("{recipe}\n{own}"));
+        let (_, said) = failed(&fixture, &[]);
+        assert!(said.contains(why), "{said}");
+    }
+}

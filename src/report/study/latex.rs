@@ -53,7 +53,7 @@ fn table(text: &mut String, report: &StudyReport, group: &str) {
     let prompts: Vec<String> = columns.iter().map(|column| column.estimate.n_prompts.to_string()).collect();
     let _ = write!(
         text,
-        "\\bottomrule\n\\end{{tabular}}\n\\caption{{{}: mean $\\pm$ standard deviation over {seeds} seed{}; {} prompts. Best merge in \
+        "\\bottomrule\n\\end{{tabular}}\n\\caption{{{}: mean $\\pm$ standard deviation over {seeds} seed{}; {} prompts. Best of all but base and tuned in \
          bold; $\\dagger$: not told from it by a paired test over prompts ($p \\ge {TOLD_APART}$, uncorrected).}}\n\\end{{table}}\n",
         escaped(title(group)),
         if seeds == 1 { "" } else { "s" },

@@ -10,6 +10,7 @@ mod importance;
 
 use super::failure::Failure;
 use super::plan::model::DTYPE_OPTION;
+use super::plan::named::Named;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
 use crate::generate;
@@ -37,6 +38,8 @@ enum Origin {
     Of(Role),
     /// A merge of models by their roles.
     By(Resolved),
+    /// One of the models that the recipe names.
+    Named(usize),
 }
 
 /// A role's weights and the digest of what decides them.
@@ -50,6 +53,8 @@ pub struct RoleWeights {
 pub struct Cast {
     pub candidates: Vec<Candidate>,
     roles: BTreeMap<Role, RoleWeights>,
+    /// Models of one's own; they come last.
+    named: Vec<RoleWeights>,
     /// The checkpoints that are compared by merges of several tuned models.
     compared: Vec<SharedWeights>,
     importance: Option<[SharedWeights; 2]>,
@@ -81,16 +86,19 @@ impl Candidate {
         Self { name: name.to_owned(), made: Origin::Of(role) }
     }
 
-    /// Base, tuned and these merges of the two, in the order of a report.
-    pub fn of(merges: &[Resolved]) -> Vec<Self> {
+    /// Base, tuned, these merges of the two and these other models, in the order of a report.
+    pub fn of(merges: &[Resolved], named: &[Named]) -> Vec<Self> {
         let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Origin::By(merge.clone()) });
-        [Self::new("base", Role::Base), Self::new("tuned", Role::Tuned)].into_iter().chain(merges).collect()
+        let named = named.iter().enumerate();
+        let named = named.map(|(nth, model)| Self { name: model.name.clone(), made: Origin::Named(nth) });
+        let roles = [Self::new("base", Role::Base), Self::new("tuned", Role::Tuned)];
+        roles.into_iter().chain(merges).chain(named).collect()
     }
 
     /// The merge that makes it, if one does.
     pub fn merge(&self) -> Option<&Resolved> {
         match &self.made {
-            Origin::Of(_) => None,
+            Origin::Of(_) | Origin::Named(_) => None,
             Origin::By(merge) => Some(merge),
         }
     }
@@ -135,7 +143,7 @@ impl Cast {
         if importance.is_some() && training.method.kind == MethodKind::Full {
             others.push(of_step(training.last_step, checkpoint::OPTIMIZER)?);
         }
-        let candidates = Candidate::of(&merging.merges);
+        let candidates = Candidate::of(&merging.merges, &merging.named);
         let besides = |candidate: &Candidate| {
             candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
         };
@@ -146,6 +154,7 @@ impl Cast {
                 (Role::Base, part_of(base, machine)),
                 (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
             ]),
+            named: merging.named.iter().map(|one| named(one, machine)).collect(),
             compared,
             importance,
             dtypes: base.dtypes.clone(),
@@ -155,10 +164,10 @@ impl Cast {
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
     ///
-    /// `compared` are the tuned models for merges of several.
+    /// `compared` are the tuned models for merges of several, `others` the models of one's own.
     pub fn of_parts(
         roles: BTreeMap<Role, RoleWeights>,
-        compared: Vec<SharedWeights>,
+        (compared, others): (Vec<SharedWeights>, Vec<RoleWeights>),
         candidates: Vec<Candidate>,
         dtypes: Dtypes,
     ) -> Self {
@@ -170,6 +179,7 @@ impl Cast {
             besides: candidates.iter().map(besides).collect(),
             candidates,
             roles,
+            named: others,
             compared,
             importance: None,
             dtypes,
@@ -181,6 +191,7 @@ impl Cast {
     pub fn key(&self, nth: usize) -> String {
         let parts = match &self.candidates[nth].made {
             Origin::Of(role) => json!([self.part(*role).key]),
+            Origin::Named(nth) => json!([self.named[*nth].key]),
             Origin::By(merge) => {
                 let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
                 json!([keys, merge.name(), self.besides[nth]])
@@ -205,13 +216,16 @@ impl Cast {
     ///
     /// A merge cannot be made of the models that are there.
     pub fn played(&self, candidate: &Candidate) -> Result<CandidateWeights, Failure> {
-        let merge = match &candidate.made {
-            Origin::By(merge) => merge,
-            Origin::Of(role) => {
-                let weights = Rounded::new(self.part(*role).weights.clone(), &self.dtypes);
-                return Ok(CandidateWeights { weights: Arc::new(weights), merged: None });
-            }
+        let own = match &candidate.made {
+            Origin::By(merge) => return self.merged(merge),
+            Origin::Of(role) => self.part(*role),
+            Origin::Named(nth) => &self.named[*nth],
         };
+        let weights = Rounded::new(own.weights.clone(), &self.dtypes);
+        Ok(CandidateWeights { weights: Arc::new(weights), merged: None })
+    }
+
+    fn merged(&self, merge: &Resolved) -> Result<CandidateWeights, Failure> {
         let tuned = match merge.method.needs.several_tuned() {
             true => self.compared.clone(),
             false => vec![self.part(Role::Tuned).weights.clone()],
@@ -244,13 +258,21 @@ impl Cast {
         let decoder = match there {
             None => Decoder::load(shape, played.weights.as_ref(), &machine.device, machine.compute)?,
             Some(mut decoder) => {
-                let touched = |name: &str| self.touched.as_ref().is_none_or(|names| names.contains(name));
+                // A model of one's own, and what comes after it, may differ everywhere.
+                let is_other = matches!(candidate.made, Origin::Named(_));
+                let touched =
+                    |name: &str| is_other || self.touched.as_ref().is_none_or(|names| names.contains(name));
                 decoder.reload(played.weights.as_ref(), touched)?;
                 decoder
             }
         };
         Ok((decoder, played.report()))
     }
+}
+
+/// A model of one's own as a part.
+pub fn named(named: &Named, machine: &Machine) -> RoleWeights {
+    RoleWeights { weights: named.weights.clone(), key: numerics(&named.key, machine) }
 }
 
 /// The base as a part.

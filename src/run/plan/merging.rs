@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::importance::Importance;
 use super::model::{Base, Model};
+use super::named::Named;
 use super::sources::Sources;
 use super::training::Training;
 use crate::merge::{self, MergeError, Resolved, Role};
@@ -14,6 +15,8 @@ use crate::train::checkpoint::Checkpoints;
 /// The merges of a run, settled.
 pub struct Merging {
     pub merges: Vec<Resolved>,
+    /// Models of one's own that are asked too.
+    pub named: Vec<Named>,
     /// The steps whose checkpoints are compared by merges of several tuned models.
     pub checkpoints: Vec<usize>,
     /// For merges that go by importance.
@@ -53,7 +56,7 @@ impl Merging {
     ///
     /// A place of a spec holds none of the weights, or what a method needs will not be there.
     pub fn new(
-        merges: Vec<Resolved>,
+        (merges, named): (Vec<Resolved>, Vec<Named>),
         importance: Option<Importance>,
         recipe: &Recipe,
         model: &Model,
@@ -64,7 +67,7 @@ impl Merging {
             resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
         }
         let checkpoints = compared(&merges, recipe, training.last_step)?;
-        Ok(Self { merges, checkpoints, importance })
+        Ok(Self { merges, named, checkpoints, importance })
     }
 
     /// What decides a merge's weights besides base, tuned model and spec; `files` are the digests of what is

@@ -17,6 +17,7 @@ pub mod importance;
 pub mod judges;
 pub mod merging;
 pub mod model;
+pub mod named;
 mod overlap;
 pub mod posed;
 pub mod preset;
@@ -44,6 +45,7 @@ use crate::recipe::{Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
 use judges::Judges;
+use named::Named;
 use sources::Sources;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
@@ -120,8 +122,9 @@ impl Plan {
         let mut said = training.said.clone();
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
+        let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
         let names = ["base", "tuned"].map(str::to_owned).into_iter().chain(merges.iter().map(Resolved::name));
-        let names: Vec<String> = names.collect();
+        let names: Vec<String> = names.chain(named).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         room::check_weights(&model.shape, Some(recipe.method.kind), &machine)?;
@@ -129,7 +132,8 @@ impl Plan {
         room::check_questions(&suites, &model.shape, &opened.device)?;
         // Last, for it may be a download of gigabytes.
         let base = shared.base(&recipe, &model, &mut sources)?;
-        let merging = Merging::new(merges, importance, &recipe, &model, &base, &training)?;
+        let named = Named::all(&recipe.eval.candidates, &model, &base, &mut sources)?;
+        let merging = Merging::new((merges, named), importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let key = training.key(&base, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));

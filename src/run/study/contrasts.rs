@@ -1,6 +1,7 @@
 //! The questions of `[[grid.contrast]]`: found among what the cells measure, answered, their probabilities corrected
 //! together.
 
+use super::names;
 use super::series::Series;
 use crate::eval::repeated::{Repeated, holm, slope_weights};
 use crate::recipe::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT};
@@ -46,10 +47,7 @@ pub(super) fn check(grid: &Grid, cells: &[Cell]) -> Result<(), Failure> {
         for side in [&contrast.of, &contrast.less].into_iter().flatten() {
             let (variant, candidate) = sided(side);
             let of_side = |cell: &&Cell| variant.is_none_or(|variant| has(&cell.at, variant));
-            let stands = |cell: &Cell| {
-                let is_merge = specs(cell).iter().any(|spec| spec.to_string() == candidate);
-                ["base", "tuned"].contains(&candidate) || is_merge
-            };
+            let stands = |cell: &Cell| names(&cell.recipe).iter().any(|name| name == candidate);
             if !cells.iter().filter(of_side).any(stands) {
                 return Err(wrong(format!("no cell has a candidate `{side}`")).into());
             }

@@ -4,8 +4,10 @@
 //! share a study: each does the cells that are missing and writes the report of what is there, by renaming. What a
 //! finished cell was made of is noted in it ([`done`]), and a cell whose note still holds is not looked at again.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -24,6 +26,7 @@ use super::alone::{Given, Settled};
 use super::failure::{CellsFailed, Failure, FolderError, StudyError};
 use super::plan::sources::Sources;
 use super::plan::{Options, Shared, merging};
+use super::session::folder::lock;
 use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Unwritable};
@@ -160,6 +163,22 @@ impl Study {
         Ok(file_at_once(&path, self.text.as_bytes())?)
     }
 
+    /// Every cell with the folder of its run, if that is done.
+    fn found(&self) -> Vec<(&Cell, Option<PathBuf>)> {
+        let mut done = self.done();
+        self.cells.iter().map(|cell| (cell, done.folder(cell))).collect()
+    }
+
+    /// Holds the study's folder, once nobody else does.
+    fn hold(&self) -> Result<File, FolderError> {
+        loop {
+            match lock(&self.folder, &self.folder) {
+                Err(FolderError::Busy { .. }) => std::thread::sleep(Duration::from_millis(20)),
+                other => return other,
+            }
+        }
+    }
+
     /// Settles every cell that is missing, and starts none.
     ///
     /// # Errors
@@ -289,13 +308,19 @@ impl Study {
     ///
     /// A cell's files cannot be read, or the disk refuses.
     pub fn report(&self) -> Result<StudyReport, Failure> {
-        let mut done = self.done();
-        let found: Vec<(&Cell, Option<PathBuf>)> =
-            self.cells.iter().map(|cell| (cell, done.folder(cell))).collect();
-        let made_of = gather::made_of(&found, self);
         let path = self.folder.join("report.json");
-        let before: Option<StudyReport> = read_json(&path).ok();
-        if let Some(before) = before.filter(|before| before.made_of == made_of) {
+        let known = |made_of: &str| {
+            let before: Option<StudyReport> = read_json(&path).ok();
+            before.filter(|before| before.made_of == made_of)
+        };
+        if let Some(before) = known(&gather::made_of(&self.found(), self)) {
+            return Ok(before);
+        }
+        // Of several processes that finish a cell at once, one looks and writes after the other.
+        let _held = self.hold()?;
+        let found = self.found();
+        let made_of = gather::made_of(&found, self);
+        if let Some(before) = known(&made_of) {
             return Ok(before);
         }
         let gathered = gather::gather(self, &found, made_of)?;
@@ -332,5 +357,7 @@ fn check_gates(gates: &[Gate], cells: &[Cell]) -> Result<(), Failure> {
 /// What the candidates of a recipe are called.
 fn names(recipe: &Recipe) -> Vec<String> {
     let merges = recipe.merge.specs().unwrap_or_default();
-    ["base", "tuned"].map(str::to_owned).into_iter().chain(merges.iter().map(ToString::to_string)).collect()
+    let merges = merges.iter().map(ToString::to_string);
+    let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
+    ["base", "tuned"].map(str::to_owned).into_iter().chain(merges).chain(named).collect()
 }

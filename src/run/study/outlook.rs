@@ -47,7 +47,7 @@ impl Sum {
         is_done: bool,
         say: &mut dyn FnMut(&str),
     ) -> Result<String, Failure> {
-        let n_candidates = Candidate::of(&plan.merging.merges).len();
+        let n_candidates = Candidate::of(&plan.merging.merges, &plan.merging.named).len();
         // Cells that differ in their seed alone take the same.
         let alike = alike(cell);
         let (estimate, of_base) = match self.estimates.get(&alike) {
