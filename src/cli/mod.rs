@@ -71,7 +71,7 @@ struct RecipeArgs {
     /// auto, cpu, cuda[:i] or webgpu[:i]
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
-    /// The run folder itself [default: runs/<name>-<digest>]
+    /// The run folder itself, or a study's [default: runs/<name>-<digest>, runs/<name>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

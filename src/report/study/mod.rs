@@ -162,5 +162,5 @@ impl Row {
 
 /// What tables call a group: the recipe as it is has no name of its own.
 fn title(group: &str) -> &str {
-    if group.is_empty() { "as the recipe is" } else { group }
+    if group.is_empty() { "the recipe as it is" } else { group }
 }

@@ -19,7 +19,7 @@ const CHOICES: &str = "λ by the validation suites alone";
 
 /// The study as Markdown.
 pub fn markdown(report: &StudyReport) -> String {
-    let mut text = format!("# {}\n\n{}\n", escaped(&report.study), state(report));
+    let mut text = format!("# {}\n\n{}\n\n", escaped(&report.study), state(report));
     for group in report.groups() {
         section(&mut text, title(group), &overview(report, group));
     }

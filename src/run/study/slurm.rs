@@ -48,8 +48,8 @@ pub fn jobs(study: &Study, start: &Start) -> Vec<Job> {
         let mut text = format!("#!/bin/bash\n# {about}\n");
         let lines = [
             format!("--job-name={}-{name}", study.name),
-            format!("--chdir={}", start.here),
-            format!("--output={folder}/{log}"),
+            format!("--chdir={}", in_a_line(&start.here)),
+            format!("--output={}", in_a_line(&format!("{folder}/{log}"))),
             "--open-mode=append".to_owned(),
             "--requeue".to_owned(),
             format!("--signal=B:TERM@{NOTICE_S}"),
@@ -125,6 +125,12 @@ pub fn write(study: &Study, jobs: &[Job]) -> Result<(), Failure> {
 
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// A path as a line of options holds it: in quotes, where it has blanks; it cannot end the line.
+fn in_a_line(path: &str) -> String {
+    let path: String = path.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    if path.contains(' ') { format!("\"{path}\"") } else { path }
 }
 
 /// A word as a shell reads it back.
