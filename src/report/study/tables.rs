@@ -81,7 +81,9 @@ fn state(report: &StudyReport) -> String {
 
 fn overview(report: &StudyReport, group: &str) -> Table {
     let columns = report.columns(group);
-    let mut header = vec!["candidate".to_owned()];
+    let seeds = columns.iter().map(|column| column.seeds.len()).max().unwrap_or(0);
+    let of = if seeds == 1 { "seed" } else { "seeds" };
+    let mut header = vec![format!("candidate ({seeds} {of})")];
     header.extend(columns.iter().map(|column| heading(column)));
     let row = |candidate: &&str| {
         let cell = |column: &&Row| report.row(group, candidate, column).map_or("–".to_owned(), value);

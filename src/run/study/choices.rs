@@ -135,3 +135,55 @@ fn of_curve(curve: &Curve<'_>, group: Option<&str>) -> Vec<Choice> {
     };
     all.into_iter().filter_map(choice).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::repeated::Repeated;
+
+    /// A suite's rates by candidate, on four prompts.
+    fn suite<'a>(
+        name: &'a str,
+        kind: MetricKind,
+        validation: bool,
+        rates: &[(&'a str, f64, u8)],
+    ) -> Vec<Series<'a>> {
+        let one = |(candidate, lambda, hits): &(&'a str, f64, u8)| {
+            let values = (0..4).map(|nth| Some(f64::from(u8::from(nth < *hits)))).collect();
+            Series::of_test(
+                (name, *candidate, *lambda),
+                (kind, validation),
+                Repeated::new(vec![values], true),
+            )
+        };
+        rates.iter().map(one).collect()
+    }
+
+    fn chosen(all: &[Series<'_>]) -> Vec<(Rule, String)> {
+        choices(all).into_iter().map(|choice| (choice.rule, choice.candidate)).collect()
+    }
+
+    #[test]
+    fn what_is_reported_takes_no_part_in_the_choice() {
+        let curve = |hits: [u8; 4]| {
+            let names = [("base", f64::NAN), ("linear:0.2", 0.2), ("linear:0.6", 0.6), ("tuned", f64::NAN)];
+            names.iter().zip(hits).map(|((name, lambda), hits)| (*name, *lambda, hits)).collect::<Vec<_>>()
+        };
+        let with_test = |test: [u8; 4], harm: [u8; 4]| {
+            let mut all = suite("test", MetricKind::Task, false, &curve(test));
+            all.extend(suite("harmful", MetricKind::Safety, false, &curve(harm)));
+            all.extend(suite("valid", MetricKind::Task, true, &curve([0, 2, 3, 4])));
+            all.extend(suite("requests", MetricKind::Safety, true, &curve([0, 0, 3, 4])));
+            chosen(&all)
+        };
+        let expected = [
+            (Rule::Score, "linear:0.6".to_owned()),
+            (Rule::Budget, "linear:0.2".to_owned()),
+            (Rule::Knee, "linear:0.2".to_owned()),
+        ];
+        assert_eq!(with_test([0, 4, 0, 4], [0, 4, 0, 4]), expected);
+        assert_eq!(with_test([4, 0, 4, 0], [4, 0, 4, 0]), expected);
+        // Without suites for it nothing is chosen.
+        assert!(chosen(&suite("test", MetricKind::Task, false, &curve([0, 2, 3, 4]))).is_empty());
+    }
+}

@@ -40,6 +40,36 @@ pub(super) struct Series<'a> {
     pub(super) values: Repeated,
 }
 
+#[cfg(test)]
+impl<'a> Series<'a> {
+    /// A row that is what its suite measures first; λ is no number where there is none.
+    pub(super) fn of_test(
+        (suite, candidate, lambda): (&'a str, &'a str, f64),
+        (kind, validation): (MetricKind, bool),
+        values: Repeated,
+    ) -> Self {
+        Self {
+            group: "",
+            at: &[],
+            candidate,
+            method: candidate.split_once(':').map(|(method, _)| method),
+            lambda: Some(lambda).filter(|lambda| lambda.is_finite()),
+            suite,
+            metric: "rate",
+            judge: None,
+            kind,
+            headline: true,
+            lead: true,
+            validation,
+            model: "m",
+            budget: Some(0.1),
+            seeds: vec![1],
+            ids: &[],
+            values,
+        }
+    }
+}
+
 impl Series<'_> {
     pub(super) fn measures(&self, other: &Self) -> bool {
         (self.suite, self.metric, self.judge) == (other.suite, other.metric, other.judge)
