@@ -56,8 +56,8 @@ GRID = """
 "train.seed" = [1, 2]
 over_seeds = ["linear:0.5"]
 [[grid.variant]]
-name = "short answers"
-set = { eval.max_new_tokens = 12 }
+name = "other answers"
+set = { eval.top_k = 5 }
 [[grid.contrast]]
 name = "less than tuned"
 suite = "harmful"

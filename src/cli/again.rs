@@ -9,7 +9,7 @@ use crate::run::study::slurm::Start;
 
 /// The command line that processes of a study start this program with, on this device if one is named.
 pub(super) fn start(args: &RunArgs, device: Option<&str>) -> Result<Start, Failure> {
-    let unknown = |source: std::io::Error| StudyError::Slurm {
+    let unknown = |source: std::io::Error| StudyError::Start {
         what: "this program".to_owned(),
         why: source.to_string(),
     };

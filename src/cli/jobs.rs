@@ -13,6 +13,7 @@ use crate::run::failure::{JobsFailed, Stopped, StudyError};
 use crate::run::study::Study;
 use crate::run::study::slurm::Start;
 use crate::run::{Failure, failure};
+use crate::snapshot::writer::no_links;
 
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(50);
@@ -88,7 +89,7 @@ impl Pool<'_> {
         command.args(&self.start.words).args(words).arg("--device").arg(device);
         command.arg("--out").arg(&self.study.folder);
         let unstarted =
-            |source: std::io::Error| StudyError::Slurm { what: name.to_owned(), why: source.to_string() };
+            |source: std::io::Error| StudyError::Start { what: name.to_owned(), why: source.to_string() };
         let copy = log.try_clone().map_err(unstarted)?;
         command.stdin(Stdio::null()).stdout(copy).stderr(log);
         // Ctrl-C is heard here, and told to each once: twice would end it at once.
@@ -120,7 +121,8 @@ impl Pool<'_> {
         let unwritable = |source| crate::event::Unwritable { folder: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(unwritable)?;
         let mut options = OpenOptions::new();
-        Ok(options.create(true).append(true).open(folder.join(format!("{name}.log"))).map_err(unwritable)?)
+        let file = no_links(options.create(true).append(true)).open(folder.join(format!("{name}.log")));
+        Ok(file.map_err(unwritable)?)
     }
 }
 

@@ -30,6 +30,7 @@ pub use typed::parse;
 
 use crate::folders;
 use crate::report::gates::{self, GateResult};
+use crate::run::alone::Settled;
 use crate::run::proof::selftest;
 use crate::run::{self, Failure, Work, preview};
 
@@ -227,7 +228,10 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
     let work = asked.work()?;
     // From here on: a plan has nothing to save, and may be waiting for a download.
     let stop = stop_on_signals();
-    let Work::Trained(plan) = &work else { return run_given(args, &work, &stop) };
+    let plan = match &work {
+        Work::Trained(plan) => plan,
+        Work::Given(settled) => return run_given(args, settled, &stop),
+    };
     if args.plan {
         if args.resolved {
             print(&format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml()));
@@ -248,9 +252,8 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Merges and asks what the recipe's `[model] tuned` names.
-fn run_given(args: &RunArgs, work: &Work, stop: &AtomicBool) -> Result<(), Failure> {
-    let Work::Given(settled) = work else { return Ok(()) };
-    let folder = work.folder().display();
+fn run_given(args: &RunArgs, settled: &Settled, stop: &AtomicBool) -> Result<(), Failure> {
+    let folder = settled.folder.display();
     if args.plan {
         print(&format!(
             "run folder  {folder}\ncandidates  {}, of given weights: nothing is trained",
@@ -260,9 +263,9 @@ fn run_given(args: &RunArgs, work: &Work, stop: &AtomicBool) -> Result<(), Failu
     }
     progress::say(&format!("run folder {folder}"));
     let mut progress = progress::Progress::new();
-    let report = work.run(stop, &mut |event| progress.show(&event))?;
+    let report = settled.run(stop, &mut |event| progress.show(&event))?;
     judge::show(&report, args.json);
-    progress::say(&format!("report {}", work.folder().join("report.md").display()));
+    progress::say(&format!("report {}", settled.folder.join("report.md").display()));
     keep_gates(&report.gates)
 }
 

@@ -2,6 +2,7 @@
 
 use super::asked::{Asked, amend};
 use super::{RunArgs, jobs, judge, keep_gates, print, progress, stop_on_signals};
+use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe;
 use crate::run::Failure;
@@ -36,9 +37,13 @@ pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
         return study.ask_bases(&stop, &mut |event| progress.show(&event), &mut tell);
     }
     if !args.jobs.is_empty() {
+        args.jobs.iter().try_for_each(|device| device.parse::<DeviceSpec>().map(drop))?;
         study.check(&mut tell)?;
         study.claim()?;
         jobs::run(args, &study, &args.jobs, &stop)?;
+    }
+    if args.gather {
+        study.claim()?;
     }
     let report = match args.gather || !args.jobs.is_empty() {
         true => study.report()?,

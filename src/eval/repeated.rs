@@ -158,20 +158,6 @@ fn clustered_wilson(mean: &Mean, n_seeds: usize) -> Interval {
     (low.clamp(0.0, rate), high.clamp(rate, 1.0))
 }
 
-/// The probabilities of several questions asked at once, each raised so that together they err in at most one of twenty
-/// studies (Holm, 1979).
-pub fn holm(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
-    let mut raised = vec![0.0; p.len()];
-    let mut most: f64 = 0.0;
-    for (rank, nth) in order.into_iter().enumerate() {
-        most = most.max((p[nth] * (p.len() - rank) as f64).min(1.0));
-        raised[nth] = most;
-    }
-    raised
-}
-
 /// The weights that make a slope of values at `places`: their sum is the regression's.
 ///
 /// None below two different places.
@@ -269,12 +255,6 @@ mod tests {
         let slope: f64 = weights.iter().zip(places).map(|(weight, x)| weight * (3.0 - 2.0 * x)).sum();
         assert!((slope + 2.0).abs() < 1e-12);
         assert!(slope_weights(&[0.5, 0.5]).is_none() && slope_weights(&[]).is_none());
-    }
-
-    #[test]
-    fn holm_raises_the_least_most_and_keeps_the_order() {
-        assert_eq!(holm(&[0.01, 0.04, 0.03]), [0.03, 0.06, 0.06]);
-        assert_eq!(holm(&[0.5, 0.9]), [1.0, 1.0]);
     }
 
     #[test]

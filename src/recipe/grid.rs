@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::merge::{Spec, range};
-use super::{Recipe, RecipeError, bad, explain, in_words, is_name, set};
+use super::{Init, Recipe, RecipeError, bad, explain, in_words, is_name, set};
 
 /// What varies between the cells of a study: the product of all axes.
 ///
@@ -186,6 +186,11 @@ pub fn cells(text: &str, origin: &str, assignments: &[String]) -> Result<Option<
         }
         found.push(cell);
     }
+    let drawn = |cell: &&Cell| cell.recipe.model.init == Init::Random;
+    if let Some(cell) = found.iter().find(drawn).filter(|_| !grid.over_seeds.is_empty()) {
+        let found = format!("merges over seeds of `{}`, each of which has a base of its own", cell.name);
+        return Err(bad("grid.over_seeds", found, "`model.init = \"checkpoint\"`"));
+    }
     let joint = joint(grid, &found, &axes);
     found.extend(joint);
     Ok(Some(found))
@@ -336,7 +341,7 @@ fn values_of(key: &str, value: &Value) -> Result<Vec<Value>, RecipeError> {
             let (from, rest) = text.split_once("..").ok_or_else(|| wrong(&format!("`{text}`")))?;
             let (to, step) = rest.split_once('/').unwrap_or((rest, "1"));
             let points = range(from, to, step).map_err(&wrong)?;
-            let is_whole = !text.contains("./") && points.iter().all(|x| x.fract() == 0.0);
+            let is_whole = points.iter().all(|x| x.fract() == 0.0);
             let value = |x: f64| if is_whole { Value::Integer(x as i64) } else { Value::Float(x) };
             Ok(points.into_iter().map(value).collect())
         }

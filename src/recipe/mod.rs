@@ -148,6 +148,13 @@ impl Recipe {
         if !is_name(&self.name) {
             return Err(bad("name", format!("`{}`", self.name), NAME));
         }
+        if let (Some(tuned), Init::Random) = (&self.model.tuned, self.model.init) {
+            return Err(bad(
+                "model.tuned",
+                format!("`{tuned}` on a base drawn at random"),
+                "`model.init = \"checkpoint\"`",
+            ));
+        }
         self.data.check()?;
         self.method.check()?;
         self.train.check()?;

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Report;
-use crate::eval::{Denominator, MetricKind};
 use crate::recipe::Gate;
 
 /// A bound and what was held against it.
@@ -51,13 +50,9 @@ pub fn of_run(gates: &[Gate], report: &Report) -> Vec<GateResult> {
         let candidate = report.candidates.iter().find(|candidate| candidate.name == gate.candidate);
         let metric = candidate.into_iter().flat_map(|candidate| &candidate.metrics).find(|metric| {
             let wanted = gate.metric.as_ref().is_none_or(|name| *name == metric.metric);
-            let denominator = match metric.kind {
-                MetricKind::Safety | MetricKind::OverRefusal => report.run.denominator,
-                MetricKind::Task | MetricKind::Degeneration => Denominator::All,
-            };
             metric.suite == gate.suite
                 && metric.category.is_none()
-                && metric.denominator == denominator
+                && metric.denominator == report.denominator(metric.kind)
                 && wanted
         });
         let Some(metric) = metric else { return GateResult::of(gate, "", None, None) };

@@ -1,5 +1,6 @@
 //! Cells of a table, the same in every format.
 
+use crate::eval::stats::holm;
 use crate::eval::{Metric, MetricKind, OFF_FORM, Paired};
 
 use super::{Candidate, JudgeAgreement, ProgramTests, Report, SuiteSetup, remarks};
@@ -208,22 +209,6 @@ fn pairs_of(pair: &Paired) -> String {
         0 => pair.n.to_string(),
         left_out => format!("{}, {left_out} left out", pair.n),
     }
-}
-
-/// The p-values as they are when all of them are looked at together.
-///
-/// Holm, "A simple sequentially rejective multiple test procedure", 1979.
-fn holm(values: &[Option<f64>]) -> Vec<Option<f64>> {
-    let mut order: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_some()).collect();
-    order.sort_by(|a, b| values[*a].partial_cmp(&values[*b]).expect("p-values are numbers"));
-    let mut adjusted = vec![None; values.len()];
-    let mut largest: f64 = 0.0;
-    for (rank, i) in order.iter().enumerate() {
-        let p = values[*i].unwrap_or(1.0);
-        largest = largest.max((order.len() - rank) as f64 * p).min(1.0);
-        adjusted[*i] = Some(largest);
-    }
-    adjusted
 }
 
 /// How far the other judges of a suite agree with its first.

@@ -15,7 +15,7 @@ use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::judges::Judges;
-use super::plan::named::{Named, exported};
+use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
 use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
 use super::session::{Key, Session};
@@ -27,7 +27,7 @@ use crate::event::Listener;
 use crate::merge::{Mean, Role};
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
-use crate::snapshot::adapter::{self, Adapter, Folded};
+use crate::snapshot::adapter;
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::writer::write_json;
 use crate::snapshot::{Dtypes, SharedWeights};
@@ -71,14 +71,13 @@ impl Given {
     /// # Errors
     ///
     /// It is nowhere.
-    pub fn tuned(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Option<Self>, Failure> {
-        let Some(tuned) = &recipe.model.tuned else { return Ok(None) };
-        let pre = Some(recipe.model.source.clone());
-        let folder = exported(sources.model(tuned)?);
-        Ok(Some(match folder.join(adapter::CONFIG).is_file() {
-            true => Self { model: recipe.model.source.clone(), adapter: Some(folder), pre, runs: Vec::new() },
+    pub fn tuned(tuned: &str, recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+        let base = recipe.model.source.clone();
+        let (folder, pre) = (given_folder(tuned, sources)?, Some(base.clone()));
+        Ok(match folder.join(adapter::CONFIG).is_file() {
+            true => Self { model: base, adapter: Some(folder), pre, runs: Vec::new() },
             false => Self { model: folder.display().to_string(), adapter: None, pre, runs: Vec::new() },
-        }))
+        })
     }
 }
 
@@ -265,10 +264,6 @@ fn over(
 /// The given weights, with an adapter folded in.
 fn with_adapter(base: &Base, adapter: Option<&Path>, machine: &Machine) -> Result<RoleWeights, Failure> {
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
-    let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
-    let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
-    let files =
-        files.iter().map(|path| digest::known(path, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
-    let key = of_json(&json!([base.key, files]));
-    Ok(RoleWeights { weights: Arc::new(folded), key: numerics(&key, machine) })
+    let (weights, key) = adapter_on(base, folder)?;
+    Ok(RoleWeights { weights, key: numerics(&key, machine) })
 }

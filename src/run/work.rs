@@ -34,11 +34,11 @@ impl Work {
         shared: &mut Shared,
         tell: &mut hub::Tell<'_>,
     ) -> Result<Self, Failure> {
-        if recipe.model.tuned.is_none() {
+        let Some(tuned) = recipe.model.tuned.clone() else {
             return Ok(Self::Trained(Box::new(Plan::new(recipe, text, origin, options, shared, tell)?)));
-        }
+        };
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
-        let given = Given::tuned(&recipe, &mut sources)?.expect("the recipe names tuned weights");
+        let given = Given::tuned(&tuned, &recipe, &mut sources)?;
         Ok(Self::Given(Box::new(Settled::new(given, recipe, &origin, &options, sources)?)))
     }
 

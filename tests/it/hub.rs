@@ -405,3 +405,29 @@ fn merges_take_ids_of_a_hub_as_recipes_do() {
         "{said}"
     );
 }
+
+#[test]
+fn given_weights_and_models_of_ones_own_may_be_a_hubs() {
+    let (fixture, _server, _) = start();
+    let own = format!("{}/data/tiny/model", env!("CARGO_MANIFEST_DIR"));
+    let recipe = |tuned: &str, more: &str| {
+        format!(
+            "name = \"given\"\n[model]\nsource = \"{own}\"\n{tuned}[data]\nsource = \"train.jsonl\"\n\
+             fields = {{ prompt = \"question\", completion = \"answer\" }}\n[train]\nsteps = 1\n\
+             [[eval.suites]]\ntask = \"harmful\"\nsource = \"harmful.csv\"\nfield = \"goal\"\nmax_new_tokens = 2\n{more}"
+        )
+    };
+    // The cache is empty: settings come first, and the weights with them.
+    fixture.write(
+        "named.toml",
+        recipe("", "[[eval.candidates]]\nname = \"theirs\"\nsource = \"tiny/aligned\"\n"),
+    );
+    well(&fixture.run(&["named.toml", "--device", "cpu", "--out", "named"]));
+    std::fs::remove_dir_all(fixture.file("hf")).unwrap();
+    fixture.write("tuned.toml", recipe("tuned = \"tiny/aligned\"\n", ""));
+    well(&fixture.run(&["tuned.toml", "--device", "cpu", "--out", "tuned"]));
+    for (out, name) in [("named", "theirs"), ("tuned", "tuned")] {
+        let report = std::fs::read_to_string(fixture.file(out).join("report.json")).unwrap();
+        assert!(report.contains(&format!("\"name\": \"{name}\"")), "{report}");
+    }
+}

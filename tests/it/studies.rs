@@ -194,6 +194,14 @@ fn a_slip_in_any_cell_is_found_before_the_first_is_begun() {
     assert!(code == Some(2) && said.contains("no suite is called `harmfull`"), "{said}");
     let (code, said) = told(&GRID.replace("\"linear:0.5\"", "\"linear:0.4\""), MERGES);
     assert!(code == Some(2) && said.contains("no cell has a candidate `linear:0.4`"), "{said}");
+    // What merges the seeds is settled too, before any of them is trained.
+    let (code, said) = told("[grid]\n\"train.seed\" = [1, 2]\nover_seeds = [\"fisher:0.5\"]", &[]);
+    assert!(code == Some(2) && said.contains("fisher"), "{said}");
+    let (code, said) =
+        told("[grid]\n\"train.seed\" = [1, 2]\nover_seeds = [\"linear:0.5,no_such_proj=0.1\"]", &[]);
+    assert!(code == Some(2) && said.contains("no_such_proj"), "{said}");
+    let (code, said) = told("[grid]\n\"train.seed\" = [1, 2]", &["--jobs", "cpu,gpu7"]);
+    assert!(code == Some(2) && said.contains("gpu7"), "{said}");
     let gate = "[[gate]]\nsuite = \"harmful\"\ncandidate = \"linear:0.9\"\nat_most = 0.1\n";
     let (code, said) = told(&format!("{gate}{GRID}"), MERGES);
     assert!(code == Some(2) && said.contains("gate.candidate"), "{said}");
@@ -204,6 +212,8 @@ fn a_folder_of_someone_elses_is_left_alone() {
     let fixture = fixture(GRID, &[]);
     fixture.write("study/thesis.txt", "years of work");
     let (code, said) = failed(&fixture, MERGES);
+    assert!(code == Some(3) && said.contains("study"), "{said}");
+    let (code, said) = failed(&fixture, &[MERGES, &["--gather"]].concat());
     assert!(code == Some(3) && said.contains("study"), "{said}");
     assert_eq!(std::fs::read_dir(fixture.file("study")).unwrap().count(), 1);
 }
@@ -253,20 +263,25 @@ fn a_bound_that_is_not_kept_ends_with_five_and_a_report() {
         report["gates"].as_array().unwrap().iter().map(|gate| gate["holds"].clone()).collect();
     assert_eq!(holds, [false, true]);
     assert!(report["gates"][1]["high"].is_number());
+    // Any metric may be bounded, in a study too.
+    let cut =
+        "[[gate]]\nsuite = \"harmful\"\nmetric = \"truncated_rate\"\ncandidate = \"tuned\"\nat_most = 1\n";
     let text = std::fs::read_to_string(fixture.file("study/report.md")).unwrap();
     assert!(text.contains("A bound of the recipe is not kept"), "{text}");
     // Of a study the bound holds over seeds.
     fixture.write(
         "r.toml",
         format!(
-            "{}\n[grid]\n\"train.seed\" = [1, 2]",
+            "{}\n{cut}[grid]\n\"train.seed\" = [1, 2]",
             std::fs::read_to_string(fixture.file("r.toml")).unwrap()
         ),
     );
     std::fs::remove_dir_all(fixture.file("study")).unwrap();
     let (code, said) = failed(&fixture, &more);
     assert!(code == Some(5), "{said}");
-    assert_eq!(json(&fixture.file("study/report.json"))["gates"][0]["holds"], false);
+    let gates = json(&fixture.file("study/report.json"))["gates"].clone();
+    assert_eq!(gates[0]["holds"], false);
+    assert!(gates[2]["holds"] == true && gates[2]["value"].is_number(), "{gates:#}");
 }
 
 #[test]
@@ -493,4 +508,29 @@ fn a_model_of_ones_own_is_asked_beside_the_others() {
         let (_, said) = failed(&fixture, &[]);
         assert!(said.contains(why), "{said}");
     }
+}
+
+#[test]
+fn what_judges_found_of_the_base_is_found_once() {
+    let problem = "{\"task_id\": \"a\", \"prompt\": \"def f(x):\\n\", \"entry_point\": \"f\", \
+        \"test\": \"def check(f):\\n    assert f(1) == 1\\n\"}\n";
+    let suites = "\n[[eval.suites]]\ntask = \"humaneval\"\nsource = \"problems.jsonl\"\nmax_new_tokens = 4\n";
+    let fixture = fixture(&format!("{suites}[grid]\n\"train.seed\" = [1, 2]"), &[]);
+    fixture.write("problems.jsonl", problem);
+    done(&fixture, &["--merge", "linear:0.5"]);
+    let ran = |cell: &str, candidate: &str| {
+        let events = std::fs::read_to_string(folder_of(&fixture, cell).join("events.jsonl")).unwrap();
+        let is_run = |line: &&str| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let name = event["name"].as_str().unwrap_or_default();
+            event["event"] == "stage" && name.contains("humaneval") && name.contains(candidate)
+        };
+        events.lines().any(|line| is_run(&line))
+    };
+    assert!(ran("seed-1", "base") && ran("seed-1", "tuned"));
+    assert!(!ran("seed-2", "base") && ran("seed-2", "tuned"));
+    let of_base = |cell: &str| {
+        std::fs::read(folder_of(&fixture, cell).join("eval/base/humaneval.programs.jsonl")).unwrap()
+    };
+    assert!(of_base("seed-1") == of_base("seed-2"));
 }

@@ -2,7 +2,7 @@
 //!
 //! An answer that is not found is unscored; it stays in the denominator, as upstream's "[invalid]" does.
 
-use super::{Criterion, Judge, JudgeRow, READ};
+use super::{Criterion, Judge, JudgeRow, READ, held};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::bbh::{self, Filter, INVALID, Variant};
 use crate::eval::measures::bbh_flexible::{Family, family};
@@ -67,11 +67,8 @@ impl Judge for Reader {
     }
 
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
-        match (bbh::read(&completion.text), &item.reference) {
-            (None, _) | (_, None) => Verdict::Unscored,
-            (Some(found), Some(target)) if bbh::is_read_right(&found, target) => Verdict::Yes,
-            _ => Verdict::No,
-        }
+        let target = item.reference.as_deref();
+        held(bbh::read(&completion.text), target, |found, target| bbh::is_read_right(&found, target))
     }
 }
 

@@ -45,6 +45,12 @@ pub struct JudgeRow {
 /// The metric of the rules that are ours where a harness has another.
 const READ: &str = "exact_match_reader";
 
+/// Right or not, where there are an answer and a reference to hold it against.
+fn held<A, B>(found: Option<A>, reference: Option<B>, is_right: impl FnOnce(A, B) -> bool) -> Verdict {
+    let right = found.zip(reference).map(|(found, reference)| is_right(found, reference));
+    right.map_or(Verdict::Unscored, |right| if right { Verdict::Yes } else { Verdict::No })
+}
+
 /// Whether the judge of this name reads answers as a person does, where upstream's rule, which leads, is known to miss.
 pub fn is_reader(name: &str) -> bool {
     name.ends_with("_reader") || name == super::tasks::FENCED

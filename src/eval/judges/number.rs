@@ -7,7 +7,7 @@
 
 use regex::Regex;
 
-use super::{Criterion, Judge, JudgeRow, READ};
+use super::{Criterion, Judge, JudgeRow, READ, held};
 use crate::eval::item::{Completion, Item, Verdict};
 use crate::eval::measures::{majority, numbers};
 
@@ -82,11 +82,8 @@ impl Judge for Reader {
     }
 
     fn judge(&self, item: &Item, completion: &Completion) -> Verdict {
-        match (self.evidence(completion), item.reference.as_deref().and_then(numbers::number)) {
-            (None, _) | (_, None) => Verdict::Unscored,
-            (Some(found), Some(reference)) if found == reference => Verdict::Yes,
-            _ => Verdict::No,
-        }
+        let reference = item.reference.as_deref().and_then(numbers::number);
+        held(self.evidence(completion), reference, |found, reference| found == reference)
     }
 }
 

@@ -24,7 +24,8 @@ pub fn latex(report: &StudyReport) -> String {
 }
 
 fn table(text: &mut String, report: &StudyReport, group: &str) {
-    let columns = report.columns(group);
+    let rows = report.group(group);
+    let columns = rows.columns();
     let _ = write!(
         text,
         "\\begin{{table}}\n\\centering\n\\begin{{tabular}}{{l{}}}\n\\toprule\nCandidate",
@@ -40,16 +41,15 @@ fn table(text: &mut String, report: &StudyReport, group: &str) {
         );
     }
     text.push_str(" \\\\\n\\midrule\n");
-    for candidate in report.candidates(group) {
+    for candidate in rows.candidates() {
         text.push_str(&escaped(candidate));
         for column in &columns {
-            let found = report.row(group, candidate, column);
+            let found = rows.row(candidate, column);
             let _ = write!(text, " & {}", found.map_or("--".to_owned(), value));
         }
         text.push_str(" \\\\\n");
     }
-    let seeds =
-        report.rows.iter().filter(|row| row.group == group).map(|row| row.seeds.len()).max().unwrap_or(0);
+    let seeds = rows.0.iter().map(|row| row.seeds.len()).max().unwrap_or(0);
     let prompts: Vec<String> = columns.iter().map(|column| column.estimate.n_prompts.to_string()).collect();
     let _ = write!(
         text,

@@ -125,10 +125,20 @@ impl StudyReport {
         groups
     }
 
-    /// The columns of a table about a group: what its rows that are shown measure.
-    fn columns(&self, group: &str) -> Vec<&Row> {
+    /// What a table about a group shows.
+    fn group(&self, group: &str) -> GroupRows<'_> {
+        GroupRows(self.rows.iter().filter(|row| row.group == group).collect())
+    }
+}
+
+/// The rows of one group of cells.
+struct GroupRows<'r>(Vec<&'r Row>);
+
+impl<'r> GroupRows<'r> {
+    /// The columns of a table: what the rows that are shown measure.
+    fn columns(&self) -> Vec<&'r Row> {
         let mut columns: Vec<&Row> = Vec::new();
-        for row in self.rows.iter().filter(|row| row.group == group && row.headline) {
+        for row in self.0.iter().filter(|row| row.headline) {
             if !columns.iter().any(|column| column.measures(row)) {
                 columns.push(row);
             }
@@ -136,10 +146,10 @@ impl StudyReport {
         columns
     }
 
-    /// The candidates of a group in their order.
-    fn candidates(&self, group: &str) -> Vec<&str> {
+    /// The candidates in their order.
+    fn candidates(&self) -> Vec<&'r str> {
         let mut names: Vec<&str> = Vec::new();
-        for row in self.rows.iter().filter(|row| row.group == group) {
+        for row in &self.0 {
             if !names.contains(&row.candidate.as_str()) {
                 names.push(&row.candidate);
             }
@@ -147,9 +157,8 @@ impl StudyReport {
         names
     }
 
-    fn row(&self, group: &str, candidate: &str, column: &Row) -> Option<&Row> {
-        let mut rows = self.rows.iter().filter(|row| row.group == group && row.candidate == candidate);
-        rows.find(|row| row.measures(column))
+    fn row(&self, candidate: &str, column: &Row) -> Option<&'r Row> {
+        self.0.iter().find(|row| row.candidate == candidate && row.measures(column)).copied()
     }
 }
 

@@ -80,16 +80,17 @@ fn state(report: &StudyReport) -> String {
 }
 
 fn overview(report: &StudyReport, group: &str) -> Table {
-    let columns = report.columns(group);
+    let rows = report.group(group);
+    let columns = rows.columns();
     let seeds = columns.iter().map(|column| column.seeds.len()).max().unwrap_or(0);
     let of = if seeds == 1 { "seed" } else { "seeds" };
     let mut header = vec![format!("candidate ({seeds} {of})")];
     header.extend(columns.iter().map(|column| heading(column)));
     let row = |candidate: &&str| {
-        let cell = |column: &&Row| report.row(group, candidate, column).map_or("–".to_owned(), value);
+        let cell = |column: &&Row| rows.row(candidate, column).map_or("–".to_owned(), value);
         std::iter::once((*candidate).to_owned()).chain(columns.iter().map(cell)).collect()
     };
-    Table { header, rows: report.candidates(group).iter().map(row).collect() }
+    Table { header, rows: rows.candidates().iter().map(row).collect() }
 }
 
 fn heading(column: &Row) -> String {

@@ -1,12 +1,13 @@
 //! Asking one candidate everything that no stored answer covers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::pace::{Left, Pace};
 use super::shared::Shelf;
-use super::stores::{Answer, Keys, Likely, Stores};
+use super::stores::{Answer, Keys, Likely, Stores, is_of_judge};
+use crate::folders;
 use crate::generate::{self, Generator, Query, likelihoods};
 use crate::merge::MergeReport;
 use crate::model::Decoder;
@@ -17,7 +18,7 @@ use crate::run::plan::{Evaluation, Model};
 use crate::run::session::Session;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::write_json;
+use crate::snapshot::writer::{file_at_once, write_json};
 use crate::train::Machine;
 
 /// What is asked, of models of which shape, and where that is computed.
@@ -29,6 +30,9 @@ pub struct Exam<'a> {
     /// The device's own name: answers of another differ in rounding.
     pub device: &'a str,
 }
+
+/// What judges found out about one candidate's answers to one suite is less than this.
+const VERDICT_BYTES: u64 = 1 << 30;
 
 /// One candidate and its stores.
 pub struct Asking<'a> {
@@ -145,9 +149,26 @@ impl<'a> Asking<'a> {
                 n += stores.take_over(keys, &Stores::peek(&other, &suite.posed.suite.name), keys)?;
             }
             if n > 0 {
+                self.borrow_verdicts(&other)?;
                 let name = &self.candidate.name;
                 let from = other.display();
                 session.note(format!("{name}: {n} answers of the same weights taken over from `{from}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what judges found out about answers in `other`, where nothing was found here: each finding is known by
+    /// the judge, the item and the answer that it is of.
+    fn borrow_verdicts(&self, other: &Path) -> Result<(), Failure> {
+        for entry in std::fs::read_dir(other).into_iter().flatten().flatten() {
+            let own = self.path.join(entry.file_name());
+            if is_of_judge(&entry.file_name().to_string_lossy()) && !own.exists() {
+                let found = folders::read(&entry.path(), VERDICT_BYTES);
+                // Without them a judge is asked again.
+                if let Ok(found) = found {
+                    file_at_once(&own, &found)?;
+                }
             }
         }
         Ok(())

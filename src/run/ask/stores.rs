@@ -99,6 +99,11 @@ fn short(value: &serde_json::Value) -> String {
     of_json(value)[..32].to_owned()
 }
 
+/// Whether a file beside answers holds what a judge found out about them.
+pub fn is_of_judge(file: &str) -> bool {
+    ["judge", "programs", "bert_score"].iter().any(|kind| file.ends_with(&format!(".{kind}.jsonl")))
+}
+
 /// Where a suite's answers, texts and choices are stored.
 fn files(folder: &Path, suite: &str) -> [std::path::PathBuf; 3] {
     ["", ".likelihood", ".choices"].map(|kind| folder.join(format!("{suite}{kind}.jsonl")))

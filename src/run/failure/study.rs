@@ -20,6 +20,12 @@ pub enum StudyError {
         )
     )]
     Slurm { what: String, why: String },
+    #[error("cannot start {what}: {why}")]
+    #[diagnostic(
+        code(study::start),
+        help("the cells that are done stay done, and the same command does what is missing")
+    )]
+    Start { what: String, why: String },
     #[error("cell `{cell}` merges the models of {over}, and not all of these are done")]
     #[diagnostic(code(study::waits), help("run them first: the study without `--cell` does so"))]
     Waits { cell: String, over: String },

@@ -37,30 +37,50 @@ impl Named {
     ) -> Result<Vec<Self>, Failure> {
         let mut all = Vec::new();
         for NamedCandidate { name, source } in candidates {
-            sources.weights(source)?;
-            let folder = exported(sources.model(source)?);
-            let place = folder.display().to_string();
-            let (weights, files): (SharedWeights, Vec<PathBuf>) = if folder.join(adapter::CONFIG).is_file() {
-                let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(&folder)?))?;
-                (Arc::new(folded), [adapter::WEIGHTS, adapter::CONFIG].map(|file| folder.join(file)).to_vec())
-            } else {
-                let files = WeightFiles::open(&folder)?;
-                Decoder::check(&model.shape, &files, &place)?;
-                let paths = files.paths().map(Path::to_owned).collect();
-                (Arc::new(files), paths)
+            let folder = given_folder(source, sources)?;
+            let (weights, key) = match folder.join(adapter::CONFIG).is_file() {
+                true => adapter_on(base, &folder)?,
+                false => {
+                    let files = WeightFiles::open(&folder)?;
+                    Decoder::check(&model.shape, &files, &folder.display().to_string())?;
+                    let paths: Vec<PathBuf> = files.paths().map(Path::to_owned).collect();
+                    (Arc::new(files) as SharedWeights, key(base, &paths)?)
+                }
             };
-            let digests = files
-                .iter()
-                .map(|file| known(file, Algorithm::Blake3))
-                .collect::<Result<Vec<_>, SnapshotError>>()?;
-            all.push(Self { name: name.clone(), weights, key: of_json(&json!([base.key, digests])) });
+            all.push(Self { name: name.clone(), weights, key });
         }
         Ok(all)
     }
 }
 
-/// Of a run folder what it exported.
-pub fn exported(folder: PathBuf) -> PathBuf {
+/// The base with the adapter in `folder`, and the digest of what decides the two.
+///
+/// # Errors
+///
+/// The adapter is broken, or one of another model.
+pub fn adapter_on(base: &Base, folder: &Path) -> Result<(SharedWeights, String), Failure> {
+    let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
+    let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
+    Ok((Arc::new(folded), key(base, &files)?))
+}
+
+fn key(base: &Base, files: &[PathBuf]) -> Result<String, SnapshotError> {
+    let digests = files.iter().map(|file| known(file, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
+    Ok(of_json(&json!([base.key, digests])))
+}
+
+/// The folder of a model or adapter that a recipe gives: of a run folder what it exported, of a hub's repository the
+/// one in the cache, weights and all.
+///
+/// # Errors
+///
+/// It is nowhere, or the hub does not give it.
+pub fn given_folder(source: &str, sources: &mut Sources<'_>) -> Result<PathBuf, Failure> {
+    let folder = sources.model(source)?;
+    // Its settings come first, and with them the commit that the weights are of.
+    sources.weights(source)?;
     let inside = ["train/adapter", "train/model"].map(|name| folder.join(name));
-    inside.into_iter().find(|path| path.is_dir()).unwrap_or(folder)
+    let folder = inside.into_iter().find(|path| path.is_dir()).unwrap_or(folder);
+    sources.traces.found.insert(folder.clone());
+    Ok(folder)
 }

@@ -3,7 +3,8 @@
 
 use super::names;
 use super::series::Series;
-use crate::eval::repeated::{Repeated, holm, slope_weights};
+use crate::eval::repeated::{Repeated, slope_weights};
+use crate::eval::stats::holm;
 use crate::recipe::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT};
 use crate::report::study::Answer;
 use crate::run::failure::{Failure, StudyError};
@@ -104,20 +105,18 @@ pub(super) fn answers(grid: &Grid, all: &[Series<'_>], notes: &mut Vec<String>) 
             notes.push(format!("`{}` has no answer yet: its cells are missing", contrast.name));
         }
     }
-    let p: Vec<f64> = found.iter().map(|answer| answer.estimate.p.unwrap_or(1.0)).collect();
-    found.iter_mut().zip(holm(&p)).for_each(|(answer, p)| answer.p_holm = p);
+    let p: Vec<Option<f64>> = found.iter().map(|answer| answer.estimate.p).collect();
+    found.iter_mut().zip(holm(&p)).for_each(|(answer, p)| answer.p_holm = p.unwrap_or(1.0));
     found
 }
 
 fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer> {
     let measured = |one: &&Series<'_>| {
-        let metric =
-            contrast.metric.as_deref().map_or(one.headline, |metric| metric == one.metric && one.headline);
+        let metric = contrast.metric.as_deref().map_or(one.headline, |metric| metric == one.metric);
         one.suite == contrast.suite && metric
     };
     let first = all.iter().filter(|one| one.group == group).find(measured)?;
-    let like =
-        |one: &&Series<'_>| (one.suite, one.metric, one.judge) == (first.suite, first.metric, first.judge);
+    let like = |one: &&Series<'_>| one.measure() == first.measure();
     let (what, values) = if let Some(method) = &contrast.slope {
         let is_along = |one: &&Series<'_>| {
             one.group == group

@@ -1,6 +1,7 @@
 //! What the finished cells say together: every metric over the seeds of a group, differences, and the answers to the
 //! questions of the grid.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -26,6 +27,8 @@ pub(super) struct Gathered<'a> {
 pub(super) fn made_of(cells: &[(&Cell, Option<PathBuf>)], study: &Study) -> String {
     let found = |(cell, folder): &(&Cell, Option<PathBuf>)| {
         let note = folder.as_ref().and_then(|folder| done::note(folder));
+        // However the study's folder was named.
+        let folder = folder.as_ref().and_then(|folder| folder.file_name()).map(|name| name.to_string_lossy());
         json!([cell.name, cell.group, cell.at, folder, note.map(|note| note.found)])
     };
     let cells: Vec<_> = cells.iter().map(found).collect();
@@ -90,15 +93,31 @@ impl Gathered<'_> {
     }
 }
 
+/// The rows of all groups; the series of one stand together.
 fn rows(all: &[Series<'_>]) -> Vec<Row> {
+    all.chunk_by(|a, b| a.group == b.group).flat_map(rows_of_group).collect()
+}
+
+fn rows_of_group(group: &[Series<'_>]) -> Vec<Row> {
+    let is_rival = |one: &Series<'_>| !["base", "tuned"].contains(&one.candidate);
+    let mut best: HashMap<_, (f64, &Series<'_>)> = HashMap::new();
+    for one in group.iter().filter(|one| one.headline && is_rival(one)) {
+        let sign = if one.kind == MetricKind::Task { 1.0 } else { -1.0 };
+        let score = one.values.mean().map_or(f64::NEG_INFINITY, |found| sign * found.mean);
+        let leader = best.entry(one.measure()).or_insert((score, one));
+        if score > leader.0 {
+            *leader = (score, one);
+        }
+    }
+    let named: HashMap<_, &Series<'_>> =
+        group.iter().map(|one| ((one.candidate, one.measure()), one)).collect();
     let row = |one: &Series<'_>| {
-        let of = |candidate: &str| {
-            let other = all.iter().find(|other| {
-                other.group == one.group && other.candidate == candidate && other.measures(one)
-            });
-            other.filter(|_| one.candidate != candidate).and_then(|other| one.less(other)?.difference())
+        let less = |candidate: &str| {
+            let other = named.get(&(candidate, one.measure())).filter(|_| one.candidate != candidate);
+            one.less(other?)?.difference()
         };
-        let is_merge = !["base", "tuned"].contains(&one.candidate);
+        let rival = is_rival(one);
+        let leader = best.get(&one.measure()).filter(|_| rival && one.headline);
         Some(Row {
             group: one.group.to_owned(),
             candidate: one.candidate.to_owned(),
@@ -112,12 +131,20 @@ fn rows(all: &[Series<'_>]) -> Vec<Row> {
             seeds: one.seeds.clone(),
             values: one.values.seed_means(),
             estimate: one.values.mean()?,
-            less_base: of("base"),
-            less_tuned: if is_merge { of("tuned") } else { None },
-            behind_best: if is_merge && one.headline { behind_best(one, all) } else { None },
+            less_base: less("base"),
+            less_tuned: if rival { less("tuned") } else { None },
+            behind_best: leader.and_then(|(_, leader)| behind(one, leader)),
         })
     };
-    all.iter().filter_map(row).collect()
+    group.iter().filter_map(row).collect()
+}
+
+/// The probability of a paired test against the best of a column; 1 where the two score the same.
+fn behind(one: &Series<'_>, best: &Series<'_>) -> Option<f64> {
+    match one.values.mean()?.mean.total_cmp(&best.values.mean()?.mean).is_eq() {
+        true => Some(1.0),
+        false => one.less(best)?.difference()?.p,
+    }
 }
 
 /// What a study says to each gate, by group of cells that have its candidate.
@@ -127,8 +154,7 @@ fn gates(gates: &[Gate], report: &StudyReport) -> Vec<GateResult> {
         let before = results.len();
         for group in report.groups() {
             let row = report.rows.iter().find(|row| {
-                let metric =
-                    gate.metric.as_ref().map_or(row.headline, |metric| *metric == row.metric && row.headline);
+                let metric = gate.metric.as_ref().map_or(row.headline, |metric| *metric == row.metric);
                 row.group == group && row.candidate == gate.candidate && row.suite == gate.suite && metric
             });
             let Some(row) = row else { continue };
@@ -149,18 +175,4 @@ fn gates(gates: &[Gate], report: &StudyReport) -> Vec<GateResult> {
         }
     }
     results
-}
-
-/// The probability of a paired test against the best merge of the same group; 1 for the best itself.
-fn behind_best(one: &Series<'_>, all: &[Series<'_>]) -> Option<f64> {
-    let rivals = all.iter().filter(|other| {
-        other.group == one.group && other.measures(one) && !["base", "tuned"].contains(&other.candidate)
-    });
-    let sign = if one.kind == MetricKind::Task { 1.0 } else { -1.0 };
-    let score = |of: &Series<'_>| of.values.mean().map_or(f64::NEG_INFINITY, |found| sign * found.mean);
-    let best = rivals.max_by(|a, b| score(a).total_cmp(&score(b)))?;
-    match score(best) > score(one) {
-        true => one.less(best)?.difference()?.p,
-        false => Some(1.0),
-    }
 }

@@ -25,11 +25,11 @@ pub use outlook::outlook;
 use super::alone::{Given, Settled};
 use super::failure::{CellsFailed, Failure, FolderError, StudyError};
 use super::plan::sources::Sources;
-use super::plan::{Options, Shared, merging};
+use super::plan::{Options, Shared};
 use super::session::folder::lock;
 use super::work::Work;
 use crate::catalog::did_you_mean;
-use crate::event::{Event, Unwritable};
+use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
 use crate::recipe::{Cell, Gate, Grid, Init, Recipe, Suite};
 use crate::report::study::{self, StudyReport};
@@ -57,9 +57,6 @@ pub struct Study {
     pub options: Options,
     pub folder: PathBuf,
 }
-
-/// Whoever hears what happens in a study: the cell that it happens to, and what.
-pub type Watcher<'a> = dyn FnMut(Event) + 'a;
 
 impl Study {
     /// The study of `recipe`, which has a grid, with these cells.
@@ -192,8 +189,11 @@ impl Study {
         for cell in self.missing() {
             match cell.over.as_slice() {
                 [] => self.settle(cell, Vec::new(), shared, tell).map(drop)?,
-                // What it merges may not be there yet; how it is asked, its members are too.
-                _ => merging::resolve(&cell.recipe).map(drop)?,
+                // What it merges may not be there yet: the base stands for each.
+                over => {
+                    let base = Sources::new(&self.origin, None, tell).model(&cell.recipe.model.source)?;
+                    self.settle(cell, vec![base; over.len()], shared, tell).map(drop)?;
+                }
             }
         }
         Ok(())
@@ -207,7 +207,7 @@ impl Study {
     pub fn ask_bases(
         &self,
         stop: &AtomicBool,
-        watcher: &mut Watcher<'_>,
+        watcher: &mut Listener<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<(), Failure> {
         self.check(tell)?;
@@ -250,7 +250,7 @@ impl Study {
     pub fn run(
         &self,
         stop: &AtomicBool,
-        watcher: &mut Watcher<'_>,
+        watcher: &mut Listener<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<StudyReport, Failure> {
         let (missing, all) = (self.missing(), self.wanted().count());
@@ -287,7 +287,7 @@ impl Study {
         cell: &Cell,
         shared: &mut Shared,
         stop: &AtomicBool,
-        watcher: &mut Watcher<'_>,
+        watcher: &mut Listener<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<(), Failure> {
         let Some(members) = self.done().members(cell) else {

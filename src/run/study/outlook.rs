@@ -36,6 +36,8 @@ struct Sum {
     bases: BTreeMap<String, f64>,
     /// By what cells take alike, that and the part of the base.
     estimates: BTreeMap<String, (Estimate, f64)>,
+    /// What is asked in any cell: suite, kind and number of prompts.
+    suites: Vec<(String, MetricKind, usize)>,
 }
 
 impl Sum {
@@ -47,6 +49,13 @@ impl Sum {
         is_done: bool,
         say: &mut dyn FnMut(&str),
     ) -> Result<String, Failure> {
+        for asked in &plan.evaluation.suites {
+            let posed = &asked.posed;
+            let suite = (posed.suite.name.clone(), posed.suite.task.kind, posed.items.len());
+            if !self.suites.contains(&suite) {
+                self.suites.push(suite);
+            }
+        }
         let n_candidates = Candidate::of(&plan.merging.merges, &plan.merging.named).len();
         // Cells that differ in their seed alone take the same.
         let alike = alike(cell);
@@ -133,9 +142,7 @@ pub fn outlook(
     }
     text.push_str(&lines);
     text.push_str(&sum.in_words());
-    if let Some(plan) = &first {
-        power(&mut text, study, plan);
-    }
+    power(&mut text, study, &sum.suites);
     text.push_str("\nNothing was started. The same command without `--plan` runs what is missing.\n");
     Ok(text)
 }
@@ -149,34 +156,32 @@ fn alike(cell: &Cell) -> String {
     json!([recipe, at]).to_string()
 }
 
-/// The differences that the suites of a plan can show.
-fn power(text: &mut String, study: &Study, plan: &Plan) {
+/// The differences that suites can show.
+fn power(text: &mut String, study: &Study, suites: &[(String, MetricKind, usize)]) {
     let before: Option<StudyReport> = read_json(&study.folder.join("report.json")).ok();
-    for asked in &plan.evaluation.suites {
-        let suite = &asked.posed.suite;
+    for (suite, kind, n) in suites {
         let of_base = before.as_ref().and_then(|report| {
             let mut rows = report.rows.iter();
-            let row = rows.find(|row| row.suite == suite.name && row.candidate == "base" && row.headline)?;
+            let row = rows.find(|row| row.suite == *suite && row.candidate == "base" && row.headline)?;
             Some(row.estimate.mean).filter(|mean| (0.0..=1.0).contains(mean))
         });
         let (rate, from) = match of_base {
             Some(rate) => (rate, "as the base's"),
             None => (ASSUMED, "assumed"),
         };
-        let n = asked.posed.items.len();
         // A rate near 1 falls; the same difference is as hard to show from the other end.
-        let least = detectable(rate.min(1.0 - rate), n);
-        let what = if suite.task.kind == MetricKind::Task { "score" } else { "rate" };
+        let least = detectable(rate.min(1.0 - rate), *n);
+        let what = if *kind == MetricKind::Task { "score" } else { "rate" };
         let _ = match least {
             Some(least) => writeln!(
                 text,
                 "power    {}: {n} prompts show a difference of {:.1} points (80 % power at 5 %, paired, one seed) from a {what} of \
                  {:.0} %, {from}",
-                suite.name,
+                suite,
                 100.0 * least,
                 100.0 * rate
             ),
-            None => writeln!(text, "power    {}: {n} prompts show no difference at 80 % power", suite.name),
+            None => writeln!(text, "power    {suite}: {n} prompts show no difference at 80 % power"),
         };
     }
 }

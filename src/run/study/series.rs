@@ -71,8 +71,9 @@ impl<'a> Series<'a> {
 }
 
 impl Series<'_> {
-    pub(super) fn measures(&self, other: &Self) -> bool {
-        (self.suite, self.metric, self.judge) == (other.suite, other.metric, other.judge)
+    /// What it measures: suite, metric and judge.
+    pub(super) fn measure(&self) -> (&str, &str, Option<&str>) {
+        (self.suite, self.metric, self.judge)
     }
 
     /// The candidate without its λ: `ties,density=0.2` of `ties:0.3,density=0.2`.
@@ -114,7 +115,9 @@ pub(super) fn series<'a>(read: &'a [Read<'a>], notes: &mut Vec<String>) -> Vec<S
                             == (&one.candidate, &one.metric, &one.judge)
                     };
                     let found = theirs.outcomes.iter().find(same)?;
-                    (theirs.ids == suite.ids).then(|| (member.cell.recipe.train.seed, found.values.numbers()))
+                    let values = found.values.numbers();
+                    let is_whole = theirs.ids == suite.ids && values.len() == suite.ids.len();
+                    is_whole.then_some((member.cell.recipe.train.seed, values))
                 };
                 let found: Vec<(u64, Vec<Option<f64>>)> = members.iter().filter_map(of).collect();
                 if found.len() < members.len() {
@@ -128,6 +131,9 @@ pub(super) fn series<'a>(read: &'a [Read<'a>], notes: &mut Vec<String>) -> Vec<S
                     if !notes.contains(&note) {
                         notes.push(note);
                     }
+                }
+                if found.is_empty() {
+                    continue;
                 }
                 let judge = one.judge.as_deref();
                 // Tables have room for the first judge where several say whether a request was refused.

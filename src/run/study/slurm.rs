@@ -8,7 +8,6 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::Study;
-use crate::recipe::Cell;
 use crate::run::failure::Failure;
 use crate::snapshot::writer::file_at_once;
 
@@ -36,12 +35,10 @@ const TRIES: u32 = 10;
 
 /// The jobs of what is missing; none if nothing is.
 pub fn jobs(study: &Study, start: &Start) -> Vec<Job> {
-    let missing = study.missing();
-    if missing.is_empty() {
+    let [alone, joint] = study.missing_names();
+    if alone.is_empty() && joint.is_empty() {
         return Vec::new();
     }
-    let (joint, alone): (Vec<&Cell>, Vec<&Cell>) =
-        missing.into_iter().partition(|cell| !cell.over.is_empty());
     let head = |name: &str, more: &str, about: &str| {
         let folder = absolute(&study.folder.join("slurm"));
         let log = if more.is_empty() { format!("{name}.log") } else { format!("{name}-%a.log") };
@@ -65,8 +62,8 @@ pub fn jobs(study: &Study, start: &Start) -> Vec<Job> {
     let words: Vec<String> =
         std::iter::once(&start.program).chain(&start.words).map(|word| quoted(word)).collect();
     let command = |rest: &str| format!("{} --out {out} {rest}", words.join(" "));
-    let array = |name: &'static str, about: &str, cells: &[&Cell]| {
-        let names: Vec<String> = cells.iter().map(|cell| quoted(&cell.name)).collect();
+    let array = |name: &'static str, about: &str, cells: &[String]| {
+        let names: Vec<String> = cells.iter().map(|name| quoted(name)).collect();
         let tasks = format!("--array=0-{}", cells.len().saturating_sub(1));
         let work = going_on(
             &command("--cell \"${cells[$SLURM_ARRAY_TASK_ID]}\""),

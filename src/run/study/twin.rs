@@ -15,7 +15,11 @@ pub(super) fn adopt(plan: &Plan, cells: &Path, stop: &AtomicBool) -> Result<(), 
     if own.exists() {
         return Ok(());
     }
+    let ending = format!("-{}", &plan.key.digest[..8]);
     let is_twin = |folder: &Path| {
+        if !folder.to_string_lossy().ends_with(&ending) {
+            return false;
+        }
         let key = std::fs::read_to_string(folder.join("key")).unwrap_or_default();
         key.trim() == plan.key.digest && folder.join("train/result.json").is_file()
     };
