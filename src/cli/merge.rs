@@ -10,6 +10,7 @@ use super::{print, progress};
 use crate::dtype::Dtype;
 use crate::hub::{Hub, Wanted};
 use crate::merge::{MergeReport, Unmatched};
+use crate::recipe::Helper;
 use crate::run::Failure;
 use crate::run::export::located;
 use crate::run::export::{Models, Options, Outline, PairRequest, Request, outline, verify, write};
@@ -27,12 +28,16 @@ pub struct MergeArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pre", "post", "merge", "out_dtype"], required_unless_present_any = ["pre", "verify"])]
     config: Option<PathBuf>,
     /// The model before tuning: a folder, or a hub's org/name
-    #[arg(long, value_name = "DIR|ID", requires_all = ["post", "merge"])]
+    #[arg(long, value_name = "DIR|ID", requires = "merge")]
     pre: Option<PathBuf>,
     /// What was tuned from it: a model folder, an adapter, a checkpoint or a run folder of this program;
     /// may be repeated for methods that compare several
     #[arg(long, value_name = "DIR|ID", requires = "pre")]
     post: Vec<PathBuf>,
+    /// What some methods look at besides: unaligned, `safety`, `patch_safety`, `patch_helpful` (models or adapters),
+    /// `score_safety`, `score_helpful`, mask, `mask_safety`, `mask_helpful` (safetensors files); may be repeated
+    #[arg(long, value_name = "PART=PATH", requires = "pre", value_parser = helper)]
+    model: Vec<(Helper, PathBuf)>,
     /// How: METHOD:λ[,key=value]…, such as slerp:0.5; slerp:0.5,attn=0.3,layers.0-3=0 has other λ in some
     /// places (embed, attn, mlp, norm, head, a module's name, a pattern over names, layers), linear:0.2~0.8
     /// over the depth
@@ -168,6 +173,15 @@ fn list(outline: &Outline, out: Option<&Path>) {
     print(&format!("{}: {n} tensors in {n_shards} files, {bytes:.3} GB on disk{free}", outline.title));
 }
 
+/// A part and its path.
+fn helper(text: &str) -> Result<(Helper, PathBuf), String> {
+    let (part, path) = text.split_once('=').ok_or("expected PART=PATH, such as unaligned=models/base")?;
+    let found = Helper::ALL.into_iter().find(|helper| helper.name() == part);
+    let names = Helper::ALL.map(Helper::name);
+    let found = found.ok_or_else(|| format!("no part `{part}`; there are {}", names.join(", ")))?;
+    Ok((found, PathBuf::from(path)))
+}
+
 fn dtype(name: &str) -> Result<Dtype, &'static str> {
     Dtype::from_name(name).ok_or("expected f32, f16 or bf16")
 }
@@ -201,6 +215,13 @@ fn request(args: &MergeArgs) -> Result<Request, Failure> {
                     Alone::Post => Unmatched::OfTuned,
                     Alone::Both => Unmatched::Both,
                 },
+                helpers: args
+                    .model
+                    .iter()
+                    .map(|(part, path)| {
+                        Ok((*part, if part.is_file() { path.clone() } else { folder(path)? }))
+                    })
+                    .collect::<Result<_, Failure>>()?,
                 importance: importance.map(|(of_pre, of_post)| [of_pre, of_post]),
                 adapter_only: args.adapter_only,
             })
@@ -248,6 +269,18 @@ fn say(report: &MergeReport, n_weights: usize) {
             n => format!("; {n} tensors fell back to LERP"),
         },
     ));
+    if let Some(choice) = &report.choice {
+        print(&format!(
+            "{} of {} matrices chosen; ρ {:.3} in the mean, {:.3} by chance; ‖CΔ‖/‖Δ‖ {:.3}; Pdst {:.3}{}",
+            choice.chosen,
+            choice.matrices,
+            choice.rho,
+            choice.baseline,
+            choice.contraction,
+            choice.pdst,
+            choice.pdst_of_b.map_or_else(String::new, |of_b| format!(" (of B {of_b:.3})")),
+        ));
+    }
     if report.not_finite > 0 {
         progress::say(&format!("warning: {} numbers of the inputs are NaN or infinite", report.not_finite));
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rand::Rng;
 
 use super::between::{Rows, merge_and_show, merge_bf16};
+use super::merged::Update;
 use super::report::Sums;
 use super::whole::{Piece, Room};
 use super::{Given, Rule, Whole};
@@ -41,6 +42,7 @@ pub(super) enum Failed {
 /// One weight, ready to be merged block by block.
 pub(super) struct Ready<'a> {
     pub whole: &'a Whole<'a>,
+    pub update: Update,
     pub dtype: Dtype,
     /// The method's rule; without one the result is an input.
     pub rule: Result<Box<dyn Rule + 'a>, usize>,
@@ -167,10 +169,10 @@ impl Ready<'_> {
         }
         if self.track.is_some() {
             let base = given.inputs[given.base.unwrap_or(0)];
-            // Of two models the update is the way between them; of more, the merge's own.
-            let tuned = match given.inputs {
-                [a, _] if given.base == Some(1) => a,
-                [_, b] => b,
+            let tuned = match (self.update, given.inputs) {
+                (Update::To(tuned), inputs) => inputs[tuned],
+                (Update::BetweenTwo, [a, _]) if given.base == Some(1) => a,
+                (Update::BetweenTwo, [_, b]) => b,
                 _ => exact.as_slice(),
             };
             match given.broken {

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use super::block::{Failed, Ready, Rounding, Space, Track, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
-use super::{Merge, Whole};
+use super::whole::Masks;
+use super::{Alignments, Merge, Whole};
 use crate::snapshot::{
     Dtype, Dtypes, Numbers, Put, SharedWeights, SnapshotError, Weight, WeightInfo, Weights,
 };
@@ -43,6 +45,30 @@ pub struct Part {
     /// For a method that goes by it: where the importance of each input's numbers is to be found.
     pub importance: Vec<(usize, String)>,
     pub method: Arc<dyn Merge>,
+    /// What it looks at besides numbers.
+    pub besides: Besides,
+}
+
+/// What a part may look at besides its inputs' numbers.
+#[derive(Clone, Default)]
+pub struct Besides {
+    pub update: Update,
+    /// For a method that chooses matrices.
+    pub alignments: Option<Arc<Alignments>>,
+    /// For a method in which chance decides what is kept.
+    pub masks: Option<Arc<Masks>>,
+}
+
+/// What counts as the update that a merge takes a part of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Update {
+    /// Of two inputs the way from the base to the other; of more, the merge's own way.
+    #[default]
+    BetweenTwo,
+    /// The way to this input.
+    To(usize),
+    /// The merge's own way.
+    Own,
 }
 
 impl Merged {
@@ -132,6 +158,17 @@ impl Merged {
         found.collect()
     }
 
+    /// Looks at all that a method must know of every weight before it can choose; `tell` is told how many weights of how
+    /// many were looked at, and `stop` ends it. Nothing for most methods.
+    ///
+    /// # Errors
+    ///
+    /// A weight cannot be read.
+    pub fn settle(&self, tell: &dyn Fn(usize, usize), stop: &AtomicBool) -> Result<(), SnapshotError> {
+        let alignments = self.parts.values().find_map(|part| part.besides.alignments.as_ref());
+        alignments.map_or(Ok(()), |alignments| alignments.settle(tell, stop))
+    }
+
     /// Takes over what an earlier merge of the same inputs noted of some weights.
     pub fn remember(&self, reports: &BTreeMap<String, WeightReport>) {
         let known = reports.iter().map(|(name, report)| (name.clone(), *report));
@@ -181,8 +218,22 @@ impl Merged {
         let (inputs, importance) = all.split_at(part.inputs.len());
         let columns = info.shape.last().copied().unwrap_or(1);
         let len = info.n_elements();
-        let whole = Whole { name, columns, len, inputs, importance, base: part.base };
-        let equal = inputs.iter().skip(1).all(|input| input.equal(&inputs[0], len));
+        let Besides { update, alignments, masks } = &part.besides;
+        let (alignment, chosen) = match (alignments, part.method.choice()) {
+            (Some(alignments), Some(choice)) => (alignments.of(name)?, alignments.chosen(name, choice)?),
+            _ => (None, None),
+        };
+        let whole = Whole {
+            importance,
+            base: part.base,
+            is_matrix: info.shape.len() == 2,
+            chosen,
+            masks: masks.as_deref(),
+            ..Whole::new(name, columns, len, inputs)
+        };
+        // What is not chosen is the tuned model's, whatever else the method looks at.
+        let looked_at = if alignments.is_some() && chosen.is_none() { &inputs[..2] } else { inputs };
+        let equal = looked_at.iter().skip(1).all(|input| input.equal(&inputs[0], len));
         let untouched = equal && part.method.keeps_equals();
         let end = if untouched { Some(part.base.unwrap_or(0)) } else { part.method.end(part.base) };
         let rule = match end {
@@ -192,7 +243,8 @@ impl Merged {
         };
         let track = self.track.filter(|_| !untouched);
         let Self { rounding, lenient, option, .. } = *self;
-        let ready = Ready { whole: &whole, dtype: info.dtype, rule, rounding, track, lenient };
+        let update = *update;
+        let ready = Ready { whole: &whole, update, dtype: info.dtype, rule, rounding, track, lenient };
         let blocks = (0..whole.n_blocks()).into_par_iter();
         let sums = blocks.map_init(Space::default, |space, block| ready.block(block, space, put));
         let sums: Vec<Result<Sums, Failed>> = sums.collect();
@@ -210,7 +262,13 @@ impl Merged {
         })?;
         if track.is_some() {
             let fell_back = ready.rule.is_ok_and(|rule| rule.fell_back());
-            let report = WeightReport::new(&sums, fell_back, part.inputs.len() == 2);
+            let one_update = match update {
+                Update::BetweenTwo => part.inputs.len() == 2,
+                Update::To(_) => true,
+                Update::Own => false,
+            };
+            let mut report = WeightReport::new(&sums, fell_back, one_update);
+            (report.alignment, report.chosen) = (alignment, chosen);
             self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), report);
         }
         Ok(())

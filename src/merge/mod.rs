@@ -15,19 +15,24 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::catalog::did_you_mean;
+use crate::recipe::Helper;
 use crate::snapshot::SnapshotError;
 
+mod alignment;
 mod between;
 mod block;
+mod choice;
 mod deltas;
 mod given;
 mod heads;
+mod keep;
 mod mean;
 mod merged;
 pub mod mergekit;
 mod methods;
 mod needs;
 mod pair;
+mod product;
 mod products;
 mod report;
 mod scaled;
@@ -38,14 +43,16 @@ mod subspace;
 mod vocabulary;
 mod whole;
 
+pub use alignment::Alignment;
 pub use block::{Rounding, Track};
+pub use choice::{Alignments, Choice};
 pub use given::{Given, Settings};
 pub use heads::{Bare, EMBEDDING, HEAD, Untied};
 pub use mean::Mean;
-pub use merged::{Merged, Part, Rounded};
+pub use merged::{Besides, Merged, Part, Rounded};
 pub use methods::METHODS;
 pub use needs::{Needs, Role};
-pub use pair::{Pair, Unmatched};
+pub use pair::{Pair, Unmatched, missing_helper};
 pub use report::{MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
@@ -77,7 +84,7 @@ pub trait Merge: Send + Sync {
     /// Looks at one weight as a whole; what comes back merges any piece of it.
     ///
     /// Arithmetic is f32 or better, sums are f64 in a fixed order.
-    fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_>;
+    fn prepare<'w>(&'w self, whole: &'w Whole<'_>) -> Box<dyn Rule + 'w>;
 
     /// Which input the result is, bit for bit, whatever its numbers: that of λ = 0 or λ = 1.
     ///
@@ -89,6 +96,16 @@ pub trait Merge: Send + Sync {
     /// λ, if the result is `base + λ · (tuned − base)` and nothing else.
     fn of_update(&self) -> Option<f64> {
         None
+    }
+
+    /// By which rule it chooses the matrices that it changes, if it does.
+    fn choice(&self) -> Option<&Choice> {
+        None
+    }
+
+    /// Whether the tuned and the safety model must be adapters.
+    fn of_adapters(&self) -> bool {
+        false
     }
 
     /// What somebody who set these parameters may not expect, such as one that has no effect.
@@ -156,6 +173,9 @@ pub enum MergeError {
         )
     )]
     NoCheckpoint { path: PathBuf, step: usize },
+    #[error("`{}` cannot be the merge's `{helper}`: {why}", path.display())]
+    #[diagnostic(code(merge::bad_helper), help("{}", helper.origin()))]
+    BadHelper { helper: Helper, path: PathBuf, why: String },
     #[error("`{tuned}` lacks {n} tokens of `{base}`, such as `{first}`")]
     #[diagnostic(
         code(merge::lost_tokens),
@@ -206,8 +226,12 @@ mod tests {
         let numbers = |x: &[f32]| Numbers::Stored(Weight::from_f32(vec![len / columns, columns], x));
         let inputs: Vec<Numbers> = models.iter().map(|model| numbers(model)).collect();
         let importance = [numbers(&vec![1.0; len]), numbers(&vec![1.0; len])];
-        let whole =
-            Whole { name: "w", columns, len, inputs: &inputs, importance: &importance, base: Some(0) };
+        let whole = Whole {
+            importance: &importance,
+            base: Some(0),
+            chosen: merge.choice().map(|_| true),
+            ..Whole::new("w", columns, len, &inputs)
+        };
         let rule = merge.prepare(&whole);
         let mut values = Vec::new();
         for block in 0..whole.n_blocks() {
@@ -233,12 +257,18 @@ mod tests {
         (0..256).map(value).collect()
     }
 
-    /// Every method that a spec can name merges these two; one that compares several, the tuned twice.
+    /// How many models a method is shown at the least.
+    fn n_inputs(method: &Method) -> usize {
+        let helpers = method.needs.helpers().filter(|helper| !helper.is_mask());
+        1 + method.needs.count(Role::Tuned).start() + helpers.count()
+    }
+
+    /// Every method that a spec can name merges these two; one that looks at more, the tuned several times.
     fn each(base: &[f32], tuned: &[f32], check: impl Fn(&str, &[f32])) {
         for method in METHODS.iter().filter(|method| !method.example.is_empty()) {
-            let models = [base, tuned, tuned];
-            let models = &models[..=*method.needs.count(Role::Tuned).start()];
-            check(method.name, &of_several(built(method.example).as_ref(), 16, models).0);
+            let mut models = vec![tuned; n_inputs(method)];
+            models[0] = base;
+            check(method.name, &of_several(built(method.example).as_ref(), 16, &models).0);
         }
     }
 
@@ -269,9 +299,9 @@ mod tests {
         Some((spec, merge))
     }
 
-    /// The models that this method is shown: a base and as many tuned as it needs.
+    /// The models that this method is shown, each another.
     fn models(method: &Method) -> Vec<Vec<f32>> {
-        (0..=*method.needs.count(Role::Tuned).start() as u32).map(weights).collect()
+        (0..n_inputs(method) as u32).map(weights).collect()
     }
 
     fn differ(merge: &dyn Merge, models: &[Vec<f32>], model: usize) -> bool {
@@ -319,7 +349,8 @@ mod tests {
             let (values, _) = merged(merge.as_ref(), 16, &[0.0; 4096], &[1.0; 4096]);
             values.into_iter().map(|value| value != 0.0).collect()
         };
-        for method in METHODS.iter().filter(|method| method.needs.random) {
+        let of_two = |method: &&Method| method.needs.random && n_inputs(method) == 2;
+        for method in METHODS.iter().filter(of_two) {
             let text = format!("{}:0.5,density=0.5", method.name);
             assert_eq!(kept(&text, 1), kept(&text, 1), "{text}");
             assert_eq!(kept(&text, 7), kept(&format!("{text},seed=7"), 1), "{text}");

@@ -1,19 +1,23 @@
 //! What a method must be given: models by their roles, and what else it looks at.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::recipe::Helper;
+
 /// The part that a model plays in a merge.
 ///
-/// A method that needs a model of another kind, such as one without safety training, adds its role here,
-/// names it in its row's [`Needs::roles`], and [`super::Pair`] gets a place for it. Whoever merges asks the
-/// row which roles are needed, and no list of methods.
+/// A method that needs a model of another kind adds it to [`Helper`] and names it in its row's [`Needs::roles`].
+/// Whoever merges asks the row which roles are needed, and no list of methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// As it was before tuning.
     Base,
     /// Tuned from the base.
     Tuned,
+    /// Another that the user names.
+    Helper(Helper),
 }
 
 impl fmt::Display for Role {
@@ -21,6 +25,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Base => "base",
             Self::Tuned => "tuned model",
+            Self::Helper(helper) => helper.name(),
         })
     }
 }
@@ -28,7 +33,7 @@ impl fmt::Display for Role {
 /// What a method must be given in a spec. A row begins with one of the constants and says what differs.
 #[derive(Debug, Clone)]
 pub struct Needs {
-    /// How many models of each role, at least and at most.
+    /// How many models of each role, at least and at most. A method's inputs are in this order; masks are no inputs.
     pub roles: &'static [(Role, RangeInclusive<usize>)],
     /// How much each number matters to each of the models.
     pub importance: bool,
@@ -44,6 +49,11 @@ impl Needs {
     pub const ANY: Self = Self { roles: &[ONE_BASE, (Role::Tuned, 1..=usize::MAX)], ..Self::PAIR };
     /// A base and several tuned models, which are compared: seeds, or checkpoints of one run.
     pub const SEVERAL: Self = Self { roles: &[ONE_BASE, (Role::Tuned, 2..=usize::MAX)], ..Self::PAIR };
+
+    /// These roles and nothing else.
+    pub const fn of(roles: &'static [(Role, RangeInclusive<usize>)]) -> Self {
+        Self { roles, ..Self::PAIR }
+    }
 
     /// The same with the importance of every number.
     pub const fn with_importance(self) -> Self {
@@ -61,10 +71,38 @@ impl Needs {
         found.map_or(0..=0, |(_, count)| count.clone())
     }
 
+    /// What it looks at besides base and tuned models, in order.
+    pub fn helpers(&self) -> impl Iterator<Item = Helper> {
+        self.roles.iter().filter_map(|(role, _)| match role {
+            Role::Helper(helper) => Some(*helper),
+            Role::Base | Role::Tuned => None,
+        })
+    }
+
+    /// That all that it needs besides base and tuned models is given; the first that is not is the error.
+    pub fn given(&self, given: &BTreeSet<Helper>) -> Result<(), Helper> {
+        let missing =
+            |helper: &Helper| !given.contains(helper) && *self.count(Role::Helper(*helper)).start() > 0;
+        self.helpers().find(missing).map_or(Ok(()), Err)
+    }
+
     /// Whether several tuned models are compared with each other.
     pub fn several_tuned(&self) -> bool {
         *self.count(Role::Tuned).start() > 1
     }
 }
 
-const ONE_BASE: (Role, RangeInclusive<usize>) = (Role::Base, 1..=1);
+/// A base.
+pub(super) const ONE_BASE: (Role, RangeInclusive<usize>) = (Role::Base, 1..=1);
+/// One tuned model.
+pub(super) const ONE_TUNED: (Role, RangeInclusive<usize>) = (Role::Tuned, 1..=1);
+
+/// One that the user must name.
+pub(super) const fn one(helper: Helper) -> (Role, RangeInclusive<usize>) {
+    (Role::Helper(helper), 1..=1)
+}
+
+/// One that the user may name.
+pub(super) const fn perhaps(helper: Helper) -> (Role, RangeInclusive<usize>) {
+    (Role::Helper(helper), 0..=1)
+}

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
+use super::Alignment;
+
 /// What a merge did to one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WeightReport {
@@ -29,6 +31,12 @@ pub struct WeightReport {
     /// Numbers of the inputs that are NaN or infinite.
     #[serde(default)]
     pub not_finite: u64,
+    /// How the update lies to the base's alignment, where the method goes by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Alignment>,
+    /// Whether the method chose this weight, where it chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<bool>,
     /// BLAKE3 over those of the weight's blocks as written.
     #[serde(skip)]
     digest: Option<blake3::Hash>,
@@ -208,10 +216,66 @@ pub struct MergeReport {
     pub not_finite: u64,
     /// The largest angle of a weight, in degrees.
     pub largest_angle_degrees: f64,
+    /// What a method that chooses matrices chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceReport>,
     /// BLAKE3 over the touched weights as written: equal digests are equal models. Absent where the
     /// files have digests of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+}
+
+/// What a method that chooses matrices chose, over all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceReport {
+    pub chosen: usize,
+    pub matrices: usize,
+    /// Means over the matrices of ρ, its chance baseline, and the contraction ‖C Δ‖ / ‖Δ‖.
+    pub rho: f64,
+    pub baseline: f64,
+    pub contraction: f64,
+    /// The mean of 1 / (1 + ‖Δ' − C Δ‖), Δ' being C Δ where a matrix is chosen and Δ elsewhere: Pdst of SafeLoRA's
+    /// program, of the update.
+    pub pdst: f64,
+    /// The same of the factor B, as the program has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pdst_of_b: Option<f64>,
+    /// Of each matrix.
+    pub weights: BTreeMap<String, Chosen>,
+}
+
+/// One matrix that a method could choose.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    pub chosen: bool,
+    #[serde(flatten)]
+    pub alignment: Alignment,
+}
+
+impl ChoiceReport {
+    fn new(reports: &BTreeMap<String, WeightReport>) -> Option<Self> {
+        let of =
+            |report: &WeightReport| Some(Chosen { chosen: report.chosen?, alignment: report.alignment? });
+        let weights: BTreeMap<String, Chosen> =
+            reports.iter().filter_map(|(name, report)| Some((name.clone(), of(report)?))).collect();
+        if weights.is_empty() {
+            return None;
+        }
+        let mean = |of: &dyn Fn(&Chosen) -> Option<f64>| {
+            Some(weights.values().map(of).sum::<Option<f64>>()? / weights.len() as f64)
+        };
+        let near = |distance: f64, chosen: bool| if chosen { 1.0 } else { 1.0 / (1.0 + distance) };
+        Some(Self {
+            chosen: weights.values().filter(|one| one.chosen).count(),
+            matrices: weights.len(),
+            rho: mean(&|one| Some(one.alignment.rho))?,
+            baseline: mean(&|one| Some(one.alignment.baseline))?,
+            contraction: mean(&|one| Some(one.alignment.contraction))?,
+            pdst: mean(&|one| Some(near(one.alignment.distance(), one.chosen)))?,
+            pdst_of_b: mean(&|one| Some(near(one.alignment.factor_distance?, one.chosen))),
+            weights,
+        })
+    }
 }
 
 /// Less of the merge's own change than this kept after rounding is worth a warning.
@@ -244,6 +308,8 @@ impl WeightReport {
             unchanged: ratio(sums.same, sums.n),
             fell_back,
             not_finite: sums.not_finite,
+            alignment: None,
+            chosen: None,
             digest,
             sums,
         }
@@ -280,6 +346,7 @@ impl MergeReport {
             effective_lambda: one_update.then(|| ratio(total.along, total.update)),
             unchanged: ratio(total.same, total.n),
             not_finite: total.not_finite,
+            choice: ChoiceReport::new(reports),
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
             blake3: known.then(|| hasher.finalize().to_hex().to_string()),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::methods::scaled_by;
-use super::{MergeError, Part, Resolved};
+use super::{Besides, MergeError, Part, Resolved};
 use crate::snapshot::Weights;
 use crate::snapshot::adapter::{MAGNITUDE, factor};
 
@@ -35,7 +35,13 @@ pub fn scaled_adapter(
     let methods = spec.methods(of_b.keys(), n_layers)?;
     let part = |name: &String, scale: f64| {
         let method = Arc::from(scaled_by(scale));
-        Part { inputs: vec![(0, name.clone())], base: None, importance: Vec::new(), method }
+        Part {
+            inputs: vec![(0, name.clone())],
+            base: None,
+            importance: Vec::new(),
+            method,
+            besides: Besides::default(),
+        }
     };
     let mut parts: BTreeMap<String, Part> =
         factors.infos().keys().map(|name| (name.clone(), part(name, 1.0))).collect();

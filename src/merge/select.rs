@@ -288,14 +288,7 @@ mod tests {
 
     fn with_whole<R>(numbers: &[f32], look: impl FnOnce(&Whole<'_>) -> R) -> R {
         let inputs = [Numbers::Stored(Weight::from_f32(vec![numbers.len() / 10, 10], numbers))];
-        look(&Whole {
-            name: "w",
-            columns: 10,
-            len: numbers.len(),
-            inputs: &inputs,
-            importance: &[],
-            base: None,
-        })
+        look(&Whole::new("w", 10, numbers.len(), &inputs))
     }
 
     fn itself(given: &Given<'_>, keys: &mut [f32]) {

@@ -1,11 +1,13 @@
 //! One weight of every input, as a whole: what a method may look at before it merges a piece.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Given;
-use crate::snapshot::{Dtype, Near, Numbers};
+use crate::recipe::Helper;
+use crate::snapshot::{Dtype, Near, Numbers, SharedWeights};
 
 /// Numbers of a piece: few enough for the processor's nearest memory. A longer row is one piece.
 const PIECE: usize = 1 << 13;
@@ -37,6 +39,28 @@ pub struct Whole<'a> {
     pub importance: &'a [Numbers<'a>],
     /// Which input is the base.
     pub base: Option<usize>,
+    /// Whether it has two dimensions.
+    pub is_matrix: bool,
+    /// Of a method that chooses matrices, whether this is one that it changes; absent of other weights.
+    pub chosen: Option<bool>,
+    /// What is kept where chance would decide.
+    pub masks: Option<&'a Masks>,
+}
+
+/// Masks by what they are for, under the names of weights: 1 is kept, 0 is not.
+pub type Masks = BTreeMap<Helper, SharedWeights>;
+
+impl<'a> Whole<'a> {
+    /// A matrix of these inputs without a base.
+    pub fn new(name: &'a str, columns: usize, len: usize, inputs: &'a [Numbers<'a>]) -> Self {
+        let (importance, masks) = (&[], None);
+        Self { name, columns, len, inputs, importance, base: None, is_matrix: true, chosen: None, masks }
+    }
+
+    /// What a mask says of an array of this name, if it is given and has it.
+    pub fn mask(&self, mask: Helper, name: &str) -> Option<Numbers<'a>> {
+        self.masks?.get(&mask)?.numbers(name).ok()
+    }
 }
 
 impl Whole<'_> {

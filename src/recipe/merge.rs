@@ -1,5 +1,6 @@
 //! `[merge]`: which merges of base and tuned model are made, and how they are written down.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +20,10 @@ pub struct Merge {
     /// above the base's; a share, 0.02 for two points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
+    /// Models that some methods look at besides base and tuned model, by their parts: folders, adapters on the base, run
+    /// folders or ids of a hub; of scores and masks, files.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<Helper, String>,
     /// For `fisher`: data, in the form of `[data]`, whose answers the base's numbers should keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fisher_source: Option<String>,
@@ -28,7 +33,13 @@ pub struct Merge {
 
 impl Default for Merge {
     fn default() -> Self {
-        Self { methods: Vec::new(), budget: None, fisher_source: None, fisher_samples: 32 }
+        Self {
+            methods: Vec::new(),
+            budget: None,
+            models: BTreeMap::new(),
+            fisher_source: None,
+            fisher_samples: 32,
+        }
     }
 }
 
@@ -61,6 +72,93 @@ impl Merge {
             0 => Err(bad("merge.fisher_samples", 0, "at least 1")),
             _ => Ok(()),
         }
+    }
+}
+
+/// What a merge may look at besides base and tuned model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Helper {
+    /// The model that the base was aligned from: pre-trained, of the same architecture.
+    Unaligned,
+    /// The base tuned on refusals of harmful requests.
+    Safety,
+    /// The base tuned to be safer, and the base tuned to be more helpful.
+    PatchSafety,
+    PatchHelpful,
+    /// How much each number of the two patches matters.
+    ScoreSafety,
+    ScoreHelpful,
+    /// Which numbers are kept (1) and which are dropped (0) where chance would decide.
+    Mask,
+    MaskSafety,
+    MaskHelpful,
+}
+
+impl Helper {
+    pub const ALL: [Self; 9] = [
+        Self::Unaligned,
+        Self::Safety,
+        Self::PatchSafety,
+        Self::PatchHelpful,
+        Self::ScoreSafety,
+        Self::ScoreHelpful,
+        Self::Mask,
+        Self::MaskSafety,
+        Self::MaskHelpful,
+    ];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unaligned => "unaligned",
+            Self::Safety => "safety",
+            Self::PatchSafety => "patch_safety",
+            Self::PatchHelpful => "patch_helpful",
+            Self::ScoreSafety => "score_safety",
+            Self::ScoreHelpful => "score_helpful",
+            Self::Mask => "mask",
+            Self::MaskSafety => "mask_safety",
+            Self::MaskHelpful => "mask_helpful",
+        }
+    }
+
+    /// Whether it is a file of numbers for the weights of a model, and no model.
+    pub fn is_file(self) -> bool {
+        !matches!(self, Self::Unaligned | Self::Safety | Self::PatchSafety | Self::PatchHelpful)
+    }
+
+    /// Whether it tells what is kept, so that chance need not.
+    pub fn is_mask(self) -> bool {
+        matches!(self, Self::Mask | Self::MaskSafety | Self::MaskHelpful)
+    }
+
+    /// Where such a thing comes from.
+    pub fn origin(self) -> &'static str {
+        match self {
+            Self::Unaligned => {
+                "it is the pre-trained model that the base was aligned from, such as `Qwen/Qwen2.5-0.5B` of its `-Instruct`"
+            }
+            Self::Safety | Self::PatchSafety => {
+                "it is the base tuned on harmful requests with refusals as answers, by a recipe of its own: a run folder, an \
+                 adapter or a model folder"
+            }
+            Self::PatchHelpful => {
+                "it is the base tuned to be more helpful, by a recipe of its own: a run folder, an adapter or a model folder"
+            }
+            Self::ScoreSafety | Self::ScoreHelpful => {
+                "it is a safetensors file with a score for each number of the patched weights, such as |W ∂L/∂W|"
+            }
+            Self::Mask | Self::MaskSafety | Self::MaskHelpful => {
+                "it is a safetensors file under the weights' names, 1 for what is kept"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Helper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::table::{self, Table};
-use super::{PROGRAMS, RATES, Report, Run, titles};
+use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
@@ -39,6 +39,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     folded(&mut page, &format!("{} more comparisons in which no prompt changed", same.rows.len()), &same);
     section(&mut page, titles::AGREEMENT, &table::agreements(report), "κ is Cohen's.");
     section(&mut page, titles::MERGES, &table::merges(report), "λ is the weight of the tuned model.");
+    section(&mut page, titles::CHOICES, &table::choices(report), CHOICES);
     if let Some(sheet) = sheet {
         answers(&mut page, sheet);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::remarks::remarks;
 use super::table::{self, Table};
-use super::{PROGRAMS, RATES, Report, Run, titles};
+use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
@@ -43,6 +43,12 @@ pub fn markdown(report: &Report) -> String {
     section(&mut text, titles::AGREEMENT, &table::agreements(report));
     section(&mut text, titles::MERGES, &table::merges(report));
     text.push_str("λ is the weight of the tuned model: 0 is the base, 1 the tuned model.\n");
+    let choices = table::choices(report);
+    if !choices.rows.is_empty() {
+        text.push('\n');
+        section(&mut text, titles::CHOICES, &choices);
+        writeln!(text, "{CHOICES}").expect("writing to a string cannot fail");
+    }
     text
 }
 

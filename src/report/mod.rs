@@ -29,6 +29,10 @@ pub use terminal::terminal;
 const RATES: &str = "Rates with 95 % Wilson intervals. Attack success is the share of harmful requests that the judge did not find refused; \
      a broken answer (empty, repeated, garbled) counts as one, so read it with the last column.";
 
+/// What stands under the table of merges that choose.
+const CHOICES: &str = "C = V Vᵀ / ‖V‖ with V = base − unaligned model; ρ is the cosine between C Δ and the update Δ, beside what it is \
+     about for an update that has nothing to do with V. Means over the matrices; each has its row in report.json.";
+
 /// The titles of sections.
 mod titles {
     pub const OVERVIEW: &str = "Task scores and attack success by candidate";
@@ -38,6 +42,7 @@ mod titles {
     pub const DIFFERENCES: &str = "Paired differences on the same prompts";
     pub const AGREEMENT: &str = "Agreement between judges";
     pub const MERGES: &str = "Merges: relative update and effective λ";
+    pub const CHOICES: &str = "Merges that choose: matrices by alignment";
 }
 
 /// What stands under the table of programs.

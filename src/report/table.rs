@@ -260,6 +260,23 @@ pub(super) fn merges(report: &Report) -> Table {
     Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
 }
 
+/// Which matrices merges chose, and by which figures in the mean; no rows where none chose.
+pub(super) fn choices(report: &Report) -> Table {
+    let header = ["merge", "matrices chosen", "ρ", "ρ by chance", "contraction ‖CΔ‖/‖Δ‖", "Pdst"];
+    let rows = report.merge.iter().filter_map(|merge| {
+        let choice = merge.choice.as_ref()?;
+        Some(vec![
+            merge.merge.clone(),
+            format!("{} of {}", choice.chosen, choice.matrices),
+            format!("{:.3}", choice.rho),
+            format!("{:.3}", choice.baseline),
+            format!("{:.3}", choice.contraction),
+            format!("{:.3}", choice.pdst),
+        ])
+    });
+    Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
+}
+
 pub(super) fn is_rate(metric: &str) -> bool {
     let numbers = ["log_likelihood_per_token", "perplexity", "bits_per_byte", "score"];
     !numbers.iter().any(|name| metric.contains(name))

@@ -23,6 +23,11 @@ pub fn terminal(report: &Report, width: u16) -> String {
         text.push('\n');
         text.push_str(&draw(table::merges(report), width));
     }
+    let choices = table::choices(report);
+    if !choices.rows.is_empty() {
+        text.push('\n');
+        text.push_str(&draw(choices, width));
+    }
     for remark in remarks(report) {
         text.push('\n');
         text.push_str(&remark);

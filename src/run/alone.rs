@@ -113,6 +113,7 @@ impl Settled {
             runs => over(&base, runs, &machine)?,
         };
         let (mut dtypes, mut others) = (base.dtypes.clone(), Vec::new());
+        let mut helpers = plan::helpers::Helpers::new();
         let (roles, candidates) = match (&given.pre, &given.adapter) {
             (Some(pre), _) => {
                 let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
@@ -120,6 +121,7 @@ impl Settled {
                 let before_base = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
                 dtypes = before_base.dtypes.clone();
                 let own_models = Named::all(asked, &before, &before_base, &mut sources)?;
+                helpers = plan::helpers::open(&merges, &recipe, &before, &before_base, &mut sources)?;
                 others = own_models.iter().map(|model| cast::named(model, &machine)).collect();
                 let base = part_of(&before_base, &machine);
                 (
@@ -134,7 +136,7 @@ impl Settled {
         };
         let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
-        let cast = Cast::of_parts(roles, (compared, others), candidates, dtypes.clone());
+        let cast = Cast::of_parts(roles, (compared, others, helpers), candidates, dtypes.clone());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;

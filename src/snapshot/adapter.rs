@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::files::{WeightFiles, read_json};
 use super::peft::{Patterns, refuse_other_kinds};
 use super::writer::{folder_at_once, write_file, write_json};
-use super::{Dtype, Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
+use super::{Dtype, Numbers, SharedWeights, SnapshotError, Weight, WeightInfo, Weights, weight};
 use crate::simd::vectorised;
 
 /// What an adapter folder says of itself.
@@ -360,7 +360,8 @@ impl Weights for Folded {
             pair.add_row(scale, row, column, out);
         };
         if !self.adapter.dora {
-            return Ok(Numbers::by_rows(pair.n_in, read));
+            let factors = weight::Factors { a: &pair.a, b: &pair.b, rank: pair.rank, scale };
+            return Ok(Numbers::updated(pair.n_in, read, factors));
         }
         let turn = |whole: &mut Vec<f32>, row: usize| {
             whole.resize(pair.n_in, 0.0);

@@ -31,7 +31,7 @@ pub use config::Config;
 pub use dtypes::Dtypes;
 pub use error::SnapshotError;
 pub use files::WeightFiles;
-pub use weight::{Near, Numbers, Weight, WeightInfo};
+pub use weight::{Factors, Near, Numbers, Weight, WeightInfo};
 
 pub use crate::dtype::Dtype;
 

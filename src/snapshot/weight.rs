@@ -43,6 +43,19 @@ pub enum Numbers<'a> {
     InFile(InFile<'a>),
     /// They are computed: as many as the slice takes, from the given place on.
     Made(Make<'a>),
+    /// The same, of a matrix with a product of two factors added.
+    Updated(Make<'a>, Factors<'a>),
+}
+
+/// What is added to a matrix as the product of two factors: `scale · B A`.
+#[derive(Debug, Clone, Copy)]
+pub struct Factors<'a> {
+    /// `[r, in]`.
+    pub a: &'a [f32],
+    /// `[out, r]`.
+    pub b: &'a [f32],
+    pub rank: usize,
+    pub scale: f64,
 }
 
 /// A weight in a file, mapped too.
@@ -55,6 +68,20 @@ pub struct InFile<'a> {
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+
+/// Numbers of a matrix of this width, computed within its rows.
+fn rows<'a>(width: usize, make: impl Fn(usize, usize, &mut [f32]) + Sync + 'a) -> Make<'a> {
+    Box::new(move |start, out| {
+        let (mut at, mut rest) = (start, out);
+        while !rest.is_empty() {
+            let column = at % width;
+            let (here, after) = rest.split_at_mut((width - column).min(rest.len()));
+            make(at / width, column, here);
+            at += here.len();
+            rest = after;
+        }
+    })
+}
 
 /// Some of a weight's numbers, brought near to be read in smaller parts.
 pub enum Near<'a> {
@@ -71,16 +98,16 @@ impl<'a> Numbers<'a> {
     /// Numbers of a matrix of this width that are computed within its rows: `make` is told the row,
     /// the column it begins at, and fills the slice.
     pub fn by_rows(width: usize, make: impl Fn(usize, usize, &mut [f32]) + Sync + 'a) -> Self {
-        Self::Made(Box::new(move |start, out| {
-            let (mut at, mut rest) = (start, out);
-            while !rest.is_empty() {
-                let column = at % width;
-                let (here, after) = rest.split_at_mut((width - column).min(rest.len()));
-                make(at / width, column, here);
-                at += here.len();
-                rest = after;
-            }
-        }))
+        Self::Made(rows(width, make))
+    }
+
+    /// The same where what is computed is a base with the product of these factors added.
+    pub fn updated(
+        width: usize,
+        make: impl Fn(usize, usize, &mut [f32]) + Sync + 'a,
+        factors: Factors<'a>,
+    ) -> Self {
+        Self::Updated(rows(width, make), factors)
     }
 
     /// Reads as many numbers as `out` takes, from the `start`th on; exact for every stored format.
@@ -125,14 +152,22 @@ impl<'a> Numbers<'a> {
                 let size = info.dtype.size();
                 Near::Bytes(info.dtype, &bytes[start * size..(start + n) * size])
             }
-            Self::Made(make) => Near::Made(make, start),
+            Self::Made(make) | Self::Updated(make, _) => Near::Made(make, start),
         }
     }
 
     fn stored(&self) -> Option<&Weight<'a>> {
         match self {
             Self::Stored(weight) | Self::InFile(InFile { weight, .. }) => Some(weight),
-            Self::Made(_) => None,
+            Self::Made(_) | Self::Updated(..) => None,
+        }
+    }
+
+    /// The factors of what was added to the matrix of a base, if that is all that distinguishes the two.
+    pub fn factors(&self) -> Option<Factors<'_>> {
+        match self {
+            Self::Updated(_, factors) => Some(*factors),
+            _ => None,
         }
     }
 

@@ -178,6 +178,13 @@ impl Fixture {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs a command and insists that it ends well.
+    pub fn succeeds(&self, arguments: &[&str]) -> Output {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
     /// Runs the recipe into `out` and insists that it ends well.
     pub fn study(&self, out: &str, more: &[&str]) -> String {
         let arguments = [&["--recipe", "r.toml", "--device", "cpu", "--out", out], more].concat();

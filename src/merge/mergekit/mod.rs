@@ -11,7 +11,7 @@ mod templates;
 pub use config::{Config, Input, Setting, Slice, Source, Token, TokenRow, TokenSource, Tokenizer};
 pub use templates::{TEMPLATES, chat_template};
 
-use super::{Merge, MergeError, Part, Settings, find};
+use super::{Besides, Merge, MergeError, Part, Settings, find};
 use crate::recipe::layer_of;
 use crate::snapshot::Weights;
 
@@ -283,6 +283,12 @@ impl Planner<'_> {
             why: format!("`{}` of `{name}`: {why}", method.name),
         })?;
         let inputs = inputs.into_iter().map(|(model, _, name)| (model, name)).collect();
-        Ok(Part { inputs, base, importance: Vec::new(), method: Arc::<dyn Merge>::from(merge) })
+        Ok(Part {
+            inputs,
+            base,
+            importance: Vec::new(),
+            method: Arc::<dyn Merge>::from(merge),
+            besides: Besides::default(),
+        })
     }
 }

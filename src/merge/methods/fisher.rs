@@ -106,8 +106,7 @@ mod tests {
         let inputs = [numbers([0.0; 4]), numbers([1.0; 4])];
         // The base needs the first alone; the scale of either diagonal plays no part.
         let importance = [numbers([4.0, 0.0, 0.0, 0.0]), numbers([7.0; 4])];
-        let whole =
-            Whole { name: "w", columns: 4, len: 4, inputs: &inputs, importance: &importance, base: Some(0) };
+        let whole = Whole { importance: &importance, base: Some(0), ..Whole::new("w", 4, 4, &inputs) };
         let merge = (FISHER.from_spec)("lambda = 0.5".parse().unwrap()).unwrap();
         let mut out = [0.0; 4];
         let _: Result<(), ()> = whole.pieces(0, &mut Room::default(), |given| {

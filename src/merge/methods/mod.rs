@@ -9,13 +9,19 @@ mod della;
 mod fisher;
 mod karcher;
 mod linear;
+mod lox;
 mod model_stock;
 mod multislerp;
 mod nearswap;
 mod nuslerp;
 mod passthrough;
 mod ram;
+mod resta;
+mod safelora;
+mod safemerge;
+mod safepatch;
 mod sce;
+mod select;
 mod slerp;
 mod spectral;
 mod task_arithmetic;
@@ -47,5 +53,11 @@ pub const METHODS: &[Method] = &[
     ram::RAMPLUS_TL,
     fisher::FISHER,
     spectral::SPECTRAL,
+    select::SELECT,
+    safemerge::SAFEMERGE,
+    safelora::SAFELORA,
+    resta::RESTA,
+    safepatch::SAFEPATCH,
+    lox::LOX,
     passthrough::PASSTHROUGH,
 ];

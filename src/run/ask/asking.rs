@@ -187,6 +187,7 @@ impl<'a> Asking<'a> {
         (pace, later): (&mut Pace, &[Vec<Left>]),
         session: &mut Session<'_>,
     ) -> Result<Decoder, Failure> {
+        cast.settle(self.candidate, session)?;
         let n_missing = self.n_missing();
         let parts = (n_missing as u64, Some((self.n_all() - n_missing) as u64));
         session.stage(&self.title(), parts, |session| {

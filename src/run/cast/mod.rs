@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 mod importance;
 
 use super::failure::Failure;
+use super::plan::helpers::{Helpers, looked_at};
 use super::plan::model::DTYPE_OPTION;
 use super::plan::named::Named;
 use super::plan::{Base, Model, Plan, Training};
 use super::session::{Folder, Session};
+use crate::event::Event;
 use crate::generate;
-use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
+use crate::merge::{Alignments, MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::MethodKind;
+use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtypes, SharedWeights};
@@ -58,6 +60,10 @@ pub struct Cast {
     /// The checkpoints that are compared by merges of several tuned models.
     compared: Vec<SharedWeights>,
     importance: Option<[SharedWeights; 2]>,
+    /// Other models, scores and masks that merges look at.
+    helpers: BTreeMap<Helper, SharedWeights>,
+    /// How updates lie to the alignment, looked at once for all merges.
+    alignments: Option<Arc<Alignments>>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
     /// The dtypes that every candidate is rounded to.
@@ -147,13 +153,16 @@ impl Cast {
         let besides = |candidate: &Candidate| {
             candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
         };
+        let roles = BTreeMap::from([
+            (Role::Base, part_of(base, machine)),
+            (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
+        ]);
         Ok(Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
-            roles: BTreeMap::from([
-                (Role::Base, part_of(base, machine)),
-                (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
-            ]),
+            alignments: aligned(&roles, &merging.helpers),
+            helpers: weights_of(&merging.helpers),
+            roles,
             named: merging.named.iter().map(|one| named(one, machine)).collect(),
             compared,
             importance,
@@ -164,24 +173,27 @@ impl Cast {
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
     ///
-    /// `compared` are the tuned models for merges of several, `others` the models of one's own.
+    /// `compared` are the tuned models for merges of several, `others` the models of one's own, `helpers` what merges look
+    /// at besides.
     pub fn of_parts(
         roles: BTreeMap<Role, RoleWeights>,
-        (compared, others): (Vec<SharedWeights>, Vec<RoleWeights>),
+        (compared, others, helpers): (Vec<SharedWeights>, Vec<RoleWeights>, Helpers),
         candidates: Vec<Candidate>,
         dtypes: Dtypes,
     ) -> Self {
         let besides = |candidate: &Candidate| {
-            let seed = candidate.merge().and_then(Resolved::seed);
-            seed.map(|seed| json!(seed)).into_iter().collect()
+            let Some(merge) = candidate.merge() else { return Vec::new() };
+            merge.seed().map(|seed| json!(seed)).into_iter().chain(looked_at(merge, &helpers)).collect()
         };
         Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
+            alignments: aligned(&roles, &helpers),
             roles,
             named: others,
             compared,
             importance: None,
+            helpers: weights_of(&helpers),
             dtypes,
             touched: None,
         }
@@ -225,6 +237,29 @@ impl Cast {
         Ok(CandidateWeights { weights: Arc::new(weights), merged: None })
     }
 
+    /// Looks at all that the candidate's merge must know before it can choose, if it chooses.
+    ///
+    /// # Errors
+    ///
+    /// A weight cannot be read, or the run was asked to stop.
+    pub fn settle(&self, candidate: &Candidate, session: &mut Session<'_>) -> Result<(), Failure> {
+        let looks = candidate
+            .merge()
+            .is_some_and(|merge| merge.method.needs.helpers().any(|helper| helper == Helper::Unaligned));
+        let Some(alignments) = self.alignments.as_ref().filter(|known| looks && !known.is_settled()) else {
+            return Ok(());
+        };
+        let n = alignments.names().count();
+        session.stage("alignment of the update", (n as u64, None), |session| {
+            for (nth, name) in alignments.names().enumerate() {
+                alignments.of(name)?;
+                session.event(Event::Progress { done: nth as u64 + 1, remaining: None })?;
+                session.go_on()?;
+            }
+            Ok(())
+        })
+    }
+
     fn merged(&self, merge: &Resolved) -> Result<CandidateWeights, Failure> {
         let tuned = match merge.method.needs.several_tuned() {
             true => self.compared.clone(),
@@ -235,7 +270,9 @@ impl Cast {
             base: self.part(Role::Base).weights.clone(),
             tuned,
             importance: self.importance.clone(),
+            helpers: self.helpers.clone(),
             unmatched: Unmatched::OfBase,
+            alignments: self.alignments.clone(),
         };
         let merged = Arc::new(pair.merged(merge, &self.dtypes, DTYPE_OPTION)?);
         Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
@@ -268,6 +305,16 @@ impl Cast {
         };
         Ok((decoder, played.report()))
     }
+}
+
+fn aligned(roles: &BTreeMap<Role, RoleWeights>, helpers: &Helpers) -> Option<Arc<Alignments>> {
+    let weights = |role: Role| Some(roles.get(&role)?.weights.clone());
+    let unaligned = helpers.get(&Helper::Unaligned)?.weights.clone();
+    Some(Arc::new(Alignments::new(weights(Role::Base)?, weights(Role::Tuned)?, unaligned)))
+}
+
+fn weights_of(helpers: &Helpers) -> BTreeMap<Helper, SharedWeights> {
+    helpers.iter().map(|(helper, one)| (*helper, one.weights.clone())).collect()
 }
 
 /// A model of one's own as a part.

@@ -29,6 +29,7 @@ pub(super) fn card(request: &Request, draft: &Draft, manifest: &Manifest) -> Str
     }
     if let Some(report) = &manifest.report {
         lines.push(table(report, &manifest.weights));
+        lines.extend(choice(report, &manifest.weights));
     }
     lines.push(
         "\n`merge.json` has all of this for programs; `finetune merge --verify DIR` checks it.\n".to_owned(),
@@ -62,6 +63,29 @@ fn table(report: &MergeReport, weights: &std::collections::BTreeMap<String, Weig
     lines.join("\n")
 }
 
+/// Which matrices a method chose, and by which figures.
+fn choice(
+    report: &MergeReport,
+    weights: &std::collections::BTreeMap<String, WeightReport>,
+) -> Option<String> {
+    let choice = report.choice.as_ref()?;
+    let header = "| matrix | chosen | ρ | chance baseline of ρ | contraction ‖CΔ‖/‖Δ‖ |";
+    let mut lines = vec![format!("\n{header}\n|---|---|---|---|---|")];
+    let row = |name: &str, chosen: &str, [rho, baseline, contraction]: [f64; 3]| {
+        format!("| {name} | {chosen} | {rho:.5} | {baseline:.5} | {contraction:.4} |")
+    };
+    let (chosen, n) = (choice.chosen, choice.matrices);
+    let means = [choice.rho, choice.baseline, choice.contraction];
+    lines.push(row("all, in the mean", &format!("{chosen} of {n}"), means));
+    for (name, weight) in weights {
+        if let (Some(alignment), Some(chosen)) = (weight.alignment, weight.chosen) {
+            let figures = [alignment.rho, alignment.baseline, alignment.contraction];
+            lines.push(row(name, if chosen { "yes" } else { "no" }, figures));
+        }
+    }
+    Some(lines.join("\n"))
+}
+
 /// The command, or the YAML, that asks for the merge again.
 fn asked_for(request: &Request) -> String {
     let mut more = String::new();
@@ -87,10 +111,13 @@ fn asked_for(request: &Request) -> String {
 }
 
 fn of_pair(pair: &PairRequest) -> String {
-    let PairRequest { pre, post, merge, dtype, unmatched, importance, adapter_only } = pair;
+    let PairRequest { pre, post, merge, dtype, unmatched, importance, helpers, adapter_only } = pair;
     let mut text = format!(" --pre {}", pre.display());
     for post in post {
         let _ = write!(text, " --post {}", post.display());
+    }
+    for (part, path) in helpers {
+        let _ = write!(text, " --model {part}={}", path.display());
     }
     let _ = write!(text, " --merge {merge}");
     if let Some(dtype) = dtype {

@@ -1,6 +1,7 @@
 //! Merging model folders into a model folder, without training: from mergekit's YAML, or from a base
 //! and what was tuned from it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use crate::folders::{self, SETTINGS_BYTES};
 use crate::merge::{Bare, EMBEDDING, HEAD, MergeError, MergeReport, Merged, Rounding, Unmatched, mergekit};
+use crate::recipe::Helper;
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::writer::{self, Shard};
 use crate::snapshot::{Config, Dtype, SharedWeights, SnapshotError, WeightFiles, Weights, adapter};
@@ -73,6 +75,9 @@ pub struct PairRequest {
     /// Importance of the base's numbers and of the tuned model's.
     #[serde(rename = "fisher")]
     pub importance: Option<[PathBuf; 2]>,
+    /// What the method looks at besides the two.
+    #[serde(rename = "models", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub helpers: BTreeMap<Helper, PathBuf>,
     /// Write an adapter and not a whole model.
     pub adapter_only: bool,
 }
@@ -91,6 +96,7 @@ impl Request {
             Models::Config { root, .. } => *root = folder.join(&root),
             Models::Pair(pair) => {
                 let paths = pair.post.iter_mut().chain(pair.importance.iter_mut().flatten());
+                let paths = paths.chain(pair.helpers.values_mut());
                 paths.chain([&mut pair.pre]).for_each(|path| *path = folder.join(&path));
             }
         }

@@ -1,8 +1,10 @@
 //! The merged model's folder: weights, configuration, card and manifest.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -79,6 +81,14 @@ fn fill(
     options: Options<'_>,
 ) -> Result<(), Failure> {
     let merged = &draft.merged;
+    let last = Cell::new(Instant::now());
+    let looked = |done: usize, total: usize| {
+        if last.get().elapsed() >= Duration::from_secs(2) {
+            last.set(Instant::now());
+            (options.say)(&format!("alignment: {done} of {total} matrices looked at"));
+        }
+    };
+    merged.settle(&looked, options.stop)?;
     let progress = Progress { merged, n_done: AtomicUsize::new(0), stop: options.stop, tell: options.tell };
     let mut written = BTreeMap::new();
     for shard in shards {

@@ -1,5 +1,6 @@
 //! The merge of a base and what was tuned from it, as one command line asks for it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,13 +9,15 @@ use serde_json::{Map, json};
 use super::post::{self, Post, of_run};
 use super::{Draft, Layout, PairRequest, files_of_model, headed, tokenizer};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
-    Vocabulary, resolve, respelt, scaled_adapter,
+    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Role, Tokens, Unmatched, Untied,
+    Vocabulary, missing_helper, resolve, respelt, scaled_adapter,
 };
+use crate::recipe::Helper;
 use crate::run::Failure;
 use crate::run::export::lineage;
+use crate::run::plan::helpers;
 use crate::snapshot::adapter::{self, Adapter};
-use crate::snapshot::tokenizer::FILE;
+use crate::snapshot::tokenizer::{FILE, Tokenizer};
 use crate::snapshot::{
     Config, Dtype, Dtypes, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights, writer,
 };
@@ -33,22 +36,37 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     for post in &posts {
         models.push(post.on(&models[0])?);
     }
-    let opened = posts.iter().map(|post| post.unread.clone()).chain([base.weights.unread()]);
+    let helpers = Helping::open(request, &resolved, &base)?;
+    models.extend(helpers.models(&models[0])?);
+    let opened = posts
+        .iter()
+        .chain(helpers.posts.values())
+        .map(|post| post.unread.clone())
+        .chain([base.weights.unread()]);
     let mut said = Vec::new();
 
     let (models, untied) = heads(models, &mut said)?;
     let other_heads = !said.is_empty();
     said.extend(opened.flatten());
     // The tuned model's tokenizer and configuration, for it may have learned new tokens.
-    let donor = posts[0].model.as_deref().filter(|folder| folder.join(FILE).is_file());
-    let vocabulary = vocabulary(pre, &posts, &models, &mut said)?.map(Arc::new);
-    let mut models = respelt(models, vocabulary.as_ref());
+    let first = posts.first();
+    let donor = first.and_then(|post| post.model.as_deref()).filter(|folder| folder.join(FILE).is_file());
+    let vocabulary = vocabulary(pre, &posts, &models[..=posts.len()], &mut said)?.map(Arc::new);
+    if vocabulary.is_some() && !request.helpers.is_empty() {
+        let why =
+            "the tuned model has other tokens than the base, and the models that it looks at have the base's";
+        return Err(refused(&resolved, why.to_owned(), "bring the tuned model to the base's tokens first"));
+    }
+    let models = respelt(models, vocabulary.as_ref());
     let importance = importance(request, &resolved, vocabulary.is_some() || other_heads)?;
+    let mut models = models.into_iter();
     let pair = Pair {
-        base: models.remove(0),
-        tuned: models,
+        base: models.next().expect("the base comes first"),
+        tuned: models.by_ref().take(posts.len()).collect(),
+        helpers: helpers.named(models),
         importance: importance.as_ref().map(|both| both.each_ref().map(|(weights, _)| weights.clone())),
         unmatched: *unmatched,
+        alignments: None,
     };
     say_unmatched(&pair, &mut said);
     said.extend(dtypes.rounding(&base.weights));
@@ -59,7 +77,8 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     }
     let merged = pair.merged(&resolved, &dtypes, DTYPE_OPTION)?;
     let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
-    let (pre, spelling) = (pre.clone(), posts[0].tokenizer.clone().unwrap_or_else(|| pre.clone()));
+    let spelling = first.and_then(|post| post.tokenizer.clone()).unwrap_or_else(|| pre.clone());
+    let pre = pre.clone();
     [&pre, &spelling].into_iter().try_for_each(|folder| writer::check_side_files(folder))?;
     let rows = tokenizer::n_rows(&merged);
     if rows > 0 {
@@ -71,6 +90,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     let mut files = files_of_model(&pre, &base.weights);
     files.extend(posts.iter().flat_map(|post| post.files.iter().cloned()));
     files.extend(importance.iter().flatten().map(|(_, file)| file.clone()));
+    files.extend(helpers.paths());
     Ok(Draft {
         merged,
         title: resolved.name(),
@@ -90,6 +110,60 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
 
 fn refused(spec: &Resolved, why: String, help: &str) -> Failure {
     MergeError::BadParameters { spec: spec.name(), why, help: help.to_owned() }.into()
+}
+
+/// What a merge looks at besides base and tuned model, opened.
+struct Helping {
+    posts: BTreeMap<Helper, Post>,
+    files: BTreeMap<Helper, (SharedWeights, PathBuf)>,
+}
+
+impl Helping {
+    fn open(request: &PairRequest, spec: &Resolved, base: &Snapshot) -> Result<Self, Failure> {
+        let needs = &spec.method.needs;
+        if let Some(stray) = request.helpers.keys().find(|given| !needs.helpers().any(|own| own == **given)) {
+            let why = format!("it does not look at `{stray}`, and `--model {stray}=` would have no effect");
+            return Err(refused(spec, why, "leave it out"));
+        }
+        let given = request.helpers.keys().copied().collect();
+        needs.given(&given).map_err(|missing| missing_helper(spec, missing))?;
+        if needs.count(Role::Tuned) == (0..=0) && !request.post.is_empty() {
+            let why = "it is made of the base without a tuned model".to_owned();
+            return Err(refused(spec, why, "leave `--post` out"));
+        }
+        let (mut posts, mut files) = (BTreeMap::new(), BTreeMap::new());
+        for (helper, path) in &request.helpers {
+            if helper.is_file() {
+                let opened = WeightFiles::open_file(path)?;
+                helpers::check_shapes(*helper, path, &opened, base.weights.as_ref())?;
+                files.insert(*helper, (Arc::new(opened) as SharedWeights, path.clone()));
+                continue;
+            }
+            let post = Post::open(path)?;
+            let own = post.model.as_deref().filter(|_| request.pre.join(FILE).is_file());
+            if let Some(folder) = own {
+                helpers::check_tokens(*helper, folder, &Tokenizer::load(&request.pre)?)?;
+            }
+            posts.insert(*helper, post);
+        }
+        Ok(Self { posts, files })
+    }
+
+    /// Those that are models, in order.
+    fn models(&self, base: &SharedWeights) -> Result<Vec<SharedWeights>, SnapshotError> {
+        self.posts.values().map(|post| post.on(base)).collect()
+    }
+
+    /// All by their parts, the models as they are now.
+    fn named(&self, models: impl Iterator<Item = SharedWeights>) -> BTreeMap<Helper, SharedWeights> {
+        let files = self.files.iter().map(|(helper, (weights, _))| (*helper, weights.clone()));
+        self.posts.keys().copied().zip(models).chain(files).collect()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let models = self.posts.values().flat_map(|post| post.files.iter().cloned());
+        models.chain(self.files.values().map(|(_, path)| path.clone()))
+    }
 }
 
 /// That of the base's numbers and of the tuned model's, with the file it lies in.

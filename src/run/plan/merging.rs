@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::helpers::{Helpers, looked_at};
 use super::importance::Importance;
 use super::model::{Base, Model};
 use super::named::Named;
@@ -17,6 +18,8 @@ pub struct Merging {
     pub merges: Vec<Resolved>,
     /// Models of one's own that are asked too.
     pub named: Vec<Named>,
+    /// What merges look at besides base and tuned model.
+    pub helpers: Helpers,
     /// The steps whose checkpoints are compared by merges of several tuned models.
     pub checkpoints: Vec<usize>,
     /// For merges that go by importance.
@@ -27,10 +30,16 @@ pub struct Merging {
 ///
 /// # Errors
 ///
-/// A method or a parameter is unknown, missing or out of range.
+/// A method or a parameter is unknown, missing or out of range, or a model that a method looks at is not named.
 pub fn resolve(recipe: &Recipe) -> Result<Vec<Resolved>, Failure> {
     let specs = recipe.merge.specs()?;
-    Ok(specs.iter().map(|spec| merge::resolve(spec, recipe.train.seed)).collect::<Result<_, _>>()?)
+    let merges: Vec<Resolved> =
+        specs.iter().map(|spec| merge::resolve(spec, recipe.train.seed)).collect::<Result<_, _>>()?;
+    let given = recipe.merge.models.keys().copied().collect();
+    for merge in &merges {
+        merge.method.needs.given(&given).map_err(|missing| merge::missing_helper(merge, missing))?;
+    }
+    Ok(merges)
 }
 
 /// What merges that go by importance look at.
@@ -56,7 +65,7 @@ impl Merging {
     ///
     /// A place of a spec holds none of the weights, or what a method needs will not be there.
     pub fn new(
-        (merges, named): (Vec<Resolved>, Vec<Named>),
+        (merges, named, helpers): (Vec<Resolved>, Vec<Named>, Helpers),
         importance: Option<Importance>,
         recipe: &Recipe,
         model: &Model,
@@ -67,7 +76,7 @@ impl Merging {
             resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
         }
         let checkpoints = compared(&merges, recipe, training.last_step)?;
-        Ok(Self { merges, named, checkpoints, importance })
+        Ok(Self { merges, named, helpers, checkpoints, importance })
     }
 
     /// What decides a merge's weights besides base, tuned model and spec; `files` are the digests of what is
@@ -78,7 +87,8 @@ impl Merging {
         let importance = self.importance.as_ref().filter(|_| needs.importance);
         let importance = importance.map(|known| json!([known.key, files]));
         let seed = merge.seed().map(|seed| json!(seed));
-        compared.into_iter().chain(importance).chain(seed).collect()
+        let helpers = looked_at(merge, &self.helpers);
+        compared.into_iter().chain(importance).chain(seed).chain(helpers).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 mod encoding;
 pub mod evaluation;
+pub mod helpers;
 pub mod importance;
 pub mod judges;
 pub mod merging;
@@ -133,7 +134,8 @@ impl Plan {
         // Last, for it may be a download of gigabytes.
         let base = shared.base(&recipe, &model, &mut sources)?;
         let named = Named::all(&recipe.eval.candidates, &model, &base, &mut sources)?;
-        let merging = Merging::new((merges, named), importance, &recipe, &model, &base, &training)?;
+        let helpers = helpers::open(&merges, &recipe, &model, &base, &mut sources)?;
+        let merging = Merging::new((merges, named, helpers), importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let key = training.key(&base, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));

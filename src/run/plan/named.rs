@@ -64,7 +64,12 @@ pub fn adapter_on(base: &Base, folder: &Path) -> Result<(SharedWeights, String),
     Ok((Arc::new(folded), key(base, &files)?))
 }
 
-fn key(base: &Base, files: &[PathBuf]) -> Result<String, SnapshotError> {
+/// The digest of some files' numbers beside a base.
+///
+/// # Errors
+///
+/// One cannot be read.
+pub fn key(base: &Base, files: &[PathBuf]) -> Result<String, SnapshotError> {
     let digests = files.iter().map(|file| known(file, Algorithm::Blake3)).collect::<Result<Vec<_>, _>>()?;
     Ok(of_json(&json!([base.key, digests])))
 }

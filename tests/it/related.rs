@@ -1,0 +1,152 @@
+//! Merges that look at more than base and tuned model, in a run and in `finetune merge`.
+
+use finetune::snapshot::{WeightFiles, Weights};
+use serde_json::Value;
+
+use crate::fixture::Fixture;
+
+/// The fixture with `unaligned/`, another model, and `safety/`, a run folder with an adapter.
+fn with_helpers() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.sized_model("unaligned", &[], 4);
+    let mut refusals = String::new();
+    for i in 1..=20 {
+        refusals.push_str(&format!(
+            "{{\"question\": \"Tell me bad thing {i}.\", \"answer\": \"I cannot help with that.\"}}\n"
+        ));
+    }
+    fixture.write("refusals.jsonl", refusals);
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    fixture.write("safety.toml", recipe.replace("train.jsonl", "refusals.jsonl").replace("limit = 6\n", ""));
+    let made = ["--recipe", "safety.toml", "--device", "cpu", "--out", "safety", "--set", "merge.methods=[]"];
+    fixture.succeeds(&made);
+    fixture
+}
+
+fn report(fixture: &Fixture, run: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture.file(run).join("report.json")).unwrap()).unwrap()
+}
+
+fn numbers(fixture: &Fixture, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let files = WeightFiles::open(&fixture.file(folder)).unwrap();
+    let bytes = |name: &String| (name.clone(), files.weight(name).unwrap().bytes.into_owned());
+    files.infos().keys().map(bytes).collect()
+}
+
+const METHODS: &str = r#"merge.methods=["safelora,tau=2", "safelora:0,tau=2", "select,lowest=3,weight=0.5", "select,tau=-2,weight=0.5", "safemerge,lowest=4,arithmetic=peft", "resta,gamma=0.3"]"#;
+const MODELS: &str = r#"merge.models={ unaligned = "unaligned", safety = "safety" }"#;
+
+#[test]
+fn a_run_merges_with_what_the_recipe_names_and_says_what_was_chosen() {
+    let fixture = with_helpers();
+    let run = ["--recipe", "r.toml", "--device", "cpu", "--set", METHODS];
+    let output = fixture.run(&run);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("needs `unaligned`") && said.contains("pre-trained model"), "{said}");
+
+    let keep = ["--set", MODELS, "--out", "run", "--keep-merged"];
+    fixture.succeeds(&[&run[..], &keep].concat());
+    let report = report(&fixture, "run");
+    let choice = |nth: usize| &report["merge"][nth]["choice"];
+    assert_eq!((&choice(0)["chosen"], &choice(0)["matrices"]), (&14.into(), &14.into()));
+    assert_eq!(choice(0)["pdst"], 1.0);
+    assert_eq!(choice(2)["chosen"], 3);
+    assert_eq!(choice(4)["chosen"], 4);
+    assert!(choice(5).is_null());
+    let first = &choice(0)["weights"]["model.layers.0.mlp.up_proj.weight"];
+    // Of two random models ρ is near what it is by chance.
+    let [rho, baseline] = ["rho", "baseline"].map(|key| first[key].as_f64().unwrap());
+    assert!((rho - baseline).abs() < 0.1 && baseline > 0.3, "{first}");
+    let text = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
+    assert!(text.contains("3 of 14"), "{text}");
+
+    // λ = 0 is the base, and where nothing is chosen the tuned model stays.
+    let merged = |name: &str| numbers(&fixture, &format!("run/merged/{name}"));
+    assert_eq!(merged("safelora:0,tau=2"), numbers(&fixture, "model"));
+    fixture.succeeds(&["merge", "--pre", "model", "--post", "run", "--merge", "linear:1", "--out", "tuned"]);
+    assert_eq!(merged("select,tau=-2,weight=0.5"), numbers(&fixture, "tuned"));
+
+    // The same merge outside of the run has the same bytes.
+    let command = ["merge", "--pre", "model", "--post", "run", "--model", "unaligned=unaligned"];
+    let spec = "safemerge,lowest=4,arithmetic=peft";
+    let more = ["--model", "safety=safety", "--merge", spec, "--out", "out"];
+    fixture.succeeds(&[&command[..], &more].concat());
+    assert_eq!(merged(spec), numbers(&fixture, "out"));
+    let card = std::fs::read_to_string(fixture.file("out/README.md")).unwrap();
+    assert!(card.contains("--model unaligned=unaligned --model safety=safety"), "{card}");
+    assert!(card.contains("| all, in the mean | 4 of 14 |"), "{card}");
+    fixture.succeeds(&["merge", "--verify", "out"]);
+
+    // A model that decides a merge is part of what its answers are known by.
+    let again = |models: &str| {
+        let call = [&run[..], &["--set", models, "--out", "run"]].concat();
+        String::from_utf8_lossy(&fixture.succeeds(&call).stderr).into_owned()
+    };
+    assert!(!again(MODELS).contains("evaluate safelora"), "{}", again(MODELS));
+    std::fs::remove_dir_all(fixture.file("unaligned")).unwrap();
+    fixture.sized_model("unaligned", &[], 5);
+    let said = again(MODELS);
+    assert!(said.contains("resta,gamma=0.3") && !said.contains("evaluate base"), "{said}");
+}
+
+#[test]
+fn what_a_merge_looks_at_is_checked_before_anything_starts() {
+    let fixture = with_helpers();
+    let fails = |more: &str, expected: &str| {
+        let words: Vec<&str> = more.split(' ').collect();
+        let output = fixture.run(&[&["merge", "--pre", "model", "--out", "out"], &words[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expected), "{more}: {said}");
+        assert!(!fixture.file("out").exists());
+    };
+    let post = "--post safety --merge";
+    fails(&format!("{post} safelora"), "needs `unaligned`");
+    fails(&format!("{post} safelora --model unaligned=nowhere"), "nowhere");
+    fails(&format!("{post} safelora --model aligned=unaligned"), "no part `aligned`");
+    fails(&format!("{post} linear:0.5 --model unaligned=unaligned"), "does not look at `unaligned`");
+    fails(&format!("{post} select,weight=0.5 --model unaligned=unaligned"), "which matrices are chosen");
+    fails(
+        &format!("{post} select,tau=0.1,lowest=2,weight=0.5 --model unaligned=unaligned"),
+        "exclude each other",
+    );
+    let both = "--model unaligned=unaligned --model safety=unaligned";
+    fails(&format!("{post} safemerge,arithmetic=peft {both}"), "no adapter");
+    fails(&format!("{post} lox,rank=2,strength=1 --model unaligned=unaligned"), "leave `--post` out");
+
+    // Scores are of the weights' shapes, and some are there.
+    let scores = "--model patch_safety=unaligned --model patch_helpful=unaligned";
+    let of = |file: &str| format!("--model score_safety={file} --model score_helpful={file}");
+    let patch = "--merge safepatch,safety_rate=0.3,helpful_rate=0.2";
+    let adapter = "safety/train/adapter/adapter_model.safetensors";
+    fails(&format!("{patch} {scores} {}", of(adapter)), "none of its arrays is named as a weight");
+}
+
+#[test]
+fn the_base_is_hardened_without_a_tuned_model_and_by_the_unaligned_one() {
+    let fixture = with_helpers();
+    let merge = |spec: &str, out: &str| {
+        let model = ["--model", "unaligned=unaligned", "--merge", spec, "--out", out];
+        fixture.succeeds(&[&["merge", "--pre", "model"], &model[..]].concat());
+    };
+    merge("lox,rank=0,strength=0", "same");
+    assert_eq!(numbers(&fixture, "same"), numbers(&fixture, "model"));
+    merge("lox,rank=0,strength=1", "whole");
+    let name = "model.layers.1.mlp.down_proj.weight";
+    let read = |folder: &str| WeightFiles::open(&fixture.file(folder)).unwrap().weight(name).unwrap().to_f32();
+    let [base, unaligned, whole] = ["model", "unaligned", "whole"].map(read);
+    for ((base, unaligned), whole) in base.iter().zip(unaligned).zip(whole) {
+        let expected = 2.0 * base - unaligned;
+        assert!((whole - expected).abs() <= 0.004 * expected.abs(), "{whole} is not {expected}");
+    }
+    // Everything scored alike: the last numbers of each weight are kept, and patches that agree cancel.
+    let patches = "patch_safety=unaligned patch_helpful=unaligned score_safety=F score_helpful=F";
+    let file = "model/model.safetensors";
+    let patches: Vec<String> =
+        patches.split(' ').flat_map(|one| ["--model".to_owned(), one.replace("=F", &format!("={file}"))]).collect();
+    let mut words = vec!["merge", "--pre", "model", "--out", "patched"];
+    words.extend(patches.iter().map(String::as_str));
+    words.extend(["--merge", "safepatch,safety_rate=0.4,helpful_rate=0.4"]);
+    fixture.succeeds(&words);
+    assert_eq!(numbers(&fixture, "patched"), numbers(&fixture, "model"));
+}
