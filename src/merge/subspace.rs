@@ -8,9 +8,8 @@ use crate::simd::vectorised;
 
 /// Directions that are sought beyond those asked for: the last ones asked for are found the sooner.
 const MORE: usize = 8;
-/// Passes over the matrix at the most, and the share of what is captured that another pass must add.
+/// Passes over the matrix at the most.
 const PASSES: usize = 24;
-const ENOUGH: f64 = 1e-8;
 
 /// Some orthonormal directions in the space of a matrix's rows.
 pub struct Subspace {
@@ -20,8 +19,9 @@ pub struct Subspace {
 }
 
 impl Subspace {
-    /// The `rank` directions that hold most of a weight's update: its right singular vectors.
-    pub fn of_update(whole: &Whole<'_>, rank: usize) -> Self {
+    /// The `rank` directions that hold most of a weight's update: its right singular vectors, sought until another pass
+    /// over the matrix adds less than the share `enough` to what they hold.
+    pub fn of_update(whole: &Whole<'_>, rank: usize, enough: f64) -> Self {
         let n = whole.columns;
         let k = (rank + MORE).min(n).min(whole.len / n);
         let mut rng = seed::rng(0, &format!("spectral {}", whole.name));
@@ -51,7 +51,7 @@ impl Subspace {
             }
             let (values, vectors) = eigen(held, k);
             let now: f64 = values[..rank.min(k)].iter().sum();
-            if pass == PASSES || now - captured <= ENOUGH * now {
+            if pass == PASSES || now - captured <= enough * now {
                 return Self::turned(&basis, &vectors, k, rank.min(k));
             }
             captured = now;

@@ -11,11 +11,44 @@ mod golden {
     use finetune::merge::{MergeReport, Merged, Pair, resolve};
     use finetune::recipe::Helper;
     use finetune::snapshot::adapter::{Adapter, Folded};
-    use finetune::snapshot::{Dtype, Dtypes, SharedWeights, WeightFiles, Weights};
+    use finetune::snapshot::{
+        Dtype, Dtypes, SharedWeights, SnapshotError, Weight, WeightFiles, WeightInfo, Weights,
+    };
     use serde_json::Value;
 
     fn files(path: &Path) -> SharedWeights {
         Arc::new(WeightFiles::open_file(path).unwrap())
+    }
+
+    /// A file of masks, one byte for each number, as numbers.
+    struct Masks(BTreeMap<String, WeightInfo>, BTreeMap<String, Vec<f32>>);
+
+    impl Masks {
+        fn open(path: &Path) -> Self {
+            let bytes = std::fs::read(path).unwrap();
+            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let (mut infos, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+            for (name, view) in file.iter() {
+                infos.insert(name.to_owned(), WeightInfo { shape: view.shape().to_vec(), dtype: Dtype::F32 });
+                numbers.insert(name.to_owned(), view.data().iter().map(|x| f32::from(*x)).collect());
+            }
+            Self(infos, numbers)
+        }
+    }
+
+    impl Weights for Masks {
+        fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+            &self.0
+        }
+        fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+            let missing = || SnapshotError::MissingWeight {
+                name: name.to_owned(),
+                place: "the mask".to_owned(),
+                help: String::new(),
+            };
+            let info = self.0.get(name).ok_or_else(missing)?;
+            Ok(Weight::from_f32(info.shape.clone(), &self.1[name]))
+        }
     }
 
     /// A model folder, an adapter on the base, or a file.
@@ -92,7 +125,11 @@ mod golden {
         let named = |helper: Helper| path(helper.name());
         let own = Helper::ALL.into_iter().filter_map(|helper| Some((helper, named(helper)?)));
         let mask = row["masks"].as_str().map(|path| (Helper::Mask, root.join(path)));
-        pair.helpers = own.chain(mask).map(|(helper, path)| (helper, open(&path, &base))).collect();
+        let opened = |(helper, path): (Helper, PathBuf)| match helper.is_mask() {
+            true => (helper, Arc::new(Masks::open(&path)) as SharedWeights),
+            false => (helper, open(&path, &base)),
+        };
+        pair.helpers = own.chain(mask).map(opened).collect();
         if row["options"]["keep"].as_f64() == Some(1.0) {
             // Where all is kept no mask is asked.
             pair.helpers.retain(|helper, _| !helper.is_mask());
@@ -119,8 +156,8 @@ mod golden {
             let in_file = |name: &str| self.expected.infos().contains_key(name);
             for name in self.merged.infos().keys() {
                 let found = self.merged.weight(name).unwrap();
-                let same = self.row["bit_equal_to_base"].as_array().unwrap();
-                let of_base = same.iter().any(|own| own == name);
+                let same = &self.row["bit_equal_to_base"];
+                let of_base = same == "all" || same.as_array().is_some_and(|own| own.iter().any(|own| own == name));
                 let expected = match (in_file(name), of_base) {
                     (true, false) => continue,
                     (true, true) => self.base.weight(name).unwrap(),

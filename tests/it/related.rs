@@ -62,7 +62,7 @@ fn a_run_merges_with_what_the_recipe_names_and_says_what_was_chosen() {
     assert!(text.contains("3 of 14"), "{text}");
 
     // λ = 0 is the base, and where nothing is chosen the tuned model stays.
-    let merged = |name: &str| numbers(&fixture, &format!("run/merged/{name}"));
+    let merged = |name: &str| numbers(&fixture, &format!("run/merged/{}", name.replace([':', ','], "_")));
     assert_eq!(merged("safelora:0,tau=2"), numbers(&fixture, "model"));
     fixture.succeeds(&["merge", "--pre", "model", "--post", "run", "--merge", "linear:1", "--out", "tuned"]);
     assert_eq!(merged("select,tau=-2,weight=0.5"), numbers(&fixture, "tuned"));
@@ -111,7 +111,7 @@ fn what_a_merge_looks_at_is_checked_before_anything_starts() {
         "exclude each other",
     );
     let both = "--model unaligned=unaligned --model safety=unaligned";
-    fails(&format!("{post} safemerge,arithmetic=peft {both}"), "no adapter");
+    fails(&format!("{post} safemerge,arithmetic=peft {both}"), "adapter of rank 4");
     fails(&format!("{post} lox,rank=2,strength=1 --model unaligned=unaligned"), "leave `--post` out");
 
     // Scores are of the weights' shapes, and some are there.

@@ -49,7 +49,7 @@ impl Merge for Lox {
         let strength = if whole.is_matrix { -self.strength as f32 } else { 0.0 };
         let n_rows = whole.len / whole.columns.max(1);
         let is_low = whole.is_matrix && (1..n_rows.min(whole.columns)).contains(&self.rank);
-        Box::new(Drawn { strength, kept: is_low.then(|| Subspace::of_update(whole, self.rank)) })
+        Box::new(Drawn { strength, kept: is_low.then(|| Subspace::of_update(whole, self.rank, 1e-12)) })
     }
 }
 

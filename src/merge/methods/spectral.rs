@@ -46,7 +46,7 @@ impl Merge for Spectral {
     fn prepare(&self, whole: &Whole<'_>) -> Box<dyn Rule + '_> {
         let n_rows = whole.len / whole.columns.max(1);
         let narrow = n_rows.min(whole.columns) > self.rank;
-        let kept = narrow.then(|| Subspace::of_update(whole, self.rank));
+        let kept = narrow.then(|| Subspace::of_update(whole, self.rank, 1e-8));
         Box::new(Projected { lambda: self.lambda as f32, kept })
     }
 }
