@@ -5,7 +5,6 @@ use std::ops::Range;
 use rand::Rng;
 
 use super::between::{Rows, merge_and_show, merge_bf16};
-use super::merged::Update;
 use super::report::Sums;
 use super::whole::{Piece, Room};
 use super::{Given, Rule, Whole};
@@ -21,6 +20,18 @@ pub enum Rounding {
     /// Up or down by chance, so that the mean is right; the draw of a number depends on the seed,
     /// the weight's name and the number's place.
     Stochastic { seed: u64 },
+}
+
+/// What counts as the update that a merge takes a part of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Update {
+    /// Of two inputs the way from the base to the other; of more, the merge's own way.
+    #[default]
+    BetweenTwo,
+    /// The way to this input.
+    To(usize),
+    /// The merge's own way.
+    Own,
 }
 
 /// What is noted of every weight: always the figures of its report.

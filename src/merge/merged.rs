@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::block::{Failed, Ready, Rounding, Space, Track, n_not_finite};
+use super::block::{Failed, Ready, Rounding, Space, Track, Update, n_not_finite};
 use super::report::{MergeReport, Sums, WeightReport};
 use super::whole::Masks;
 use super::{Alignments, Merge, Whole};
@@ -57,18 +57,6 @@ pub struct Besides {
     pub alignments: Option<Arc<Alignments>>,
     /// For a method in which chance decides what is kept.
     pub masks: Option<Arc<Masks>>,
-}
-
-/// What counts as the update that a merge takes a part of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Update {
-    /// Of two inputs the way from the base to the other; of more, the merge's own way.
-    #[default]
-    BetweenTwo,
-    /// The way to this input.
-    To(usize),
-    /// The merge's own way.
-    Own,
 }
 
 impl Merged {

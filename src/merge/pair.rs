@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::merged::{Besides, Update};
+use super::block::Update;
+use super::merged::Besides;
 use super::methods::scaled_by;
 use super::whole::Masks;
 use super::{Alignments, Merge, MergeError, Merged, Part, Resolved, Role};

@@ -157,7 +157,8 @@ mod golden {
             for name in self.merged.infos().keys() {
                 let found = self.merged.weight(name).unwrap();
                 let same = &self.row["bit_equal_to_base"];
-                let of_base = same == "all" || same.as_array().is_some_and(|own| own.iter().any(|own| own == name));
+                let of_base =
+                    same == "all" || same.as_array().is_some_and(|own| own.iter().any(|own| own == name));
                 let expected = match (in_file(name), of_base) {
                     (true, false) => continue,
                     (true, true) => self.base.weight(name).unwrap(),

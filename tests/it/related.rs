@@ -54,6 +54,8 @@ fn a_run_merges_with_what_the_recipe_names_and_says_what_was_chosen() {
     assert_eq!(choice(2)["chosen"], 3);
     assert_eq!(choice(4)["chosen"], 4);
     assert!(choice(5).is_null());
+    // What training left alone is changed, too, and the candidate that was asked is made of it.
+    assert_eq!(report["merge"][5]["tensors_unchanged"], 0);
     let first = &choice(0)["weights"]["model.layers.0.mlp.up_proj.weight"];
     // Of two random models ρ is near what it is by chance.
     let [rho, baseline] = ["rho", "baseline"].map(|key| first[key].as_f64().unwrap());
@@ -83,11 +85,13 @@ fn a_run_merges_with_what_the_recipe_names_and_says_what_was_chosen() {
         let call = [&run[..], &["--set", models, "--out", "run"]].concat();
         String::from_utf8_lossy(&fixture.succeeds(&call).stderr).into_owned()
     };
-    assert!(!again(MODELS).contains("evaluate safelora"), "{}", again(MODELS));
+    let resta = "evaluate resta,gamma=0.3 (8 of 8)";
+    assert!(again(MODELS).contains(&format!("{resta}: all 8 reused")));
     std::fs::remove_dir_all(fixture.file("unaligned")).unwrap();
     fixture.sized_model("unaligned", &[], 5);
     let said = again(MODELS);
-    assert!(said.contains("resta,gamma=0.3") && !said.contains("evaluate base"), "{said}");
+    assert!(said.contains(&format!("{resta}: 8 new")), "{said}");
+    assert!(said.contains("evaluate base (1 of 8): all 8 reused"), "{said}");
 }
 
 #[test]
@@ -133,7 +137,8 @@ fn the_base_is_hardened_without_a_tuned_model_and_by_the_unaligned_one() {
     assert_eq!(numbers(&fixture, "same"), numbers(&fixture, "model"));
     merge("lox,rank=0,strength=1", "whole");
     let name = "model.layers.1.mlp.down_proj.weight";
-    let read = |folder: &str| WeightFiles::open(&fixture.file(folder)).unwrap().weight(name).unwrap().to_f32();
+    let read =
+        |folder: &str| WeightFiles::open(&fixture.file(folder)).unwrap().weight(name).unwrap().to_f32();
     let [base, unaligned, whole] = ["model", "unaligned", "whole"].map(read);
     for ((base, unaligned), whole) in base.iter().zip(unaligned).zip(whole) {
         let expected = 2.0 * base - unaligned;
@@ -142,8 +147,10 @@ fn the_base_is_hardened_without_a_tuned_model_and_by_the_unaligned_one() {
     // Everything scored alike: the last numbers of each weight are kept, and patches that agree cancel.
     let patches = "patch_safety=unaligned patch_helpful=unaligned score_safety=F score_helpful=F";
     let file = "model/model.safetensors";
-    let patches: Vec<String> =
-        patches.split(' ').flat_map(|one| ["--model".to_owned(), one.replace("=F", &format!("={file}"))]).collect();
+    let patches: Vec<String> = patches
+        .split(' ')
+        .flat_map(|one| ["--model".to_owned(), one.replace("=F", &format!("={file}"))])
+        .collect();
     let mut words = vec!["merge", "--pre", "model", "--out", "patched"];
     words.extend(patches.iter().map(String::as_str));
     words.extend(["--merge", "safepatch,safety_rate=0.4,helpful_rate=0.4"]);

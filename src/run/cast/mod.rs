@@ -68,7 +68,7 @@ pub struct Cast {
     besides: Vec<Vec<Value>>,
     /// The dtypes that every candidate is rounded to.
     dtypes: Dtypes,
-    /// The weights that tuning can have changed; absent where it can have changed all.
+    /// The weights in which candidates can differ from the base; absent where all can.
     touched: Option<BTreeSet<String>>,
 }
 
@@ -127,6 +127,8 @@ impl Cast {
             }
             MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
+        // A merge that looks at other models may change what this training left alone.
+        let touched = touched.filter(|_| merging.helpers.is_empty());
         let compared = merging.checkpoints.iter();
         let compared = compared.map(|step| checkpoint(model, base, training, session.folder(), *step));
         let compared = compared.collect::<Result<_, _>>()?;
