@@ -41,8 +41,13 @@ fn rows(what: What) -> Rows {
     let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     match what {
         What::Methods => {
-            let row = |m: &crate::merge::Method| text(&[m.name, m.summary, m.example, m.source]);
-            (vec!["method", "summary", "example", "source"], METHODS.iter().map(row).collect())
+            let row = |m: &crate::merge::Method| {
+                text(&[m.name, m.summary, &m.needs.in_words(), m.example, m.source])
+            };
+            (
+                vec!["method", "summary", "needs besides", "example", "source"],
+                METHODS.iter().map(row).collect(),
+            )
         }
         What::Tasks => {
             let row =

@@ -86,6 +86,15 @@ impl Needs {
         self.helpers().find(missing).map_or(Ok(()), Err)
     }
 
+    /// What must be given besides a base and one tuned model, for a list.
+    pub fn in_words(&self) -> String {
+        let must = |helper: &Helper| *self.count(Role::Helper(*helper)).start() > 0;
+        let helpers = self.helpers().filter(must).map(|helper| helper.name().to_owned());
+        let several = self.several_tuned().then(|| "several tuned models".to_owned());
+        let importance = self.importance.then(|| "importance of every number".to_owned());
+        helpers.chain(several).chain(importance).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether several tuned models are compared with each other.
     pub fn several_tuned(&self) -> bool {
         *self.count(Role::Tuned).start() > 1

@@ -13,7 +13,7 @@ use crate::recipe::Helper;
 
 pub(super) const LOX: Method = Method {
     name: "lox",
-    summary: "draw the base's own alignment out further, to harden it before tuning (needs the unaligned model)",
+    summary: "draw the base's own alignment out further, to harden it before tuning",
     source: "Perin et al. 2025, arXiv 2506.15606",
     example: "lox,rank=6,strength=0.5",
     needs: Needs::of(&[ONE_BASE, one(Helper::Unaligned)]),

@@ -15,7 +15,7 @@ use crate::simd::vectorised;
 
 pub(super) const RESTA: Method = Method {
     name: "resta",
-    summary: "add what alignment had added to the tuned model once more (needs the unaligned model)",
+    summary: "add what alignment had added to the tuned model once more",
     source: "Bhardwaj et al. 2024, arXiv 2402.11746",
     example: "resta,gamma=0.3",
     needs: Needs::of(&[ONE_BASE, ONE_TUNED, one(Helper::Unaligned), perhaps(Helper::Mask)]).with_chance(),

@@ -15,7 +15,7 @@ use crate::recipe::Helper;
 
 pub(super) const SAFELORA: Method = Method {
     name: "safelora",
-    summary: "lead updates that lie off the alignment direction back to it (needs the unaligned model)",
+    summary: "lead updates that lie off the alignment direction back to it",
     source: "Hsu et al. 2024, arXiv 2405.16833",
     example: "safelora,tau=0.5",
     needs: Needs::of(&[ONE_BASE, ONE_TUNED, one(Helper::Unaligned)]),

@@ -19,7 +19,7 @@ use crate::snapshot::Factors;
 
 pub(super) const SAFEMERGE: Method = Method {
     name: "safemerge",
-    summary: "blend a safety adapter in where the update lies off the alignment direction (needs both)",
+    summary: "blend a safety model in where the update lies off the alignment direction",
     source: "Djuhera et al. 2025, arXiv 2503.17239",
     example: "safemerge,tau=0.35",
     needs: Needs::of(&[
