@@ -20,6 +20,7 @@ use crate::snapshot::SnapshotError;
 mod between;
 mod block;
 mod deltas;
+pub mod direction;
 mod given;
 mod heads;
 mod mean;

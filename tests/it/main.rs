@@ -15,6 +15,7 @@ mod golden_adapters;
 mod golden_encoders;
 mod golden_eval;
 mod golden_judges;
+mod golden_landscape;
 mod golden_merge;
 mod golden_models;
 mod golden_prompts;
