@@ -24,6 +24,7 @@ mod golden_wgpu;
 mod hub;
 mod hub_server;
 mod judging;
+mod landscape;
 mod merge_pairs;
 mod merges;
 mod others;

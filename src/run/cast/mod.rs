@@ -19,7 +19,7 @@ use crate::model::{Decoder, DecoderShape};
 use crate::recipe::MethodKind;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtypes, SharedWeights};
+use crate::snapshot::{Dtype, Dtypes, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, trained_adapter};
 
@@ -217,7 +217,7 @@ impl Cast {
     /// A merge cannot be made of the models that are there.
     pub fn played(&self, candidate: &Candidate) -> Result<CandidateWeights, Failure> {
         let own = match &candidate.made {
-            Origin::By(merge) => return self.merged(merge),
+            Origin::By(merge) => return self.merged(merge, &self.dtypes),
             Origin::Of(role) => self.part(*role),
             Origin::Named(nth) => &self.named[*nth],
         };
@@ -225,7 +225,36 @@ impl Cast {
         Ok(CandidateWeights { weights: Arc::new(weights), merged: None })
     }
 
-    fn merged(&self, merge: &Resolved) -> Result<CandidateWeights, Failure> {
+    /// A candidate's weights before they are rounded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::played`].
+    pub fn exact(&self, candidate: &Candidate) -> Result<SharedWeights, Failure> {
+        Ok(match &candidate.made {
+            Origin::By(merge) => self.merged(merge, &Dtypes::all(Dtype::F32))?.weights,
+            Origin::Of(role) => self.part(*role).weights.clone(),
+            Origin::Named(nth) => self.named[*nth].weights.clone(),
+        })
+    }
+
+    /// The dtypes that every candidate is rounded to.
+    pub fn dtypes(&self) -> &Dtypes {
+        &self.dtypes
+    }
+
+    /// The same cast with more models, each under its name; the key of each is the digest of all that decides it.
+    #[must_use]
+    pub fn with(mut self, models: Vec<(String, RoleWeights)>) -> Self {
+        for (name, weights) in models {
+            self.candidates.push(Candidate { name, made: Origin::Named(self.named.len()) });
+            self.besides.push(Vec::new());
+            self.named.push(weights);
+        }
+        self
+    }
+
+    fn merged(&self, merge: &Resolved, dtypes: &Dtypes) -> Result<CandidateWeights, Failure> {
         let tuned = match merge.method.needs.several_tuned() {
             true => self.compared.clone(),
             false => vec![self.part(Role::Tuned).weights.clone()],
@@ -237,7 +266,7 @@ impl Cast {
             importance: self.importance.clone(),
             unmatched: Unmatched::OfBase,
         };
-        let merged = Arc::new(pair.merged(merge, &self.dtypes, DTYPE_OPTION)?);
+        let merged = Arc::new(pair.merged(merge, dtypes, DTYPE_OPTION)?);
         Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
     }
 
