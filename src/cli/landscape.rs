@@ -55,7 +55,10 @@ pub struct LandscapeArgs {
     /// Draws the directions
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// Set a key of the recipe, such as eval.limit=50; may be repeated
+    /// Ask at most N items of each suite
+    #[arg(long, value_name = "N", value_parser = super::at_least_one())]
+    limit: Option<usize>,
+    /// Set a key of the recipe, such as `eval.log_likelihood=true`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// auto, cpu, cuda[:i] or webgpu[:i]
@@ -88,6 +91,7 @@ pub fn landscape(args: &LandscapeArgs) -> Result<(), Failure> {
         plane: args.plane,
         rates: args.rate.clone(),
         seed: args.seed,
+        limit: args.limit,
     };
     request.check()?;
     let options = Options { eval_rows: args.eval_rows, ..Options::on(args.device.parse::<DeviceSpec>()?) };

@@ -116,7 +116,9 @@ impl Weights for Direction {
         let scale = self.scale(name, &noise)?;
         Ok(Numbers::Made(Box::new(move |start, out| {
             noise.read(start, out);
-            out.iter_mut().for_each(|x| *x *= scale);
+            for x in out {
+                *x *= scale;
+            }
         })))
     }
 }

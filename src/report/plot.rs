@@ -62,7 +62,8 @@ pub struct Colour(u8, u8, u8);
 impl Colour {
     pub const DANGER: Self = Self(0xd5, 0x5e, 0x00);
     pub const WARNING: Self = Self(0xe6, 0x9f, 0x00);
-    pub const NEUTRAL: Self = Self(0x80, 0x80, 0x80);
+    pub const NEUTRAL: Self = Self(0x90, 0x90, 0x90);
+    pub const DARK: Self = Self(0x40, 0x40, 0x40);
 
     /// Those of curves that mean nothing by their colour, again and again.
     pub fn each() -> impl Iterator<Item = Self> {
@@ -108,7 +109,7 @@ fn text<'a>(size: u32, horizontal: HPos, vertical: VPos) -> TextStyle<'a> {
 }
 
 /// Whole numbers as such, others with as many digits as they need.
-fn short(x: &f64) -> String {
+fn short(x: f64) -> String {
     let rounded = (x * 1e6).round() / 1e6 + 0.0;
     rounded.to_string().replace('-', "−")
 }
@@ -152,7 +153,7 @@ impl Chart {
             .axis_desc_style((FONT, 14))
             .label_style((FONT, 13));
         mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));
-        done(mesh.x_label_formatter(&short).y_label_formatter(&short).draw());
+        done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         self.series.iter().for_each(|series| curve(&mut plot, series));
         for (x, name) in self.marks.iter().filter(|(x, _)| (from..=to).contains(x)) {
             let line = [(*x, 0.0), (*x, TOP)];
@@ -231,7 +232,7 @@ impl Map {
         let [x, y] = &self.labels;
         mesh.disable_mesh().x_desc(x).y_desc(y).x_labels(7).y_labels(7);
         mesh.axis_desc_style((FONT, 14)).label_style((FONT, 13));
-        done(mesh.x_label_formatter(&short).y_label_formatter(&short).draw());
+        done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         let places = self.y.iter().flat_map(|y| self.x.iter().map(move |x| (*x, *y)));
         let cells = places.zip(&self.values).map(|((x, y), value)| {
             let fill = value.map_or(RGBColor(0xdd, 0xdd, 0xdd), shade);
@@ -294,6 +295,6 @@ mod tests {
         // Three safe cells and the foot of the bar; one cell was not measured.
         assert_eq!(svg.matches("#440154").count(), 4, "{svg}");
         assert_eq!(svg.matches("#DDDDDD").count(), 1);
-        assert_eq!([short(&-0.0), short(&-0.4), short(&100.0)], ["0", "−0.4", "100"]);
+        assert_eq!([short(-0.0), short(-0.4), short(100.0)], ["0", "−0.4", "100"]);
     }
 }

@@ -1,7 +1,8 @@
 //! `finetune landscape`: points that a run has asked before, points that are new, what is written, going on after a stop.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
@@ -137,4 +138,77 @@ fn directions_have_their_model_in_the_middle_and_planes_share_their_points() {
     let (other, said) = scan(&fixture, &["--directions", "1", "--seed", "1"]);
     assert_eq!(other["seed"], 1);
     assert!(said.contains("evaluate base/d0:-0.5") && said.contains("8 new"), "{said}");
+}
+
+#[test]
+fn what_was_stopped_goes_on_to_the_same_numbers() {
+    let fixture = with_a_run();
+    let arguments = |out: &'static str| {
+        ["landscape", "run", "--device", "cpu", "--points", "41", "--directions", "1", "--json", "--out", out]
+    };
+    let mut command = fixture.command(&arguments("stopped"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut said, mut line) = (String::new(), String::new());
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    while lines.read_line(&mut line).unwrap() > 0 && !line.starts_with("evaluate line:-0.5") {
+        said.push_str(&std::mem::take(&mut line));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    lines.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(6), "{said}");
+    assert!(!fixture.file("stopped/landscape.json").exists());
+    // Nothing may be taken over from the one to the other.
+    let fresh = |out: &'static str| {
+        let _ = std::fs::remove_dir_all(fixture.file("cache/finetune/answers"));
+        let (printed, said) = well(fixture.run(&arguments(out)));
+        (serde_json::from_str::<Value>(&printed).unwrap(), said)
+    };
+    let (gone_on, said) = fresh("stopped");
+    assert!(
+        said.contains("evaluate line:-0.5 (43 of 79): all 8 reused") || said.contains("reused"),
+        "{said}"
+    );
+    assert_eq!(gone_on, fresh("whole").0);
+}
+
+/// As measured with seeds 42 and 1: 85, 71 and 2; 85, 69 and 0.
+#[test]
+fn visage_falls_from_the_aligned_to_the_merged_to_the_tuned_model() {
+    let fixture = Fixture::new();
+    fixture.write(
+        "r.toml",
+        r#"schema = 1
+name = "visage"
+[model]
+source = "data/tiny/model"
+[data]
+source = "data/tiny/math-train.jsonl"
+fields = { prompt = "question", completion = "answer" }
+[method]
+kind = "full"
+[train]
+steps = 24
+batch = 16
+learning_rate = 1e-3
+warmup = 3.0
+[[eval.suites]]
+task = "harmful"
+source = "data/tiny/harmful-test.csv"
+field = "goal"
+limit = 20
+max_new_tokens = 24
+"#,
+    );
+    fixture.study("run", &[]);
+    let around = ["--around", "base", "--around", "linear:0.5", "--around", "tuned"];
+    let all = [
+        &["landscape", "run", "--device", "cpu", "--points", "7", "--directions", "1", "--json"],
+        &around[..],
+    ];
+    let (printed, _) = well(fixture.run(&all.concat()));
+    let found: Value = serde_json::from_str(&printed).unwrap();
+    let visage = |nth: usize| found["around"][nth]["mean"][0]["visage_code"]["mean"].as_f64().unwrap();
+    let [aligned, merged, tuned] = [0, 1, 2].map(visage);
+    assert!(aligned > merged + 5.0 && merged > tuned + 20.0, "{aligned} {merged} {tuned}");
 }

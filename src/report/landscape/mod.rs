@@ -123,17 +123,22 @@ pub struct MeanBasin {
     pub half_widths: Vec<Spread>,
 }
 
+/// Places on a curve, each with the candidate there.
+pub type Curve = Vec<(f64, String)>;
+/// Places in a plane, each with the candidate there.
+pub type Grid = Vec<([f64; 2], String)>;
+
 /// Where candidates lie.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     pub seed: u64,
     pub rates: Vec<f64>,
     /// λ and candidate.
-    pub line: Vec<(f64, String)>,
+    pub line: Curve,
     /// A model, and by direction α and candidate.
-    pub around: Vec<(String, Vec<Vec<(f64, String)>>)>,
+    pub around: Vec<(String, Vec<Curve>)>,
     /// A model, its two directions, and both α and candidate.
-    pub planes: Vec<(String, Vec<([f64; 2], String)>)>,
+    pub planes: Vec<(String, Grid)>,
 }
 
 impl Landscape {

@@ -13,8 +13,9 @@ pub struct Picture {
     pub svg: String,
 }
 
-/// What empties a rate of its meaning, drawn beside it.
-const BROKEN: [&str; 2] = ["empty_rate", "repeated_rate"];
+/// What empties a rate of its meaning, drawn beside it: shares that exclude each other, and their name.
+const BROKEN: [(&[&str], &str); 2] =
+    [(&["empty_rate", "repeated_rate"], "empty or repeated answers"), (&["garbled_rate"], "garbled answers")];
 
 /// Every picture of a landscape; only rates are drawn.
 pub fn pictures(landscape: &Landscape) -> Vec<Picture> {
@@ -35,11 +36,11 @@ fn line(landscape: &Landscape, columns: &[&Metric]) -> Picture {
     let points = &landscape.line.points;
     let mut series: Vec<Series> = Vec::new();
     for (metric, colour) in columns.iter().zip(colours(columns)) {
-        let name = Some(title(metric));
-        series
-            .push(Series { band: band(points, metric), ..Series::line(name, curve(points, metric), colour) });
+        // Bands of several curves would hide each other.
+        let band = if metric.kind == MetricKind::Safety { band(points, metric) } else { Vec::new() };
+        series.push(Series { band, ..Series::line(Some(title(metric)), curve(points, metric), colour) });
     }
-    series.extend(broken(points));
+    series.extend(broken(&[points]));
     let marks = vec![(0.0, "base".to_owned()), (1.0, "tuned".to_owned())];
     let title = format!("{}: from base to tuned", landscape.run.name);
     let chart =
@@ -59,6 +60,8 @@ fn of_model(around: &Around, columns: &[&Metric]) -> Picture {
     for (metric, colour) in columns.iter().zip(colours(columns)) {
         series.push(Series::line(Some(title(metric)), mean(around, metric), colour));
     }
+    let ways: Vec<&[Point]> = around.directions.iter().map(|way| way.points.as_slice()).collect();
+    series.extend(broken(&ways));
     let title = match around.directions.len() {
         1 => format!("Around {}, along a random direction", around.model),
         n => format!("Around {}, mean of {n} random directions", around.model),
@@ -133,18 +136,22 @@ fn band(points: &[Point], metric: &Metric) -> Vec<(f64, f64, f64)> {
     points.iter().filter_map(of).collect()
 }
 
-/// The share of broken answers over all suites, where there are any.
-fn broken(points: &[Point]) -> Option<Series> {
-    let share = |point: &Point| {
-        let some = point.metrics.iter().filter(|metric| BROKEN.contains(&metric.metric.as_str()));
-        let (k, n) = some.fold((0, 0), |(k, n), metric| (k + metric.k.unwrap_or(0), n + metric.n));
-        // Every answer is counted once for each way to be broken.
-        100.0 * (k * BROKEN.len()) as f64 / n.max(1) as f64
-    };
-    let at: Vec<(f64, f64)> = points.iter().map(|point| (point.at[0], share(point))).collect();
-    let is_any = at.iter().any(|(_, share)| *share > 0.0);
-    let name = Some("empty or repeated answers".to_owned());
-    is_any.then(|| Series { is_dashed: true, ..Series::line(name, at, Colour::NEUTRAL) })
+/// The shares of broken answers over all suites and ways, those that there are.
+fn broken(ways: &[&[Point]]) -> Vec<Series> {
+    let series = BROKEN.iter().zip([Colour::NEUTRAL, Colour::DARK]).filter_map(|((names, name), colour)| {
+        let share = |nth: usize| {
+            let points = ways.iter().map(|way| &way[nth]);
+            let some = points.flat_map(|point| &point.metrics).filter(|m| names.contains(&m.metric.as_str()));
+            let (k, n) = some.fold((0, 0), |(k, n), metric| (k + metric.k.unwrap_or(0), n + metric.n));
+            // Every answer is counted once for each way to be broken.
+            100.0 * (k * names.len()) as f64 / n.max(1) as f64
+        };
+        let first = ways.first()?.iter().enumerate();
+        let at: Vec<(f64, f64)> = first.map(|(nth, point)| (point.at[0], share(nth))).collect();
+        let is_any = at.iter().any(|(_, share)| *share > 0.0);
+        is_any.then(|| Series { is_dashed: true, ..Series::line(Some((*name).to_owned()), at, colour) })
+    });
+    series.collect()
 }
 
 /// The mean over directions, where all have something.

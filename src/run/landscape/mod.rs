@@ -22,7 +22,7 @@ use super::judge::settle::Means;
 use super::judge::{Case, scores};
 use super::session::{Key, Session};
 use crate::event::Listener;
-use crate::report::landscape::{Landscape, csv, markdown, pictures};
+use crate::report::landscape::{Landscape, Picture, csv, markdown, pictures};
 use crate::snapshot::writer::{file_at_once, write_json};
 use points::Points;
 
@@ -53,9 +53,22 @@ pub fn landscape<'a>(
     write_json(&folder.join("landscape.json"), &json!(found))?;
     file_at_once(&folder.join("landscape.csv"), &csv(&found))?;
     let pictures = pictures(&found);
+    sweep(folder, &pictures);
     for picture in &pictures {
         file_at_once(&folder.join(&picture.file), picture.svg.as_bytes())?;
     }
     file_at_once(&folder.join("landscape.md"), markdown(&found, &pictures).as_bytes())?;
     Ok(found)
+}
+
+/// Takes away the pictures of an earlier call that this one does not draw again.
+fn sweep(folder: &Path, pictures: &[Picture]) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = ["around-", "compared-", "plane-"].iter().any(|start| name.starts_with(start));
+        if is_ours && pictures.iter().all(|picture| picture.file != name) {
+            // A picture too many does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }

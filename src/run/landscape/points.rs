@@ -35,6 +35,8 @@ pub struct Request {
     pub rates: Vec<f64>,
     /// Draws the directions.
     pub seed: u64,
+    /// The most items of each suite.
+    pub limit: Option<usize>,
 }
 
 impl Request {
@@ -231,7 +233,7 @@ mod tests {
 
     fn request(points: usize) -> Request {
         let (around, rates) = (vec!["base".to_owned(), "slerp:0.5".to_owned()], vec![50.0]);
-        Request { points, directions: 1, around, plane: None, rates, seed: 0 }
+        Request { points, directions: 1, around, plane: None, rates, seed: 0, limit: None }
     }
 
     #[test]

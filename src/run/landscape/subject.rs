@@ -16,7 +16,7 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::report::Run;
 use crate::run::alone::{Given, Settled};
 use crate::run::cast::Cast;
-use crate::run::failure::Failure;
+use crate::run::failure::{Failure, FolderError};
 use crate::run::plan::sources::Sources;
 use crate::run::plan::{Evaluation, Model, Options, Plan, Shared};
 use crate::run::session::Session;
@@ -93,25 +93,31 @@ impl Subject {
 ///
 /// The folder is none of a finished training.
 pub fn recipe_of(folder: &Path, assignments: &[String]) -> Result<(Recipe, String), Failure> {
-    let missing = |help: &str| {
-        Failure::from(RecipeError::NotFound { name: folder.display().to_string(), help: help.to_owned() })
+    let no_training = |why: &str, help: &str| FolderError::NoTraining {
+        folder: folder.to_owned(),
+        why: why.to_owned(),
+        help: help.to_owned(),
     };
     let path = folder.join("manifest.json");
     if !path.is_file() {
-        return Err(missing(
-            "name the folder of a finished run, which holds `manifest.json`, or `--pre` and `--post`",
-        ));
+        let help = "name the folder that a run wrote, or two models with `--pre` and `--post`";
+        return Err(no_training("it has no `manifest.json`", help).into());
     }
     let mut manifest: Value = read_json(&path)?;
     if manifest["recipe"].is_null() {
-        return Err(missing("nothing was trained there: name its models with `--pre` and `--post`"));
+        let help = "name the two models with `--pre` and `--post`";
+        return Err(no_training("nothing was trained there", help).into());
     }
     if !folder.join("report.json").is_file() {
-        return Err(missing("the run is not finished: the command that made it, typed again, goes on"));
+        let help = "the command that made it, typed again, goes on";
+        return Err(no_training("it has no report yet", help).into());
     }
     let origin = manifest["recipe_origin"].as_str().unwrap_or_default().to_owned();
     let recipe = serde_json::from_value(manifest["recipe"].take());
-    let recipe: Recipe = recipe.map_err(|_| missing("another version of this program made it"))?;
+    let other = |_| {
+        no_training("another version of this program made it", "name its models with `--pre` and `--post`")
+    };
+    let recipe: Recipe = recipe.map_err(other)?;
     Ok((Recipe::parse(&recipe.to_toml(), &origin, assignments)?, origin))
 }
 
@@ -121,7 +127,12 @@ fn fitted(mut recipe: Recipe, request: &Request) -> Result<Recipe, Failure> {
     recipe.gates.clear();
     recipe.eval.candidates.clear();
     let mut is_safety = false;
-    for suite in &recipe.eval.suites {
+    for suite in &mut recipe.eval.suites {
+        if let Some(limit) = request.limit {
+            // Without a limit, or with 0, all items are asked.
+            let own = Some(suite.limit.unwrap_or(recipe.eval.limit)).filter(|own| *own > 0);
+            suite.limit = Some(own.map_or(limit, |own| own.min(limit)));
+        }
         is_safety |= eval::tasks::find(&suite.task)?.kind == MetricKind::Safety;
     }
     if !is_safety {
