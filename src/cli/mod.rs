@@ -16,6 +16,7 @@ mod fetch;
 mod init;
 mod jobs;
 mod judge;
+mod landscape;
 mod list;
 mod merge;
 mod progress;
@@ -146,6 +147,9 @@ enum Command {
     Compare(judge::CompareArgs),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
+    /// Safety and task along base → tuned and beyond, along random directions around a model (VISAGE), over planes
+    #[command(override_usage = landscape::USAGE)]
+    Landscape(landscape::LandscapeArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
     /// List methods, tasks, judges, families, recipes or devices
@@ -202,6 +206,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
+        Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {
             list::list(what, json);

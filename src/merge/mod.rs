@@ -23,6 +23,7 @@ mod between;
 mod block;
 mod choice;
 mod deltas;
+pub mod direction;
 mod given;
 mod heads;
 mod keep;

@@ -56,6 +56,12 @@ impl Resolved {
         self.method.needs.random.then(|| own.map_or(self.seed, i64::cast_unsigned))
     }
 
+    /// Whether it chooses the matrices that it changes.
+    pub fn chooses(&self) -> bool {
+        let first = self.spec.lambda.as_ref().map(|lambda| lambda.at(0.0));
+        self.build(first).is_ok_and(|merge| merge.choice().is_some())
+    }
+
     /// The method with its λ for each of the weights of a model of so many layers.
     ///
     /// # Errors

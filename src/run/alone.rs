@@ -52,13 +52,13 @@ pub struct Settled {
     given: Given,
     recipe: Recipe,
     preset: Option<&'static Preset>,
-    model: Model,
+    pub(super) model: Model,
     base: Base,
     dtypes: Dtypes,
-    opened: Opened,
-    machine: Machine,
-    evaluation: Evaluation,
-    cast: Cast,
+    pub(super) opened: Opened,
+    pub(super) machine: Machine,
+    pub(super) evaluation: Evaluation,
+    pub(super) cast: Cast,
     key: Key,
     name: String,
     traces: Traces,
@@ -178,6 +178,25 @@ impl Settled {
         self.cast.candidates.len()
     }
 
+    /// What the report says of it.
+    pub(super) fn about(&self) -> Run {
+        let Self { given, recipe, preset, dtypes, opened, .. } = self;
+        Run {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: given.model.clone(),
+            data: String::new(),
+            method: String::new(),
+            steps: 0,
+            seed: recipe.train.seed,
+            device: opened.spec.to_string(),
+            dtype: dtypes.to_string(),
+            validation_loss: None,
+            preset: preset.map(Preset::in_words),
+            denominator: preset.map_or(Denominator::All, |preset| preset.denominator),
+        }
+    }
+
     /// Every file and folder that was read.
     pub fn found(&self) -> &BTreeSet<PathBuf> {
         &self.traces.found
@@ -210,38 +229,8 @@ impl Settled {
         write_lock(&self.folder, &traces.commits, &base.digests)?;
         let exam = Exam { model, evaluation, machine, device: &opened.name };
         let asked = ask(exam, cast, &mut session)?;
-        let case = Case {
-            run: about(self.name.clone(), &given.model, dtypes, opened, recipe, self.preset),
-            seed: recipe.train.seed,
-            asked,
-            gates: recipe.gates.clone(),
-        };
+        let case = Case { run: self.about(), seed: recipe.train.seed, asked, gates: recipe.gates.clone() };
         conclude(&case, (&recipe.eval, recipe.train.compute), (machine, evaluation.rows), &mut session)
-    }
-}
-
-/// What the report says of it.
-fn about(
-    name: String,
-    given: &str,
-    dtypes: &Dtypes,
-    opened: &Opened,
-    recipe: &Recipe,
-    preset: Option<&'static Preset>,
-) -> Run {
-    Run {
-        name,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        model: given.to_owned(),
-        data: String::new(),
-        method: String::new(),
-        steps: 0,
-        seed: recipe.train.seed,
-        device: opened.spec.to_string(),
-        dtype: dtypes.to_string(),
-        validation_loss: None,
-        preset: preset.map(Preset::in_words),
-        denominator: preset.map_or(Denominator::All, |preset| preset.denominator),
     }
 }
 

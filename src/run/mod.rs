@@ -9,6 +9,7 @@
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`proof`]: self-test and benches.
 //! - [`work`]: a recipe settled, with its training or with given weights.
+//! - [`landscape`]: many models around and between base and tuned model asked, as curves and planes.
 //! - [`study`]: the cells of a grid, each a run, and what they say together.
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
@@ -27,6 +28,7 @@ mod conclude;
 pub mod export;
 pub mod failure;
 pub mod judge;
+pub mod landscape;
 pub mod plan;
 pub mod preview;
 pub mod proof;

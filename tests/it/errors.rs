@@ -426,3 +426,22 @@ fn bad_pairs() {
     std::fs::write(fixture.file(".busy.partial/.lock"), "4711").unwrap();
     into("merge_target_busy", "busy");
 }
+
+#[test]
+fn bad_landscapes() {
+    let fixture = Fixture::new();
+    let scan = |name: &str, more: &[&str]| {
+        check(&fixture, name, &[&["landscape", "--device", "cpu"], more].concat());
+    };
+    scan("landscape_not_a_run", &["model"]);
+    scan("landscape_rate", &["run", "--rate", "100"]);
+    scan("landscape_around_nothing", &["run", "--around", "tuned"]);
+    let pair = ["--pre", "model", "--post", "model", "--recipe", "r.toml"];
+    let around = ["--directions", "1", "--around", "tunde"];
+    scan("landscape_around_unknown", &[&pair[..], &around[..]].concat());
+    fixture.write("task.toml", recipe("task = \"harmful\"", "task = \"benign\""));
+    scan("landscape_without_harmful", &[&pair[..5], &["task.toml"]].concat());
+    fixture.write("half/manifest.json", "{\"recipe\": {\"name\": \"x\"}}");
+    scan("landscape_not_finished", &["half"]);
+    assert!(!fixture.file("model/landscape").exists() && !fixture.file("half/landscape").exists());
+}

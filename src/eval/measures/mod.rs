@@ -10,6 +10,7 @@
 //! - Ours, for what upstream's rules miss: [`numbers`], [`refusals`], [`bbh::read`].
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
+//! - Of a curve of attack success over weights: [`visage`].
 //!
 //! [`python_text`] prints and strips as the programs do that are compared with.
 
@@ -32,4 +33,5 @@ pub mod python_text;
 pub mod refusals;
 pub mod rouge;
 pub mod tool_calls;
+pub mod visage;
 pub mod windows;

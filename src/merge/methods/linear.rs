@@ -60,6 +60,11 @@ pub(super) const EXTRAPOLATE: Method = Method {
     },
 };
 
+/// The method that adds up its inputs, each times its weight; the first alone, with weight 1, is left as it is.
+pub fn weighted_by(weights: Vec<f64>) -> Box<dyn Merge> {
+    Box::new(Linear { weights, divide: false })
+}
+
 struct Linear {
     /// Of each input.
     weights: Vec<f64>,

@@ -27,6 +27,7 @@ mod spectral;
 mod task_arithmetic;
 mod ties;
 
+pub(super) use linear::weighted_by;
 pub(super) use passthrough::scaled_by;
 
 /// Every merge method.

@@ -21,7 +21,7 @@ use crate::model::{Decoder, DecoderShape};
 use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtypes, SharedWeights};
+use crate::snapshot::{Dtype, Dtypes, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, trained_adapter};
 
@@ -231,7 +231,7 @@ impl Cast {
     /// A merge cannot be made of the models that are there.
     pub fn played(&self, candidate: &Candidate) -> Result<CandidateWeights, Failure> {
         let own = match &candidate.made {
-            Origin::By(merge) => return self.merged(merge),
+            Origin::By(merge) => return self.merged(merge, &self.dtypes),
             Origin::Of(role) => self.part(*role),
             Origin::Named(nth) => &self.named[*nth],
         };
@@ -245,9 +245,7 @@ impl Cast {
     ///
     /// A weight cannot be read, or the run was asked to stop.
     pub fn settle(&self, candidate: &Candidate, session: &mut Session<'_>) -> Result<(), Failure> {
-        let looks = candidate
-            .merge()
-            .is_some_and(|merge| merge.method.needs.helpers().any(|helper| helper == Helper::Unaligned));
+        let looks = candidate.merge().is_some_and(Resolved::chooses);
         let Some(alignments) = self.alignments.as_ref().filter(|known| looks && !known.is_settled()) else {
             return Ok(());
         };
@@ -262,7 +260,36 @@ impl Cast {
         })
     }
 
-    fn merged(&self, merge: &Resolved) -> Result<CandidateWeights, Failure> {
+    /// A candidate's weights before they are rounded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::played`].
+    pub fn exact(&self, candidate: &Candidate) -> Result<SharedWeights, Failure> {
+        Ok(match &candidate.made {
+            Origin::By(merge) => self.merged(merge, &Dtypes::all(Dtype::F32))?.weights,
+            Origin::Of(role) => self.part(*role).weights.clone(),
+            Origin::Named(nth) => self.named[*nth].weights.clone(),
+        })
+    }
+
+    /// The dtypes that every candidate is rounded to.
+    pub fn dtypes(&self) -> &Dtypes {
+        &self.dtypes
+    }
+
+    /// The same cast with more models, each under its name; the key of each is the digest of all that decides it.
+    #[must_use]
+    pub fn with(mut self, models: Vec<(String, RoleWeights)>) -> Self {
+        for (name, weights) in models {
+            self.candidates.push(Candidate { name, made: Origin::Named(self.named.len()) });
+            self.besides.push(Vec::new());
+            self.named.push(weights);
+        }
+        self
+    }
+
+    fn merged(&self, merge: &Resolved, dtypes: &Dtypes) -> Result<CandidateWeights, Failure> {
         let tuned = match merge.method.needs.several_tuned() {
             true => self.compared.clone(),
             false => vec![self.part(Role::Tuned).weights.clone()],
@@ -276,7 +303,7 @@ impl Cast {
             unmatched: Unmatched::OfBase,
             alignments: self.alignments.clone(),
         };
-        let merged = Arc::new(pair.merged(merge, &self.dtypes, DTYPE_OPTION)?);
+        let merged = Arc::new(pair.merged(merge, dtypes, DTYPE_OPTION)?);
         Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
     }
 

@@ -28,4 +28,7 @@ pub enum FolderError {
         help("name another folder with `--out`; merges and evaluations may change, what is trained may not")
     )]
     OtherRun { folder: PathBuf, why: String },
+    #[error("`{}` is no finished training: {why}", folder.display())]
+    #[diagnostic(code(run::no_training), help("{help}"))]
+    NoTraining { folder: PathBuf, why: String, help: String },
 }

@@ -5,8 +5,8 @@
 //! files are readable by their owner only.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,12 +16,11 @@ use crate::event::Unwritable;
 use crate::folders;
 use crate::snapshot::writer::no_links;
 
-/// A store of one candidate's answers to one suite.
+/// A store of one candidate's answers to one suite. Its file is open only while it is read or written: a study or a
+/// landscape has more stores than a process may have open files.
 #[derive(Debug)]
 pub struct Store<T> {
     path: PathBuf,
-    /// `None` until there is something to store.
-    file: Option<File>,
     found: HashMap<String, T>,
 }
 
@@ -43,7 +42,7 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         let unwritable = |source| Unwritable { folder: path.to_owned(), source };
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(unwritable)?;
         if !path.exists() {
-            return Ok(Self { path: path.to_owned(), file: None, found: HashMap::new() });
+            return Ok(Self { path: path.to_owned(), found: HashMap::new() });
         }
         let mut options = OpenOptions::new();
         let file = no_links(options.read(true).write(true)).open(path);
@@ -52,15 +51,14 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         file.read_to_end(&mut bytes).map_err(unwritable)?;
         let (found, whole) = lines(&bytes);
         file.set_len(whole as u64).map_err(unwritable)?;
-        file.seek(SeekFrom::End(0)).map_err(unwritable)?;
-        Ok(Self { path: path.to_owned(), file: Some(file), found })
+        Ok(Self { path: path.to_owned(), found })
     }
 
     /// What a store has by now that may be another process'; nothing is touched. One that cannot be read
     /// has nothing.
     pub fn peek(path: &Path) -> Self {
         let (found, _) = lines(&folders::read(path, u64::MAX).unwrap_or_default());
-        Self { path: path.to_owned(), file: None, found }
+        Self { path: path.to_owned(), found }
     }
 
     /// The answer with this key.
@@ -84,13 +82,9 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         if text.is_empty() {
             return Ok(());
         }
-        let file = match &mut self.file {
-            Some(file) => Ok(file),
-            None => private(no_links(OpenOptions::new().append(true).create(true)))
-                .open(&self.path)
-                .map(|file| self.file.insert(file)),
-        };
-        let written = file.and_then(|file| file.write_all(&text).and_then(|()| file.sync_data()));
+        let mut options = OpenOptions::new();
+        let file = private(no_links(options.append(true).create(true))).open(&self.path);
+        let written = file.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_data()));
         written.map_err(|source| Unwritable { folder: self.path.clone(), source })
     }
 }
