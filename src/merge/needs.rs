@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::recipe::EMA;
+
 /// The part that a model plays in a merge.
 ///
 /// A method that needs a model of another kind, such as one without safety training, adds its role here,
@@ -14,6 +16,19 @@ pub enum Role {
     Base,
     /// Tuned from the base.
     Tuned,
+    /// The moving average of the weights while they were tuned.
+    Ema,
+}
+
+impl Role {
+    /// What the model of this role is called as a candidate.
+    pub fn candidate(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Tuned => "tuned",
+            Self::Ema => EMA,
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -21,6 +36,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Base => "base",
             Self::Tuned => "tuned model",
+            Self::Ema => "average of the weights",
         })
     }
 }

@@ -220,6 +220,8 @@ fn joint(grid: &Grid, cells: &[Cell], axes: &[Axis]) -> Vec<Cell> {
         let name = name(axes, &at);
         let mut recipe = cell.recipe.clone();
         recipe.merge.methods.clone_from(&grid.over_seeds);
+        // It trains nothing.
+        recipe.train.ema = None;
         recipe.name.clone_from(&name);
         joint.push(Cell { name, group, at, recipe, over });
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::post::{self, Post, of_run};
 use super::{Draft, Layout, PairRequest, files_of_model, headed, tokenizer};
 use crate::merge::{
-    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Tokens, Unmatched, Untied,
+    Bare, EMBEDDING, HEAD, METHODS, MergeError, Merged, Pair, Resolved, Role, Tokens, Unmatched, Untied,
     Vocabulary, resolve, respelt, scaled_adapter,
 };
 use crate::run::Failure;
@@ -27,7 +27,9 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     let PairRequest { pre, post, unmatched, .. } = request;
     let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
-    let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
+    let opened =
+        |post: &PathBuf| if resolved.of() == Role::Ema { Post::average(post) } else { Post::open(post) };
+    let posts: Vec<Post> = post.iter().map(opened).collect::<Result<_, _>>()?;
     let dtypes = request.dtype.map_or_else(|| Dtypes::of(&base.weights), Dtypes::all);
     let mut models = vec![headed(base.weights.clone(), &base.config)?];
     for post in &posts {
@@ -218,6 +220,12 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft,
     let [post] = request.post.as_slice() else {
         return Err(refused(&resolved, "an adapter is made of one adapter".to_owned(), "give one `--post`"));
     };
+    if resolved.of() == Role::Ema {
+        let why = "the average of the weights is no adapter".to_owned();
+        let help = "leave `--adapter-only` out; with `train.ema.lora = \"factors\"` give `--post RUN/train/ema` \
+                    without `of=ema`";
+        return Err(refused(&resolved, why, help));
+    }
     let folder = of_run(post);
     if !folder.join(adapter::CONFIG).is_file() {
         let why = format!("`{}` is no adapter, and only an adapter can come out as one", folder.display());

@@ -3,6 +3,7 @@
 use super::series::Series;
 use crate::eval::MetricKind;
 use crate::eval::choice::{Point, Rule, by_budget, by_knee, by_score};
+use crate::recipe::{EMA, Of, Spec};
 use crate::report::study::Choice;
 
 /// The choices of every rule that has what it needs.
@@ -93,6 +94,8 @@ fn curves<'a>(group: &'a str, all: &[Series<'a>]) -> Vec<Curve<'a>> {
     for one in &own {
         let (Some(family), Some(lambda)) = (one.family(), one.lambda) else { continue };
         let place = curves.iter().position(|curve| curve.family == family).unwrap_or_else(|| {
+            // The end at 1 is the model that its merges are of.
+            let of = one.candidate.parse::<Spec>().map(|spec| spec.of).unwrap_or_default();
             curves.push(Curve {
                 group,
                 model: one.model,
@@ -100,7 +103,7 @@ fn curves<'a>(group: &'a str, all: &[Series<'a>]) -> Vec<Curve<'a>> {
                 candidates: Vec::new(),
                 points: Vec::new(),
                 base: point("base", 0.0),
-                tuned: point("tuned", 1.0),
+                tuned: point(if of == Of::Ema { EMA } else { "tuned" }, 1.0),
                 budget: one.budget,
             });
             curves.len() - 1

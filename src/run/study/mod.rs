@@ -31,7 +31,7 @@ use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
-use crate::recipe::{Cell, Gate, Grid, Init, Recipe, Suite};
+use crate::recipe::{Cell, EMA, Gate, Grid, Init, Recipe, Suite};
 use crate::report::study::{self, StudyReport};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -359,5 +359,7 @@ fn names(recipe: &Recipe) -> Vec<String> {
     let merges = recipe.merge.specs().unwrap_or_default();
     let merges = merges.iter().map(ToString::to_string);
     let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
-    ["base", "tuned"].map(str::to_owned).into_iter().chain(merges).chain(named).collect()
+    let average = recipe.train.ema.as_ref().filter(|_| recipe.model.tuned.is_none()).map(|_| EMA);
+    let roles = ["base", "tuned"].into_iter().chain(average).map(str::to_owned);
+    roles.chain(merges).chain(named).collect()
 }
