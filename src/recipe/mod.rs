@@ -26,7 +26,7 @@ mod train;
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
-pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
+pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
 pub use merge::{Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};

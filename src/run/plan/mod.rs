@@ -112,7 +112,11 @@ impl Plan {
         let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
         let merges = merging::resolve(&recipe)?;
-        merging::check_of(&merges, recipe.train.ema.is_some(), "set `train.ema = { half_life = 0.25 }`; it is another training then")?;
+        merging::check_of(
+            &merges,
+            recipe.train.ema.is_some(),
+            "set `train.ema = { half_life = 0.25 }`; it is another training then",
+        )?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let model = shared.model(&recipe, &mut sources)?;
         let read = shared.data(&recipe, &mut sources)?;

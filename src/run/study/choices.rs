@@ -167,6 +167,30 @@ mod tests {
     }
 
     #[test]
+    fn the_merges_of_an_average_lie_between_the_base_and_the_average() {
+        let names = [
+            ("base", f64::NAN),
+            ("tuned", f64::NAN),
+            ("ema", f64::NAN),
+            ("linear:0.2,of=ema", 0.2),
+            ("linear:0.6,of=ema", 0.6),
+        ];
+        let curve = |hits: [u8; 5]| {
+            names.iter().zip(hits).map(|((name, lambda), hits)| (*name, *lambda, hits)).collect::<Vec<_>>()
+        };
+        let knee = |tuned: u8, ema: u8| {
+            let mut all = suite("valid", MetricKind::Task, true, &curve([0, 4, 4, 2, 3]));
+            all.extend(suite("requests", MetricKind::Safety, true, &curve([0, tuned, ema, 0, 3])));
+            choices(&all).into_iter().find(|choice| choice.rule == Rule::Knee)
+        };
+        let found = knee(0, 4).unwrap();
+        let expected = ("linear,of=ema", "linear:0.2,of=ema");
+        assert_eq!((found.family.as_str(), found.candidate.as_str()), expected);
+        // Where the average complies with nothing more than the base, the curve has no ends to lie between.
+        assert!(knee(4, 0).is_none());
+    }
+
+    #[test]
     fn what_is_reported_takes_no_part_in_the_choice() {
         let curve = |hits: [u8; 4]| {
             let names = [("base", f64::NAN), ("linear:0.2", 0.2), ("linear:0.6", 0.6), ("tuned", f64::NAN)];

@@ -18,6 +18,7 @@ mod gather;
 mod outlook;
 mod series;
 pub mod slurm;
+mod soup;
 mod twin;
 
 pub use outlook::outlook;
@@ -73,6 +74,7 @@ impl Study {
         let (grid, gates) = (recipe.grid.unwrap_or_default(), recipe.gates);
         contrasts::check(&grid, &cells)?;
         check_gates(&gates, &cells)?;
+        soup::check(&cells)?;
         let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         // A cell's folder follows from the study's.
         let options = Options { out: None, ..options };
@@ -294,7 +296,8 @@ impl Study {
             let over = cell.over.join(", ");
             return Err(StudyError::Waits { cell: cell.name.clone(), over }.into());
         };
-        let work = self.settle(cell, members.clone(), shared, tell)?;
+        let chosen = self.soup(cell, members.clone(), (stop, &mut *watcher), tell)?;
+        let work = self.settle(cell, chosen, shared, tell)?;
         if let Work::Trained(plan) = &work {
             twin::adopt(plan, &self.cells_folder(), stop)?;
         }
