@@ -120,6 +120,22 @@ fn the_average_of_the_factors_is_an_adapter_and_another_model() {
         let apart = apart(&product, &wide(&exact.weight(&name).unwrap().to_f32()));
         assert!((1e-3..0.5).contains(&apart), "{module} is {apart} apart");
     }
+    // A run's average is found in its last checkpoint, as it is exported beside.
+    let merge = |post: &str, spec: &str, more: &[&str]| {
+        let words = [&["merge", "--pre", "model", "--post", post, "--merge", spec, "--out", "merged"], more];
+        let output = fixture.run(&words.concat());
+        let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        let bytes = std::fs::read(fixture.file("merged/model.safetensors")).unwrap_or_default();
+        let _ = std::fs::remove_dir_all(fixture.file("merged"));
+        (output.status.code(), said, bytes)
+    };
+    let (own, exported) =
+        (merge("factors", "linear:0.5,of=ema", &[]), merge("factors/train/ema", "linear:0.5", &[]));
+    assert!(own.0 == Some(0) && !own.2.is_empty() && own.2 == exported.2, "{} {}", own.1, exported.1);
+    let (code, said, _) = merge("factors", "linear:0.5,of=ema", &["--adapter-only"]);
+    assert!(code == Some(2) && said.contains("give `--post RUN/train/ema` without `of=ema`"), "{said}");
+    let (code, said, _) = merge("model", "linear:0.5,of=ema", &[]);
+    assert!(code == Some(3) && said.contains("`model` has no average of its weights"), "{said}");
     // With and without, the training is the same to the bit, and so are its other files.
     for name in ["weights.safetensors", "optimizer.safetensors"] {
         let read = |run: &str| std::fs::read(checkpoint(&fixture, run, 5).join(name)).unwrap();
@@ -227,4 +243,12 @@ fn a_plan_says_what_an_average_takes() {
     assert!(said.contains(row), "{said}");
     assert!(said.contains("base, tuned, ema, linear:0.5"), "{said}");
     assert!(!plan(&[]).contains("half-life"));
+    // Its name is taken, where there is one.
+    let own = "\n[[eval.candidates]]\nname = \"ema\"\nsource = \"model\"\n";
+    fixture.write("r.toml", format!("{}{own}", crate::fixture::RECIPE));
+    assert!(plan(&[]).contains("base, tuned, linear:0.5, slerp:0.5, ema"));
+    let twice = ["--recipe", "r.toml", "--device", "cpu", "--plan", "--set", "train.ema.half_life=0.25"];
+    let output = fixture.run(&twice);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("it is the average's"), "{said}");
 }

@@ -43,13 +43,14 @@ pub fn resolve(recipe: &Recipe) -> Result<Vec<Resolved>, Failure> {
 pub fn check_of(merges: &[Resolved], has_average: bool, cure: &str) -> Result<(), Failure> {
     for merge in merges.iter().filter(|merge| merge.of() == Role::Ema) {
         let needs = &merge.method.needs;
-        let (why, cure) = match () {
-            () if !has_average => ("there is no average of the weights", cure),
-            () if needs.several_tuned() => ("it compares tuned models, and the average is one", WITHOUT),
-            () if needs.importance => {
-                ("importance is measured of the tuned model, and not of the average", WITHOUT)
-            }
-            () => continue,
+        let (why, cure) = if !has_average {
+            ("there is no average of the weights", cure)
+        } else if needs.several_tuned() {
+            ("it compares tuned models, and the average is one", WITHOUT)
+        } else if needs.importance {
+            ("importance is measured of the tuned model, and not of the average", WITHOUT)
+        } else {
+            continue;
         };
         return Err(merge.refused_for(why, cure).into());
     }
