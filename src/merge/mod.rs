@@ -177,6 +177,12 @@ pub enum MergeError {
     #[error("`{}` cannot be the merge's `{helper}`: {why}", path.display())]
     #[diagnostic(code(merge::bad_helper), help("{}", helper.origin()))]
     BadHelper { helper: Helper, path: PathBuf, why: String },
+    #[error("`{}` has no average of its weights for `of=ema`", path.display())]
+    #[diagnostic(
+        code(merge::no_average),
+        help("name the folder of a run whose recipe has `train.ema`, or a checkpoint of one")
+    )]
+    NoAverage { path: PathBuf },
     #[error("`{tuned}` lacks {n} tokens of `{base}`, such as `{first}`")]
     #[diagnostic(
         code(merge::lost_tokens),

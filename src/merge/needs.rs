@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::recipe::Helper;
+use crate::recipe::{EMA, Helper};
 
 /// The part that a model plays in a merge.
 ///
@@ -16,8 +16,22 @@ pub enum Role {
     Base,
     /// Tuned from the base.
     Tuned,
+    /// The moving average of the weights while they were tuned.
+    Ema,
     /// Another that the user names.
     Helper(Helper),
+}
+
+impl Role {
+    /// What the model of this role is called as a candidate.
+    pub fn candidate(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Tuned => "tuned",
+            Self::Ema => EMA,
+            Self::Helper(helper) => helper.name(),
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -26,6 +40,7 @@ impl fmt::Display for Role {
             Self::Base => "base",
             Self::Tuned => "tuned model",
             Self::Helper(helper) => helper.name(),
+            Self::Ema => "average of the weights",
         })
     }
 }
@@ -75,7 +90,7 @@ impl Needs {
     pub fn helpers(&self) -> impl Iterator<Item = Helper> {
         self.roles.iter().filter_map(|(role, _)| match role {
             Role::Helper(helper) => Some(*helper),
-            Role::Base | Role::Tuned => None,
+            Role::Base | Role::Tuned | Role::Ema => None,
         })
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Merge, MergeError, Method, find};
-use crate::recipe::{Lambda, Spec, layer_of};
+use super::{Merge, MergeError, Method, Role, find};
+use crate::recipe::{Lambda, Of, Spec, layer_of};
 
 /// The parameter of a method that chance plays a part in.
 const SEED: &str = "seed";
@@ -48,6 +48,14 @@ impl Resolved {
     /// λ, if there is one and it is the same for every weight.
     pub fn lambda(&self) -> Option<f64> {
         self.spec.single_lambda()
+    }
+
+    /// The role of the model that λ is the weight of.
+    pub fn of(&self) -> Role {
+        match self.spec.of {
+            Of::Tuned => Role::Tuned,
+            Of::Ema => Role::Ema,
+        }
     }
 
     /// What draws the numbers that are dropped; nothing where chance plays no part.
@@ -115,6 +123,11 @@ impl Resolved {
             parameters.insert(SEED.to_owned(), seed.cast_signed().into());
         }
         (self.method.from_spec)(parameters).map_err(|why| self.refused(why))
+    }
+
+    /// That it cannot be made, and why.
+    pub fn refused_for(&self, why: &str, help: &str) -> MergeError {
+        MergeError::BadParameters { spec: self.name(), why: why.to_owned(), help: help.to_owned() }
     }
 
     fn refused(&self, why: String) -> MergeError {

@@ -21,8 +21,29 @@ pub struct Grid {
     /// Merges of the models that the seeds of a cell gave: `model_stock`, or any method on the mean of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over_seeds: Vec<String>,
+    /// Which of the seeds' models are in the mean that these merges take.
+    #[serde(default, skip_serializing_if = "Soup::is_uniform")]
+    pub soup: Soup,
     #[serde(flatten)]
     pub axes: Table,
+}
+
+/// Which models are in a mean of several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Soup {
+    /// All.
+    #[default]
+    Uniform,
+    /// From the best on the task suites for validation on, each with which the mean does not score less there.
+    Greedy,
+}
+
+impl Soup {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+    fn is_uniform(&self) -> bool {
+        *self == Self::Uniform
+    }
 }
 
 /// Several keys that are set together, under one name.
@@ -72,6 +93,8 @@ pub struct Cell {
     pub recipe: Recipe,
     /// The cells whose tuned models it merges, instead of training one; empty for the others.
     pub over: Vec<String>,
+    /// Which of their models are in the mean.
+    pub soup: Soup,
 }
 
 /// The key whose values are repetitions of one experiment.
@@ -105,6 +128,10 @@ impl Grid {
             Spec::parse_range(text).map_err(|error| {
                 bad("grid.over_seeds", &error, "`METHOD:λ`, such as `model_stock` or `linear:0.5`")
             })?;
+        }
+        if self.soup == Soup::Greedy && self.over_seeds.is_empty() {
+            let expected = "`over_seeds` beside it, the merges of the soup, such as [\"linear:0.5\"]";
+            return Err(bad("grid.soup", "`greedy` without merges over seeds", expected));
         }
         for contrast in &self.contrasts {
             let forms = [contrast.slope.is_some(), contrast.of.is_some() && contrast.less.is_some()];
@@ -220,8 +247,10 @@ fn joint(grid: &Grid, cells: &[Cell], axes: &[Axis]) -> Vec<Cell> {
         let name = name(axes, &at);
         let mut recipe = cell.recipe.clone();
         recipe.merge.methods.clone_from(&grid.over_seeds);
+        // It trains nothing.
+        recipe.train.ema = None;
         recipe.name.clone_from(&name);
-        joint.push(Cell { name, group, at, recipe, over });
+        joint.push(Cell { name, group, at, recipe, over, soup: grid.soup });
     }
     joint
 }
@@ -260,7 +289,7 @@ fn cell(table: &Table, axes: &[Axis], point: &[(&Axis, &Point)]) -> Result<Cell,
         other => other,
     })?;
     let group = group(&at);
-    Ok(Cell { name, group, at, recipe, over: Vec::new() })
+    Ok(Cell { name, group, at, recipe, over: Vec::new(), soup: Soup::Uniform })
 }
 
 /// What a cell is called without its seed: `weight decay 0.3`, `learning_rate 0.001`.

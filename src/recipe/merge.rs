@@ -8,7 +8,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Place, RecipeError, bad};
+use super::{EMA, Place, RecipeError, bad};
 
 /// The merges of a run. A merge is a row of the catalog with its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,7 +169,19 @@ pub struct Spec {
     pub lambda: Option<Lambda>,
     /// λ of some weights instead; the first place that fits counts.
     pub places: Vec<(Place, Lambda)>,
+    /// The model that λ is the weight of.
+    pub of: Of,
     pub parameters: toml::Table,
+}
+
+/// Which of the models that a training gives is merged with the base.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Of {
+    /// The weights after the last step.
+    #[default]
+    Tuned,
+    /// Their moving average, of a training with `train.ema`.
+    Ema,
 }
 
 /// λ over the depth of a model: one number, or even steps through several from the first layer to
@@ -235,6 +247,9 @@ pub struct SpecError {
     pub text: String,
     pub why: String,
 }
+
+/// The key of a spec that says which model is merged with the base; it is none of the method's parameters.
+const OF: &str = "of";
 
 /// A range gives at most this many merges; more is a slip.
 const MOST: usize = 1001;
@@ -304,8 +319,8 @@ impl FromStr for Spec {
             return Err(wrong(format!("`{method}` is not a method's name")));
         }
         let lambda = lambda.map(str::parse::<Lambda>).transpose().map_err(wrong)?;
-        let mut spec =
-            Self { method: method.to_owned(), lambda, places: Vec::new(), parameters: toml::Table::new() };
+        let (places, parameters) = (Vec::new(), toml::Table::new());
+        let mut spec = Self { method: method.to_owned(), lambda, places, of: Of::Tuned, parameters };
         for pair in rest.into_iter().flat_map(|rest| rest.split(',')) {
             let (key, value) = pair.split_once('=').ok_or_else(|| wrong(format!("`{pair}` has no `=`")))?;
             if !spec.set(key, value).map_err(wrong)? {
@@ -334,6 +349,12 @@ impl Spec {
             self.places.push((place, value.parse().map_err(|why| format!("`{key}`: {why}"))?));
             return Ok(!known);
         }
+        if key == OF {
+            return match value {
+                EMA => Ok(std::mem::replace(&mut self.of, Of::Ema) == Of::Tuned),
+                _ => Err(format!("`{OF}` is `{value}`, and `{OF}={EMA}` is all it can be")),
+            };
+        }
         let value = match (value.parse::<i64>(), value.parse::<f64>(), value.parse::<bool>()) {
             (Ok(whole), _, _) => whole.into(),
             (_, Ok(number), _) => number.into(),
@@ -359,13 +380,16 @@ impl fmt::Display for Spec {
                 value => write!(f, ",{key}={value}")?,
             }
         }
-        Ok(())
+        match self.of {
+            Of::Tuned => Ok(()),
+            Of::Ema => write!(f, ",{OF}={EMA}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Spec;
+    use super::{Of, Spec};
 
     fn spelt_out(text: &str) -> Vec<String> {
         Spec::parse_range(text).unwrap().iter().map(ToString::to_string).collect()
@@ -400,6 +424,20 @@ mod tests {
         assert_eq!(spec.places.len(), 2);
         assert_eq!(spec.single_lambda(), None);
         assert_eq!("linear:0.5".parse::<Spec>().unwrap().single_lambda(), Some(0.5));
+    }
+
+    #[test]
+    fn which_model_is_merged_is_no_parameter_of_the_method() {
+        let spec: Spec = "ties:0.5,of=ema,attn=0.3,density=0.2".parse().unwrap();
+        assert_eq!((spec.of, spec.parameters.len()), (Of::Ema, 1));
+        assert_eq!(spec.to_string(), "ties:0.5,attn=0.3,density=0.2,of=ema");
+        assert_eq!(spec.to_string().parse::<Spec>().unwrap(), spec);
+        assert_eq!(spelt_out("linear:0..1/0.5,of=ema")[1], "linear:0.5,of=ema");
+        assert_eq!("linear:0.5".parse::<Spec>().unwrap().of, Of::Tuned);
+        let error = "linear:0.5,of=emma".parse::<Spec>().unwrap_err();
+        assert_eq!(error.why, "`of` is `emma`, and `of=ema` is all it can be");
+        let error = "linear:0.5,of=ema,of=ema".parse::<Spec>().unwrap_err();
+        assert_eq!(error.why, "`of` is given twice");
     }
 
     #[test]

@@ -26,16 +26,19 @@ mod train;
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
-pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
-pub use merge::{Helper, Lambda, Merge, Spec, SpecError, along};
+pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
+pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
-pub use train::{Compute, MOST_STEPS, Schedule, Train};
+pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;
+
+/// What the moving average of the weights is called, as a candidate and in merges `of=ema`.
+pub const EMA: &str = "ema";
 
 fn schema() -> u32 {
     SCHEMA
@@ -160,6 +163,11 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
+        let named = |candidate: &NamedCandidate| candidate.name == EMA;
+        if self.train.ema.is_some() && self.eval.candidates.iter().any(named) {
+            let expected = "another name: with `train.ema` it is the average's";
+            return Err(bad("eval.candidates.name", format!("`{EMA}`"), expected));
+        }
         if self.grid.is_none() {
             let suites: Vec<&str> = self.eval.suites.iter().map(Suite::name).collect();
             self.gates.iter().try_for_each(|gate| gate.check(&suites))?;

@@ -40,6 +40,39 @@ pub struct Train {
     pub checkpoint_every: usize,
     /// How many checkpoints are kept; 0 keeps all.
     pub keep_checkpoints: usize,
+    /// Also keeps a moving average of the weights, which is a candidate and merged by `of=ema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Ema>,
+}
+
+/// An exponential moving average of the weights: θ̄ ← η·θ̄ + (1 − η)·θ after each step, from the weights before the
+/// first one on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ema {
+    /// The share of the schedule's steps after which what went into the average counts half; above 0 and at most 1.
+    pub half_life: f64,
+    /// What is averaged of an adapter. Full tuning has none, and averages every weight.
+    #[serde(default)]
+    pub lora: OfAdapter,
+}
+
+/// What is averaged of an adapter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OfAdapter {
+    /// The weights with the adapter in them: four bytes for each number of an adapted weight.
+    #[default]
+    Exact,
+    /// Its factors, each apart, which is an adapter again: the product of two averages is not the average of products.
+    Factors,
+}
+
+impl Ema {
+    /// 1 − η, what a step of a schedule of `steps` moves the average by, with `η = 0.5^(1 / (half_life · steps))`.
+    pub fn share(&self, steps: usize) -> f64 {
+        -(-std::f64::consts::LN_2 / (self.half_life * steps as f64)).exp_m1()
+    }
 }
 
 /// The learning rate after the warm-up.
@@ -82,6 +115,7 @@ impl Default for Train {
             validate_every: 0,
             checkpoint_every: 0,
             keep_checkpoints: 2,
+            ema: None,
         }
     }
 }
@@ -129,9 +163,32 @@ impl Train {
                 "two numbers of at least 0 and below 1",
             ));
         }
+        if let Some(ema) = self.ema.as_ref().filter(|ema| !(ema.half_life > 0.0 && ema.half_life <= 1.0)) {
+            let expected = "a share of the run's steps above 0 and at most 1, such as 0.25";
+            return Err(bad("train.ema.half_life", ema.half_life, expected));
+        }
         if i64::try_from(self.seed).is_err() {
             return Err(bad("train.seed", self.seed, "at most 9223372036854775807"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ema, OfAdapter};
+
+    #[test]
+    fn after_its_half_life_an_average_has_forgotten_half() {
+        let ema = |half_life| Ema { half_life, lora: OfAdapter::Exact };
+        for (half_life, steps) in [(0.25, 8), (0.25, 1000), (1.0, 7), (0.01, 300)] {
+            let decay = 1.0 - ema(half_life).share(steps);
+            let left = decay.powf(half_life * steps as f64);
+            assert!((left - 0.5).abs() < 1e-12, "{half_life} of {steps}: {left}");
+        }
+        // The toy's 0.995 over 300 steps is a half-life of 0.46 of the run.
+        assert!((ema(0.461).share(300) - 0.005).abs() < 1e-5);
+        // One step of one: half of the start and half of what the step made.
+        assert!((ema(1.0).share(1) - 0.5).abs() < 1e-15);
     }
 }

@@ -98,6 +98,9 @@ impl Settled {
         let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
         let merges = plan::merging::resolve(&recipe)?;
+        let cure =
+            "only a training with `train.ema` has one; `finetune merge --post RUN` merges that of a run";
+        plan::merging::check_of(&merges, false, cure)?;
         let named = |source: &str| recipe::Model { source: source.to_owned(), ..recipe.model.clone() };
         let model = Model::open(&named(&given.model), &recipe.data, &mut sources)?;
         let mut suites = questions::draw(&recipe.eval, &mut sources)?;
@@ -126,7 +129,7 @@ impl Settled {
                 let base = part_of(&before_base, &machine);
                 (
                     BTreeMap::from([(Role::Base, base), (Role::Tuned, own)]),
-                    Candidate::of(&merges, &own_models),
+                    Candidate::of(&[Role::Base, Role::Tuned], &merges, &own_models),
                 )
             }
             (None, Some(_)) => {

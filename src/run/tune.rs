@@ -13,13 +13,14 @@ use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
 use crate::merge::Rounded;
-use crate::recipe::MethodKind;
+use crate::recipe::{EMA, MethodKind, OfAdapter};
+use crate::snapshot::adapter::Adapter;
 use crate::snapshot::files::read_json;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::writer::{self, folder_at_once, write_json};
 use crate::snapshot::{SharedWeights, SnapshotError};
 use crate::train::checkpoint::Checkpoints;
-use crate::train::{self, Outcome};
+use crate::train::{self, Outcome, averaged_adapter};
 
 /// Trains unless it is done; returns the last validation loss.
 ///
@@ -32,7 +33,8 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
     let result = folder.join("result.json");
     if result.is_file() {
         // What a run exported before it carried its template along is put right.
-        for exported in ["adapter", "model"].map(|name| folder.join(name)).iter().filter(|path| path.is_dir())
+        for exported in
+            ["adapter", "model", EMA].map(|name| folder.join(name)).iter().filter(|path| path.is_dir())
         {
             carry_template(plan, exported)?;
         }
@@ -54,6 +56,7 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
             return Err(session.stopped().into());
         }
         export(plan, session)?;
+        export_average(plan, session)?;
         // Written last: a stage with a result is a stage that finished.
         let elapsed_s = started.elapsed().as_secs_f64();
         let found =
@@ -70,7 +73,7 @@ pub fn validation_loss(folder: &Path) -> Option<f64> {
 
 /// Writes the adapter as PEFT does, or the tuned model as transformers does.
 fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
-    let Plan { model, base, training, .. } = plan;
+    let Plan { model, training, .. } = plan;
     let Training { method, last_step, .. } = training;
     let folder = session.folder().train();
     let name = match method.kind {
@@ -83,20 +86,43 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     match method.kind {
-        MethodKind::Lora => folder_at_once::<Failure>(&target, |files| {
-            let name = run_card::base(plan);
-            cast::adapter(model, training, session.folder(), *last_step)?.write_files(files, &name)?;
-            lineage::record(files, &name, &base.files)?;
-            run_card::write(files, plan, Exported::Adapter)?;
-            writer::copy_side_files(&model.folder, files)?;
-            Ok(carry_template(plan, files)?)
-        }),
+        MethodKind::Lora => {
+            let adapter = cast::adapter(model, training, session.folder(), *last_step)?;
+            write_adapter(plan, &target, &adapter, Exported::Adapter)
+        }
         MethodKind::Full => {
             // The export is rounded; the last checkpoint is not.
             let tuned = Checkpoints::new(&folder, 0).weights(*last_step)?;
             write_model(plan, &target, Arc::new(tuned), Exported::Tuned)
         }
     }
+}
+
+/// Writes the average of an adapter's factors, which is an adapter. Any other average has as many numbers as the model:
+/// `finetune merge` writes it where it is wanted.
+fn export_average(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
+    let Plan { model, training, .. } = plan;
+    let Training { method, train, last_step, .. } = training;
+    let is_adapter = train.ema.as_ref().is_some_and(|ema| ema.lora == OfAdapter::Factors);
+    let folder = session.folder().train();
+    let target = folder.join(EMA);
+    if !is_adapter || method.kind == MethodKind::Full || target.is_dir() {
+        return Ok(());
+    }
+    let adapter = averaged_adapter(&model.shape, method, &folder, *last_step)?;
+    write_adapter(plan, &target, &adapter, Exported::Average)
+}
+
+fn write_adapter(plan: &Plan, target: &Path, adapter: &Adapter, what: Exported<'_>) -> Result<(), Failure> {
+    let Plan { model, base, .. } = plan;
+    folder_at_once(target, |files| {
+        let name = run_card::base(plan);
+        adapter.write_files(files, &name)?;
+        lineage::record(files, &name, &base.files)?;
+        run_card::write(files, plan, what)?;
+        writer::copy_side_files(&model.folder, files)?;
+        Ok(carry_template(plan, files)?)
+    })
 }
 
 /// Gives a folder of the run the chat template that it trained and evaluated with, or none if it did without.

@@ -88,6 +88,20 @@ impl Adapter {
         pair.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
     }
 
+    /// What `pair` adds to one row of its map: `s · B A`, with DoRA the whole row less the base's.
+    ///
+    /// `base` is that row of the base, `[in]`, which only DoRA looks at; so is the result.
+    pub fn update_of_row(&self, pair: &Pair, row: usize, base: &[f32], update: &mut [f32]) {
+        if !self.dora {
+            update.fill(0.0);
+            return pair.add_row(self.scale(pair), row, 0, update);
+        }
+        update.copy_from_slice(base);
+        pair.add_row(self.scale(pair), row, 0, update);
+        let turn = pair.turn(row, update);
+        update.iter_mut().zip(base).for_each(|(x, base)| *x = turn * *x - base);
+    }
+
     /// Reads an adapter folder that PEFT or this program wrote.
     ///
     /// # Errors

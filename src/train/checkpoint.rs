@@ -22,6 +22,8 @@ use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 pub const WEIGHTS: &str = "weights.safetensors";
 /// What its optimizer remembers, by names of its own.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// The moving average beside the training, if the recipe asks for one: see [`super::ema`].
+pub const AVERAGE: &str = "ema.safetensors";
 /// What it says of itself.
 pub const STATE: &str = "state.json";
 
@@ -108,9 +110,10 @@ impl Checkpoints {
         state: &State,
         params: &[&mut Param],
         optimizer: &Optimizer,
+        average: Option<&HostWeights>,
     ) -> Result<(), TrainError> {
         if !self.path(state.step).is_dir() {
-            self.write(state, params, optimizer)?;
+            self.write(state, params, optimizer, average)?;
         }
         let mut steps = self.steps();
         // A checkpoint between two steps of the schedule is of a stop, which the newest makes good.
@@ -122,21 +125,29 @@ impl Checkpoints {
         steps[..surplus].iter().try_for_each(|step| self.remove(*step))
     }
 
-    fn write(&self, state: &State, params: &[&mut Param], optimizer: &Optimizer) -> Result<(), TrainError> {
+    fn write(
+        &self,
+        state: &State,
+        params: &[&mut Param],
+        optimizer: &Optimizer,
+        average: Option<&HostWeights>,
+    ) -> Result<(), TrainError> {
         let values = params.iter().map(|param| (param.name.clone(), param.shape.clone(), param.frozen()));
         let weights = HostWeights::read(values);
-        if let Some(name) = weights.not_finite() {
+        if let Some(name) = weights.not_finite().or_else(|| average?.not_finite()) {
             return Err(TrainError::NotFinite { name: name.to_owned(), step: state.step });
         }
         let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
         let optimizer = HostWeights::read(state_of);
         folder_at_once::<TrainError>(&self.path(state.step), |folder| {
-            weights.write(&folder.join(WEIGHTS))?;
-            optimizer.write(&folder.join(OPTIMIZER))?;
-            let digest =
-                |name: &str| Ok((name.to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?));
-            let blake3 =
-                [WEIGHTS, OPTIMIZER].into_iter().map(digest).collect::<Result<_, SnapshotError>>()?;
+            let average = average.map(|average| (AVERAGE, average));
+            let files: Vec<_> =
+                [(WEIGHTS, &weights), (OPTIMIZER, &optimizer)].into_iter().chain(average).collect();
+            files.iter().try_for_each(|(name, values)| values.write(&folder.join(name)))?;
+            let digest = |(name, _): &(&str, _)| {
+                Ok(((*name).to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?))
+            };
+            let blake3 = files.iter().map(digest).collect::<Result<_, SnapshotError>>()?;
             write_json(&folder.join(STATE), &json!(State { blake3, ..state.clone() }))?;
             Ok(())
         })
@@ -180,7 +191,8 @@ impl Checkpoints {
         let text = folders::read(&path.join(STATE), SETTINGS_BYTES)
             .map_err(|error| format!("`{STATE}`: {error}"))?;
         let state: State = serde_json::from_slice(&text).map_err(|error| format!("`{STATE}`: {error}"))?;
-        for name in [WEIGHTS, OPTIMIZER] {
+        let average = state.blake3.contains_key(AVERAGE).then_some(AVERAGE);
+        for name in [WEIGHTS, OPTIMIZER].into_iter().chain(average) {
             let file = path.join(name);
             WeightFiles::open_file(&file).map_err(|error| error.to_string())?;
             let found = digest(&file, Algorithm::Blake3).map_err(|error| error.to_string())?;
@@ -233,10 +245,23 @@ impl Checkpoints {
     ///
     /// A file is missing or not what was written.
     pub fn weights(&self, step: usize) -> Result<WeightFiles, TrainError> {
+        self.file(step, WEIGHTS)
+    }
+
+    /// The moving average in the checkpoint after `step` steps, in f32; [`super::ema`] says of what.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or not what was written.
+    pub fn average(&self, step: usize) -> Result<WeightFiles, TrainError> {
+        self.file(step, AVERAGE)
+    }
+
+    fn file(&self, step: usize, name: &str) -> Result<WeightFiles, TrainError> {
         let path = self.path(step);
         self.look(step, digest::known)
             .map_err(|why| TrainError::BadCheckpoint { path: path.clone(), why })?;
-        Ok(WeightFiles::open_file(&path.join(WEIGHTS))?)
+        Ok(WeightFiles::open_file(&path.join(name))?)
     }
 }
 
@@ -274,6 +299,19 @@ impl HostWeights {
         Self { values, infos }
     }
 
+    /// Zeros under these names, in these shapes.
+    pub fn zeros(shapes: impl Iterator<Item = (String, Vec<usize>)>) -> Self {
+        let infos = shapes.map(|(name, shape)| (name, WeightInfo { shape, dtype: Dtype::F32 }));
+        let infos: BTreeMap<String, WeightInfo> = infos.collect();
+        let values = infos.iter().map(|(name, info)| (name.clone(), vec![0.0; info.n_elements()])).collect();
+        Self { values, infos }
+    }
+
+    /// The numbers of one tensor, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        self.values.get_mut(name).map(Vec::as_mut_slice)
+    }
+
     /// The first tensor with a number that is none.
     fn not_finite(&self) -> Option<&str> {
         let wrong = self.values.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite()));
@@ -308,7 +346,9 @@ impl Weights for HostWeights {
 
 #[cfg(test)]
 mod tests {
-    use super::{BTreeMap, Checkpoints, HostWeights, OPTIMIZER, Optimizer, STATE, State, Train, WEIGHTS};
+    use super::{
+        AVERAGE, BTreeMap, Checkpoints, HostWeights, OPTIMIZER, Optimizer, STATE, State, Train, WEIGHTS,
+    };
 
     #[test]
     fn a_stop_leaves_the_checkpoints_of_an_unbroken_training() {
@@ -320,7 +360,7 @@ mod tests {
             let checkpoints = Checkpoints::of(folder.path(), &train);
             for step in (1..=20).filter(|step| step % every == 0 || *step == 20 || stops.contains(step)) {
                 let state = State::new(step, "", "cpu");
-                checkpoints.save(&state, &[], &Optimizer::new(&train)).unwrap();
+                checkpoints.save(&state, &[], &Optimizer::new(&train), None).unwrap();
             }
             assert_eq!(checkpoints.steps(), Checkpoints::at_the_end(&train, 20), "{every} {keep}");
         }
@@ -331,7 +371,7 @@ mod tests {
         let train = Train { checkpoint_every: 10, keep_checkpoints: 2, ..Train::default() };
         let folder = tempfile::tempdir().unwrap();
         let save = |checkpoints: &Checkpoints, step| {
-            checkpoints.save(&State::new(step, "", "cpu"), &[], &Optimizer::new(&train)).unwrap();
+            checkpoints.save(&State::new(step, "", "cpu"), &[], &Optimizer::new(&train), None).unwrap();
         };
         // One that keeps all removes nothing, as if it were killed then.
         for step in [5, 10, 20, 30] {
@@ -360,8 +400,11 @@ mod tests {
     fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path(), 0);
-        let save =
-            |step| checkpoints.save(&State::new(step, "key", "cpu"), &[], &Optimizer::new(&Train::default()));
+        let average = HostWeights::zeros(std::iter::once(("w".to_owned(), vec![2])));
+        let save = |step| {
+            let (state, optimizer) = (State::new(step, "key", "cpu"), Optimizer::new(&Train::default()));
+            checkpoints.save(&state, &[], &optimizer, Some(&average))
+        };
         let newest = || {
             let mut said = Vec::new();
             let found = checkpoints.newest(|why| {
@@ -371,7 +414,7 @@ mod tests {
             (found.unwrap().map(|state| state.step), said.join("; "))
         };
         assert_eq!(newest(), (None, String::new()));
-        for damage in 0..5 {
+        for damage in 0..6 {
             save(10).unwrap();
             save(20).unwrap();
             assert_eq!(newest(), (Some(20), String::new()));
@@ -380,6 +423,7 @@ mod tests {
                 0 => std::fs::write(file(WEIGHTS), "not weights").unwrap(),
                 1 => std::fs::remove_file(file(OPTIMIZER)).unwrap(),
                 2 => std::fs::write(file(STATE), "{").unwrap(),
+                4 => std::fs::remove_file(file(AVERAGE)).unwrap(),
                 // Whole safetensors files, but not those that were written.
                 3 => std::fs::write(file(OPTIMIZER), b"\x08\0\0\0\0\0\0\0{}      ").unwrap(),
                 _ => {

@@ -12,6 +12,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 pub mod checkpoint;
+pub mod ema;
 pub mod importance;
 pub mod init;
 pub mod objective;
@@ -21,6 +22,7 @@ pub mod schedule;
 pub mod step;
 
 use checkpoint::{Checkpoints, HostWeights, State};
+use ema::Ema;
 use objective::Objective;
 use optimizer::Optimizer;
 use order::Order;
@@ -32,7 +34,7 @@ use crate::event::{Event, Recorder, StepEvent, Unwritable};
 use crate::model::{Decoder, DecoderShape, MicroBatch, micro_batches};
 use crate::recipe::{Method, MethodKind, Train};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE};
-use crate::snapshot::{SnapshotError, Weights};
+use crate::snapshot::{SnapshotError, WeightFiles, Weights};
 
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
 const PACE: Duration = Duration::from_mins(5);
@@ -161,6 +163,8 @@ pub fn train(
     let checkpoints = Checkpoints::of(folder, task.train);
     let mut optimizer = Optimizer::new(task.train);
     let mut trainee = trainee(task, machine)?;
+    let (total, _) = steps(task.train, task.samples.len());
+    let mut ema = Ema::new(task, total, &mut trainee)?;
     let mut done = 0;
     let newest = checkpoints.newest(|text| Ok(recorder(Event::Note { text })?))?;
     if let Some(state) = newest {
@@ -169,11 +173,16 @@ pub fn train(
             let (made_on, device) = (state.device, machine.device_name.clone());
             return Err(TrainError::DeviceChange { made_on, device });
         }
+        if let Some(ema) = &mut ema {
+            let path = checkpoints.path(state.step);
+            let kept = checkpoints.average(state.step)?;
+            ema.restore(&kept).map_err(|why| TrainError::BadCheckpoint { path, why })?;
+        }
         done = state.step;
         recorder(Event::Resumed { step: done })?;
     }
     trainee.track();
-    let mut run = Loop { task, machine, checkpoints, optimizer, trainee, done, recorder };
+    let mut run = Loop { task, machine, checkpoints, optimizer, trainee, ema, done, recorder };
     run.go(stop)
 }
 
@@ -196,6 +205,7 @@ struct Loop<'a, 'l> {
     checkpoints: Checkpoints,
     optimizer: Optimizer,
     trainee: Trainee,
+    ema: Option<Ema<'a>>,
     /// Steps made.
     done: usize,
     recorder: &'a mut Recorder<'l>,
@@ -258,6 +268,9 @@ impl Loop<'_, '_> {
         if let Some(what) = what {
             return Err(TrainError::Diverged { step: self.done + 1, what, learning_rate });
         }
+        if let Some(ema) = &mut self.ema {
+            ema.step(&mut self.trainee)?;
+        }
         self.done += 1;
         let count = |of: fn(&MicroBatch) -> usize| batches.iter().map(of).sum::<usize>();
         let (tokens, positions) = (count(|batch| batch.n_tokens), count(MicroBatch::n_positions));
@@ -306,7 +319,8 @@ impl Loop<'_, '_> {
     fn save(&mut self) -> Result<(), TrainError> {
         let started = Instant::now();
         let state = State::new(self.done, self.task.key, &self.machine.device_name);
-        self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer)?;
+        let average = self.ema.as_ref().map(Ema::mean);
+        self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer, average)?;
         let elapsed_s = started.elapsed().as_secs_f64();
         Ok((self.recorder)(Event::Checkpoint { step: self.done, elapsed_s })?)
     }
@@ -323,7 +337,24 @@ pub fn trained_adapter(
     folder: &Path,
     step: usize,
 ) -> Result<Adapter, TrainError> {
-    let files = Checkpoints::new(folder, 0).weights(step)?;
+    read_adapter(shape, method, &Checkpoints::new(folder, 0).weights(step)?)
+}
+
+/// The adapter of the average factors that a finished LoRA training left in its last checkpoint.
+///
+/// # Errors
+///
+/// The checkpoint is missing or broken.
+pub fn averaged_adapter(
+    shape: &DecoderShape,
+    method: &Method,
+    folder: &Path,
+    step: usize,
+) -> Result<Adapter, TrainError> {
+    read_adapter(shape, method, &Checkpoints::new(folder, 0).average(step)?)
+}
+
+fn read_adapter(shape: &DecoderShape, method: &Method, files: &WeightFiles) -> Result<Adapter, TrainError> {
     // Its factors are read; where they started plays no part.
     let mut adapter = init::adapter(shape, method, 0)?;
     for (module, pair) in &mut adapter.pairs {

@@ -126,6 +126,15 @@ fn bad_command_lines() {
     check(&fixture, "merge_unknown", &run_with(&["--merge", "slurp:0.5"]));
     check(&fixture, "merge_lambda", &run_with(&["--merge", "slerp:1.5"]));
     check(&fixture, "merge_parameter", &run_with(&["--merge", "linear:0.5,collinear=0.9"]));
+    check(&fixture, "merge_of_nobody", &run_with(&["--merge", "linear:0.5,of=emma"]));
+    check(&fixture, "merge_of_no_average", &run_with(&["--merge", "linear:0.5,of=ema"]));
+    check(
+        &fixture,
+        "merge_of_one_average",
+        &run_with(&["--set", "train.ema.half_life=0.25", "--merge", "model_stock,of=ema"]),
+    );
+    check(&fixture, "ema_half_life", &run_with(&["--set", "train.ema.half_life=0"]));
+    check(&fixture, "ema_unknown_key", &run_with(&["--set", "train.ema.decay=0.99"]));
     check(&fixture, "merge_range", &run_with(&["--merge", "linear:0..1/0"]));
     check(&fixture, "device_unknown", &["--recipe", "r.toml", "--device", "cdua"]);
     check(&fixture, "device_absent", &["--recipe", "r.toml", "--device", "cpu:7"]);

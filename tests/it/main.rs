@@ -4,6 +4,7 @@
 
 mod bounds;
 mod carried;
+mod ema;
 mod errors;
 mod first_hour;
 mod fisher;

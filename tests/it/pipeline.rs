@@ -258,7 +258,7 @@ fn start(fixture: &Fixture, out: &str) -> Child {
 }
 
 /// Waits until `reached` holds or the process ends.
-fn wait_for(child: &mut Child, reached: impl Fn() -> bool) {
+pub fn wait_for(child: &mut Child, reached: impl Fn() -> bool) {
     while child.try_wait().unwrap().is_none() && !reached() {
         std::thread::sleep(Duration::from_micros(200));
     }

@@ -21,6 +21,10 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             date: Some(String::new()),
             ..defaults.data.clone()
         },
+        train: finetune::recipe::Train {
+            ema: Some(finetune::recipe::Ema { half_life: 0.25, lora: finetune::recipe::OfAdapter::Exact }),
+            ..defaults.train.clone()
+        },
         eval: finetune::recipe::Eval {
             bert_score: Some(finetune::recipe::BertScore {
                 model: String::new(),

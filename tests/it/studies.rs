@@ -458,6 +458,44 @@ fn what_the_seeds_gave_is_merged_once_they_are_there() {
 }
 
 #[test]
+fn a_greedy_soup_is_chosen_on_validation_alone() {
+    let grid = |soup: &str| {
+        format!("[grid]\n\"train.seed\" = [1, 2, 3]\nover_seeds = [\"linear:0.5\"]\nsoup = \"{soup}\"\n")
+    };
+    let held = "[[eval.suites]]\ntask = \"gsm8k_chat\"\nname = \"held\"\nsource = \"held.jsonl\"\n\
+                purpose = \"validation\"\nmax_new_tokens = 4\n";
+    let one = fixture(&grid("greedy"), &[]);
+    let (code, said) = failed(&one, &["--merge", "linear:0.5"]);
+    assert!(code == Some(2) && said.contains("no task suite is for validation"), "{said}");
+    let one = fixture(&format!("{held}{}", grid("greedy").replace("linear:0.5", "model_stock")), &[]);
+    one.write("held.jsonl", "{\"question\": \"What is 90 less 3?\", \"answer\": \"#### 87\"}\n");
+    let (code, said) = failed(&one, &["--merge", "linear:0.5"]);
+    assert!(code == Some(2) && said.contains("a greedy soup may be of one"), "{said}");
+
+    let one = fixture(&format!("{held}{}", grid("greedy")), &[]);
+    one.write("held.jsonl", "{\"question\": \"What is 90 less 3?\", \"answer\": \"#### 87\"}\n");
+    let said = done(&one, &["--merge", "linear:0.5"]);
+    // Nobody solves it, so that no mean scores less than another.
+    assert!(said.contains("soup of seed-1, seed-2: 0.0000 on validation"), "{said}");
+    assert!(said.contains("3 of 3 models are in the soup: seed-1, seed-2, seed-3"), "{said}");
+    let manifest = json(&folder_of(&one, "over-seeds").join("manifest.json"));
+    assert_eq!(manifest["given"]["runs"].as_array().unwrap().len(), 3, "{manifest:#}");
+    // The tried means were asked for the validation alone, and are not asked again.
+    let tried: Vec<_> = std::fs::read_dir(one.file("study/soups")).unwrap().flatten().collect();
+    assert_eq!(tried.len(), 2);
+    for folder in tried {
+        let report = json(&folder.path().join("report.json"));
+        assert_eq!(report["suites"].as_array().unwrap().len(), 1, "{report:#}");
+        assert_eq!(report["suites"][0]["suite"], "held");
+    }
+    assert!(done(&one, &["--merge", "linear:0.5"]).contains("4 of 4 cells are done"));
+    // Another way to choose is another cell; the seeds are not trained again.
+    let recipe = std::fs::read_to_string(one.file("r.toml")).unwrap();
+    one.write("r.toml", recipe.replace("soup = \"greedy\"\n", ""));
+    assert!(done(&one, &["--merge", "linear:0.5"]).contains("3 of 4 cells are done"));
+}
+
+#[test]
 fn several_devices_share_the_cells_and_leave_what_one_would() {
     let fixture = fixture("[grid]\n\"train.seed\" = [1, 2, 3]\nover_seeds = [\"linear:0.5\"]\n", &[]);
     let said = done(&fixture, &["--jobs", "cpu,cpu"]);

@@ -18,17 +18,18 @@ use crate::event::Event;
 use crate::generate;
 use crate::merge::{Alignments, MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::{Helper, MethodKind};
+use crate::recipe::{Helper, MethodKind, OfAdapter};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, Dtypes, SharedWeights};
 use crate::train::checkpoint::{self, Checkpoints};
-use crate::train::{Machine, trained_adapter};
+use crate::train::ema::Moved;
+use crate::train::{Machine, averaged_adapter, trained_adapter};
 
 /// A model under evaluation.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// Its name in reports: `base`, `tuned`, `slerp:0.5`.
+    /// Its name in reports: `base`, `tuned`, `ema`, `slerp:0.5`.
     pub name: String,
     made: Origin,
 }
@@ -62,8 +63,8 @@ pub struct Cast {
     importance: Option<[SharedWeights; 2]>,
     /// Other models, scores and masks that merges look at.
     helpers: BTreeMap<Helper, SharedWeights>,
-    /// How updates lie to the alignment, looked at once for all merges.
-    alignments: Option<Arc<Alignments>>,
+    /// How the update of each tuned role lies to the alignment, looked at once for all merges.
+    alignments: BTreeMap<Role, Arc<Alignments>>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
     /// The dtypes that every candidate is rounded to.
@@ -92,13 +93,13 @@ impl Candidate {
         Self { name: name.to_owned(), made: Origin::Of(role) }
     }
 
-    /// Base, tuned, these merges of the two and these other models, in the order of a report.
-    pub fn of(merges: &[Resolved], named: &[Named]) -> Vec<Self> {
+    /// The models of these roles, these merges of them and these other models, in the order of a report.
+    pub fn of(roles: &[Role], merges: &[Resolved], named: &[Named]) -> Vec<Self> {
         let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Origin::By(merge.clone()) });
         let named = named.iter().enumerate();
         let named = named.map(|(nth, model)| Self { name: model.name.clone(), made: Origin::Named(nth) });
-        let roles = [Self::new("base", Role::Base), Self::new("tuned", Role::Tuned)];
-        roles.into_iter().chain(merges).chain(named).collect()
+        let roles = roles.iter().map(|role| Self::new(role.candidate(), *role));
+        roles.chain(merges).chain(named).collect()
     }
 
     /// The merge that makes it, if one does.
@@ -119,6 +120,7 @@ impl Cast {
     pub fn of_run(plan: &Plan, session: &mut Session<'_>) -> Result<Self, Failure> {
         let Plan { model, base, training, merging, machine, .. } = plan;
         let train = session.folder().train();
+        let average = average(model, base, training, session.folder())?;
         let (tuned, touched) = match training.method.kind {
             MethodKind::Lora => {
                 let adapter = adapter(model, training, session.folder(), training.last_step)?;
@@ -151,14 +153,19 @@ impl Cast {
         if importance.is_some() && training.method.kind == MethodKind::Full {
             others.push(of_step(training.last_step, checkpoint::OPTIMIZER)?);
         }
-        let candidates = Candidate::of(&merging.merges, &merging.named);
-        let besides = |candidate: &Candidate| {
-            candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
-        };
-        let roles = BTreeMap::from([
+        let candidates = Candidate::of(&training.roles(), &merging.merges, &merging.named);
+        let mut roles = BTreeMap::from([
             (Role::Base, part_of(base, machine)),
             (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
         ]);
+        if let Some(weights) = average {
+            let averaged = of_step(training.last_step, checkpoint::AVERAGE)?;
+            let key = numerics(&of_json(&json!([base.key, averaged, method])), machine);
+            roles.insert(Role::Ema, RoleWeights { weights, key });
+        }
+        let besides = |candidate: &Candidate| {
+            candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
+        };
         Ok(Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
@@ -207,7 +214,7 @@ impl Cast {
             Origin::Of(role) => json!([self.part(*role).key]),
             Origin::Named(nth) => json!([self.named[*nth].key]),
             Origin::By(merge) => {
-                let keys: Vec<&String> = self.roles.values().map(|part| &part.key).collect();
+                let keys = [Role::Base, merge.of()].map(|role| &self.part(role).key);
                 json!([keys, merge.name(), self.besides[nth]])
             }
         };
@@ -245,10 +252,9 @@ impl Cast {
     ///
     /// A weight cannot be read, or the run was asked to stop.
     pub fn settle(&self, candidate: &Candidate, session: &mut Session<'_>) -> Result<(), Failure> {
-        let looks = candidate.merge().is_some_and(Resolved::chooses);
-        let Some(alignments) = self.alignments.as_ref().filter(|known| looks && !known.is_settled()) else {
-            return Ok(());
-        };
+        let merge = candidate.merge().filter(|merge| merge.chooses());
+        let alignments = merge.and_then(|merge| self.alignments.get(&merge.of()));
+        let Some(alignments) = alignments.filter(|known| !known.is_settled()) else { return Ok(()) };
         let n = alignments.names().count();
         session.stage("alignment of the update", (n as u64, None), |session| {
             for (nth, name) in alignments.names().enumerate() {
@@ -292,7 +298,7 @@ impl Cast {
     fn merged(&self, merge: &Resolved, dtypes: &Dtypes) -> Result<CandidateWeights, Failure> {
         let tuned = match merge.method.needs.several_tuned() {
             true => self.compared.clone(),
-            false => vec![self.part(Role::Tuned).weights.clone()],
+            false => vec![self.part(merge.of()).weights.clone()],
         };
         // What a base has besides its model, such as tables that follow from its configuration, stays.
         let pair = Pair {
@@ -301,7 +307,7 @@ impl Cast {
             importance: self.importance.clone(),
             helpers: self.helpers.clone(),
             unmatched: Unmatched::OfBase,
-            alignments: self.alignments.clone(),
+            alignments: self.alignments.get(&merge.of()).cloned(),
         };
         let merged = Arc::new(pair.merged(merge, dtypes, DTYPE_OPTION)?);
         Ok(CandidateWeights { weights: merged.clone(), merged: Some(merged) })
@@ -336,10 +342,13 @@ impl Cast {
     }
 }
 
-fn aligned(roles: &BTreeMap<Role, RoleWeights>, helpers: &Helpers) -> Option<Arc<Alignments>> {
+fn aligned(roles: &BTreeMap<Role, RoleWeights>, helpers: &Helpers) -> BTreeMap<Role, Arc<Alignments>> {
     let weights = |role: Role| Some(roles.get(&role)?.weights.clone());
-    let unaligned = helpers.get(&Helper::Unaligned)?.weights.clone();
-    Some(Arc::new(Alignments::new(weights(Role::Base)?, weights(Role::Tuned)?, unaligned)))
+    let of = |role: Role| {
+        let unaligned = helpers.get(&Helper::Unaligned)?.weights.clone();
+        Some((role, Arc::new(Alignments::new(weights(Role::Base)?, weights(role)?, unaligned))))
+    };
+    [Role::Tuned, Role::Ema].into_iter().filter_map(of).collect()
 }
 
 fn weights_of(helpers: &Helpers) -> BTreeMap<Helper, SharedWeights> {
@@ -368,6 +377,26 @@ pub fn numerics(key: &str, machine: &Machine) -> String {
 /// The checkpoint is missing or broken.
 pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
     Ok(trained_adapter(&model.shape, &training.method, &folder.train(), step)?)
+}
+
+/// The moving average of the weights, if the training has one; rounded no more than a checkpoint.
+fn average(
+    model: &Model,
+    base: &Base,
+    training: &Training,
+    folder: &Folder,
+) -> Result<Option<SharedWeights>, Failure> {
+    let Training { method, train, last_step, .. } = training;
+    let Some(ema) = &train.ema else { return Ok(None) };
+    Ok(Some(match (method.kind, ema.lora) {
+        (MethodKind::Lora, OfAdapter::Factors) => {
+            folded(base, averaged_adapter(&model.shape, method, &folder.train(), *last_step)?)?
+        }
+        _ => {
+            let update = Checkpoints::new(&folder.train(), 0).average(*last_step)?;
+            Arc::new(Moved::new(base.weights.clone(), Arc::new(update))?)
+        }
+    }))
 }
 
 fn folded(base: &Base, adapter: Adapter) -> Result<SharedWeights, Failure> {

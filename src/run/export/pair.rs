@@ -30,7 +30,9 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     let PairRequest { pre, post, unmatched, .. } = request;
     let resolved = resolve(&request.merge.parse()?, seed)?;
     let base = Snapshot::open(pre)?;
-    let posts: Vec<Post> = post.iter().map(|post| Post::open(post)).collect::<Result<_, _>>()?;
+    let opened =
+        |post: &PathBuf| if resolved.of() == Role::Ema { Post::average(post) } else { Post::open(post) };
+    let posts: Vec<Post> = post.iter().map(opened).collect::<Result<_, _>>()?;
     let dtypes = request.dtype.map_or_else(|| Dtypes::of(&base.weights), Dtypes::all);
     let mut models = vec![headed(base.weights.clone(), &base.config)?];
     for post in &posts {
@@ -292,6 +294,12 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft,
     let [post] = request.post.as_slice() else {
         return Err(refused(&resolved, "an adapter is made of one adapter".to_owned(), "give one `--post`"));
     };
+    if resolved.of() == Role::Ema {
+        let why = "the average of the weights is no adapter".to_owned();
+        let help = "leave `--adapter-only` out; with `train.ema.lora = \"factors\"` give `--post RUN/train/ema` \
+                    without `of=ema`";
+        return Err(refused(&resolved, why, help));
+    }
     let folder = of_run(post);
     if !folder.join(adapter::CONFIG).is_file() {
         let why = format!("`{}` is no adapter, and only an adapter can come out as one", folder.display());

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{files_of_model, headed};
+use crate::merge::MergeError;
 use crate::run::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::{Config, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights};
 use crate::train::checkpoint::{self, Checkpoints};
+use crate::train::ema::Moved;
 
 /// A tuned model that was found.
 pub(in crate::run) struct Post {
@@ -28,6 +30,8 @@ pub(in crate::run) struct Post {
 enum Found {
     Whole(SharedWeights, Option<Config>),
     Adapter(Arc<Adapter>),
+    /// What the base is moved by.
+    Update(SharedWeights),
 }
 
 impl Post {
@@ -45,18 +49,7 @@ impl Post {
             return Ok(Self { found, files, model: None, adapter, unread: None, tokenizer });
         }
         if path.join(checkpoint::STATE).is_file() {
-            let file = path.join(checkpoint::WEIGHTS);
-            let weights = WeightFiles::open_file(&file)?;
-            let found = match weights.infos().keys().any(|name| name.contains(".lora_A.")) {
-                // A checkpoint has the factors alone; the rest of the adapter is told beside it.
-                true => Found::Adapter(Arc::new(Adapter::of_checkpoint(path, &weights)?)),
-                false => Found::Whole(Arc::new(weights), None),
-            };
-            // What the run exported beside it has the chat template that it was trained with.
-            let exported = ["adapter", "model"].map(|name| path.with_file_name(name));
-            let tokenizer = exported.into_iter().find(|folder| folder.join(FILE).is_file());
-            let unread = None;
-            return Ok(Self { found, files: vec![file], model: None, adapter: None, unread, tokenizer });
+            return Self::of_checkpoint(path, checkpoint::WEIGHTS, |weights| Found::Whole(weights, None));
         }
         let Snapshot { folder, weights, config } = Snapshot::open(path)?;
         let files = files_of_model(path, &weights);
@@ -64,6 +57,38 @@ impl Post {
         let unread = weights.unread();
         let found = Found::Whole(weights, Some(config));
         Ok(Self { found, files, model: Some(folder), adapter: None, unread, tokenizer })
+    }
+
+    /// The moving average of the weights that a run has, or a checkpoint of one.
+    ///
+    /// # Errors
+    ///
+    /// It has none, or a file is broken.
+    pub fn average(path: &Path) -> Result<Self, Failure> {
+        let checkpoint = last_checkpoint(path).unwrap_or_else(|| path.to_owned());
+        match checkpoint.join(checkpoint::AVERAGE).is_file() {
+            true => Self::of_checkpoint(&checkpoint, checkpoint::AVERAGE, Found::Update),
+            false => Err(MergeError::NoAverage { path: path.to_owned() }.into()),
+        }
+    }
+
+    /// One file of a checkpoint, which is of whole weights if it is not of an adapter's factors.
+    fn of_checkpoint(
+        path: &Path,
+        file: &str,
+        whole: impl FnOnce(SharedWeights) -> Found,
+    ) -> Result<Self, Failure> {
+        let file = path.join(file);
+        let weights = WeightFiles::open_file(&file)?;
+        let found = match weights.infos().keys().any(|name| name.contains(".lora_A.")) {
+            // A checkpoint has the factors alone; the rest of the adapter is told beside it.
+            true => Found::Adapter(Arc::new(Adapter::of_checkpoint(path, &weights)?)),
+            false => whole(Arc::new(weights)),
+        };
+        // What the run exported beside it has the chat template that it was trained with.
+        let exported = ["adapter", "model"].map(|name| path.with_file_name(name));
+        let tokenizer = exported.into_iter().find(|folder| folder.join(FILE).is_file());
+        Ok(Self { found, files: vec![file], model: None, adapter: None, unread: None, tokenizer })
     }
 
     /// Its weights on this base.
@@ -76,6 +101,7 @@ impl Post {
             Found::Whole(weights, None) => weights.clone(),
             Found::Whole(weights, Some(config)) => headed(weights.clone(), config)?,
             Found::Adapter(adapter) => Arc::new(Folded::new(base.clone(), adapter.clone())?),
+            Found::Update(update) => Arc::new(Moved::new(base.clone(), update.clone())?),
         })
     }
 }
@@ -83,16 +109,24 @@ impl Post {
 /// Of a run folder, what it tuned: the adapter, or the last checkpoint, which is not rounded.
 pub(super) fn of_run(path: &Path) -> PathBuf {
     let train = path.join("train");
-    if !path.join("recipe.toml").is_file() || !train.is_dir() {
+    if !is_run(path) {
         return path.to_owned();
     }
-    let checkpoints = Checkpoints::new(&train, 0);
-    let last = checkpoints.steps().pop().map(|step| checkpoints.path(step));
     let is_adapter = train.join("adapter").is_dir();
-    match last.filter(|_| !is_adapter) {
+    match last_checkpoint(path).filter(|_| !is_adapter) {
         Some(last) => last,
         None => train.join(if is_adapter { "adapter" } else { "model" }),
     }
+}
+
+fn is_run(path: &Path) -> bool {
+    path.join("recipe.toml").is_file() && path.join("train").is_dir()
+}
+
+/// The last checkpoint of a run folder.
+fn last_checkpoint(path: &Path) -> Option<PathBuf> {
+    let checkpoints = Checkpoints::new(&path.join("train"), 0);
+    is_run(path).then(|| checkpoints.steps().pop().map(|step| checkpoints.path(step))).flatten()
 }
 
 /// The importance of a model's numbers: a file that a run wrote, or a checkpoint of full tuning,

@@ -9,6 +9,8 @@ use crate::snapshot::{SnapshotError, writer};
 #[derive(Debug, Clone, Copy)]
 pub enum Exported<'a> {
     Adapter,
+    /// The adapter whose factors are the moving averages of the trained one's.
+    Average,
     Tuned,
     /// By this merge.
     Merged(&'a str),
@@ -30,6 +32,9 @@ pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), Snaps
     let (base, name, seed) = (base(plan), &plan.recipe.name, plan.recipe.train.seed);
     let (relation, library, title) = match what {
         Exported::Adapter => ("adapter", "peft", format!("{name}: the adapter")),
+        Exported::Average => {
+            ("adapter", "peft", format!("{name}: the moving average of the adapter's factors"))
+        }
         Exported::Tuned => ("finetune", "transformers", format!("{name}: the tuned model")),
         Exported::Merged(spec) => {
             ("merge", "transformers", format!("{name}: {spec} of base and tuned model"))

@@ -149,7 +149,10 @@ impl Failure {
             | Self::Unlisted(_)
             | Self::NothingInCommon(_)
             | Self::Study(
-                StudyError::NoCell { .. } | StudyError::NoGrid { .. } | StudyError::BadContrast { .. },
+                StudyError::NoCell { .. }
+                | StudyError::NoGrid { .. }
+                | StudyError::BadContrast { .. }
+                | StudyError::NothingToChooseBy { .. },
             )
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })

@@ -29,6 +29,12 @@ pub enum StudyError {
     #[error("cell `{cell}` merges the models of {over}, and not all of these are done")]
     #[diagnostic(code(study::waits), help("run them first: the study without `--cell` does so"))]
     Waits { cell: String, over: String },
+    #[error("cell `{cell}` takes a greedy soup, and no task suite is for validation")]
+    #[diagnostic(
+        code(study::nothing_to_choose_by),
+        help("give a task's suite `purpose = \"validation\"`, on data that no other suite asks")
+    )]
+    NothingToChooseBy { cell: String },
     #[error("contrast `{name}`: {why}")]
     #[diagnostic(code(study::bad_contrast), help("change `[[grid.contrast]]` in the recipe"))]
     BadContrast { name: String, why: String },

@@ -26,6 +26,8 @@ pub struct Merging {
     pub importance: Option<Importance>,
 }
 
+const WITHOUT: &str = "leave `of=ema` out";
+
 /// Every merge of a recipe, its parameters looked at.
 ///
 /// # Errors
@@ -40,6 +42,28 @@ pub fn resolve(recipe: &Recipe) -> Result<Vec<Resolved>, Failure> {
         merge.method.needs.given(&given).map_err(|missing| merge::missing_helper(merge, missing))?;
     }
     Ok(merges)
+}
+
+/// That merges which are `of=ema` will find an average of the weights and can be made of it; else `cure` says what to do.
+///
+/// # Errors
+///
+/// There is none, or the method takes more than a base and one model.
+pub fn check_of(merges: &[Resolved], has_average: bool, cure: &str) -> Result<(), Failure> {
+    for merge in merges.iter().filter(|merge| merge.of() == Role::Ema) {
+        let needs = &merge.method.needs;
+        let (why, cure) = if !has_average {
+            ("there is no average of the weights", cure)
+        } else if needs.several_tuned() {
+            ("it compares tuned models, and the average is one", WITHOUT)
+        } else if needs.importance {
+            ("importance is measured of the tuned model, and not of the average", WITHOUT)
+        } else {
+            continue;
+        };
+        return Err(merge.refused_for(why, cure).into());
+    }
+    Ok(())
 }
 
 /// What merges that go by importance look at.

@@ -113,6 +113,11 @@ impl Plan {
         let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
         let merges = merging::resolve(&recipe)?;
+        merging::check_of(
+            &merges,
+            recipe.train.ema.is_some(),
+            "set `train.ema = { half_life = 0.25 }`; it is another training then",
+        )?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let model = shared.model(&recipe, &mut sources)?;
         let read = shared.data(&recipe, &mut sources)?;
@@ -124,8 +129,8 @@ impl Plan {
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
-        let names = ["base", "tuned"].map(str::to_owned).into_iter().chain(merges.iter().map(Resolved::name));
-        let names: Vec<String> = names.chain(named).collect();
+        let roles = training.roles().into_iter().map(|role| role.candidate().to_owned());
+        let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         room::check_weights(&model.shape, Some(recipe.method.kind), &machine)?;

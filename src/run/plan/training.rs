@@ -12,7 +12,8 @@ use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
 use super::sources::Sources;
 use crate::data::{self, Conversation, Encoder, Sets};
-use crate::recipe::{Data, MOST_STEPS, Method, MethodKind, Recipe, RecipeError, Train};
+use crate::merge::Role;
+use crate::recipe::{Data, MOST_STEPS, Method, MethodKind, OfAdapter, Recipe, RecipeError, Train};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
@@ -113,6 +114,12 @@ impl Training {
         Ok(self.samples.get_or_init(|| samples))
     }
 
+    /// The models that there are when it is done, and the base.
+    pub fn roles(&self) -> Vec<Role> {
+        let average = self.train.ema.as_ref().map(|_| Role::Ema);
+        [Role::Base, Role::Tuned].into_iter().chain(average).collect()
+    }
+
     /// Everything that decides the result, and nothing else: what is learned, from which weights, and the
     /// settings that are not the default. A setting that comes later leaves the keys of before alone.
     pub fn key(&self, base: &Base, compute: DType) -> Key {
@@ -122,11 +129,15 @@ impl Training {
             MethodKind::Full => Method { kind: MethodKind::Full, ..Method::default() },
             MethodKind::Lora => self.method.clone(),
         };
+        let mut train = self.train.clone();
+        if let (MethodKind::Full, Some(ema)) = (method.kind, &mut train.ema) {
+            ema.lora = OfAdapter::default();
+        }
         let mut parts = json!({
             "samples": self.encoding.digest,
             "base": base.key,
             "method": changed(&method, &[]),
-            "train": changed(&self.train, &idle),
+            "train": changed(&train, &idle),
             "numerics": NUMERICS,
         });
         if compute != DType::F32 {
@@ -202,7 +213,7 @@ fn changed<T: Serialize + Default>(section: &T, without: &[&str]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::changed;
-    use crate::recipe::{Method, MethodKind, Train};
+    use crate::recipe::{Ema, Method, MethodKind, OfAdapter, Train};
     use serde_json::json;
 
     #[test]
@@ -213,5 +224,8 @@ mod tests {
         assert_eq!(changed(&train, &["validate_every"]), json!({ "steps": 7 }));
         let method = Method { kind: MethodKind::Full, ..Method::default() };
         assert_eq!(changed(&method, &[]), json!({ "kind": "full" }));
+        let ema = Some(Ema { half_life: 0.25, lora: OfAdapter::Exact });
+        let expected = json!({ "ema": { "half_life": 0.25, "lora": "exact" } });
+        assert_eq!(changed(&Train { ema, ..Train::default() }, &[]), expected);
     }
 }

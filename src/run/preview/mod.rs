@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use burn::tensor::DType;
 
+mod average;
 mod measure;
 
 use super::cast::Candidate;
@@ -30,6 +31,8 @@ pub struct Estimate {
     pub weights: u64,
     pub optimizer: u64,
     pub activations: u64,
+    /// Of a moving average, where the device's memory is this machine's.
+    pub average: u64,
     /// Bytes the run folder will hold.
     pub disk: u64,
 }
@@ -37,7 +40,7 @@ pub struct Estimate {
 impl Estimate {
     /// Bytes at the largest moment.
     pub fn memory(&self) -> u64 {
-        self.weights + self.optimizer + self.activations
+        self.weights + self.optimizer + self.activations + self.average
     }
 }
 
@@ -172,8 +175,11 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
             format!("{} of a schedule of {} ({epochs:.2} epochs)", training.last_step, training.total_steps),
         ),
     ];
-    let names: Vec<String> =
-        Candidate::of(&plan.merging.merges, &plan.merging.named).into_iter().map(|one| one.name).collect();
+    rows.extend(average::in_words(plan).map(|average| ("average", average)));
+    let names: Vec<String> = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named)
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
     rows.push(("candidates", names.join(", ")));
     for Questions { posed, decoding, texts, .. } in &plan.evaluation.suites {
         let suite = &posed.suite;
@@ -235,13 +241,14 @@ fn n_trainable(plan: &Plan) -> usize {
 }
 
 fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
-    let Estimate { train_s, evaluate_s, weights, optimizer, activations, disk } = *estimate;
+    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, disk } = *estimate;
     let mega = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     let free =
         free_memory(&plan.machine.device).map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
+    let average = if average > 0 { format!(", average {}", mega(average)) } else { String::new() };
     writeln!(
         text,
-        "memory   {}: weights {}, optimizer {}, activations and logits {}{free}",
+        "memory   {}: weights {}, optimizer {}, activations and logits {}{average}{free}",
         mega(estimate.memory()),
         mega(weights),
         mega(optimizer),
@@ -275,7 +282,8 @@ pub fn rough(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Estimate, f64),
     let mean = pre.n_tokens as f64 / pre.n_samples.max(1) as f64;
     let micro = plan.machine.micro_tokens.max(pre.longest);
     let estimate = scaled(plan, &figures, (mean * plan.training.train.batch as f64, micro))?;
-    let n_candidates = Candidate::of(&plan.merging.merges, &plan.merging.named).len() as f64;
+    let n_candidates =
+        Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64;
     Ok((estimate, estimate.evaluate_s / n_candidates))
 }
 
@@ -315,7 +323,8 @@ fn scaled(
         weights: n * compute + if full { 0 } else { 4 * n_trainable },
         optimizer: (optimizer::BYTES + 4) * n_trainable,
         activations: activations + 3 * (64 << 20) + dropout(plan, micro_positions)?,
-        disk: n_trainable * (optimizer::BYTES + 4) * (checkpoints as u64 + 1)
+        average: if is_cpu(&plan.machine.device) { average::bytes(plan) } else { 0 },
+        disk: (n_trainable * (optimizer::BYTES + 4) + average::bytes(plan)) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })
@@ -363,7 +372,7 @@ fn evaluation(plan: &Plan, figures: &Figures) -> f64 {
         let batches = suite.n_answers() as f64 / rows as f64;
         seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(plan, suite);
     }
-    seconds * Candidate::of(&plan.merging.merges, &plan.merging.named).len() as f64
+    seconds * Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64
 }
 
 /// How many tokens an answer will have: twice the mean reference, or half of what is allowed.

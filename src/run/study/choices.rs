@@ -3,6 +3,7 @@
 use super::series::Series;
 use crate::eval::MetricKind;
 use crate::eval::choice::{Point, Rule, by_budget, by_knee, by_score};
+use crate::recipe::{EMA, Of, Spec};
 use crate::report::study::Choice;
 
 /// The choices of every rule that has what it needs.
@@ -93,6 +94,8 @@ fn curves<'a>(group: &'a str, all: &[Series<'a>]) -> Vec<Curve<'a>> {
     for one in &own {
         let (Some(family), Some(lambda)) = (one.family(), one.lambda) else { continue };
         let place = curves.iter().position(|curve| curve.family == family).unwrap_or_else(|| {
+            // The end at 1 is the model that its merges are of.
+            let of = one.candidate.parse::<Spec>().map(|spec| spec.of).unwrap_or_default();
             curves.push(Curve {
                 group,
                 model: one.model,
@@ -100,7 +103,7 @@ fn curves<'a>(group: &'a str, all: &[Series<'a>]) -> Vec<Curve<'a>> {
                 candidates: Vec::new(),
                 points: Vec::new(),
                 base: point("base", 0.0),
-                tuned: point("tuned", 1.0),
+                tuned: point(if of == Of::Ema { EMA } else { "tuned" }, 1.0),
                 budget: one.budget,
             });
             curves.len() - 1
@@ -161,6 +164,30 @@ mod tests {
 
     fn chosen(all: &[Series<'_>]) -> Vec<(Rule, String)> {
         choices(all).into_iter().map(|choice| (choice.rule, choice.candidate)).collect()
+    }
+
+    #[test]
+    fn the_merges_of_an_average_lie_between_the_base_and_the_average() {
+        let names = [
+            ("base", f64::NAN),
+            ("tuned", f64::NAN),
+            ("ema", f64::NAN),
+            ("linear:0.2,of=ema", 0.2),
+            ("linear:0.6,of=ema", 0.6),
+        ];
+        let curve = |hits: [u8; 5]| {
+            names.iter().zip(hits).map(|((name, lambda), hits)| (*name, *lambda, hits)).collect::<Vec<_>>()
+        };
+        let knee = |tuned: u8, ema: u8| {
+            let mut all = suite("valid", MetricKind::Task, true, &curve([0, 4, 4, 2, 3]));
+            all.extend(suite("requests", MetricKind::Safety, true, &curve([0, tuned, ema, 0, 3])));
+            choices(&all).into_iter().find(|choice| choice.rule == Rule::Knee)
+        };
+        let found = knee(0, 4).unwrap();
+        let expected = ("linear,of=ema", "linear:0.2,of=ema");
+        assert_eq!((found.family.as_str(), found.candidate.as_str()), expected);
+        // Where the average complies with nothing more than the base, the curve has no ends to lie between.
+        assert!(knee(4, 0).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::names;
 use super::series::Series;
 use crate::eval::repeated::{Repeated, slope_weights};
 use crate::eval::stats::holm;
-use crate::recipe::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT};
+use crate::recipe::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Spec, VARIANT};
 use crate::report::study::Answer;
 use crate::run::failure::{Failure, StudyError};
 
@@ -38,7 +38,7 @@ pub(super) fn check(grid: &Grid, cells: &[Cell]) -> Result<(), Failure> {
             let lambdas = |cell: &Cell| {
                 specs(cell)
                     .iter()
-                    .filter(|spec| spec.method == *method && spec.single_lambda().is_some())
+                    .filter(|spec| is_of(spec, method) && spec.single_lambda().is_some())
                     .count()
             };
             if !asked.iter().any(|cell| lambdas(cell) > 1) {
@@ -55,6 +55,11 @@ pub(super) fn check(grid: &Grid, cells: &[Cell]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether a merge is by this method, or by this method with these parameters: `ties`, `ties,density=0.2`.
+fn is_of(spec: &Spec, method: &str) -> bool {
+    spec.method == method || Spec { lambda: None, ..spec.clone() }.to_string() == method
 }
 
 /// A side of a contrast: `slerp:0.5`, or `weight decay 0.3 / tuned` with the variant that it is of.
@@ -118,9 +123,12 @@ fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer
     let first = all.iter().filter(|one| one.group == group).find(measured)?;
     let like = |one: &&Series<'_>| one.measure() == first.measure();
     let (what, values) = if let Some(method) = &contrast.slope {
-        let is_along = |one: &&Series<'_>| {
-            one.group == group
-                && (one.method == Some(method.as_str()) || one.family().as_ref() == Some(method))
+        let is_family = |one: &Series<'_>| one.group == group && one.family().as_ref() == Some(method);
+        // The merges of one model are a line of their own: `linear` is not `linear,of=ema`.
+        let has_family = all.iter().any(is_family);
+        let is_along = |one: &&Series<'_>| match has_family {
+            true => is_family(one),
+            false => one.group == group && one.method == Some(method.as_str()),
         };
         let merges: Vec<(f64, &Series<'_>)> =
             all.iter().filter(is_along).filter(like).filter_map(|one| Some((one.lambda?, one))).collect();

@@ -18,6 +18,7 @@ mod gather;
 mod outlook;
 mod series;
 pub mod slurm;
+mod soup;
 mod twin;
 
 pub use outlook::outlook;
@@ -31,7 +32,7 @@ use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
-use crate::recipe::{Cell, Gate, Grid, Init, Recipe, Suite};
+use crate::recipe::{Cell, EMA, Gate, Grid, Init, Recipe, Suite};
 use crate::report::study::{self, StudyReport};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -73,6 +74,7 @@ impl Study {
         let (grid, gates) = (recipe.grid.unwrap_or_default(), recipe.gates);
         contrasts::check(&grid, &cells)?;
         check_gates(&gates, &cells)?;
+        soup::check(&cells)?;
         let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         // A cell's folder follows from the study's.
         let options = Options { out: None, ..options };
@@ -294,7 +296,8 @@ impl Study {
             let over = cell.over.join(", ");
             return Err(StudyError::Waits { cell: cell.name.clone(), over }.into());
         };
-        let work = self.settle(cell, members.clone(), shared, tell)?;
+        let chosen = self.soup(cell, members.clone(), (stop, &mut *watcher), tell)?;
+        let work = self.settle(cell, chosen, shared, tell)?;
         if let Work::Trained(plan) = &work {
             twin::adopt(plan, &self.cells_folder(), stop)?;
         }
@@ -359,5 +362,7 @@ fn names(recipe: &Recipe) -> Vec<String> {
     let merges = recipe.merge.specs().unwrap_or_default();
     let merges = merges.iter().map(ToString::to_string);
     let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
-    ["base", "tuned"].map(str::to_owned).into_iter().chain(merges).chain(named).collect()
+    let average = recipe.train.ema.as_ref().filter(|_| recipe.model.tuned.is_none()).map(|_| EMA);
+    let roles = ["base", "tuned"].into_iter().chain(average).map(str::to_owned);
+    roles.chain(merges).chain(named).collect()
 }
