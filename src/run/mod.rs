@@ -111,14 +111,18 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> Run {
         Path::new(path).file_name().map_or(path.to_owned(), |name| name.to_string_lossy().into())
     };
     let preset = evaluation.judges.preset;
+    let frozen = match training.train.freeze.as_slice() {
+        [] => String::new(),
+        places => format!(", {} frozen", places.join(", ")),
+    };
     Run {
         name: recipe.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: recipe.model.source.clone(),
         data: source(&recipe.data.source),
         method: match method.kind {
-            MethodKind::Lora => format!("LoRA, rank {}, alpha {}", method.rank, method.alpha),
-            MethodKind::Full => "full".to_owned(),
+            MethodKind::Lora => format!("LoRA, rank {}, alpha {}{frozen}", method.rank, method.alpha),
+            MethodKind::Full => format!("full{frozen}"),
         },
         steps: training.last_step,
         seed: training.train.seed,

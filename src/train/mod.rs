@@ -12,6 +12,8 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 pub mod checkpoint;
+pub mod extent;
+pub mod frozen;
 pub mod importance;
 pub mod init;
 pub mod objective;
@@ -109,6 +111,17 @@ pub enum TrainError {
         )
     )]
     NotAdapted { target: String, module: &'static str },
+    #[error("`{place}` of `train.freeze` holds none of the weights that are trained")]
+    #[diagnostic(code(train::nothing_to_freeze), help("{help}"))]
+    NothingToFreeze { place: String, help: String },
+    #[error("`train.freeze` leaves nothing to train")]
+    #[diagnostic(
+        code(train::all_frozen),
+        help(
+            "take a place out of {places}, or leave `train.freeze` away: `--plan` says how much is trained"
+        )
+    )]
+    AllFrozen { places: String },
     #[error("checkpoint `{}` cannot be used: {why}", path.display())]
     #[diagnostic(
         code(train::bad_checkpoint),
@@ -164,7 +177,7 @@ pub fn train(
     let mut done = 0;
     let newest = checkpoints.newest(|text| Ok(recorder(Event::Note { text })?))?;
     if let Some(state) = newest {
-        checkpoints.restore(&state, task.key, &mut trainee.trainable(), &mut optimizer, &machine.device)?;
+        checkpoints.restore(&state, task.key, &mut trainee.kept(), &mut optimizer, &machine.device)?;
         if state.device != machine.device_name && !allow_device_change {
             let (made_on, device) = (state.device, machine.device_name.clone());
             return Err(TrainError::DeviceChange { made_on, device });
@@ -182,11 +195,13 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     let compute = if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute };
     let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute)?;
     if task.method.kind == MethodKind::Lora {
-        decoder.attach(&init::adapter(task.shape, task.method, task.train.seed)?)?;
+        decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
-    let dropout = if task.method.kind == MethodKind::Lora { task.method.dropout } else { 0.0 };
     let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
-    Ok(trainee.with_dropout(dropout, task.train.seed))
+    Ok(match task.method.kind {
+        MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
+        MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),
+    })
 }
 
 /// The state of a running training.
@@ -306,7 +321,7 @@ impl Loop<'_, '_> {
     fn save(&mut self) -> Result<(), TrainError> {
         let started = Instant::now();
         let state = State::new(self.done, self.task.key, &self.machine.device_name);
-        self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer)?;
+        self.checkpoints.save(&state, &self.trainee.kept(), &self.optimizer)?;
         let elapsed_s = started.elapsed().as_secs_f64();
         Ok((self.recorder)(Event::Checkpoint { step: self.done, elapsed_s })?)
     }
@@ -319,13 +334,13 @@ impl Loop<'_, '_> {
 /// The checkpoint is missing or broken.
 pub fn trained_adapter(
     shape: &DecoderShape,
-    method: &Method,
+    (method, train): (&Method, &Train),
     folder: &Path,
     step: usize,
 ) -> Result<Adapter, TrainError> {
     let files = Checkpoints::new(folder, 0).weights(step)?;
     // Its factors are read; where they started plays no part.
-    let mut adapter = init::adapter(shape, method, 0)?;
+    let mut adapter = init::adapter(shape, method, train)?;
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();
         pair.b = files.weight(&format!("{module}.lora_B.weight"))?.to_f32();

@@ -9,6 +9,7 @@ mod first_hour;
 mod fisher;
 mod fixture;
 mod folders;
+mod freezing;
 mod fuzz;
 mod generation;
 mod golden_adapters;

@@ -2,6 +2,7 @@
 //! before it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -16,10 +17,10 @@ use super::session::{Folder, Session};
 use crate::generate;
 use crate::merge::{MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::MethodKind;
+use crate::recipe::{Method, MethodKind};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtypes, SharedWeights};
+use crate::snapshot::{Dtypes, SharedWeights, SnapshotError};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, trained_adapter};
 
@@ -86,6 +87,11 @@ impl Candidate {
         Self { name: name.to_owned(), made: Origin::Of(role) }
     }
 
+    /// The `nth` of the models of one's own under a name.
+    pub fn named(name: &str, nth: usize) -> Self {
+        Self { name: name.to_owned(), made: Origin::Named(nth) }
+    }
+
     /// Base, tuned, these merges of the two and these other models, in the order of a report.
     pub fn of(merges: &[Resolved], named: &[Named]) -> Vec<Self> {
         let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Origin::By(merge.clone()) });
@@ -128,14 +134,10 @@ impl Cast {
             Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
             None => None,
         };
-        // What was trained is known by its numbers: on a GPU one recipe does not give one model.
         let checkpoints = Checkpoints::new(&train, 0);
         let of_step =
             |step: usize, file: &str| digest::known(&checkpoints.path(step).join(file), Algorithm::Blake3);
-        let trained = of_step(training.last_step, checkpoint::WEIGHTS)?;
-        // Of an adapter the checkpoint has the factors, and the method their scale.
-        let method = (training.method.kind == MethodKind::Lora).then_some(&training.method);
-        let key = of_json(&json!([base.key, trained, method]));
+        let key = key_of_tuned(base, &training.method, &checkpoints.path(training.last_step))?;
         let mut others = Vec::new();
         for step in &merging.checkpoints {
             others.push(of_step(*step, checkpoint::WEIGHTS)?);
@@ -280,6 +282,19 @@ pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
     RoleWeights { weights: base.weights.clone(), key: numerics(&base.key, machine) }
 }
 
+/// The digest of what decides a tuned model, by the base and the last checkpoint of the training.
+///
+/// # Errors
+///
+/// The checkpoint is not there.
+pub fn key_of_tuned(base: &Base, method: &Method, checkpoint: &Path) -> Result<String, SnapshotError> {
+    // What was trained is known by its numbers: on a GPU one recipe does not give one model.
+    let trained = digest::known(&checkpoint.join(checkpoint::WEIGHTS), Algorithm::Blake3)?;
+    // Of an adapter the checkpoint has the factors, and the method their scale.
+    let method = (method.kind == MethodKind::Lora).then_some(method);
+    Ok(of_json(&json!([base.key, trained, method])))
+}
+
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
     of_json(&json!([key, format!("{:?}", machine.compute), generate::NUMERICS]))
@@ -291,7 +306,8 @@ pub fn numerics(key: &str, machine: &Machine) -> String {
 ///
 /// The checkpoint is missing or broken.
 pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
-    Ok(trained_adapter(&model.shape, &training.method, &folder.train(), step)?)
+    let (method, train) = (&training.method, &training.train);
+    Ok(trained_adapter(&model.shape, (method, train), &folder.train(), step)?)
 }
 
 fn folded(base: &Base, adapter: Adapter) -> Result<SharedWeights, Failure> {

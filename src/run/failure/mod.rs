@@ -154,7 +154,11 @@ impl Failure {
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
-                TrainError::NoTarget { .. } | TrainError::NotAdapted { .. } | TrainError::DeviceChange { .. },
+                TrainError::NoTarget { .. }
+                | TrainError::NotAdapted { .. }
+                | TrainError::NothingToFreeze { .. }
+                | TrainError::AllFrozen { .. }
+                | TrainError::DeviceChange { .. },
             )
             | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
             Self::Data(error) if error.is_recipe() => RECIPE,
