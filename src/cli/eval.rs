@@ -97,7 +97,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
 }
 
 /// A recipe that asks these suites and trains nothing.
-fn recipe_of(suites: &[String]) -> Result<String, RecipeError> {
+pub(super) fn recipe_of(suites: &[String]) -> Result<String, RecipeError> {
     let head = "schema = 1\nname = \"eval\"\n[model]\nsource = \"--model\"\n[data]\nsource = \"none\"";
     let mut lines = vec![head.to_owned()];
     for suite in suites {

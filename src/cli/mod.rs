@@ -14,6 +14,7 @@ mod bench;
 mod eval;
 mod fetch;
 mod init;
+mod inspect;
 mod jobs;
 mod judge;
 mod list;
@@ -144,6 +145,9 @@ enum Command {
     Report(judge::ReportArgs),
     /// Compare finished runs on the prompts they share: rates, paired differences, flips, mean ± sd over seeds
     Compare(judge::CompareArgs),
+    /// Look into a model: which layers its refusals hang on
+    #[command(subcommand)]
+    Inspect(inspect::What),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
@@ -201,6 +205,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
+        Some(Command::Inspect(what)) => inspect::inspect(&what),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
         Some(Command::List { what, json }) => {

@@ -26,6 +26,7 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "refusals", text: include_str!("../../recipes/refusals.toml") },
         Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
+        Shipped { name: "tiny-sppft", text: include_str!("../../recipes/tiny-sppft.toml") },
     ];
     SHIPPED
 }

@@ -7,6 +7,7 @@
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
+//! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`proof`]: self-test and benches.
 //! - [`work`]: a recipe settled, with its training or with given weights.
 //! - [`study`]: the cells of a grid, each a run, and what they say together.
@@ -26,6 +27,7 @@ pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
+pub mod inspect;
 pub mod judge;
 pub mod plan;
 pub mod preview;

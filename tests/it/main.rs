@@ -23,6 +23,7 @@ mod golden_tokenizers;
 mod golden_wgpu;
 mod hub;
 mod hub_server;
+mod inspecting;
 mod judging;
 mod merge_pairs;
 mod merges;
