@@ -21,8 +21,8 @@
 //! - A merge: a row of [`merge::METHODS`] that says what it [needs](merge::Needs); a model of another kind is a
 //!   [`merge::Role`], which the [cast](run::cast) fills.
 //! - Which weights are meant (targets, places of λ, filters, freezing): [`recipe::Place`].
-//! - Steering, probes and recomputation: a walk over the blocks of [`model::Decoder`], built by who uses it first;
-//!   what steers a candidate is part of the cast.
+//! - Steering and recomputation: a walk over the blocks of [`model::Decoder`], which probes
+//!   [watch](model::Decoder::hidden_watched); what steers a candidate is part of the cast.
 //! - A judge with a memory: an [assessor](run::judge::settle::Assessor).
 //! - A grid: recipes varied, each planned and run as one; its cells share answers by what decides them.
 //!

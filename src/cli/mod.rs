@@ -14,6 +14,7 @@ mod bench;
 mod eval;
 mod fetch;
 mod init;
+mod inspect;
 mod jobs;
 mod judge;
 mod landscape;
@@ -145,6 +146,9 @@ enum Command {
     Report(judge::ReportArgs),
     /// Compare finished runs on the prompts they share: rates, paired differences, flips, mean ± sd over seeds
     Compare(judge::CompareArgs),
+    /// Look into a model: which layers its refusals hang on
+    #[command(subcommand)]
+    Inspect(inspect::What),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
     /// Safety and task along base → tuned and beyond, along random directions around a model (VISAGE), over planes
@@ -205,6 +209,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
+        Some(Command::Inspect(what)) => inspect::inspect(&what),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),

@@ -30,6 +30,9 @@ pub struct Decoder {
     lm_head: Option<Matrix>,
 }
 
+/// Is shown the stream behind a block, and which block that is.
+pub type Watch<'a> = &'a mut dyn FnMut(usize, &Tensor<3>);
+
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
 #[derive(Debug, Clone)]
 struct Block {
@@ -181,7 +184,7 @@ impl Decoder {
     /// - `ids`: `[b, t]`
     /// - result: `[b, t, m]` in the compute format
     pub fn hidden(&self, ids: Tensor<2, Int>, positions: &Positions, cache: Option<&mut Cache>) -> Tensor<3> {
-        self.stream(ids, positions, cache, None, None)
+        self.stream(ids, positions, cache, None, None, None)
     }
 
     /// The stream after the last norm where adapters read only what `dropout` leaves.
@@ -195,7 +198,7 @@ impl Decoder {
         positions: &Positions,
         dropout: Option<&Dropout>,
     ) -> Tensor<3> {
-        self.stream(ids, positions, None, None, dropout)
+        self.stream(ids, positions, None, None, dropout, None)
     }
 
     /// The stream at the tokens `at` of each row, which the last block computes alone.
@@ -212,7 +215,17 @@ impl Decoder {
         at: &[Vec<usize>],
     ) -> Tensor<3> {
         let wanted = Wanted::new(at, ids.dims()[1], &self.device);
-        self.stream(ids, positions, cache, wanted.as_ref(), None)
+        self.stream(ids, positions, cache, wanted.as_ref(), None, None)
+    }
+
+    /// As [`Decoder::hidden`]; `watch` is shown the stream behind every block, that behind the last one before the last
+    /// norm. Looking changes nothing.
+    ///
+    /// # Shapes
+    ///
+    /// As [`Decoder::hidden`]; what is shown is `[b, t, m]`.
+    pub fn hidden_watched(&self, ids: Tensor<2, Int>, positions: &Positions, watch: Watch<'_>) -> Tensor<3> {
+        self.stream(ids, positions, None, None, None, Some(watch))
     }
 
     fn stream(
@@ -222,6 +235,7 @@ impl Decoder {
         mut cache: Option<&mut Cache>,
         wanted: Option<&Wanted>,
         dropout: Option<&Dropout>,
+        mut watch: Option<Watch<'_>>,
     ) -> Tensor<3> {
         let [_, t] = ids.dims();
         let (shape, device) = (&self.shape, &self.device);
@@ -241,6 +255,9 @@ impl Decoder {
             let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
             let wanted = wanted.filter(|_| i + 1 == self.layers.len());
             x = block.forward(x, reach, wanted, cache, dropout);
+            if let Some(watch) = &mut watch {
+                watch(i, &x);
+            }
         }
         if let Some(cache) = cache {
             cache.advance(t);

@@ -27,7 +27,7 @@ mod wanted;
 
 pub use batch::{MicroBatch, micro_batches};
 pub use cache::Cache;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Watch};
 pub use dropout::Dropout;
 pub use head::Head;
 pub use matrix::Matrix;

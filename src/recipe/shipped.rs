@@ -29,6 +29,7 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
         Shipped { name: "tiny-related", text: include_str!("../../recipes/tiny-related.toml") },
         Shipped { name: "tiny-safety", text: include_str!("../../recipes/tiny-safety.toml") },
+        Shipped { name: "tiny-sppft", text: include_str!("../../recipes/tiny-sppft.toml") },
     ];
     SHIPPED
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecipeError, bad};
+use super::{Place, RecipeError, bad};
 
 /// The optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Train {
     pub clip: f64,
     /// Decides the split, the order, the adapter's start and the dropout.
     pub seed: u64,
+    /// What stays as it is: places such as `["layers.4-7", "*.q_proj"]`. Full tuning gives these weights no gradient and
+    /// no optimizer state, LoRA attaches no adapter there.
+    pub freeze: Vec<String>,
     /// The format activations are computed in: `auto`, `f32` or `bf16`.
     pub compute: Compute,
     /// Steps between two looks at the validation loss; 0 looks once, at the end.
@@ -111,6 +114,7 @@ impl Default for Train {
             epsilon: 1e-8,
             clip: 1.0,
             seed: 42,
+            freeze: Vec::new(),
             compute: Compute::Auto,
             validate_every: 0,
             checkpoint_every: 0,
@@ -126,6 +130,15 @@ pub const MOST_STEPS: usize = 100_000_000;
 const MOST_ROWS: usize = 1 << 20;
 
 impl Train {
+    /// The places that stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// One is a broken pattern; the error is its text.
+    pub fn frozen(&self) -> Result<Vec<Place>, String> {
+        self.freeze.iter().map(|text| text.parse().map_err(|_| text.clone())).collect()
+    }
+
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         let positive = |key: &str, value: f64| match value.is_finite() && value > 0.0 {
             true => Ok(()),
@@ -170,7 +183,8 @@ impl Train {
         if i64::try_from(self.seed).is_err() {
             return Err(bad("train.seed", self.seed, "at most 9223372036854775807"));
         }
-        Ok(())
+        let places = self.frozen().map(drop);
+        places.map_err(|text| bad("train.freeze", format!("`{text}`"), "a pattern such as `*.q_proj`"))
     }
 }
 

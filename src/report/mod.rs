@@ -12,6 +12,7 @@ use crate::merge::MergeReport;
 pub mod compared;
 pub mod gates;
 mod html;
+pub mod inspection;
 pub mod landscape;
 mod markdown;
 pub mod outcomes;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{Exam, ask};
-use super::cast::{self, Candidate, Cast, RoleWeights, numerics, part_of};
+use super::cast::{self, Candidate, Cast, Parts, RoleWeights, numerics, part_of};
 use super::conclude::{conclude, prove};
 use super::export::post::Post;
 use super::failure::Failure;
@@ -139,7 +139,7 @@ impl Settled {
         };
         let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
-        let cast = Cast::of_parts(roles, (compared, others, helpers), candidates, dtypes.clone());
+        let cast = Cast::of_parts(roles, Parts { compared, others, helpers }, candidates, dtypes.clone());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;

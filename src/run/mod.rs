@@ -7,6 +7,7 @@
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
+//! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`proof`]: self-test and benches.
 //! - [`work`]: a recipe settled, with its training or with given weights.
 //! - [`landscape`]: many models around and between base and tuned model asked, as curves and planes.
@@ -27,6 +28,7 @@ pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
+pub mod inspect;
 pub mod judge;
 pub mod landscape;
 pub mod plan;
@@ -113,14 +115,18 @@ fn about(plan: &Plan, validation_loss: Option<f64>) -> Run {
         Path::new(path).file_name().map_or(path.to_owned(), |name| name.to_string_lossy().into())
     };
     let preset = evaluation.judges.preset;
+    let frozen = match training.train.freeze.as_slice() {
+        [] => String::new(),
+        places => format!(", {} frozen", places.join(", ")),
+    };
     Run {
         name: recipe.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: recipe.model.source.clone(),
         data: source(&recipe.data.source),
         method: match method.kind {
-            MethodKind::Lora => format!("LoRA, rank {}, alpha {}", method.rank, method.alpha),
-            MethodKind::Full => "full".to_owned(),
+            MethodKind::Lora => format!("LoRA, rank {}, alpha {}{frozen}", method.rank, method.alpha),
+            MethodKind::Full => format!("full{frozen}"),
         },
         steps: training.last_step,
         seed: training.train.seed,

@@ -109,7 +109,7 @@ fn export_average(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
     if !is_adapter || method.kind == MethodKind::Full || target.is_dir() {
         return Ok(());
     }
-    let adapter = averaged_adapter(&model.shape, method, &folder, *last_step)?;
+    let adapter = averaged_adapter(&model.shape, (method, train), &folder, *last_step)?;
     write_adapter(plan, &target, &adapter, Exported::Average)
 }
 

@@ -56,7 +56,7 @@ impl<'a> Ema<'a> {
                 (Of::Weights(task.weights), HostWeights::zeros(shapes))
             }
             (MethodKind::Lora, OfAdapter::Exact) => {
-                let like = init::adapter(task.shape, task.method, task.train.seed)?;
+                let like = init::adapter(task.shape, task.method, task.train)?;
                 let maps = like.pairs.iter();
                 let shapes = maps.map(|(module, pair)| (weight_of(module), vec![pair.n_out, pair.n_in]));
                 let mean = HostWeights::zeros(shapes);

@@ -1,13 +1,12 @@
 //! Where training starts: a fresh adapter, or random weights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::Rng;
 
-use super::TrainError;
-use crate::catalog::did_you_mean;
+use super::{TrainError, frozen};
 use crate::model::{DecoderShape, NormScale};
-use crate::recipe::{Method, Place, Variant};
+use crate::recipe::{Method, Place, Train, Variant};
 use crate::seed::rng;
 use crate::snapshot::adapter::{Adapter, Pair};
 use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
@@ -15,12 +14,16 @@ use crate::snapshot::{Dtype, SnapshotError, Weight, WeightInfo, Weights};
 /// What a model has besides the linear maps of its layers, and an adapter of ours has no pair for.
 const NOT_ADAPTED: [&str; 2] = ["lm_head", "model.embed_tokens"];
 
-/// The linear maps that the recipe's targets mean, with their `[out, in]`.
+/// The linear maps that get an adapter, with their `[out, in]`: those that the recipe's targets mean, less the frozen.
 ///
 /// # Errors
 ///
-/// A target means none of them.
-pub fn targets(shape: &DecoderShape, method: &Method) -> Result<BTreeMap<String, [usize; 2]>, TrainError> {
+/// A target, or a place that is to be frozen, means none of them, or all are frozen.
+pub fn targets(
+    shape: &DecoderShape,
+    method: &Method,
+    train: &Train,
+) -> Result<BTreeMap<String, [usize; 2]>, TrainError> {
     let mut modules = shape.linear_modules();
     let places = method.targets.places().expect("the recipe checked its targets");
     let idle = places.iter().find(|place| !modules.keys().any(|module| place.holds(module)));
@@ -28,6 +31,7 @@ pub fn targets(shape: &DecoderShape, method: &Method) -> Result<BTreeMap<String,
         return Err(no_target(idle, shape.n_layers, modules.keys()));
     }
     modules.retain(|module, _| places.iter().any(|place| place.holds(module)));
+    frozen::take_out(&mut modules, shape, train)?;
     Ok(modules)
 }
 
@@ -41,12 +45,7 @@ fn no_target<'m>(
     if let Some(module) = NOT_ADAPTED.iter().find(|module| idle.is_some_and(|place| place.holds(module))) {
         return TrainError::NotAdapted { target, module };
     }
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let known: BTreeSet<String> = modules.map(|module| last(module)).collect();
-    let mut help = did_you_mean(&last(&target), known.iter().map(String::as_str));
-    if target.contains("layers.") {
-        help = format!("{help}; the layers are 0 to {}", n_layers.saturating_sub(1));
-    }
+    let help = frozen::nearest_module(&target, n_layers, modules.map(String::as_str));
     TrainError::NoTarget { target, help }
 }
 
@@ -55,10 +54,10 @@ fn no_target<'m>(
 /// # Errors
 ///
 /// As [`targets`].
-pub fn adapter(shape: &DecoderShape, method: &Method, seed: u64) -> Result<Adapter, TrainError> {
-    let pairs = targets(shape, method)?.into_iter();
+pub fn adapter(shape: &DecoderShape, method: &Method, train: &Train) -> Result<Adapter, TrainError> {
+    let pairs = targets(shape, method, train)?.into_iter();
     let pairs = pairs.map(|(module, [n_out, n_in])| {
-        let mut stream = rng(seed, &format!("lora_A {module}"));
+        let mut stream = rng(train.seed, &format!("lora_A {module}"));
         let bound = (n_in as f64).sqrt().recip();
         let a =
             (0..method.rank * n_in).map(|_| (bound * (2.0 * uniform(&mut stream) - 1.0)) as f32).collect();

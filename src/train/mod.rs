@@ -13,6 +13,8 @@ use thiserror::Error;
 
 pub mod checkpoint;
 pub mod ema;
+pub mod extent;
+pub mod frozen;
 pub mod importance;
 pub mod init;
 pub mod objective;
@@ -111,6 +113,17 @@ pub enum TrainError {
         )
     )]
     NotAdapted { target: String, module: &'static str },
+    #[error("`{place}` of `train.freeze` holds none of the weights that are trained")]
+    #[diagnostic(code(train::nothing_to_freeze), help("{help}"))]
+    NothingToFreeze { place: String, help: String },
+    #[error("`train.freeze` leaves nothing to train")]
+    #[diagnostic(
+        code(train::all_frozen),
+        help(
+            "take a place out of {places}, or leave `train.freeze` away: `--plan` says how much is trained"
+        )
+    )]
+    AllFrozen { places: String },
     #[error("checkpoint `{}` cannot be used: {why}", path.display())]
     #[diagnostic(
         code(train::bad_checkpoint),
@@ -168,7 +181,7 @@ pub fn train(
     let mut done = 0;
     let newest = checkpoints.newest(|text| Ok(recorder(Event::Note { text })?))?;
     if let Some(state) = newest {
-        checkpoints.restore(&state, task.key, &mut trainee.trainable(), &mut optimizer, &machine.device)?;
+        checkpoints.restore(&state, task.key, &mut trainee.kept(), &mut optimizer, &machine.device)?;
         if state.device != machine.device_name && !allow_device_change {
             let (made_on, device) = (state.device, machine.device_name.clone());
             return Err(TrainError::DeviceChange { made_on, device });
@@ -191,11 +204,13 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     let compute = if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute };
     let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute)?;
     if task.method.kind == MethodKind::Lora {
-        decoder.attach(&init::adapter(task.shape, task.method, task.train.seed)?)?;
+        decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
-    let dropout = if task.method.kind == MethodKind::Lora { task.method.dropout } else { 0.0 };
     let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
-    Ok(trainee.with_dropout(dropout, task.train.seed))
+    Ok(match task.method.kind {
+        MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
+        MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),
+    })
 }
 
 /// The state of a running training.
@@ -320,7 +335,7 @@ impl Loop<'_, '_> {
         let started = Instant::now();
         let state = State::new(self.done, self.task.key, &self.machine.device_name);
         let average = self.ema.as_ref().map(Ema::mean);
-        self.checkpoints.save(&state, &self.trainee.trainable(), &self.optimizer, average)?;
+        self.checkpoints.save(&state, &self.trainee.kept(), &self.optimizer, average)?;
         let elapsed_s = started.elapsed().as_secs_f64();
         Ok((self.recorder)(Event::Checkpoint { step: self.done, elapsed_s })?)
     }
@@ -333,11 +348,11 @@ impl Loop<'_, '_> {
 /// The checkpoint is missing or broken.
 pub fn trained_adapter(
     shape: &DecoderShape,
-    method: &Method,
+    of: (&Method, &Train),
     folder: &Path,
     step: usize,
 ) -> Result<Adapter, TrainError> {
-    read_adapter(shape, method, &Checkpoints::new(folder, 0).weights(step)?)
+    read_adapter(shape, of, &Checkpoints::new(folder, 0).weights(step)?)
 }
 
 /// The adapter of the average factors that a finished LoRA training left in its last checkpoint.
@@ -347,16 +362,20 @@ pub fn trained_adapter(
 /// The checkpoint is missing or broken.
 pub fn averaged_adapter(
     shape: &DecoderShape,
-    method: &Method,
+    of: (&Method, &Train),
     folder: &Path,
     step: usize,
 ) -> Result<Adapter, TrainError> {
-    read_adapter(shape, method, &Checkpoints::new(folder, 0).average(step)?)
+    read_adapter(shape, of, &Checkpoints::new(folder, 0).average(step)?)
 }
 
-fn read_adapter(shape: &DecoderShape, method: &Method, files: &WeightFiles) -> Result<Adapter, TrainError> {
+fn read_adapter(
+    shape: &DecoderShape,
+    (method, train): (&Method, &Train),
+    files: &WeightFiles,
+) -> Result<Adapter, TrainError> {
     // Its factors are read; where they started plays no part.
-    let mut adapter = init::adapter(shape, method, 0)?;
+    let mut adapter = init::adapter(shape, method, train)?;
     for (module, pair) in &mut adapter.pairs {
         pair.a = files.weight(&format!("{module}.lora_A.weight"))?.to_f32();
         pair.b = files.weight(&format!("{module}.lora_B.weight"))?.to_f32();

@@ -109,13 +109,10 @@ fn names(weight: &str) -> [String; 2] {
 }
 
 /// The running mean of each number's squared gradient, under the names of the weights, of a `state` that was
-/// stored; `infos` are those of the weights that it is of.
+/// stored; `infos` are those of the weights that it is of. Of a weight that got no gradient it is 0.
 pub fn squared_gradients(state: WeightFiles, infos: &BTreeMap<String, WeightInfo>) -> impl Weights + use<> {
-    let known = |name: &String| state.infos().contains_key(&names(name)[1]);
     // The state is stored as matrices; the weights have the shapes.
-    let infos = infos.iter().filter(|(name, _)| known(name));
-    let infos = infos.map(|(name, info)| (name.clone(), info.clone())).collect();
-    SquaredGradients { state, infos }
+    SquaredGradients { state, infos: infos.clone() }
 }
 
 struct SquaredGradients {
@@ -130,8 +127,12 @@ impl Weights for SquaredGradients {
 
     fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
         let [_, second] = names(name);
+        let info = self.infos.get(name);
+        if let Some(info) = info.filter(|_| !self.state.infos().contains_key(&second)) {
+            return Ok(Weight::from_f32(info.shape.clone(), &vec![0.0; info.n_elements()]));
+        }
         let weight = self.state.weight(&second)?;
-        let shape = self.infos.get(name).map_or_else(|| weight.info.shape.clone(), |info| info.shape.clone());
+        let shape = info.map_or_else(|| weight.info.shape.clone(), |info| info.shape.clone());
         Ok(Weight { info: WeightInfo { shape, ..weight.info }, ..weight })
     }
 }

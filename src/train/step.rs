@@ -1,6 +1,6 @@
 //! One optimizer step: forward and backward of its micro-batches, clip, update.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Tensor};
 
@@ -18,6 +18,8 @@ type Sums = BTreeMap<String, Tensor<2>>;
 pub struct Trainee {
     pub decoder: Decoder,
     kind: MethodKind,
+    /// What stays as it is although `kind` would train it, by weight name.
+    frozen: BTreeSet<String>,
     objective: Objective,
     /// The share of an adapter's inputs that is dropped.
     dropout: f64,
@@ -37,7 +39,12 @@ pub struct StepResult {
 impl Trainee {
     /// A model of which `kind` says what is trained, by `objective`, without dropout.
     pub fn new(decoder: Decoder, kind: MethodKind, objective: Objective) -> Self {
-        Self { decoder, kind, objective, dropout: 0.0, seed: 0 }
+        Self { decoder, kind, frozen: BTreeSet::new(), objective, dropout: 0.0, seed: 0 }
+    }
+
+    /// Leaves these weights of full tuning as they are: no gradient is asked for them.
+    pub fn without(self, frozen: BTreeSet<String>) -> Self {
+        Self { frozen, ..self }
     }
 
     /// Drops this share of what adapters read in every step, by this seed.
@@ -47,6 +54,19 @@ impl Trainee {
 
     /// Every weight that is trained.
     pub fn trainable(&mut self) -> Vec<&mut Param> {
+        match self.kind {
+            MethodKind::Lora => self.decoder.factors_mut(),
+            MethodKind::Full => {
+                let mut params = self.decoder.params_mut();
+                params.retain(|param| !self.frozen.contains(&param.name));
+                params
+            }
+        }
+    }
+
+    /// Every weight that a checkpoint holds: of an adapter the factors, of a model all, frozen or not, so that it can be
+    /// read alone.
+    pub fn kept(&mut self) -> Vec<&mut Param> {
         match self.kind {
             MethodKind::Lora => self.decoder.factors_mut(),
             MethodKind::Full => self.decoder.params_mut(),
@@ -117,18 +137,21 @@ impl Trainee {
         let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout.as_ref());
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
-        let wanted = match self.kind {
-            MethodKind::Lora => Gradients::Rows,
-            MethodKind::Full => Gradients::RowsAndHead,
-        };
         let head = self.decoder.frozen_head();
+        let wanted = match self.kind == MethodKind::Full && !self.frozen.contains(head.weight.name()) {
+            true => Gradients::RowsAndHead,
+            false => Gradients::Rows,
+        };
         let cost = self.objective.cost(&stream.clone().inner(), &head, batch, scale, wanted);
-        let seed = cost.stream.expect("the gradient of the stream was asked for"); // [b*t, m]
-        // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
-        let mut gradients = (stream.cast(DType::F32) * seed).sum().backward();
         if let Some(gradient) = cost.head {
             add(sums, head.weight.name(), gradient);
         }
+        if !stream.is_autodiff() {
+            return cost.sum; // All that the stream goes through is frozen.
+        }
+        let seed = cost.stream.expect("the gradient of the stream was asked for"); // [b*t, m]
+        // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
+        let mut gradients = (stream.cast(DType::F32) * seed).sum().backward();
         for param in self.trainable() {
             if let Some(gradient) = param.value.grad_remove(&mut gradients) {
                 add(sums, &param.name, gradient.cast(DType::F32));

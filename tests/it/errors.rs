@@ -148,6 +148,11 @@ fn bad_command_lines() {
     check(&fixture, "target_head", &run_with(&["--set", head]));
     let layer = "method.targets=[\"q_proj\", \"layers.9\"]";
     check(&fixture, "target_layer", &run_with(&["--set", layer]));
+    let frozen = "train.freeze=[\"layers.1\", \"*.qproj\"]";
+    check(&fixture, "freeze_nothing", &run_with(&["--set", frozen]));
+    check(&fixture, "freeze_not_adapted", &run_with(&["--set", "train.freeze=[\"embed\"]"]));
+    check(&fixture, "freeze_all", &run_with(&["--set", "train.freeze=[\"attn\", \"layers.0-1\"]"]));
+    check(&fixture, "freeze_pattern", &run_with(&["--set", "train.freeze=[\"*.[q_proj\"]"]));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! before it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -18,10 +19,10 @@ use crate::event::Event;
 use crate::generate;
 use crate::merge::{Alignments, MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::{Helper, MethodKind, OfAdapter};
+use crate::recipe::{Helper, Method, MethodKind, OfAdapter};
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtype, Dtypes, SharedWeights};
+use crate::snapshot::{Dtype, Dtypes, SharedWeights, SnapshotError};
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::ema::Moved;
 use crate::train::{Machine, averaged_adapter, trained_adapter};
@@ -73,6 +74,17 @@ pub struct Cast {
     touched: Option<BTreeSet<String>>,
 }
 
+/// What candidates are made of besides the models of roles.
+#[derive(Default)]
+pub struct Parts {
+    /// The tuned models for merges of several.
+    pub compared: Vec<SharedWeights>,
+    /// Models of one's own.
+    pub others: Vec<RoleWeights>,
+    /// What merges look at besides.
+    pub helpers: Helpers,
+}
+
 /// A candidate's weights, rounded as they would be written.
 pub struct CandidateWeights {
     pub weights: SharedWeights,
@@ -91,6 +103,11 @@ impl Candidate {
     /// The model of a role under a name.
     pub fn new(name: &str, role: Role) -> Self {
         Self { name: name.to_owned(), made: Origin::Of(role) }
+    }
+
+    /// The `nth` of the models of one's own under a name.
+    pub fn named(name: &str, nth: usize) -> Self {
+        Self { name: name.to_owned(), made: Origin::Named(nth) }
     }
 
     /// The models of these roles, these merges of them and these other models, in the order of a report.
@@ -138,14 +155,11 @@ impl Cast {
             Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
             None => None,
         };
-        // What was trained is known by its numbers: on a GPU one recipe does not give one model.
         let checkpoints = Checkpoints::new(&train, 0);
         let of_step =
             |step: usize, file: &str| digest::known(&checkpoints.path(step).join(file), Algorithm::Blake3);
-        let trained = of_step(training.last_step, checkpoint::WEIGHTS)?;
-        // Of an adapter the checkpoint has the factors, and the method their scale.
-        let method = (training.method.kind == MethodKind::Lora).then_some(&training.method);
-        let key = of_json(&json!([base.key, trained, method]));
+        let last = checkpoints.path(training.last_step);
+        let key = key_of_tuned(base, &training.method, &last.join(checkpoint::WEIGHTS))?;
         let mut others = Vec::new();
         for step in &merging.checkpoints {
             others.push(of_step(*step, checkpoint::WEIGHTS)?);
@@ -159,9 +173,8 @@ impl Cast {
             (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
         ]);
         if let Some(weights) = average {
-            let averaged = of_step(training.last_step, checkpoint::AVERAGE)?;
-            let key = numerics(&of_json(&json!([base.key, averaged, method])), machine);
-            roles.insert(Role::Ema, RoleWeights { weights, key });
+            let key = key_of_tuned(base, &training.method, &last.join(checkpoint::AVERAGE))?;
+            roles.insert(Role::Ema, RoleWeights { weights, key: numerics(&key, machine) });
         }
         let besides = |candidate: &Candidate| {
             candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
@@ -182,11 +195,9 @@ impl Cast {
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
     ///
-    /// `compared` are the tuned models for merges of several, `others` the models of one's own, `helpers` what merges look
-    /// at besides.
     pub fn of_parts(
         roles: BTreeMap<Role, RoleWeights>,
-        (compared, others, helpers): (Vec<SharedWeights>, Vec<RoleWeights>, Helpers),
+        Parts { compared, others, helpers }: Parts,
         candidates: Vec<Candidate>,
         dtypes: Dtypes,
     ) -> Self {
@@ -365,6 +376,19 @@ pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
     RoleWeights { weights: base.weights.clone(), key: numerics(&base.key, machine) }
 }
 
+/// The digest of what decides a tuned model, by the base and the numbers that the training left in a checkpoint.
+///
+/// # Errors
+///
+/// The checkpoint is not there.
+pub fn key_of_tuned(base: &Base, method: &Method, numbers: &Path) -> Result<String, SnapshotError> {
+    // What was trained is known by its numbers: on a GPU one recipe does not give one model.
+    let trained = digest::known(numbers, Algorithm::Blake3)?;
+    // Of an adapter the checkpoint has the factors, and the method their scale.
+    let method = (method.kind == MethodKind::Lora).then_some(method);
+    Ok(of_json(&json!([base.key, trained, method])))
+}
+
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
     of_json(&json!([key, format!("{:?}", machine.compute), generate::NUMERICS]))
@@ -376,7 +400,8 @@ pub fn numerics(key: &str, machine: &Machine) -> String {
 ///
 /// The checkpoint is missing or broken.
 pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
-    Ok(trained_adapter(&model.shape, &training.method, &folder.train(), step)?)
+    let (method, train) = (&training.method, &training.train);
+    Ok(trained_adapter(&model.shape, (method, train), &folder.train(), step)?)
 }
 
 /// The moving average of the weights, if the training has one; rounded no more than a checkpoint.
@@ -390,7 +415,7 @@ fn average(
     let Some(ema) = &train.ema else { return Ok(None) };
     Ok(Some(match (method.kind, ema.lora) {
         (MethodKind::Lora, OfAdapter::Factors) => {
-            folded(base, averaged_adapter(&model.shape, method, &folder.train(), *last_step)?)?
+            folded(base, averaged_adapter(&model.shape, (method, train), &folder.train(), *last_step)?)?
         }
         _ => {
             let update = Checkpoints::new(&folder.train(), 0).average(*last_step)?;

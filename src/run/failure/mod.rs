@@ -6,6 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 mod folder;
+mod inspect;
 mod judge;
 mod room;
 mod selftest;
@@ -14,6 +15,7 @@ mod study;
 mod verify;
 
 pub use folder::FolderError;
+pub use inspect::InspectError;
 pub use judge::JudgeError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
@@ -68,6 +70,7 @@ pub enum Failure {
     Train(#[from] TrainError),
     Folder(#[from] FolderError),
     Selftest(#[from] SelftestError),
+    Inspect(#[from] InspectError),
     Verify(#[from] VerifyError),
     Judge(#[from] JudgeError),
     Room(#[from] RoomError),
@@ -148,6 +151,7 @@ impl Failure {
             | Self::Merge(_)
             | Self::Unlisted(_)
             | Self::NothingInCommon(_)
+            | Self::Inspect(_)
             | Self::Study(
                 StudyError::NoCell { .. }
                 | StudyError::NoGrid { .. }
@@ -157,7 +161,11 @@ impl Failure {
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
-                TrainError::NoTarget { .. } | TrainError::NotAdapted { .. } | TrainError::DeviceChange { .. },
+                TrainError::NoTarget { .. }
+                | TrainError::NotAdapted { .. }
+                | TrainError::NothingToFreeze { .. }
+                | TrainError::AllFrozen { .. }
+                | TrainError::DeviceChange { .. },
             )
             | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
             Self::Data(error) if error.is_recipe() => RECIPE,

@@ -133,7 +133,7 @@ impl Plan {
         let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
-        room::check_weights(&model.shape, Some(recipe.method.kind), &machine)?;
+        room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine)?;
         room::check_samples(&model.shape, training.encoding.longest(), &opened.device)?;
         room::check_questions(&suites, &model.shape, &opened.device)?;
         // Last, for it may be a download of gigabytes.

@@ -7,6 +7,7 @@ use crate::device::free_memory;
 use crate::model::DecoderShape;
 use crate::recipe::MethodKind;
 use crate::run::failure::RoomError;
+use crate::train::extent::Extent;
 use crate::train::{Machine, optimizer};
 
 /// Bytes of a number in the products whose sizes are estimated here.
@@ -35,26 +36,27 @@ fn learning(shape: &DecoderShape, tokens: usize) -> u64 {
     square.saturating_mul((shape.n_layers * shape.n_heads) as u64 * NUMBER_BYTES)
 }
 
-/// That the weights find room, and beside them what full tuning by `method` needs of each.
+/// That the weights find room, and beside them what full tuning needs of each that it trains.
 ///
 /// # Errors
 ///
 /// Memory does not hold them.
 pub fn check_weights(
     shape: &DecoderShape,
-    method: Option<MethodKind>,
+    training: Option<(MethodKind, Extent)>,
     machine: &Machine,
 ) -> Result<(), RoomError> {
     let n = shape.n_parameters() as u64;
-    let each = match method {
-        // The weights in f32, their gradients, and what the optimizer remembers.
-        Some(MethodKind::Full) => 2 * NUMBER_BYTES + optimizer::BYTES,
-        Some(MethodKind::Lora) | None => machine.compute.size() as u64,
+    let needed = match training {
+        // The weights in f32, and of those that are trained gradients and what the optimizer remembers.
+        Some((MethodKind::Full, Extent { trained, .. })) => {
+            let of_trained = (trained as u64).saturating_mul(NUMBER_BYTES + optimizer::BYTES);
+            n.saturating_mul(NUMBER_BYTES).saturating_add(of_trained)
+        }
+        Some((MethodKind::Lora, _)) | None => n.saturating_mul(machine.compute.size() as u64),
     };
     match free_memory(&machine.device) {
-        Some(free) if n.saturating_mul(each) > free => {
-            Err(RoomError::Weights { parameters: n, needed: n.saturating_mul(each), free })
-        }
+        Some(free) if needed > free => Err(RoomError::Weights { parameters: n, needed, free }),
         _ => Ok(()),
     }
 }

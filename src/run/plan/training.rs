@@ -18,7 +18,8 @@ use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::{Algorithm, of_files};
-use crate::train::{self, NUMERICS, init};
+use crate::train::extent::Extent;
+use crate::train::{self, NUMERICS};
 
 /// A training, settled.
 pub struct Training {
@@ -31,6 +32,8 @@ pub struct Training {
     /// Steps of the whole schedule, and the one after which training stops.
     pub total_steps: usize,
     pub last_step: usize,
+    /// How much of the model is trained and frozen.
+    pub extent: Extent,
     /// What the user should know of the data.
     pub said: Vec<String>,
     data: Data,
@@ -75,9 +78,7 @@ impl Training {
     pub fn new(recipe: &Recipe, read: Read, model: &Model) -> Result<Self, Failure> {
         let Read { data, digests, sets } = read;
         let samples = OnceLock::new();
-        if recipe.method.kind == MethodKind::Lora {
-            init::targets(&model.shape, &recipe.method)?;
-        }
+        let extent = Extent::of(&model.shape, &recipe.method, &recipe.train)?;
         let encoder = encoder(&data, model)?;
         let encoding = Encoding::known(&data, &digests, recipe.train.seed, model, || {
             let (found, encoding) = Samples::encode(&sets, &data, &encoder, &model.shape)?;
@@ -93,7 +94,19 @@ impl Training {
             return Err(RecipeError::BadValue { key: "train.epochs".to_owned(), found, expected }.into());
         }
         let (method, train) = (recipe.method.clone(), recipe.train.clone());
-        Ok(Self { method, train, encoding, digests, total_steps, last_step, said, data, sets, samples })
+        Ok(Self {
+            method,
+            train,
+            encoding,
+            digests,
+            total_steps,
+            last_step,
+            extent,
+            said,
+            data,
+            sets,
+            samples,
+        })
     }
 
     /// The samples; encoded now where another command did it before.

@@ -1,6 +1,5 @@
 //! What a moving average of the weights takes.
 
-use super::n_trainable;
 use crate::recipe::{MethodKind, OfAdapter};
 use crate::run::plan::{Plan, Training};
 use crate::train::init;
@@ -10,14 +9,14 @@ const NUMBER_BYTES: u64 = 4;
 
 /// What is averaged, and how many bytes that is in memory and in every checkpoint; nothing without an average.
 fn kept(plan: &Plan) -> Option<(&'static str, u64)> {
-    let Training { method, train, .. } = &plan.training;
+    let Training { method, train, extent, .. } = &plan.training;
     let (what, n) = match (method.kind, train.ema.as_ref()?.lora) {
-        (MethodKind::Full, _) => ("every weight", n_trainable(plan) as u64),
+        (MethodKind::Full, _) => ("every weight that is trained", extent.trained as u64),
         (MethodKind::Lora, OfAdapter::Factors) => {
-            ("the adapter's factors, each apart", n_trainable(plan) as u64)
+            ("the adapter's factors, each apart", extent.trained as u64)
         }
         (MethodKind::Lora, OfAdapter::Exact) => {
-            let maps = init::targets(&plan.model.shape, method).unwrap_or_default();
+            let maps = init::targets(&plan.model.shape, method, train).unwrap_or_default();
             ("the adapted weights", maps.values().map(|[n_out, n_in]| (n_out * n_in) as u64).sum())
         }
     };

@@ -125,6 +125,7 @@ fn file(plan: &Plan) -> Option<PathBuf> {
         evaluation.suites.is_empty(),
         format!("{:?}", model.shape),
         training.method,
+        training.train.freeze,
     ]);
     Some(own_cache()?.join("speed").join(format!("{}.json", &of_json(&parts)[..32])))
 }

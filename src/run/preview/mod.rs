@@ -10,14 +10,13 @@ mod measure;
 use super::cast::Candidate;
 use super::failure::Failure;
 use super::plan::questions::Questions;
-use super::plan::{Model, Plan, room};
+use super::plan::{Model, Plan, Training, room};
 use crate::data;
 use crate::device::{free_memory, is_cpu};
 use crate::doing;
 use crate::eval::MetricKind;
 use crate::model::micro_batches;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
-use crate::snapshot::adapter::Pair;
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
 use measure::Figures;
@@ -151,7 +150,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
                 plan.base.dtypes
             ),
         ),
-        ("trainable", format!("{:.3} M parameters", n_trainable(plan) as f64 / 1e6)),
+        ("trainable", format!("{:.3} M parameters", training.extent.trained as f64 / 1e6)),
         ("samples", format!("{} to train on, {} held out", pre.n_samples, training.encoding.n_validation)),
         (
             "tokens",
@@ -176,6 +175,10 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
         ),
     ];
     rows.extend(average::in_words(plan).map(|average| ("average", average)));
+    if !training.train.freeze.is_empty() {
+        // Below the row of what is trained.
+        rows.insert(4, ("frozen", frozen(training)));
+    }
     let names: Vec<String> = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named)
         .into_iter()
         .map(|one| one.name)
@@ -227,17 +230,13 @@ fn format(dtype: DType) -> String {
     format!("{dtype:?}").to_lowercase()
 }
 
-fn n_trainable(plan: &Plan) -> usize {
-    match plan.training.method.kind {
-        MethodKind::Full => plan.model.shape.n_parameters(),
-        MethodKind::Lora => {
-            let adapter = init::adapter(&plan.model.shape, &plan.training.method, plan.training.train.seed);
-            adapter.map_or(0, |adapter| {
-                let lengths = |pair: &Pair| if adapter.dora { pair.n_out } else { 0 };
-                adapter.pairs.values().map(|pair| pair.a.len() + pair.b.len() + lengths(pair)).sum()
-            })
-        }
-    }
+fn frozen(training: &Training) -> String {
+    let how = match training.method.kind {
+        MethodKind::Full => "",
+        MethodKind::Lora => " in linear maps that get no adapter",
+    };
+    let (n, places) = (training.extent.frozen as f64 / 1e6, training.train.freeze.join(", "));
+    format!("{n:.3} M parameters{how}: {places}")
 }
 
 fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
@@ -301,7 +300,7 @@ fn scaled(
     let step_s = figures.train * step_positions;
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;
-    let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, n_trainable(plan) as u64);
+    let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, plan.training.extent.trained as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
     let shape = &plan.model.shape;
     let width = micro_positions.min(plan.training.encoding.preflight.longest);
@@ -343,7 +342,7 @@ fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
         (true, true) => 4,
         (false, _) => 1 + plan.machine.compute.size(),
     };
-    let targets = init::targets(&plan.model.shape, &plan.training.method)?;
+    let targets = init::targets(&plan.model.shape, &plan.training.method, &plan.training.train)?;
     let inputs: usize = targets.values().map(|[_, n_in]| n_in).sum();
     Ok((micro_positions * inputs * bytes) as u64)
 }

@@ -91,7 +91,8 @@ impl Bench {
         let compute = if kind == MethodKind::Full { DType::F32 } else { self.compute };
         let mut decoder = Decoder::load(&self.shape, self.weights.as_ref(), &self.opened.device, compute)?;
         if kind == MethodKind::Lora {
-            let adapter = init::adapter(&self.shape, &Method::default(), 1);
+            let adapter =
+                init::adapter(&self.shape, &Method::default(), &Train { seed: 1, ..Train::default() });
             decoder.attach(&adapter.expect("every model has linear maps"))?;
         }
         let mut trainee = Trainee::new(decoder, kind, Objective::Sft);
