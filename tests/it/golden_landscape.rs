@@ -90,12 +90,12 @@ mod golden {
     }
 
     /// The tensors of a file whose names begin alike.
-    struct Some {
+    struct Tensors {
         infos: BTreeMap<String, WeightInfo>,
         values: BTreeMap<String, Vec<f32>>,
     }
 
-    impl Some {
+    impl Tensors {
         fn of(file: &dyn Weights, prefix: &str) -> SharedWeights {
             let (mut infos, mut values) = (BTreeMap::new(), BTreeMap::new());
             for (name, info) in file.infos() {
@@ -109,7 +109,7 @@ mod golden {
         }
     }
 
-    impl Weights for Some {
+    impl Weights for Tensors {
         fn infos(&self) -> &BTreeMap<String, WeightInfo> {
             &self.infos
         }
@@ -147,7 +147,7 @@ mod golden {
         let case = read(&folder, "direction.json");
         let root = folder.parent().unwrap();
         let file = WeightFiles::open_file(&root.join(case["file"].as_str().unwrap())).unwrap();
-        let some = |prefix: &str| Some::of(&file, &format!("{prefix}."));
+        let some = |prefix: &str| Tensors::of(&file, &format!("{prefix}."));
         let model = some("weight");
         let direction = |noise: &str| Arc::new(Direction::new(some(noise), model.clone())) as SharedWeights;
         let first = direction("noise");
@@ -171,7 +171,7 @@ mod golden {
             }
         }
         let tuned = root.join(case["tuned"].as_str().unwrap()).join("model.safetensors");
-        let tuned = Some::of(&WeightFiles::open_file(&tuned).unwrap(), "");
+        let tuned = Tensors::of(&WeightFiles::open_file(&tuned).unwrap(), "");
         let toward = Arc::new(Toward::new(model.clone(), tuned)) as SharedWeights;
         for k in [0u8, 5, 15, 20] {
             let found = at(&[(toward.clone(), (f64::from(k) - 5.0) / 10.0)]);

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use finetune::report::Report;
+use finetune::report::landscape::{Landscape, Layout, csv, markdown};
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -165,10 +167,8 @@ fn what_was_stopped_goes_on_to_the_same_numbers() {
         (serde_json::from_str::<Value>(&printed).unwrap(), said)
     };
     let (gone_on, said) = fresh("stopped");
-    assert!(
-        said.contains("evaluate line:-0.5 (43 of 79): all 8 reused") || said.contains("reused"),
-        "{said}"
-    );
+    // Base, tuned model and 29 merges were asked before the point at which it stopped.
+    assert!(said.matches("all 8 reused").count() >= 31, "{said}");
     assert_eq!(gone_on, fresh("whole").0);
 }
 
@@ -211,4 +211,69 @@ max_new_tokens = 24
     let visage = |nth: usize| found["around"][nth]["mean"][0]["visage_code"]["mean"].as_f64().unwrap();
     let [aligned, merged, tuned] = [0, 1, 2].map(visage);
     assert!(aligned > merged + 5.0 && merged > tuned + 20.0, "{aligned} {merged} {tuned}");
+}
+
+/// A report of candidates with these rates of attack success.
+fn report_of(rates: &[(&str, f64)]) -> Report {
+    let candidate = |(name, rate): &(&str, f64)| {
+        let metric = serde_json::json!({
+            "suite": "harmful", "metric": "attack_success_rate", "kind": "safety", "judge": "j",
+            "denominator": "all", "category": null, "seed": 1, "value": rate, "k": (100.0 * rate) as usize, "n": 100,
+            "unscored": 0, "low": 0.0, "high": 1.0
+        });
+        serde_json::json!({ "name": name, "method": null, "lambda": null, "metrics": [metric] })
+    };
+    let run = serde_json::json!({
+        "name": "r", "version": "0", "model": "m", "data": "d", "method": "full", "steps": 1, "seed": 1,
+        "device": "cpu", "dtype": "bf16", "validation_loss": null
+    });
+    let candidates: Vec<Value> = rates.iter().map(candidate).collect();
+    let report =
+        serde_json::json!({ "schema": 2, "run": run, "candidates": candidates, "paired": [], "merge": [] });
+    serde_json::from_value(report).unwrap()
+}
+
+#[test]
+fn numbers_over_directions_are_means_with_their_deviation() {
+    let rates = [("base", 0.0), ("a", 1.0), ("b", 0.5), ("c", 0.2), ("d", 0.6), ("tuned", 0.8)];
+    let curve = |points: &[(f64, &str)]| -> Vec<(f64, String)> {
+        points.iter().map(|(x, name)| (*x, (*name).to_owned())).collect()
+    };
+    let ways = vec![
+        curve(&[(-0.5, "a"), (0.0, "base"), (0.5, "b")]),
+        curve(&[(-0.5, "c"), (0.0, "base"), (0.5, "d")]),
+    ];
+    let line = curve(&[(0.0, "base"), (1.0, "tuned")]);
+    let around = vec![("base".to_owned(), ways)];
+    let layout = Layout { seed: 3, rates: vec![50.0], line, around, planes: Vec::new() };
+    let found = Landscape::of(&report_of(&rates), &layout);
+    // 100 − S: 0, 100, 50 and 80, 100, 40.
+    let [first, second] = [0, 1].map(|nth| &found.around[0].directions[nth].basins[0]);
+    assert!(
+        (first.visage_paper.unwrap() - 75.0).abs() < 1e-9 && (first.visage_code.unwrap() - 50.0).abs() < 1e-9
+    );
+    assert!((first.area - 62.5).abs() < 1e-9 && (second.area - 80.0).abs() < 1e-9);
+    assert!((first.half_widths[0].half_width - 0.25).abs() < 1e-9);
+    assert!((second.half_widths[0].half_width - 0.5 * 5.0 / 6.0).abs() < 1e-9);
+    let mean = &found.around[0].mean[0];
+    assert!(
+        (mean.area.mean - 71.25).abs() < 1e-9 && (mean.area.sd.unwrap() - 17.5 / 2f64.sqrt()).abs() < 1e-9
+    );
+    // Half of the way to 80 % at λ = 1 is 50 % at 0.625.
+    assert!((found.line.basins[0].half_widths[0].right - 0.625).abs() < 1e-9);
+    let page = markdown(&found, &[]);
+    assert!(
+        page.contains(
+            "| base | mean of 2, ± sd | harmful | 61.7 ± 16.5 | 74.2 ± 1.2 | 71.2 ± 12.4 | 0.333 ± 0.118 |"
+        ),
+        "{page}"
+    );
+    assert!(page.contains("attack success on harmful is at most 50 % up to λ = 0.62"), "{page}");
+    let rows = String::from_utf8(csv(&found)).unwrap();
+    assert!(
+        rows.contains(
+            "\ndirection,base,1,0.5,,d,harmful,attack_success_rate,safety,j,all,0.6,60,100,0,0,1\n"
+        ),
+        "{rows}"
+    );
 }
