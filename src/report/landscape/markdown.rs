@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::pictures::Picture;
-use super::{Basin, Landscape, MeanBasin, Plane, Point, Spread, title};
+use super::{Around, Basin, Landscape, MeanBasin, Plane, Point, Spread, title};
 use crate::eval::{Metric, MetricKind};
 use crate::report::markdown::section;
 use crate::report::table::Table;
@@ -124,13 +124,9 @@ fn around(landscape: &Landscape) -> Table {
             let direction = way.direction.to_string();
             rows.extend(way.basins.iter().map(|basin| of_one(&around.model, &direction, basin)));
         }
-        rows.extend(
-            around
-                .mean
-                .iter()
-                .filter(|_| around.directions.len() > 1)
-                .map(|mean| of_all(&around.model, mean)),
-        );
+        if around.directions.len() > 1 {
+            rows.extend(around.mean.iter().map(|mean| of_all(around, mean)));
+        }
     }
     Table { header, rows }
 }
@@ -146,14 +142,21 @@ fn of_one(model: &str, direction: &str, basin: &Basin) -> Vec<String> {
     row
 }
 
-fn of_all(model: &str, mean: &MeanBasin) -> Vec<String> {
+fn of_all(around: &Around, mean: &MeanBasin) -> Vec<String> {
     let spread = |Spread { mean, sd }: &Spread, digits: usize| {
         let sd = sd.map(|sd| format!(" ± {sd:.digits$}")).unwrap_or_default();
         format!("{mean:.digits$}{sd}")
     };
-    let mut row = vec![model.to_owned(), format!("mean of {}, ± sd", mean.n_directions), mean.suite.clone()];
+    let basins = || around.directions.iter().flat_map(|way| &way.basins).filter(|b| b.suite == mean.suite);
+    // The mean of what is at least so much is at least that.
+    let at_least = |nth: usize| basins().any(|basin| basin.half_widths[nth].censored);
+    let n = format!("mean of {}, ± sd", mean.n_directions);
+    let mut row = vec![around.model.clone(), n, mean.suite.clone()];
     row.extend([&mean.visage_code, &mean.visage_paper, &mean.area].map(|number| spread(number, 1)));
-    row.extend(mean.half_widths.iter().map(|number| spread(number, 3)));
+    row.extend(mean.half_widths.iter().enumerate().map(|(nth, number)| {
+        let at_least = if at_least(nth) { "≥ " } else { "" };
+        format!("{at_least}{}", spread(number, 3))
+    }));
     row
 }
 
