@@ -58,6 +58,14 @@ fn a_layer_put_back_is_a_merge_whose_answers_are_asked_once() {
     assert_eq!(again, found);
     assert_eq!(progress.matches("all 2 reused").count(), 4, "{progress}");
     assert_eq!(std::fs::read(fixture.file("run/report.json")).unwrap(), report);
+    // Stopped after the first answer of one model, it asks that model the second, and nobody else anything.
+    let file = fixture.file("run/inspect/eval/linear_1_layers.0=0/harmful.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let (resumed, progress) = inspected(&fixture, &["run", "--probe", "restore"]);
+    assert_eq!(resumed, found);
+    assert!(progress.contains("evaluate linear:1,layers.0=0 (3 of 4): 1 reused, 1 new"), "{progress}");
+    assert_eq!(progress.matches("all 2 reused").count(), 3, "{progress}");
     // Both layers together leave what lies outside them tuned; for an adapter that is the base.
     let (both, _) = inspected(&fixture, &["run", "--probe", "restore", "--layers", "0-1"]);
     assert_eq!(both["rows"][2]["layers"], "0-1");
