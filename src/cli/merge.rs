@@ -40,7 +40,7 @@ pub struct MergeArgs {
     model: Vec<(Helper, PathBuf)>,
     /// How: METHOD:λ[,key=value]…, such as slerp:0.5; slerp:0.5,attn=0.3,layers.0-3=0 has other λ in some
     /// places (embed, attn, mlp, norm, head, a module's name, a pattern over names, layers), linear:0.2~0.8
-    /// over the depth
+    /// over the depth, linear:0.5,of=ema takes the average of a run's weights
     #[arg(long, value_name = "SPEC", requires = "pre")]
     merge: Option<String>,
     /// The merged model's folder; it must not be there

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::recipe::{Of, Spec};
 use crate::run::plan::{Plan, sources};
 use crate::snapshot::{SnapshotError, writer};
 
@@ -37,7 +38,9 @@ pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), Snaps
         }
         Exported::Tuned => ("finetune", "transformers", format!("{name}: the tuned model")),
         Exported::Merged(spec) => {
-            ("merge", "transformers", format!("{name}: {spec} of base and tuned model"))
+            let of_average = spec.parse::<Spec>().is_ok_and(|spec| spec.of == Of::Ema);
+            let of = if of_average { "the average of the tuned weights" } else { "tuned model" };
+            ("merge", "transformers", format!("{name}: {spec} of base and {of}"))
         }
     };
     let digests = plan.digests();

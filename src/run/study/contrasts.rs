@@ -160,3 +160,47 @@ fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer
         p_holm: 1.0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::MetricKind;
+
+    #[test]
+    fn the_merges_of_an_average_are_a_line_of_their_own() {
+        // On four prompts: along λ the tuned model complies with one and three, the average with one and one.
+        let one = |(candidate, lambda, hits): (&'static str, f64, u8)| {
+            let values = (0..4).map(|nth| Some(f64::from(u8::from(nth < hits)))).collect();
+            Series::of_test(
+                ("harmful", candidate, lambda),
+                (MetricKind::Safety, false),
+                Repeated::new(vec![values], true),
+            )
+        };
+        let all = [
+            ("linear:0.2", 0.2, 1),
+            ("linear:0.6", 0.6, 3),
+            ("linear:0.2,of=ema", 0.2, 1),
+            ("linear:0.6,of=ema", 0.6, 1),
+        ]
+        .map(one);
+        let slope = |method: &str| {
+            let text = format!("name = \"c\"\nsuite = \"harmful\"\nslope = \"{method}\"");
+            let contrast: Contrast = toml::from_str(&text).unwrap();
+            answer(&contrast, "", &all).unwrap().estimate.mean
+        };
+        assert!((slope("linear") - 1.25).abs() < 1e-9, "{}", slope("linear"));
+        assert!(slope("linear,of=ema").abs() < 1e-9);
+        // Without merges under this very name the method's all count.
+        let all = ["ties:0.2,density=0.5", "ties:0.6,density=0.5"];
+        let all: Vec<_> =
+            all.into_iter().zip([(0.2, 1), (0.6, 3)]).map(|(name, (l, n))| one((name, l, n))).collect();
+        let text = "name = \"c\"\nsuite = \"harmful\"\nslope = \"ties\"";
+        let found = answer(&toml::from_str(text).unwrap(), "", &all).unwrap();
+        assert!((found.estimate.mean - 1.25).abs() < 1e-9);
+        let spec: Spec = "ties:0.3,density=0.5".parse().unwrap();
+        assert!(
+            is_of(&spec, "ties") && is_of(&spec, "ties,density=0.5") && !is_of(&spec, "ties,density=0.2")
+        );
+    }
+}
