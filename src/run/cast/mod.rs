@@ -2,30 +2,31 @@
 //! before it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 mod importance;
+mod trained;
+
+pub use trained::{adapter, key_of_tuned};
+use trained::{average, checkpoint as tuned_at, folded, full};
 
 use super::failure::Failure;
 use super::plan::helpers::{Helpers, looked_at};
 use super::plan::model::DTYPE_OPTION;
 use super::plan::named::Named;
-use super::plan::{Base, Model, Plan, Training};
-use super::session::{Folder, Session};
+use super::plan::{Base, Plan};
+use super::session::Session;
 use crate::event::Event;
 use crate::generate;
-use crate::merge::{Alignments, MergeError, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
+use crate::merge::{Alignments, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::{Helper, Method, MethodKind, OfAdapter};
-use crate::snapshot::adapter::{Adapter, Folded};
+use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{Dtype, Dtypes, SharedWeights, SnapshotError};
+use crate::snapshot::{Dtype, Dtypes, SharedWeights};
+use crate::train::Machine;
 use crate::train::checkpoint::{self, Checkpoints};
-use crate::train::ema::Moved;
-use crate::train::{Machine, averaged_adapter, trained_adapter};
 
 /// A model under evaluation.
 #[derive(Debug, Clone)]
@@ -149,7 +150,7 @@ impl Cast {
         // A merge that looks at other models may change what this training left alone.
         let touched = touched.filter(|_| merging.helpers.is_empty());
         let compared = merging.checkpoints.iter();
-        let compared = compared.map(|step| checkpoint(model, base, training, session.folder(), *step));
+        let compared = compared.map(|step| tuned_at(model, base, training, session.folder(), *step));
         let compared = compared.collect::<Result<_, _>>()?;
         let importance = match &merging.importance {
             Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
@@ -376,77 +377,7 @@ pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
     RoleWeights { weights: base.weights.clone(), key: numerics(&base.key, machine) }
 }
 
-/// The digest of what decides a tuned model, by the base and the numbers that the training left in a checkpoint.
-///
-/// # Errors
-///
-/// The checkpoint is not there.
-pub fn key_of_tuned(base: &Base, method: &Method, numbers: &Path) -> Result<String, SnapshotError> {
-    // What was trained is known by its numbers: on a GPU one recipe does not give one model.
-    let trained = digest::known(numbers, Algorithm::Blake3)?;
-    // Of an adapter the checkpoint has the factors, and the method their scale.
-    let method = (method.kind == MethodKind::Lora).then_some(method);
-    Ok(of_json(&json!([base.key, trained, method])))
-}
-
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
     of_json(&json!([key, format!("{:?}", machine.compute), generate::NUMERICS]))
-}
-
-/// The adapter that a training left after `step` steps.
-///
-/// # Errors
-///
-/// The checkpoint is missing or broken.
-pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
-    let (method, train) = (&training.method, &training.train);
-    Ok(trained_adapter(&model.shape, (method, train), &folder.train(), step)?)
-}
-
-/// The moving average of the weights, if the training has one; rounded no more than a checkpoint.
-fn average(
-    model: &Model,
-    base: &Base,
-    training: &Training,
-    folder: &Folder,
-) -> Result<Option<SharedWeights>, Failure> {
-    let Training { method, train, last_step, .. } = training;
-    let Some(ema) = &train.ema else { return Ok(None) };
-    Ok(Some(match (method.kind, ema.lora) {
-        (MethodKind::Lora, OfAdapter::Factors) => {
-            folded(base, averaged_adapter(&model.shape, (method, train), &folder.train(), *last_step)?)?
-        }
-        _ => {
-            let update = Checkpoints::new(&folder.train(), 0).average(*last_step)?;
-            Arc::new(Moved::new(base.weights.clone(), Arc::new(update))?)
-        }
-    }))
-}
-
-fn folded(base: &Base, adapter: Adapter) -> Result<SharedWeights, Failure> {
-    Ok(Arc::new(Folded::new(base.weights.clone(), Arc::new(adapter))?))
-}
-
-/// The export is rounded; a checkpoint is not.
-fn full(folder: &Folder, step: usize) -> Result<SharedWeights, Failure> {
-    Ok(Arc::new(Checkpoints::new(&folder.train(), 0).weights(step)?))
-}
-
-/// The tuned model after `step` steps.
-fn checkpoint(
-    model: &Model,
-    base: &Base,
-    training: &Training,
-    folder: &Folder,
-    step: usize,
-) -> Result<SharedWeights, Failure> {
-    let path = Checkpoints::new(&folder.train(), 0).path(step);
-    if !path.is_dir() {
-        return Err(MergeError::NoCheckpoint { path, step }.into());
-    }
-    match training.method.kind {
-        MethodKind::Lora => folded(base, adapter(model, training, folder, step)?),
-        MethodKind::Full => full(folder, step),
-    }
 }
