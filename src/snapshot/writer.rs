@@ -30,6 +30,13 @@ pub const SIDE_FILES: &[&str] = &[
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    // Of models that see or hear.
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
 ];
 
 /// Makes `target` appear whole: `fill` writes into a folder beside it that is renamed at the end.

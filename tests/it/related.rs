@@ -157,3 +157,41 @@ fn the_base_is_hardened_without_a_tuned_model_and_by_the_unaligned_one() {
     fixture.succeeds(&words);
     assert_eq!(numbers(&fixture, "patched"), numbers(&fixture, "model"));
 }
+
+#[test]
+fn a_folder_whose_family_is_unknown_is_merged_by_its_names_with_all_that_lies_beside() {
+    let fixture = Fixture::new();
+    let config = r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "tie_word_embeddings": false}"#;
+    let write = |folder: &str, scale: f32| {
+        let numbers: Vec<u8> = (0..12).flat_map(|i| (scale * i as f32).to_le_bytes()).collect();
+        let view = |shape: Vec<usize>| {
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &numbers).unwrap()
+        };
+        let weights = [
+            ("model.vision_tower.embeddings.patch_embedding.weight", view(vec![1, 3, 2, 2])),
+            ("model.language_model.embed_tokens.weight", view(vec![4, 3])),
+            ("lm_head.weight", view(vec![4, 3])),
+        ];
+        fixture.write(&format!("{folder}/config.json"), config);
+        fixture.write(&format!("{folder}/preprocessor_config.json"), r#"{"size": 2}"#);
+        fixture.write(&format!("{folder}/vocab.txt"), "a\nb\n");
+        let path = fixture.file(folder).join("model.safetensors");
+        safetensors::serialize_to_file(weights, None, &path).unwrap();
+    };
+    write("a", 1.0);
+    write("b", 3.0);
+    fixture.succeeds(&["merge", "--pre", "a", "--post", "b", "--merge", "linear:0.25", "--out", "out"]);
+    let files = WeightFiles::open(&fixture.file("out")).unwrap();
+    for name in files.infos().keys() {
+        let expected: Vec<f32> = (0..12).map(|i| 1.5 * i as f32).collect();
+        assert_eq!(files.weight(name).unwrap().to_f32(), expected, "{name}");
+    }
+    assert_eq!(files.infos().len(), 3);
+    let read = |name: &str| std::fs::read_to_string(fixture.file("out").join(name)).unwrap();
+    let written: Value = serde_json::from_str(&read("config.json")).unwrap();
+    assert_eq!(written["tie_word_embeddings"], false);
+    assert_eq!(
+        (read("preprocessor_config.json"), read("vocab.txt")),
+        (r#"{"size": 2}"#.into(), "a\nb\n".into())
+    );
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::tokenizer::{self, Named};
-use super::{Draft, Layout, depth, files_of_model, headed, located};
+use super::{Draft, Layout, depth, files_of_model, headed, located, pair};
 use crate::folders::expanded;
 use crate::merge::mergekit::{Config as Yaml, Model};
 use crate::merge::{HEAD, MergeError, Merged, Untied, find, respelt};
@@ -67,7 +67,7 @@ pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<
     let dtype = first.filter(|first| dtypes.all(|dtype| dtype == *first));
     let configs: Vec<&Config> = opened.iter().map(|model| &model.config).collect();
     let mut settings = depth::settings(&configs, donor, &planned.layers).map_err(&wrong)?;
-    settings.insert("tie_word_embeddings".to_owned(), json!(!untied));
+    settings.extend(pair::tied(&merged, untied));
     let (rows, own_rows) = (tokenizer::n_rows(&merged), tokenizer::n_rows(&opened[donor].weights));
     let new_rows = spelling.as_ref().map(|spelling| spelling.vocabulary.n_rows());
     if let Some(rows) = new_rows.or(Some(rows).filter(|rows| *rows != own_rows)) {

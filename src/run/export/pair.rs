@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::post::{self, Post, of_run};
 use super::{Draft, Layout, PairRequest, files_of_model, headed, tokenizer};
@@ -78,7 +78,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
         said.extend(lineage::compare(adapter, &weights)?);
     }
     let merged = pair.merged(&resolved, &dtypes, DTYPE_OPTION)?;
-    let mut settings = Map::from_iter([("tie_word_embeddings".to_owned(), json!(!untied))]);
+    let mut settings: Map<String, Value> = tied(&merged, untied).into_iter().collect();
     let spelling = first.and_then(|post| post.tokenizer.clone()).unwrap_or_else(|| pre.clone());
     let pre = pre.clone();
     [&pre, &spelling].into_iter().try_for_each(|folder| writer::check_side_files(folder))?;
@@ -273,6 +273,12 @@ fn vocabulary(
         known[1].rows.len() - known[0].rows.len()
     ));
     Ok(Some(Vocabulary::of_tuned(&known, &sizes)))
+}
+
+/// Whether head and embedding are shared, as a setting; nothing where they have names that we do not know.
+pub(super) fn tied(merged: &Merged, untied: bool) -> Option<(String, Value)> {
+    let known = merged.infos().contains_key(EMBEDDING);
+    known.then(|| ("tie_word_embeddings".to_owned(), json!(!untied)))
 }
 
 fn say_unmatched(pair: &Pair, said: &mut Vec<String>) {
