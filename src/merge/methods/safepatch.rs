@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 
+use super::safelora::whole;
 use crate::merge::given::{Given, fraction, read};
 use crate::merge::keep::Keep;
 use crate::merge::needs::{ONE_BASE, one, perhaps};
@@ -64,10 +65,6 @@ struct SafePatch {
     rank: Rank,
     #[serde(default)]
     seed: u64,
-}
-
-fn whole() -> f64 {
-    1.0
 }
 
 /// Among which numbers the highest scores are sought.

@@ -219,7 +219,8 @@ fn headed(weights: SharedWeights, config: &Config) -> Result<SharedWeights, Snap
             return Err(SnapshotError::BadShape { name, place, found, expected });
         }
     }
-    Ok(match weights.infos().contains_key(HEAD) && config.tied()? {
+    let both = [HEAD, EMBEDDING].iter().all(|name| weights.infos().contains_key(*name));
+    Ok(match both && config.tied()? {
         true => Arc::new(Bare::new(weights)),
         false => weights,
     })

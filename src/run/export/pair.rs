@@ -200,7 +200,8 @@ fn heads(
     models: Vec<SharedWeights>,
     said: &mut Vec<String>,
 ) -> Result<(Vec<SharedWeights>, bool), SnapshotError> {
-    let has_head = |model: &SharedWeights| model.infos().contains_key(HEAD);
+    let has_head =
+        |model: &SharedWeights| [HEAD, EMBEDDING].iter().all(|name| model.infos().contains_key(*name));
     let n = models.iter().filter(|model| has_head(model)).count();
     let mut own = false;
     for model in models.iter().filter(|model| has_head(model)) {
