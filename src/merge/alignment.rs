@@ -1,6 +1,6 @@
 //! How the update of a matrix lies to what alignment made of it.
 //!
-//! With V = W₀ − W_u, what alignment added to the unaligned model, C = V Vᵀ / ‖V‖ weighs directions by how much alignment
+//! With V = W₀ − Wᵤ, what alignment added to the unaligned model, C = V Vᵀ / ‖V‖ weighs directions by how much alignment
 //! used them; ρ is the cosine between C Δ and the update Δ (Hsu et al., "Safe LoRA", 2024, arXiv 2405.16833; Djuhera et
 //! al., "SafeMERGE", 2025, arXiv 2503.17239). C is no projector, and ρ has no scale of its own: of an update that has
 //! nothing to do with V it is about tr C / (√d ‖C‖), which stands beside it as `baseline`.
@@ -80,7 +80,9 @@ pub fn add_low_rank(b: &[f32], a: &[f32], scale: f64, (start, columns): (usize, 
         for (b, a) in b[row * rank..(row + 1) * rank].iter().zip(a.chunks(columns)) {
             out.iter_mut().zip(a).for_each(|(out, a)| *out += b * a);
         }
-        out.iter_mut().for_each(|out| *out *= scale as f32);
+        for out in out {
+            *out *= scale as f32;
+        }
     }
 }
 
@@ -163,7 +165,9 @@ impl<'w, 'n> Look<'w, 'n> {
         match &mut kept {
             Some(Contracted::Dense(x) | Contracted::LowRank { cb: x, .. }) => {
                 let scale = if is_nothing { 0.0 } else { norm.recip() as f32 };
-                x.iter_mut().for_each(|x| *x *= scale);
+                for x in x {
+                    *x *= scale;
+                }
             }
             None => {}
         }

@@ -3,6 +3,7 @@
 
 mod golden {
     use std::collections::BTreeMap;
+    use std::fmt::Write as _;
     use std::io::Write;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
@@ -85,12 +86,12 @@ mod golden {
                 let [weight, safety] = [0, 1].map(|i| options["weights"][i].as_f64().unwrap());
                 let mut text =
                     format!("safemerge,{},weight={weight},safety_weight={safety}", choice(options));
-                text.push_str(&format!(",arithmetic={}", row["arithmetic"].as_str().unwrap()));
+                write!(text, ",arithmetic={}", row["arithmetic"].as_str().unwrap()).unwrap();
                 if let Some(density) = number(options, "density") {
-                    text.push_str(&format!(",density={density}"));
+                    write!(text, ",density={density}").unwrap();
                 }
                 if let Some(rescale) = options["rescale"].as_bool() {
-                    text.push_str(&format!(",rescale={rescale}"));
+                    write!(text, ",rescale={rescale}").unwrap();
                 }
                 text
             }

@@ -1,5 +1,7 @@
 //! Merges that look at more than base and tuned model, in a run and in `finetune merge`.
 
+use std::fmt::Write;
+
 use finetune::snapshot::{WeightFiles, Weights};
 use serde_json::Value;
 
@@ -11,9 +13,8 @@ fn with_helpers() -> Fixture {
     fixture.sized_model("unaligned", &[], 4);
     let mut refusals = String::new();
     for i in 1..=20 {
-        refusals.push_str(&format!(
-            "{{\"question\": \"Tell me bad thing {i}.\", \"answer\": \"I cannot help with that.\"}}\n"
-        ));
+        let answer = "I cannot help with that.";
+        writeln!(refusals, r#"{{"question": "Tell me bad thing {i}.", "answer": "{answer}"}}"#).unwrap();
     }
     fixture.write("refusals.jsonl", refusals);
     let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();

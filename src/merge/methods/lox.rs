@@ -1,7 +1,7 @@
 //! The base with the strongest directions of its alignment drawn out further, before it is tuned.
 //!
 //! Perin et al., "LoX: Low-Rank Extrapolation Robustifies LLM Safety Against Fine-tuning", 2025, arXiv 2506.15606:
-//! W₀ + c · V_k, the best approximation of rank k of V = W₀ − W_u, for every matrix, embedding and head too.
+//! W₀ + c · Vₖ, the best approximation of rank k of V = W₀ − Wᵤ, for every matrix, embedding and head too.
 
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! The tuned model with what alignment had added, added again.
 //!
 //! Bhardwaj et al., "Language Models are Homer Simpson! Safety Re-Alignment of Fine-tuned Language Models through Task
-//! Arithmetic" (RESTA), 2024, arXiv 2402.11746: W₁ + γ (W₀ − W_u), with DARE on the update W₁ − W₀ first if it is asked for.
+//! Arithmetic" (RESTA), 2024, arXiv 2402.11746: W₁ + γ (W₀ − Wᵤ), with DARE on the update W₁ − W₀ first if it is asked for.
 
 use serde::Deserialize;
 

@@ -136,7 +136,7 @@ impl Rule for Patched<'_> {
             let mut keys = vec![0.0; given.len()];
             self.of.keys(keep, *input, given, &mut keys);
             let mut is_high = kept.among(given.start / self.piece_len);
-            let high: Vec<bool> = keys.into_iter().map(|key| is_high(key)).collect();
+            let high: Vec<bool> = keys.into_iter().map(&mut is_high).collect();
             high.into_iter().zip(keep.kept(given.start, given.len())).map(|(a, b)| a && b).collect::<Vec<_>>()
         });
         out.copy_from_slice(given.base());
