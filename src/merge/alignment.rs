@@ -93,8 +93,12 @@ pub fn alignment(whole: &Whole<'_>) -> Alignment {
 
 /// C Δ of one weight.
 pub fn contracted<'w>(whole: &'w Whole<'_>) -> Contracted<'w> {
-    let looked = Look::new(whole).look(true).1;
-    looked.unwrap_or_else(|| Contracted::Dense(vec![0.0; whole.len]))
+    let look = Look::new(whole);
+    let kept = match look.factors {
+        Some(factors) => Some(look.low_rank(factors)),
+        None => look.look(true).1,
+    };
+    kept.unwrap_or_else(|| Contracted::Dense(vec![0.0; whole.len]))
 }
 
 /// Sums of squares and products that the figures are made of, without C's division by ‖V‖.
@@ -184,6 +188,28 @@ impl<'w, 'n> Look<'w, 'n> {
             }),
         };
         (alignment, kept)
+    }
+
+    /// C Δ of a low-rank update, which needs neither V Vᵀ nor Vᵀ V.
+    fn low_rank(&self, factors: Factors<'w>) -> Contracted<'w> {
+        let (rows, columns, rank) = (self.rows, self.columns, factors.rank);
+        let blocks = || (0..rows).step_by(BLOCK).map(|from| [from, (from + BLOCK).min(rows)]);
+        let (mut square, mut turned) = (0.0, vec![0.0; columns * rank]);
+        for block in blocks() {
+            let v = self.v(block, [0, columns]);
+            square += dot(&v, &v);
+            let b = Matrix::new(&factors.b[block[0] * rank..block[1] * rank], rank);
+            add_product(Matrix::new(&v, columns).transposed(), b, &mut turned);
+        }
+        let scale = if square.sqrt() < NOTHING { 0.0 } else { square.sqrt().recip() as f32 };
+        for x in &mut turned {
+            *x *= scale;
+        }
+        let image = |block: [usize; 2]| {
+            let v = self.v(block, [0, columns]);
+            product(Matrix::new(&v, columns), Matrix::new(&turned, rank))
+        };
+        Contracted::LowRank { cb: blocks().flat_map(image).collect(), factors }
     }
 
     /// By V Vᵀ, block of columns by block.

@@ -68,6 +68,20 @@ impl Choice {
         Ok(Self { by, inclusive, official: false })
     }
 
+    /// The same with the peculiarities of SafeLoRA's program.
+    ///
+    /// # Errors
+    ///
+    /// The program has no such rule.
+    pub fn official(self) -> Result<Self, String> {
+        match self.by {
+            By::Tau(_) | By::Lowest(_) => Ok(Self { official: true, ..self }),
+            By::Relative(_) | By::Highest(_) | By::Random(..) => {
+                Err("`official` is the authors' program, which chooses by `tau` or `lowest` alone".to_owned())
+            }
+        }
+    }
+
     fn by(rule: &str, value: &Value, draw: u64) -> Result<By, String> {
         let number = match value {
             Value::Float(x) if x.is_finite() => *x,
@@ -226,5 +240,69 @@ impl Alignments {
                 drawn.iter().take(n).any(|(_, chosen)| *chosen == name)
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::{Alignments, Choice};
+    use crate::snapshot::{Dtype, SharedWeights, SnapshotError, Weight, WeightInfo, Weights};
+
+    /// A matrix of two by two in each of five layers, by the layer's number.
+    struct Model(BTreeMap<String, WeightInfo>, fn(f32) -> [f32; 4]);
+
+    impl Model {
+        fn shared(numbers: fn(f32) -> [f32; 4]) -> SharedWeights {
+            let info = || WeightInfo { shape: vec![2, 2], dtype: Dtype::F32 };
+            let names = (0..5).map(|layer| (format!("model.layers.{layer}.mlp.up_proj.weight"), info()));
+            Arc::new(Self(names.collect(), numbers))
+        }
+    }
+
+    impl Weights for Model {
+        fn infos(&self) -> &BTreeMap<String, WeightInfo> {
+            &self.0
+        }
+        fn weight(&self, name: &str) -> Result<Weight<'_>, SnapshotError> {
+            let layer = self.0.keys().position(|own| own == name).unwrap() as f32;
+            Ok(Weight::from_f32(vec![2, 2], &(self.1)(layer)))
+        }
+    }
+
+    /// The layers that are chosen. By hand ρ is 1, 0.486, 0.750, 0.955 and 1: C weighs the first row 16 times the second.
+    fn chosen(parameters: &str) -> Vec<usize> {
+        let base = Model::shared(|_| [1.0, 0.0, 0.0, 0.0]);
+        let tuned = Model::shared(|layer| [1.0 + layer, 0.0, 4.0 - layer, 0.0]);
+        let unaligned = Model::shared(|_| [-1.0, 0.0, 0.0, -0.5]);
+        let alignments = Alignments::new(base, tuned, unaligned);
+        let choice = Choice::take(&mut parameters.parse().unwrap(), None, false).unwrap();
+        let name = |layer: &usize| format!("model.layers.{layer}.mlp.up_proj.weight");
+        (0..5).filter(|layer| alignments.chosen(&name(layer), &choice).unwrap().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_lowest_and_the_highest_are_the_two_ends_and_chance_takes_as_many() {
+        assert_eq!(chosen("lowest = 2"), [1, 2]);
+        assert_eq!(chosen("highest = 2"), [0, 4]);
+        assert_eq!(chosen("tau = 2"), [0, 1, 2, 3, 4]);
+        assert_eq!((chosen("lowest = 0"), chosen("relative = 0")), (vec![], vec![]));
+        let drawn: Vec<Vec<usize>> =
+            (0..8).map(|draw| chosen(&format!("random = 2\ndraw = {draw}"))).collect();
+        assert!(drawn.iter().all(|layers| layers.len() == 2));
+        assert_eq!(drawn[3], chosen("random = 2\ndraw = 3"));
+        assert!(drawn.iter().any(|layers| *layers != drawn[0]), "{drawn:?}");
+    }
+
+    #[test]
+    fn the_authors_program_has_no_controls() {
+        for (rule, is_there) in
+            [("tau = 1", true), ("lowest = 1", true), ("highest = 1", false), ("random = 1", false)]
+        {
+            let choice = Choice::take(&mut rule.parse().unwrap(), None, true).unwrap();
+            assert_eq!(choice.official().is_ok(), is_there, "{rule}");
+        }
     }
 }

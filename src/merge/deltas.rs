@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::given::{Settings, fraction, read};
+use super::given::{Settings, fraction, read, whole};
 use super::products::l1;
 use super::select::{Kept, Key, keep_by_chance};
 use super::{Given, Merge, Rule, Whole};
@@ -69,9 +69,6 @@ pub struct Share {
     pub epsilon: f64,
 }
 
-fn whole() -> f64 {
-    1.0
-}
 fn hundredth() -> f64 {
     0.01
 }

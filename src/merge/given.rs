@@ -169,6 +169,11 @@ pub(super) struct Share {
     pub weight: f64,
 }
 
+/// The default of shares and strengths that leave all as it is.
+pub(super) fn whole() -> f64 {
+    1.0
+}
+
 /// The default of switches that are on.
 pub(super) fn yes() -> bool {
     true

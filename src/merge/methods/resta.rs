@@ -5,8 +5,7 @@
 
 use serde::Deserialize;
 
-use super::safelora::whole;
-use crate::merge::given::{Given, fraction, read};
+use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::keep::Keep;
 use crate::merge::needs::{ONE_BASE, ONE_TUNED, one, perhaps};
 use crate::merge::{Merge, Method, Needs, Rule, Whole};

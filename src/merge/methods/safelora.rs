@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::merge::alignment::{Contracted, contracted};
 use crate::merge::choice::{By, Choice};
-use crate::merge::given::{Given, fraction, read};
+use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::needs::{ONE_BASE, ONE_TUNED, one};
 use crate::merge::{Merge, Method, Needs, Rule, Whole};
 use crate::recipe::Helper;
@@ -23,7 +23,8 @@ pub(super) const SAFELORA: Method = Method {
         let choice = Choice::take(&mut parameters, Some(By::Tau(0.5)), true)?;
         let Parameters { lambda, official } = read(parameters)?;
         fraction("λ", lambda)?;
-        Ok(Box::new(SafeLora { lambda, choice: Choice { official, ..choice } }))
+        let choice = if official { choice.official()? } else { choice };
+        Ok(Box::new(SafeLora { lambda, choice }))
     },
     of_models: &[],
     from_settings: |_| Err("mergekit has no such method; it merges `--pre` and `--post`".to_owned()),
@@ -37,11 +38,6 @@ struct Parameters {
     /// Ties and matrices without ρ as in the authors' program.
     #[serde(default)]
     official: bool,
-}
-
-/// The default of λ.
-pub(super) fn whole() -> f64 {
-    1.0
 }
 
 struct SafeLora {

@@ -7,10 +7,9 @@
 
 use serde::Deserialize;
 
-use super::safelora::whole;
 use crate::merge::alignment::add_low_rank;
 use crate::merge::choice::{By, Choice};
-use crate::merge::given::{Given, fraction, read};
+use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::keep::Keep;
 use crate::merge::needs::{ONE_BASE, ONE_TUNED, one, perhaps};
 use crate::merge::{Merge, Method, Needs, Rule, Whole};

@@ -6,8 +6,7 @@
 
 use serde::Deserialize;
 
-use super::safelora::whole;
-use crate::merge::given::{Given, fraction, read};
+use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::keep::Keep;
 use crate::merge::needs::{ONE_BASE, one, perhaps};
 use crate::merge::select::{Kept, Key};

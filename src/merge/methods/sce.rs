@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::merge::given::{Given, read};
+use crate::merge::given::{Given, read, whole};
 use crate::merge::products::dot;
 use crate::merge::select::{Kept, Key};
 use crate::merge::{Merge, Method, Needs, Rule, Whole};
@@ -29,10 +29,6 @@ struct Sce {
     select_topk: f64,
     #[serde(default, rename = "int8_mask")]
     _int8_mask: bool,
-}
-
-fn whole() -> f64 {
-    1.0
 }
 
 impl Merge for Sce {

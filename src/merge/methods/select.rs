@@ -5,9 +5,8 @@
 
 use serde::Deserialize;
 
-use super::safelora::whole;
 use crate::merge::choice::Choice;
-use crate::merge::given::{Given, fraction, read};
+use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::needs::{ONE_BASE, ONE_TUNED, one};
 use crate::merge::{Merge, Method, Needs, Rule, Whole};
 use crate::recipe::Helper;

@@ -86,7 +86,9 @@ pub fn check_shapes(
         }
         n_known += 1;
     }
-    match n_known > 0 || helper == Helper::Mask {
+    // A mask may be of an adapter's factors: a weight's name, and behind it which.
+    let is_behind = |name: &String| base.infos().keys().any(|known| name.starts_with(known.as_str()));
+    match n_known > 0 || helper == Helper::Mask && files.infos().keys().any(is_behind) {
         true => Ok(()),
         false => {
             let why = "none of its arrays is named as a weight of the base".to_owned();
