@@ -351,3 +351,25 @@ fn a_developer_is_a_system() {
     assert_eq!(shown("developer.jsonl"), shown("system.jsonl"));
     assert!(shown("developer.jsonl").contains("Be brief."));
 }
+
+#[test]
+fn models_called_y_and_n_and_dtypes_with_their_module_are_read_as_mergekit_reads_them() {
+    let fixture = Fixture::new();
+    fixture.sized_model("y", &[], 8);
+    fixture.sized_model("n", &[], 9);
+    let weighted =
+        "models: [{model: y, parameters: {weight: 1.5}}, {model: n, parameters: {weight: -0.5}}]\n";
+    let linear = "merge_method: linear\nparameters: {normalize: no}\n";
+    for (out, dtype) in [("bare", "float32"), ("module", "torch.float32")] {
+        fixture.write("m.yml", format!("{weighted}{linear}dtype: {dtype}\n"));
+        fixture.succeeds(&["merge", "--config", "m.yml", "--out", out]);
+    }
+    let (bare, module) = (tensors(&fixture, "bare"), tensors(&fixture, "module"));
+    assert_eq!(bare, module);
+    let [y, n] = ["y", "n"].map(|folder| tensors(&fixture, folder));
+    let name = "model.layers.0.mlp.up_proj.weight";
+    let number = |bytes: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16);
+    let expected = 1.5 * number(&y[name].2) - 0.5 * number(&n[name].2);
+    let found = f32::from_le_bytes(bare[name].2[..4].try_into().unwrap());
+    assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+}

@@ -130,8 +130,33 @@ fn union() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Token {
     pub source: Option<TokenSource>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "switch")]
     pub force: bool,
+}
+
+/// A switch as mergekit's reader of YAML knows them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Switch {
+    Told(bool),
+    Word(String),
+}
+
+fn switch<'de, D: Deserializer<'de>>(switch: D) -> Result<bool, D::Error> {
+    match Switch::deserialize(switch)? {
+        Switch::Told(on) => Ok(on),
+        Switch::Word(word) => is_on(&word)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{word}` is neither true nor false"))),
+    }
+}
+
+/// What a word of YAML 1.1 switches to in `PyYAML`, which leaves `y` and `n` out.
+fn is_on(word: &str) -> Option<bool> {
+    match word {
+        "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
+    }
 }
 
 /// Where a token's row comes from.
@@ -199,8 +224,9 @@ impl Setting {
         match self {
             Self::Switch(on) => Some((*on).into()),
             // Numbers in quotes are numbers, as mergekit takes them.
-            Self::Text(text) => Some(match text.trim().parse::<f64>() {
-                Ok(number) if number.is_finite() => number_of(number),
+            Self::Text(text) => Some(match (text.trim().parse::<f64>(), is_on(text)) {
+                (Ok(number), _) if number.is_finite() => number_of(number),
+                (_, Some(on)) => on.into(),
                 _ => text.clone().into(),
             }),
             Self::Number(number) => Some(number_of(*number)),
@@ -224,7 +250,7 @@ fn number_of(x: f64) -> toml::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Setting};
+    use super::{Config, Setting, Token};
 
     fn setting(text: &str) -> Setting {
         serde_saphyr::from_str(text).unwrap()
@@ -262,6 +288,19 @@ mod tests {
         assert!(models[0].parameters.is_empty());
         assert_eq!(models[1].parameters["weight"].value("w", 0.0).unwrap().as_float(), Some(0.5));
         assert!(serde_saphyr::from_str::<Config>("merge_method: ties\nbase_model: {pat: a}\n").is_err());
+    }
+
+    #[test]
+    fn a_model_may_be_called_y_or_n_and_yes_and_off_are_switches() {
+        let text = "base_model: n\nmodels: [{model: y, parameters: {weight: 0.5}}]\nmerge_method: ties\nparameters: \
+                    {normalize: off, int8_mask: Yes}\n";
+        let config = Config::parse(text, "x.yml").unwrap();
+        assert_eq!(config.models(), ["n", "y"]);
+        let switch = |key: &str| config.parameters[key].value("w", 0.0).unwrap().as_bool();
+        assert_eq!((switch("normalize"), switch("int8_mask")), (Some(false), Some(true)));
+        let token =
+            |force: &str| serde_json::from_value::<Token>(serde_json::json!({"source": "n", "force": force}));
+        assert!(token("on").unwrap().force && !token("No").unwrap().force && token("y").is_err());
     }
 
     #[test]

@@ -45,7 +45,10 @@ impl Config {
         let said = |error: serde_saphyr::Error| {
             error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "")
         };
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| wrong(said(error)))?;
+        // `y` and `n` are names to mergekit, and `yes` and `on` are switches: those are told apart where one is expected.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let config: Self =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| wrong(said(error)))?;
         find(&config.merge_method)?;
         if config.modules.is_some() {
             return Err(wrong("`modules` (several networks in one model) is not supported".to_owned()));

@@ -28,10 +28,11 @@ struct Opened {
 pub(super) fn prepare(text: &str, name: &str, root: &Path, seed: u64) -> Result<Draft, Failure> {
     let yaml = Yaml::parse(text, name)?;
     let wrong = |why: String| Failure::Merge(MergeError::Config { path: name.to_owned(), why });
-    let dtype =
-        yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()).map(|name| {
-            Dtype::from_name(name).ok_or_else(|| wrong(format!("`{name}` is no format we write")))
-        });
+    let dtype = yaml.out_dtype.as_ref().or(yaml.dtype.as_ref()).map(|name| {
+        // mergekit takes PyTorch's names, with the module before them.
+        let bare = name.strip_prefix("torch.").unwrap_or(name);
+        Dtype::from_name(bare).ok_or_else(|| wrong(format!("`{name}` is no format we write")))
+    });
     let dtype = dtype.transpose()?;
     let names = yaml.models();
     let opened: Vec<Opened> = names.iter().map(|name| open(root, name)).collect::<Result<_, _>>()?;
