@@ -1,4 +1,4 @@
-//! `finetune inspect layers`: which layers carry a model's refusals.
+//! `finetune inspect`: which layers carry a model's refusals, and which numbers what a file teaches hangs on.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,36 @@ pub enum What {
         override_usage = "finetune inspect layers RUN --probe restore|scaling|cosine\n       finetune inspect layers --model DIR|ID --probe scaling|cosine --suite TASK=FILE"
     )]
     Layers(LayersArgs),
+    /// Score every number of a model by what a file teaches it (SNIP), for merges that go by scores such as safepatch
+    #[command(
+        override_usage = "finetune inspect scores RUN --data FILE [--tuned]\n       finetune inspect scores --model DIR|ID --data FILE"
+    )]
+    Scores(ScoresArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ScoresArgs {
+    /// The folder of a run whose training is finished
+    #[arg(value_name = "RUN", required_unless_present = "model", conflicts_with = "model")]
+    run: Option<PathBuf>,
+    /// Any model instead: a folder or a hub's id
+    #[arg(long, value_name = "DIR|ID")]
+    model: Option<String>,
+    /// The records whose loss is looked at, read as `[data]` of a recipe reads them
+    #[arg(long, value_name = "FILE")]
+    data: String,
+    /// Score a run's tuned model and not its base
+    #[arg(long, requires = "run")]
+    tuned: bool,
+    /// Set a key of the recipe, such as 'data.fields={text="goal"}' for the loss on requests alone; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// auto, cpu, cuda[:i] or webgpu[:i]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+    /// With `--model`, the folder in which `inspect/` is made [default: runs/inspect-<model>-<digest>]
+    #[arg(long, value_name = "DIR", requires = "model")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -70,15 +100,38 @@ pub struct LayersArgs {
 ///
 /// Whatever is wrong with the run, the model, the suites or the device.
 pub fn inspect(what: &What) -> Result<(), Failure> {
-    let What::Layers(args) = what;
+    match what {
+        What::Layers(args) => layers(args),
+        What::Scores(args) => scores(args),
+    }
+}
+
+fn of(run: Option<&PathBuf>, model: Option<&String>) -> Of {
+    match (run, model) {
+        (Some(run), _) => Of::Run(run.clone()),
+        (None, model) => Of::Model(model.expect("clap requires one of the two").clone()),
+    }
+}
+
+fn scores(args: &ScoresArgs) -> Result<(), Failure> {
+    let of = of(args.run.as_ref(), args.model.as_ref());
+    let options = Options { out: args.out.clone(), ..Options::on(args.device.parse::<DeviceSpec>()?) };
+    let stop = stop_on_signals();
+    let (mut progress, mut transfers) = (progress::Progress::new(), progress::Transfers::default());
+    let mut watch = |event| progress.show(&event);
+    let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
+    let asked = (args.data.as_str(), args.set.as_slice(), args.tuned);
+    let path = inspect::scores(&of, asked, &options, (&stop, &mut watch), &mut tell)?;
+    progress::say(&format!("scores {}", path.display()));
+    Ok(())
+}
+
+fn layers(args: &LayersArgs) -> Result<(), Failure> {
     let suites = match args.suite.as_slice() {
         [] => Vec::new(),
         suites => Recipe::parse(&recipe_of(suites)?, "--suite", &[])?.eval.suites,
     };
-    let of = match (&args.run, &args.model) {
-        (Some(run), _) => Of::Run(run.clone()),
-        (None, model) => Of::Model(model.clone().expect("clap requires one of the two")),
-    };
+    let of = of(args.run.as_ref(), args.model.as_ref());
     let asked = Asked {
         of,
         probe: args.probe,

@@ -15,7 +15,7 @@ use crate::run::plan::sources::Sources;
 use crate::run::{Failure, Options};
 
 /// What it is given.
-pub const USAGE: &str = "finetune landscape RUN [--directions N] [--around MODEL] [--plane]\n       \
+pub const USAGE: &str = "finetune landscape RUN [--directions N] [--around MODEL] [--plane] [--across]\n       \
      finetune landscape --pre DIR|ID --post DIR|ID --suite TASK=FILE\n       \
      finetune landscape --pre DIR|ID --post DIR|ID --recipe RECIPE";
 
@@ -49,6 +49,9 @@ pub struct LandscapeArgs {
     /// Also ask a plane of two random directions, with N points on each side
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "11", value_parser = RangedU64ValueParser::<usize>::new().range(3..=101))]
     plane: Option<usize>,
+    /// Also ask the plane of base → tuned and one random direction, with N points on each side
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "11", value_parser = RangedU64ValueParser::<usize>::new().range(3..=101))]
+    across: Option<usize>,
     /// Attack success, in percent, up to which a model counts as safe in half-widths; may be repeated
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [50.0, 10.0])]
     rate: Vec<f64>,
@@ -89,6 +92,7 @@ pub fn landscape(args: &LandscapeArgs) -> Result<(), Failure> {
         directions: args.directions,
         around: args.around.clone(),
         plane: args.plane,
+        across: args.across,
         rates: args.rate.clone(),
         seed: args.seed,
         limit: args.limit,

@@ -104,6 +104,11 @@ pub trait Merge: Send + Sync {
         None
     }
 
+    /// Which layers it puts back towards the base, if it is told so by a probe.
+    fn restoring(&self) -> Option<Restoring> {
+        None
+    }
+
     /// Whether the tuned and the safety model must be adapters.
     fn of_adapters(&self) -> bool {
         false
@@ -118,6 +123,15 @@ pub trait Merge: Send + Sync {
     fn keeps_equals(&self) -> bool {
         true
     }
+}
+
+/// How a merge goes by the layers that bring refusals back when they alone are those of the base.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Restoring {
+    /// At most so many of them, those first that bring back most.
+    pub layers: usize,
+    /// Of the tuned model in them; the base has the rest.
+    pub weight: f64,
 }
 
 /// A method settled for one weight.

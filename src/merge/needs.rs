@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::recipe::{EMA, Helper};
+use crate::recipe::{EMA, HARDENED, Helper};
 
 /// The part that a model plays in a merge.
 ///
@@ -14,6 +14,8 @@ use crate::recipe::{EMA, Helper};
 pub enum Role {
     /// As it was before tuning.
     Base,
+    /// The base as it was hardened before tuning.
+    Hardened,
     /// Tuned from the base.
     Tuned,
     /// The moving average of the weights while they were tuned.
@@ -27,6 +29,7 @@ impl Role {
     pub fn candidate(self) -> &'static str {
         match self {
             Self::Base => "base",
+            Self::Hardened => HARDENED,
             Self::Tuned => "tuned",
             Self::Ema => EMA,
             Self::Helper(helper) => helper.name(),
@@ -38,6 +41,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Base => "base",
+            Self::Hardened => "hardened base",
             Self::Tuned => "tuned model",
             Self::Helper(helper) => helper.name(),
             Self::Ema => "average of the weights",
@@ -52,6 +56,8 @@ pub struct Needs {
     pub roles: &'static [(Role, RangeInclusive<usize>)],
     /// How much each number matters to each of the models.
     pub importance: bool,
+    /// Which layers the tuned model's lost refusals hang on; only a run can ask it.
+    pub probe: bool,
     /// Chance plays a part, drawn by the spec's own seed or that of the run.
     pub random: bool,
 }
@@ -59,7 +65,7 @@ pub struct Needs {
 impl Needs {
     /// A base and one tuned model.
     pub const PAIR: Self =
-        Self { roles: &[ONE_BASE, (Role::Tuned, 1..=1)], importance: false, random: false };
+        Self { roles: &[ONE_BASE, (Role::Tuned, 1..=1)], importance: false, probe: false, random: false };
     /// A base and any number of tuned models.
     pub const ANY: Self = Self { roles: &[ONE_BASE, (Role::Tuned, 1..=usize::MAX)], ..Self::PAIR };
     /// A base and several tuned models, which are compared: seeds, or checkpoints of one run.
@@ -73,6 +79,11 @@ impl Needs {
     /// The same with the importance of every number.
     pub const fn with_importance(self) -> Self {
         Self { importance: true, ..self }
+    }
+
+    /// The same with the layers that refusals hang on.
+    pub const fn with_probe(self) -> Self {
+        Self { probe: true, ..self }
     }
 
     /// The same, drawn by a seed.
@@ -90,7 +101,7 @@ impl Needs {
     pub fn helpers(&self) -> impl Iterator<Item = Helper> {
         self.roles.iter().filter_map(|(role, _)| match role {
             Role::Helper(helper) => Some(*helper),
-            Role::Base | Role::Tuned | Role::Ema => None,
+            Role::Base | Role::Hardened | Role::Tuned | Role::Ema => None,
         })
     }
 
@@ -107,7 +118,8 @@ impl Needs {
         let helpers = self.helpers().filter(must).map(|helper| helper.name().to_owned());
         let several = self.several_tuned().then(|| "several tuned models".to_owned());
         let importance = self.importance.then(|| "importance of every number".to_owned());
-        helpers.chain(several).chain(importance).collect::<Vec<_>>().join(", ")
+        let probe = self.probe.then(|| "harmful requests for validation, in a run".to_owned());
+        helpers.chain(several).chain(importance).chain(probe).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether several tuned models are compared with each other.

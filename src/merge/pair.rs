@@ -154,6 +154,12 @@ impl Pair {
             };
             return Err(refused(why, help));
         }
+        if method.needs.probe {
+            let why = "which layers are put back is asked of a run's models".to_owned();
+            let help = "put it into a recipe's `merge.methods`; a merge by layers that you know is \
+                        `linear:1,layers.4=0.3`, and `finetune inspect layers RUN --probe restore` finds them";
+            return Err(refused(why, help));
+        }
         if method.needs.importance && self.importance.is_none() {
             let why = "how much each number matters to the two models is not known".to_owned();
             return Err(refused(why, "give `--pre-fisher` and `--post-fisher`"));

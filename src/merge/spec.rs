@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Merge, MergeError, Method, Role, find};
+use super::{Merge, MergeError, Method, Restoring, Role, find};
 use crate::recipe::{Lambda, Of, Spec, layer_of};
 
 /// The parameter of a method that chance plays a part in.
@@ -68,6 +68,11 @@ impl Resolved {
     pub fn chooses(&self) -> bool {
         let first = self.spec.lambda.as_ref().map(|lambda| lambda.at(0.0));
         self.build(first).is_ok_and(|merge| merge.choice().is_some())
+    }
+
+    /// How it goes by a probe of the layers, if it does.
+    pub fn restoring(&self) -> Option<Restoring> {
+        self.build(None).ok().and_then(|merge| merge.restoring())
     }
 
     /// The method with its λ for each of the weights of a model of so many layers.

@@ -24,6 +24,9 @@ pub struct Grid {
     /// Which of the seeds' models are in the mean that these merges take.
     #[serde(default, skip_serializing_if = "Soup::is_uniform")]
     pub soup: Soup,
+    /// Which models of a run they take.
+    #[serde(default, skip_serializing_if = "Ingredients::are_last")]
+    pub ingredients: Ingredients,
     #[serde(flatten)]
     pub axes: Table,
 }
@@ -37,6 +40,24 @@ pub enum Soup {
     Uniform,
     /// From the best on the task suites for validation on, each with which the mean does not score less there.
     Greedy,
+}
+
+/// Which models of a run go into merges over seeds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ingredients {
+    /// The one after its last step.
+    #[default]
+    Last,
+    /// Every checkpoint that it keeps, the last one among them.
+    Checkpoints,
+}
+
+impl Ingredients {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+    fn are_last(&self) -> bool {
+        *self == Self::Last
+    }
 }
 
 impl Soup {
@@ -95,6 +116,7 @@ pub struct Cell {
     pub over: Vec<String>,
     /// Which of their models are in the mean.
     pub soup: Soup,
+    pub ingredients: Ingredients,
 }
 
 /// The key whose values are repetitions of one experiment.
@@ -132,6 +154,10 @@ impl Grid {
         if self.soup == Soup::Greedy && self.over_seeds.is_empty() {
             let expected = "`over_seeds` beside it, the merges of the soup, such as [\"linear:0.5\"]";
             return Err(bad("grid.soup", "`greedy` without merges over seeds", expected));
+        }
+        if self.ingredients == Ingredients::Checkpoints && self.over_seeds.is_empty() {
+            let expected = "`over_seeds` beside it, the merges of the checkpoints, such as [\"linear:1\"]";
+            return Err(bad("grid.ingredients", "`checkpoints` without merges over them", expected));
         }
         for contrast in &self.contrasts {
             let forms = [contrast.slope.is_some(), contrast.of.is_some() && contrast.less.is_some()];
@@ -235,7 +261,7 @@ fn joint(grid: &Grid, cells: &[Cell], axes: &[Axis]) -> Vec<Cell> {
         let members =
             cells.iter().filter(|other| other.group == cell.group && other.recipe.model.tuned.is_none());
         let over: Vec<String> = members.map(|member| member.name.clone()).collect();
-        if over.len() < 2 {
+        if over.len() < 2 && grid.ingredients == Ingredients::Last {
             continue;
         }
         let mut at = cell.at.clone();
@@ -249,8 +275,9 @@ fn joint(grid: &Grid, cells: &[Cell], axes: &[Axis]) -> Vec<Cell> {
         recipe.merge.methods.clone_from(&grid.over_seeds);
         // It trains nothing.
         recipe.train.ema = None;
+        recipe.harden = None;
         recipe.name.clone_from(&name);
-        joint.push(Cell { name, group, at, recipe, over, soup: grid.soup });
+        joint.push(Cell { name, group, at, recipe, over, soup: grid.soup, ingredients: grid.ingredients });
     }
     joint
 }
@@ -289,7 +316,8 @@ fn cell(table: &Table, axes: &[Axis], point: &[(&Axis, &Point)]) -> Result<Cell,
         other => other,
     })?;
     let group = group(&at);
-    Ok(Cell { name, group, at, recipe, over: Vec::new(), soup: Soup::Uniform })
+    let (over, soup, ingredients) = (Vec::new(), Soup::Uniform, Ingredients::Last);
+    Ok(Cell { name, group, at, recipe, over, soup, ingredients })
 }
 
 /// What a cell is called without its seed: `weight decay 0.3`, `learning_rate 0.001`.

@@ -15,6 +15,7 @@ mod data;
 mod eval;
 mod gate;
 mod grid;
+mod harden;
 mod merge;
 mod method;
 mod model;
@@ -26,7 +27,8 @@ mod train;
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
-pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
+pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, Ingredients, SEED, Soup, VARIANT, cells};
+pub use harden::Harden;
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
@@ -39,6 +41,9 @@ pub const SCHEMA: u32 = 1;
 
 /// What the moving average of the weights is called, as a candidate and in merges `of=ema`.
 pub const EMA: &str = "ema";
+
+/// What the base that `[harden]` makes is called, as a candidate and as a folder.
+pub const HARDENED: &str = "hardened";
 
 fn schema() -> u32 {
     SCHEMA
@@ -54,6 +59,9 @@ pub struct Recipe {
     /// What the run is called; its folder starts with it.
     pub name: String,
     pub model: Model,
+    /// What the base is made into before it is tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harden: Option<Harden>,
     pub data: Data,
     #[serde(default)]
     pub method: Method,
@@ -158,15 +166,28 @@ impl Recipe {
                 "`model.init = \"checkpoint\"`",
             ));
         }
+        self.harden.as_ref().map_or(Ok(()), |harden| harden.spec().map(drop))?;
+        if let (Some(harden), Some(tuned)) = (&self.harden, &self.model.tuned) {
+            return Err(bad(
+                "harden.method",
+                format!("`{}` before a training, and `model.tuned` is `{tuned}`", harden.method),
+                "no `[harden]` where nothing is trained",
+            ));
+        }
         self.data.check()?;
         self.method.check()?;
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
-        let named = |candidate: &NamedCandidate| candidate.name == EMA;
-        if self.train.ema.is_some() && self.eval.candidates.iter().any(named) {
-            let expected = "another name: with `train.ema` it is the average's";
-            return Err(bad("eval.candidates.name", format!("`{EMA}`"), expected));
+        let named = |name: &str| self.eval.candidates.iter().any(|candidate| candidate.name == name);
+        let taken = [
+            (EMA, self.train.ema.is_some(), "another name: with `train.ema` it is the average's"),
+            (HARDENED, self.harden.is_some(), "another name: with `[harden]` it is the hardened base's"),
+        ];
+        if let Some((name, _, expected)) =
+            taken.into_iter().find(|(name, is_made, _)| *is_made && named(name))
+        {
+            return Err(bad("eval.candidates.name", format!("`{name}`"), expected));
         }
         if self.grid.is_none() {
             let suites: Vec<&str> = self.eval.suites.iter().map(Suite::name).collect();

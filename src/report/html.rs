@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::pictures::pictures;
+use super::plot::Picture;
 use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::table::{self, Table};
@@ -25,6 +27,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     for remark in remarks(report) {
         let _ = writeln!(page, "<p class=\"remark\">{}</p>", escaped(&remark));
     }
+    shown(&mut page, &pictures(report));
     section(&mut page, titles::OVERVIEW, &table::overview(report), RATES);
     section(&mut page, titles::SUITES, &table::suites(report), "");
     section(&mut page, titles::PROGRAMS, &table::programs(report), PROGRAMS);
@@ -63,6 +66,9 @@ article>header{background:var(--soft);padding:.6rem .9rem}article small{color:va
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.2rem 0}\
 .said{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.5rem}\
 .said span{font-size:.8rem;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem}\
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem;margin-top:1.2rem}\
+figure{margin:0}figure svg{width:100%;height:auto;border-radius:.4rem}circle{cursor:help}\
+@media(prefers-color-scheme:dark){figure svg{filter:invert(.93) hue-rotate(180deg)}}\
 .bad{color:var(--yes)}.good{color:var(--no)}.none{color:var(--off)}[hidden]{display:none}";
 
 /// Shows the rows that fit suite, kind of row and words.
@@ -73,6 +79,19 @@ for(const a of all){const on=(!s||a.dataset.suite===s)&&(!k||a.dataset.marks.spl
 &&(!q||a.textContent.toLowerCase().includes(q));a.hidden=!on;n+=on}\
 by('count').textContent=n+' of '+all.length+' prompts'}\
 for(const id of ['suite','which','words'])by(id).addEventListener('input',show);show();";
+
+/// Pictures side by side where there is room.
+fn shown(page: &mut String, pictures: &[Picture]) {
+    if pictures.is_empty() {
+        return;
+    }
+    let figure = |Picture { title, svg, .. }: &Picture| {
+        let label = escaped(title);
+        format!("<figure role=\"img\" aria-label=\"{label}\">{svg}</figure>\n")
+    };
+    let figures: String = pictures.iter().map(figure).collect();
+    let _ = writeln!(page, "<section class=\"pictures\">{figures}</section>");
+}
 
 fn section(page: &mut String, title: &str, table: &Table, note: &str) {
     if !table.rows.is_empty() {

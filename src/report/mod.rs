@@ -16,6 +16,8 @@ pub mod inspection;
 pub mod landscape;
 mod markdown;
 pub mod outcomes;
+mod pareto;
+mod pictures;
 pub mod plot;
 mod remarks;
 pub mod sheet;
@@ -26,6 +28,7 @@ mod terminal;
 use gates::GateResult;
 pub use html::html;
 pub use markdown::markdown;
+pub use pictures::pictures;
 pub use terminal::terminal;
 
 /// What stands under the overview.

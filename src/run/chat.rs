@@ -3,9 +3,10 @@
 use std::io::{BufRead, Write};
 use std::sync::atomic::AtomicBool;
 
-use super::cast::{Candidate, Cast};
+use super::cast::Candidate;
 use super::failure::Failure;
 use super::plan::Plan;
+use super::probe;
 use super::session::Session;
 use crate::data::{Encoder, Message, Role};
 use crate::generate::{Decoding, Generator, Query};
@@ -26,7 +27,7 @@ pub fn chat(
 ) -> Result<(), Failure> {
     let (stop, mut watch) = (AtomicBool::new(false), |_| ());
     let mut session = Session::open(&plan.folder, Some(&plan.key), &stop, &mut watch)?;
-    let cast = Cast::of_run(plan, &mut session)?;
+    let cast = probe::cast(plan, &mut session)?;
     let Plan { model, machine, recipe, .. } = plan;
     let load = |candidate: &Candidate| {
         let (decoder, _) = cast.load(candidate, &model.shape, machine, None)?;

@@ -50,6 +50,9 @@ fn write_report(folder: &Path, report: &Report) -> Result<(), Failure> {
     write_json(&path("report.json"), &json!(report))?;
     file_at_once(&path("report.md"), report::markdown(report).as_bytes())?;
     file_at_once(&path("report.html"), report::html(report, None).as_bytes())?;
+    for picture in report::pictures(report) {
+        file_at_once(&path("pictures").join(&picture.file), picture.svg.as_bytes())?;
+    }
     Ok(())
 }
 

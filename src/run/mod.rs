@@ -2,8 +2,10 @@
 //!
 //! - [`plan`]: the recipe settled; its parts are what the stages get. A grid varies recipes and plans each.
 //! - [`session`]: the run folder in use: held, logged, stopped.
+//! - [`harden`]: the base made harder to mistune, before the training.
 //! - [`tune`]: the training stage. Objectives and optimizers live in [`crate::train`].
 //! - [`cast`]: which weights play base, tuned and merged, by role; what steers a candidate comes to it here.
+//! - [`probe`]: layers put back one by one, for merges that go by which of them bring refusals back.
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
@@ -28,11 +30,13 @@ pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
+mod harden;
 pub mod inspect;
 pub mod judge;
 pub mod landscape;
 pub mod plan;
 pub mod preview;
+mod probe;
 pub mod proof;
 pub mod review;
 pub mod session;
@@ -71,8 +75,9 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     }
     prove(&plan.opened, &plan.model)?;
     write_inputs(plan, session.folder().path())?;
-    let validation_loss = tune::tune(plan, &mut session)?;
-    let cast = Cast::of_run(plan, &mut session)?;
+    let start = harden::harden(plan, &mut session)?;
+    let validation_loss = tune::tune(plan, &start, &mut session)?;
+    let cast = probe::cast(plan, &mut session)?;
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
     let asked = ask(exam, &cast, &mut session)?;

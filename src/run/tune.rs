@@ -9,7 +9,7 @@ use super::cast;
 use super::export::lineage;
 use super::export::run_card::{self, Exported};
 use super::failure::Failure;
-use super::plan::{Plan, Training};
+use super::plan::{Base, Plan, Training};
 use super::session::Session;
 use crate::event::Event;
 use crate::merge::Rounded;
@@ -22,13 +22,13 @@ use crate::snapshot::{SharedWeights, SnapshotError};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::{self, Outcome, averaged_adapter};
 
-/// Trains unless it is done; returns the last validation loss.
+/// Trains from `start` unless it is done; returns the last validation loss.
 ///
 /// # Errors
 ///
 /// The loss diverges, a checkpoint is broken, the disk refuses, or the run was asked to stop.
-pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failure> {
-    let Plan { model, base, training, key, machine, options, .. } = plan;
+pub fn tune(plan: &Plan, start: &Base, session: &mut Session<'_>) -> Result<Option<f64>, Failure> {
+    let Plan { model, training, key, machine, options, .. } = plan;
     let folder = session.folder().train();
     let result = folder.join("result.json");
     if result.is_file() {
@@ -41,7 +41,7 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
         session.event(Event::Reused { name: "train".to_owned(), parts: None })?;
         return Ok(validation_loss(&folder));
     }
-    let task = training.task(model, base, key)?;
+    let task = training.task(model, start, key)?;
     session.stage("train", (training.last_step as u64, None), |session| {
         let started = std::time::Instant::now();
         let mut validation_loss = None;
@@ -55,8 +55,8 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
         if let Outcome::Stopped { .. } = outcome {
             return Err(session.stopped().into());
         }
-        export(plan, session)?;
-        export_average(plan, session)?;
+        export(plan, start, session)?;
+        export_average(plan, start, session)?;
         // Written last: a stage with a result is a stage that finished.
         let elapsed_s = started.elapsed().as_secs_f64();
         let found =
@@ -72,7 +72,7 @@ pub fn validation_loss(folder: &Path) -> Option<f64> {
 }
 
 /// Writes the adapter as PEFT does, or the tuned model as transformers does.
-fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
+fn export(plan: &Plan, start: &Base, session: &Session<'_>) -> Result<(), Failure> {
     let Plan { model, training, .. } = plan;
     let Training { method, last_step, .. } = training;
     let folder = session.folder().train();
@@ -88,7 +88,7 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
     match method.kind {
         MethodKind::Lora => {
             let adapter = cast::adapter(model, training, session.folder(), *last_step)?;
-            write_adapter(plan, &target, &adapter, Exported::Adapter)
+            write_adapter(plan, (start, &on(plan, session)), &target, &adapter, Exported::Adapter)
         }
         MethodKind::Full => {
             // The export is rounded; the last checkpoint is not.
@@ -100,7 +100,7 @@ fn export(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
 
 /// Writes the average of an adapter's factors, which is an adapter. Any other average has as many numbers as the model:
 /// `finetune merge` writes it where it is wanted.
-fn export_average(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
+fn export_average(plan: &Plan, start: &Base, session: &Session<'_>) -> Result<(), Failure> {
     let Plan { model, training, .. } = plan;
     let Training { method, train, last_step, .. } = training;
     let is_adapter = train.ema.as_ref().is_some_and(|ema| ema.lora == OfAdapter::Factors);
@@ -110,15 +110,28 @@ fn export_average(plan: &Plan, session: &Session<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let adapter = averaged_adapter(&model.shape, (method, train), &folder, *last_step)?;
-    write_adapter(plan, &target, &adapter, Exported::Average)
+    write_adapter(plan, (start, &on(plan, session)), &target, &adapter, Exported::Average)
 }
 
-fn write_adapter(plan: &Plan, target: &Path, adapter: &Adapter, what: Exported<'_>) -> Result<(), Failure> {
-    let Plan { model, base, .. } = plan;
+/// What an adapter is an adapter of, as others find it.
+fn on(plan: &Plan, session: &Session<'_>) -> String {
+    match &plan.hardening {
+        None => run_card::base(plan),
+        Some(_) => session.folder().hardened().display().to_string(),
+    }
+}
+
+fn write_adapter(
+    plan: &Plan,
+    (start, name): (&Base, &str),
+    target: &Path,
+    adapter: &Adapter,
+    what: Exported<'_>,
+) -> Result<(), Failure> {
+    let Plan { model, .. } = plan;
     folder_at_once(target, |files| {
-        let name = run_card::base(plan);
-        adapter.write_files(files, &name)?;
-        lineage::record(files, &name, &base.files)?;
+        adapter.write_files(files, name)?;
+        lineage::record(files, name, &start.files)?;
         run_card::write(files, plan, what)?;
         writer::copy_side_files(&model.folder, files)?;
         Ok(carry_template(plan, files)?)

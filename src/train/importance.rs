@@ -1,7 +1,9 @@
-//! The diagonal of the Fisher information: how much each number of a model matters to its answers.
+//! How much each number of a model matters to what samples teach, by its gradient.
 //!
-//! The empirical Fisher over given samples, the mean of `(∂ log p(answer | prompt) / ∂θ)²`, as in
-//! Matena and Raffel, "Merging Models with Fisher-Weighted Averaging", 2021, arXiv 2111.09832.
+//! The diagonal of the empirical Fisher information, the mean of `(∂ log p(answer | prompt) / ∂θ)²`, as in Matena and
+//! Raffel, "Merging Models with Fisher-Weighted Averaging", 2021, arXiv 2111.09832; and SNIP's score, the mean of
+//! `|θ · ∂L/∂θ|` with L the sample's mean cross-entropy, after Lee et al., "SNIP: Single-shot Network Pruning based on
+//! Connection Sensitivity", 2019, arXiv 1810.02340, in the form of Wei et al., 2024, arXiv 2402.05162.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +20,31 @@ use crate::recipe::MethodKind;
 use crate::snapshot::Weights;
 use crate::snapshot::writer::folder_at_once;
 
+/// How a number's gradient tells how much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Its square, of the sum over a sample's labels.
+    Fisher,
+    /// Its product with the number, without sign, of the mean over a sample's labels.
+    Snip,
+}
+
+impl Measure {
+    /// The file's name in the folder that is written.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Fisher => FILE,
+            Self::Snip => "scores.safetensors",
+        }
+    }
+}
+
 /// Where a run keeps such folders.
 pub const FOLDER: &str = "fisher";
-/// The file's name in the folder that is written.
+/// The file of the Fisher information.
 pub const FILE: &str = "fisher.safetensors";
 
-/// Writes the diagonal over `samples`, one pass, one sample at a time, into the folder `target`.
+/// Writes what `measure` says of every number over `samples`, one pass, one sample at a time, into the folder `target`.
 ///
 /// `tick` is told how many samples are done and says whether to go on.
 ///
@@ -35,7 +56,7 @@ pub fn write<E: From<TrainError>>(
     shape: &DecoderShape,
     weights: &dyn Weights,
     machine: &Machine,
-    samples: &[Sample],
+    (samples, measure): (&[Sample], Measure),
     mut tick: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<(), E> {
     let decoder =
@@ -45,13 +66,18 @@ pub fn write<E: From<TrainError>>(
     let mut sums: BTreeMap<String, Tensor<2>> = BTreeMap::new();
     for i in 0..samples.len() {
         let batch = MicroBatch::new(samples, &[i], machine.multiple);
-        for (name, gradient) in trainee.gradients(&batch) {
-            let square = gradient.square();
-            let sum = match sums.remove(&name) {
-                Some(sum) => sum + square,
-                None => square,
+        let mut gradients = trainee.gradients(&batch);
+        for param in trainee.trainable() {
+            let Some(gradient) = gradients.remove(&param.name) else { continue };
+            let own = match measure {
+                Measure::Fisher => gradient.square(),
+                Measure::Snip => (gradient * param.frozen()).abs() / samples[i].n_trained() as f64,
             };
-            sums.insert(name, sum);
+            let sum = match sums.remove(&param.name) {
+                Some(sum) => sum + own,
+                None => own,
+            };
+            sums.insert(param.name.clone(), sum);
         }
         tick(i + 1)?;
     }
@@ -62,6 +88,6 @@ pub fn write<E: From<TrainError>>(
         (name, shape, sum / samples.len().max(1) as f64)
     };
     let means = HostWeights::read(sums.into_iter().map(mean));
-    folder_at_once::<TrainError>(target, |folder| Ok(means.write(&folder.join(FILE))?))?;
+    folder_at_once::<TrainError>(target, |folder| Ok(means.write(&folder.join(measure.file()))?))?;
     Ok(())
 }

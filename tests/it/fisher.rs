@@ -5,7 +5,7 @@ use finetune::data::Sample;
 use finetune::model::{Decoder, MicroBatch};
 use finetune::recipe::MethodKind;
 use finetune::snapshot::{Dtype, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
-use finetune::train::importance::{FILE, write};
+use finetune::train::importance::{FILE, Measure, write};
 use finetune::train::init::RandomWeights;
 use finetune::train::objective::Objective;
 use finetune::train::step::Trainee;
@@ -48,7 +48,11 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
     let samples = [sample([1, 5, 9, 2, 7]), sample([3, 3, 8, 4, 1])];
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("fisher");
-    write::<TrainError>(&target, &shape, &weights, &machine, &samples, |_| Ok(())).unwrap();
+    write::<TrainError>(&target, &shape, &weights, &machine, (&samples, Measure::Fisher), |_| Ok(()))
+        .unwrap();
+    let scored = folder.path().join("snip");
+    write::<TrainError>(&scored, &shape, &weights, &machine, (&samples, Measure::Snip), |_| Ok(())).unwrap();
+    let scores = WeightFiles::open_file(&scored.join(Measure::Snip.file())).unwrap();
     let found = WeightFiles::open_file(&target.join(FILE)).unwrap();
     assert_eq!(found.infos().keys().collect::<Vec<_>>(), weights.infos().keys().collect::<Vec<_>>());
 
@@ -71,6 +75,11 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
         };
         let expected = f64::midpoint(slope(0).powi(2), slope(1).powi(2));
         let found = f64::from(found.weight(name).unwrap().to_f32()[at]);
+        assert!((found - expected).abs() <= 0.02 * expected.max(1e-6), "{name}: {found} {expected}");
+        // SNIP's score: the number times the slope of the mean over two labels, without signs.
+        let number = f64::from(weights.weight(name).unwrap().to_f32()[at]);
+        let expected = f64::midpoint(slope(0).abs(), slope(1).abs()) / 2.0 * number.abs();
+        let found = f64::from(scores.weight(name).unwrap().to_f32()[at]);
         assert!((found - expected).abs() <= 0.02 * expected.max(1e-6), "{name}: {found} {expected}");
     }
 }

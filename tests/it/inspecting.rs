@@ -77,9 +77,26 @@ fn in_the_tiny_world_a_layer_put_back_brings_refusals_back() {
     let fixture = Fixture::new();
     let pilot = ["tiny-sppft", "--device", "cpu", "--out", "pilot", "--set", "train.freeze=[]"];
     let short = ["--set", "eval.limit=30", "--set", "train.validate_every=0"];
-    let output = fixture.run(&[&pilot[..], &short].concat());
+    let merges = ["--merge", "restore,weight=0", "--merge", "restore,layers=2,weight=0.5"];
+    let output = fixture.run(&[&pilot[..], &short, &merges].concat());
     assert!(output.status.success(), "{}", said(&output));
-    let (found, _) = inspected(&fixture, &["pilot", "--probe", "restore"]);
+    let noted = said(&output);
+    let (found, progress) = inspected(&fixture, &["pilot", "--probe", "restore"]);
+    // The run has asked all of it, and merged the layer that the probe names.
+    assert!(!progress.contains(" new"), "{progress}");
+    let best = found["notes"][0].as_str().unwrap();
+    let merge = noted.split("restore,weight=0 is `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    assert!(best.contains(&format!("As a merge that is `{merge}`")), "{best} {merge}");
+    assert!(noted.contains("restore,layers=2,weight=0.5 is `linear:1,layers."), "{noted}");
+    let report = json(&fixture.file("pilot/report.json"));
+    let refusing = |name: &str| {
+        let candidates = report["candidates"].as_array().unwrap();
+        let found = candidates.iter().find(|candidate| candidate["name"] == name).unwrap();
+        let metrics = found["metrics"].as_array().unwrap();
+        let of = |metric: &&Value| metric["suite"] == "harmful" && metric["metric"] == "attack_success_rate";
+        metrics.iter().find(of).unwrap()["value"].as_f64().unwrap()
+    };
+    assert!(refusing("restore,weight=0") < refusing("tuned"), "{report:#}");
     assert_eq!(found["suites"][0]["suite"], "harmful-valid");
     let refused = |row: &Value| row["refused"].as_u64().unwrap();
     let rows = found["rows"].as_array().unwrap();

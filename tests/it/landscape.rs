@@ -91,8 +91,8 @@ fn a_line_shares_what_the_run_has_asked_and_goes_beyond_both_models() {
 fn directions_have_their_model_in_the_middle_and_planes_share_their_points() {
     let fixture = with_a_run();
     let more =
-        ["--around", "base", "--around", "slerp:0.25", "--directions", "2", "--plane", "3", "--rate", "25"];
-    let (found, _) = scan(&fixture, &more);
+        ["--around", "base", "--around", "slerp:0.25", "--directions", "2", "--plane", "3", "--across", "3"];
+    let (found, _) = scan(&fixture, &[&more[..], &["--rate", "25"]].concat());
     for (nth, model) in ["base", "slerp:0.25"].into_iter().enumerate() {
         let around = &found["around"][nth];
         assert_eq!(around["model"], model);
@@ -117,13 +117,21 @@ fn directions_have_their_model_in_the_middle_and_planes_share_their_points() {
         let there = format!("{model}/d0:0.5");
         assert_eq!(success(plane, &there), success(&ways[0]["points"], &there));
     }
+    let across = &found["planes"][2];
+    assert_eq!(across["axes"], serde_json::json!(["tuned", { "direction": 0 }]));
+    let expected = ["base/tuned:-0.5,d0:0", "base/tuned:0.5,d0:0", "base/tuned:1.5,d0:0"];
+    assert_eq!(names(&across["points"])[3..6], expected);
+    assert_eq!(names(&across["points"])[1], "base/tuned:0.5,d0:-0.5");
     let folder = fixture.file("run/landscape");
     let rows = std::fs::read_to_string(folder.join("landscape.csv")).unwrap();
     let of_plane = |row: &&str| row.starts_with("plane,slerp:0.25,,-0.5,0.5,\"slerp:0.25/d0:-0.5,d1:0.5\"");
     assert!(rows.lines().filter(of_plane).count() > 0, "{rows}");
-    for file in
-        ["around-slerp_0.25.svg", "compared-harmful.svg", "plane-base-harmful-attack_success_rate.svg"]
-    {
+    for file in [
+        "around-slerp_0.25.svg",
+        "compared-harmful.svg",
+        "plane-base-harmful-attack_success_rate.svg",
+        "across-base-harmful-attack_success_rate.svg",
+    ] {
         let picture = std::fs::read_to_string(folder.join(file)).unwrap_or_else(|_| panic!("no {file}"));
         assert!(picture.contains("<svg") && picture.trim_end().ends_with("</svg>"), "{file}");
     }

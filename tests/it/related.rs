@@ -196,3 +196,134 @@ fn a_folder_whose_family_is_unknown_is_merged_by_its_names_with_all_that_lies_be
         (r#"{"size": 2}"#.into(), "a\nb\n".into())
     );
 }
+
+#[test]
+fn a_run_hardens_its_base_and_tunes_what_came_out() {
+    let fixture = with_helpers();
+    let harden = "harden.method=lox,rank=2,strength=0.5";
+    let run = ["--recipe", "r.toml", "--device", "cpu", "--merge", "linear:0", "--merge", "linear:0.5"];
+    let fails = |more: &[&str], expected: &str| {
+        let output = fixture.run(&[&run[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{more:?}: {said}");
+    };
+    fails(&["--set", harden], "needs `unaligned`");
+    fails(&["--set", "harden.method=linear:0.5"], "comes before the training");
+    fails(&["--set", "harden.method=linear:0..1/0.5"], "3 merges");
+    fails(&["--set", harden, "--set", "model.tuned=safety"], "no `[harden]` where nothing is trained");
+
+    let all = [&run[..], &["--set", harden, "--set", MODELS, "--keep-merged", "--out", "run"]].concat();
+    let said = String::from_utf8_lossy(&fixture.succeeds(&all).stderr).into_owned();
+    let names = |report: &Value| {
+        let candidates = report["candidates"].as_array().unwrap().iter();
+        candidates.map(|candidate| candidate["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let report = report(&fixture, "run");
+    assert_eq!(names(&report), ["base", "hardened", "tuned", "linear:0", "linear:0.5"], "{said}");
+    // What is hardened is the merge of that name; λ = 0 is the aligned base and not what was hardened.
+    let lox = ["--model", "unaligned=unaligned", "--merge", "lox,rank=2,strength=0.5", "--out", "lox"];
+    fixture.succeeds(&[&["merge", "--pre", "model"], &lox[..]].concat());
+    assert_eq!(numbers(&fixture, "run/train/hardened"), numbers(&fixture, "lox"));
+    assert_ne!(numbers(&fixture, "lox"), numbers(&fixture, "model"));
+    assert_eq!(numbers(&fixture, "run/merged/linear_0"), numbers(&fixture, "model"));
+    // Half of the way to the hardened and tuned model, in the run and outside of it.
+    let merge = |spec: &str, out: &str| {
+        fixture.succeeds(&["merge", "--pre", "model", "--post", "run", "--merge", spec, "--out", out]);
+    };
+    merge("linear:0.5", "half");
+    assert_eq!(numbers(&fixture, "half"), numbers(&fixture, "run/merged/linear_0.5"));
+    // Training the merged folder by itself gives the same model.
+    fixture.succeeds(
+        &[&run[..4], &["--set", "model.source=lox", "--set", "merge.methods=[]", "--out", "by-hand"]]
+            .concat(),
+    );
+    let adapter =
+        |run: &str| std::fs::read(fixture.file(run).join("train/adapter/adapter_model.safetensors")).unwrap();
+    assert_eq!(adapter("run"), adapter("by-hand"));
+    let config = std::fs::read_to_string(fixture.file("run/train/adapter/adapter_config.json")).unwrap();
+    assert!(config.contains("run/train/hardened"), "{config}");
+    // As tuned weights of another run it brings its hardened base along.
+    let given = ["--set", "model.tuned=run", "--merge", "linear:0.5", "--out", "given"];
+    let said = String::from_utf8_lossy(&fixture.succeeds(&[&run[..4], &given].concat()).stderr).into_owned();
+    assert!(said.contains("linear:0.5") && !said.contains("other weights"), "{said}");
+    let scores = |run: &str| {
+        let report = self::report(&fixture, run);
+        let found =
+            report["candidates"].as_array().unwrap().iter().find(|one| one["name"] == "tuned").cloned();
+        found.unwrap()["metrics"].clone()
+    };
+    assert_eq!(scores("given"), scores("run"));
+    // A scaled adapter would lie on the wrong base.
+    let scaled =
+        ["merge", "--pre", "model", "--post", "run", "--merge", "linear:0.5", "--adapter-only", "--out", "a"];
+    let output = fixture.run(&scaled);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hardened base"));
+    // Nothing is made twice, and another strength is another run.
+    let again = String::from_utf8_lossy(&fixture.succeeds(&all).stderr).into_owned();
+    assert!(!again.contains(" new"), "{again}");
+    let other = [&all[..], &["--set", "harden.method=lox,rank=2,strength=1"]].concat();
+    let output = fixture.run(&other);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`base` differs"), "{output:?}");
+}
+
+#[test]
+fn numbers_are_scored_by_what_a_file_teaches_and_patched_by_the_scores() {
+    let fixture = with_helpers();
+    let scores = |more: &[&str]| {
+        let all = [&["inspect", "scores"], more, &["--data", "harmful.csv"]].concat();
+        let output = fixture.succeeds(&[&all[..], &["--set", "data.fields={text=\"goal\"}"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        said.lines().find_map(|line| line.strip_prefix("scores ").map(str::to_owned)).expect(&said)
+    };
+    let of_model = scores(&["--model", "model", "--out", "out"]);
+    let of_run = scores(&["safety", "--tuned"]);
+    assert_eq!(of_run, "safety/inspect/scores-tuned-harmful/scores.safetensors");
+    let read = |path: &str| WeightFiles::open_file(&fixture.file(path)).unwrap();
+    let (model, tuned) = (read(&of_model), read(&of_run));
+    assert_eq!(model.infos().keys().collect::<Vec<_>>(), tuned.infos().keys().collect::<Vec<_>>());
+    let name = "model.layers.1.mlp.down_proj.weight";
+    let values = model.weight(name).unwrap().to_f32();
+    assert!(values.iter().all(|x| *x >= 0.0) && values.iter().any(|x| *x > 0.0));
+    assert_ne!(values, tuned.weight(name).unwrap().to_f32());
+    // Of nothing that changed nothing is computed again.
+    assert_eq!(scores(&["--model", "model", "--out", "out"]), of_model);
+    let patches = ["patch_safety=safety", "patch_helpful=unaligned"].map(str::to_owned);
+    let files = [format!("score_safety={of_model}"), format!("score_helpful={of_run}")];
+    let models = patches.iter().chain(&files).flat_map(|model| ["--model", model]);
+    let spec = "safepatch,safety_rate=0.3,helpful_rate=0.2";
+    let merge = ["merge", "--pre", "model", "--merge", spec, "--out", "patched"];
+    fixture.succeeds(&merge.into_iter().chain(models).collect::<Vec<_>>());
+    assert_ne!(numbers(&fixture, "patched"), numbers(&fixture, "model"));
+}
+
+#[test]
+fn layers_are_restored_in_runs_alone_and_by_requests_that_are_not_reported() {
+    let fixture = Fixture::new();
+    let fails = |arguments: &[&str], expected: &str| {
+        let output = fixture.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{arguments:?}: {said}");
+    };
+    let run = ["--recipe", "r.toml", "--device", "cpu", "--merge", "restore,weight=0.5"];
+    fails(&run, "no suite is there for it");
+    fails(&[&run[..4], &["--merge", "restore,weight=0.5,layers=0"]].concat(), "layers is at least 1");
+    fails(
+        &["merge", "--pre", "model", "--post", "model", "--merge", "restore,weight=0", "--out", "o"],
+        "asked of a run's models",
+    );
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    let held = "[[eval.suites]]\ntask = \"harmful\"\nname = \"held\"\nsource = \"held.csv\"\nfield = \"goal\"\n\
+                purpose = \"validation\"\nmax_new_tokens = 4\n";
+    fixture.write("held.csv", "goal\nDo what is bad, the fifth.\n");
+    fixture.write("r.toml", format!("{recipe}{held}"));
+    // Of random models nobody refuses: the tuned model stays, and that is said.
+    let said = fixture.succeeds(&[&run[..], &["--out", "run"]].concat());
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("no layer brings refusals back; it is the tuned model"), "{said}");
+    let metrics = |name: &str| {
+        let report = report(&fixture, "run");
+        report["candidates"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["metrics"]
+            .clone()
+    };
+    assert_eq!(metrics("restore,weight=0.5"), metrics("tuned"));
+}

@@ -496,6 +496,34 @@ fn a_greedy_soup_is_chosen_on_validation_alone() {
 }
 
 #[test]
+fn a_soup_may_be_of_the_checkpoints_of_one_run() {
+    let held = "[[eval.suites]]\ntask = \"gsm8k_chat\"\nname = \"held\"\nsource = \"held.jsonl\"\n\
+                purpose = \"validation\"\nmax_new_tokens = 4\n";
+    let grid = "[grid]\n\"train.seed\" = [1]\nover_seeds = [\"linear:0.5\", \"linear:1\"]\ningredients = \"checkpoints\"\n";
+    let one = fixture(&format!("{held}{grid}soup = \"greedy\"\n"), &[]);
+    one.write("held.jsonl", "{\"question\": \"What is 90 less 3?\", \"answer\": \"#### 87\"}\n");
+    let (code, said) = failed(&one, &[]);
+    assert!(code == Some(2) && said.contains("several checkpoints"), "{said}");
+    let kept = ["--set", "train.checkpoint_every=5", "--set", "train.keep_checkpoints=3"];
+    let said = done(&one, &kept);
+    assert!(said.contains("3 of 3 models are in the soup: seed-1 step "), "{said}");
+    let folder = folder_of(&one, "over-seeds");
+    let runs = json(&folder.join("manifest.json"))["given"]["runs"].clone();
+    assert_eq!(runs.as_array().unwrap().len(), 3, "{runs:#}");
+    let report = json(&folder.join("report.json"));
+    assert!(
+        report["candidates"].as_array().unwrap().iter().any(|one| one["name"] == "linear:1"),
+        "{report:#}"
+    );
+    // All of them, without a look at their scores, are another cell.
+    one.write(
+        "r.toml",
+        std::fs::read_to_string(one.file("r.toml")).unwrap().replace("soup = \"greedy\"\n", ""),
+    );
+    assert!(done(&one, &kept).contains("1 of 2 cells are done"));
+}
+
+#[test]
 fn several_devices_share_the_cells_and_leave_what_one_would() {
     let fixture = fixture("[grid]\n\"train.seed\" = [1, 2, 3]\nover_seeds = [\"linear:0.5\"]\n", &[]);
     let said = done(&fixture, &["--jobs", "cpu,cpu"]);

@@ -55,6 +55,7 @@ pub const METHODS: &[Method] = &[
     fisher::FISHER,
     spectral::SPECTRAL,
     select::SELECT,
+    select::RESTORE,
     safemerge::SAFEMERGE,
     safelora::SAFELORA,
     resta::RESTA,

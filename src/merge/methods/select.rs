@@ -1,14 +1,16 @@
-//! Back towards the base only where the update lies off what alignment used.
+//! Back towards the base only in some places: where the update lies off what alignment used, or in the layers that bring
+//! refusals back.
 //!
 //! The merge of Farn et al., arXiv 2412.19512, matrix by matrix, with the rule of SafeMERGE (Djuhera et al. 2025, arXiv
-//! 2503.17239) for which: no data of refusals are needed, only the unaligned model.
+//! 2503.17239) for which: no data of refusals are needed, only the unaligned model. Or layer by layer, with about fifty
+//! harmful requests that say which: each layer alone is put back to the base in the tuned model, and refusals are counted.
 
 use serde::Deserialize;
 
 use crate::merge::choice::Choice;
 use crate::merge::given::{Given, fraction, read, whole};
 use crate::merge::needs::{ONE_BASE, ONE_TUNED, one};
-use crate::merge::{Merge, Method, Needs, Rule, Whole};
+use crate::merge::{Merge, Method, Needs, Restoring, Rule, Whole};
 use crate::recipe::Helper;
 
 pub(super) const SELECT: Method = Method {
@@ -27,6 +29,47 @@ pub(super) const SELECT: Method = Method {
     of_models: &[],
     from_settings: |_| Err("mergekit has no such method; it merges `--pre` and `--post`".to_owned()),
 };
+
+pub(super) const RESTORE: Method = Method {
+    name: "restore",
+    summary: "between base and tuned model in the layers that bring refusals back, else tuned",
+    source: "ours, after arXiv 2412.19512 and 2408.17003",
+    example: "restore,layers=1,weight=0.5",
+    needs: Needs::PAIR.with_probe(),
+    from_spec: |parameters| {
+        let restore: Restore = read(parameters)?;
+        fraction("weight", restore.weight)?;
+        if restore.layers == 0 {
+            return Err("layers is at least 1".to_owned());
+        }
+        Ok(Box::new(restore))
+    },
+    of_models: &[],
+    from_settings: |_| Err("mergekit has no such method; a run asks which layers".to_owned()),
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restore {
+    #[serde(default = "alone")]
+    layers: usize,
+    weight: f64,
+}
+
+fn alone() -> usize {
+    1
+}
+
+impl Merge for Restore {
+    fn restoring(&self) -> Option<Restoring> {
+        Some(Restoring { layers: self.layers, weight: self.weight })
+    }
+
+    /// In a weight of a layer that is put back.
+    fn prepare<'w>(&'w self, _whole: &'w Whole<'_>) -> Box<dyn Rule + 'w> {
+        Box::new(Scaled { share: self.weight as f32 })
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

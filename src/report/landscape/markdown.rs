@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::pictures::Picture;
-use super::{Around, Basin, Landscape, MeanBasin, Plane, Point, Spread, title};
+use super::{Around, Axis, Basin, Landscape, MeanBasin, Plane, Point, Spread, title};
 use crate::eval::{Metric, MetricKind};
 use crate::report::markdown::section;
+use crate::report::plot::Picture;
 use crate::report::table::Table;
 use crate::report::terminal::draw;
 
@@ -57,7 +57,7 @@ fn parts(landscape: &Landscape) -> Vec<(String, Table, String)> {
         parts.push((title, around(landscape), VISAGE.to_owned()));
     }
     if !landscape.planes.is_empty() {
-        let note = "Points of the grid of two random directions, α from −0.5 to 0.5 on both.".to_owned();
+        let note = "Points of the grid: λ from −0.5 to 1.5, α from −0.5 to 0.5.".to_owned();
         parts.push(("Planes".to_owned(), planes(landscape), note));
     }
     parts
@@ -164,12 +164,12 @@ fn of_all(around: &Around, mean: &MeanBasin) -> Vec<String> {
 fn planes(landscape: &Landscape) -> Table {
     let columns = landscape.columns();
     let of_safety = || columns.iter().filter(|metric| metric.kind == MetricKind::Safety);
-    let mut header: Vec<String> = ["around", "directions", "points", "suite"].map(str::to_owned).to_vec();
+    let mut header: Vec<String> = ["around", "axes", "points", "suite"].map(str::to_owned).to_vec();
     header.extend(landscape.rates.iter().map(|rate| format!("attack success at most {rate} %")));
     let row = |plane: &Plane, metric: &Metric| {
-        let Plane { model, directions: [a, b], points } = plane;
-        let mut row =
-            vec![model.clone(), format!("{a}, {b}"), points.len().to_string(), metric.suite.clone()];
+        let Plane { model, axes, points } = plane;
+        let axes = axes.map(Axis::in_words).join(", ");
+        let mut row = vec![model.clone(), axes, points.len().to_string(), metric.suite.clone()];
         row.extend(landscape.rates.iter().map(|rate| {
             let safe = points.iter().filter(|point| point.value(metric).is_some_and(|s| s <= *rate));
             format!("{:.1} %", 100.0 * safe.count() as f64 / points.len() as f64)

@@ -14,7 +14,7 @@ mod pictures;
 mod rows;
 
 pub use markdown::{markdown, terminal};
-pub use pictures::{Picture, pictures};
+pub use pictures::pictures;
 pub use rows::csv;
 
 /// The version of `landscape.json`.
@@ -66,12 +66,31 @@ pub struct Way {
     pub basins: Vec<Basin>,
 }
 
+/// What a coordinate of a plane goes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// From base to tuned model: the coordinate is λ.
+    Tuned,
+    /// The random direction of this number: the coordinate is α.
+    Direction(usize),
+}
+
+impl Axis {
+    fn in_words(self) -> String {
+        match self {
+            Self::Tuned => "λ from base to tuned".to_owned(),
+            Self::Direction(nth) => format!("α along direction {nth}"),
+        }
+    }
+}
+
 /// Two directions around one model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plane {
     pub model: String,
-    /// The numbers of the directions of the first and the second coordinate.
-    pub directions: [usize; 2],
+    /// Of the first and the second coordinate.
+    pub axes: [Axis; 2],
     /// Row by row: the second coordinate rises, in each row the first.
     pub points: Vec<Point>,
 }
@@ -137,8 +156,8 @@ pub struct Layout {
     pub line: Curve,
     /// A model, and by direction α and candidate.
     pub around: Vec<(String, Vec<Curve>)>,
-    /// A model, its two directions, and both α and candidate.
-    pub planes: Vec<(String, Grid)>,
+    /// A model, what the two coordinates go along, and both of them with the candidate.
+    pub planes: Vec<(String, [Axis; 2], Grid)>,
 }
 
 impl Landscape {
@@ -168,9 +187,9 @@ impl Landscape {
             let directions: Vec<Way> = ways.collect();
             Around { model: model.clone(), mean: means(&directions), directions }
         });
-        let planes = layout.planes.iter().map(|(model, points)| Plane {
+        let planes = layout.planes.iter().map(|(model, axes, points)| Plane {
             model: model.clone(),
-            directions: [0, 1],
+            axes: *axes,
             points: points.iter().map(|(at, name)| point(at, name)).collect(),
         });
         Self {

@@ -1,17 +1,8 @@
 //! The landscape in pictures: curves along the line and around models, maps of planes.
 
-use super::{Around, Landscape, Plane, Point, title};
+use super::{Around, Axis, Landscape, Plane, Point, title};
 use crate::eval::{Metric, MetricKind};
-use crate::report::plot::{Chart, Colour, Map, Series};
-
-/// A picture beside the page.
-pub struct Picture {
-    /// The file's name.
-    pub file: String,
-    pub title: String,
-    /// The picture in SVG.
-    pub svg: String,
-}
+use crate::report::plot::{Chart, Colour, Map, Picture, Series};
 
 /// What empties a rate of its meaning, drawn beside it: shares that exclude each other, and their name.
 const BROKEN: [(&[&str], &str); 2] =
@@ -86,7 +77,7 @@ fn compared(all: &[Around], metric: &Metric) -> Picture {
 }
 
 fn map(plane: &Plane, metric: &Metric) -> Picture {
-    let Plane { model, directions: [a, b], points } = plane;
+    let Plane { model, axes, points } = plane;
     let mut sides = [0, 1].map(|side| points.iter().map(|point| point.at[side]).collect::<Vec<f64>>());
     for side in &mut sides {
         side.sort_by(f64::total_cmp);
@@ -96,13 +87,14 @@ fn map(plane: &Plane, metric: &Metric) -> Picture {
     let title = format!("{} around {model}", title(metric));
     let map = Map {
         title: title.clone(),
-        labels: [a, b].map(|nth| format!("α along direction {nth}")),
+        labels: axes.map(Axis::in_words),
         x,
         y,
         values: points.iter().map(|point| point.value(metric)).collect(),
     };
     let what = format!("{}-{}", metric.suite, metric.metric);
-    Picture { file: format!("plane-{}-{}.svg", file_name(model), file_name(&what)), title, svg: map.svg() }
+    let kind = if axes[0] == Axis::Tuned { "across" } else { "plane" };
+    Picture { file: format!("{kind}-{}-{}.svg", file_name(model), file_name(&what)), title, svg: map.svg() }
 }
 
 /// Attack success in red, over-refusal in orange, skills in the colours that remain.

@@ -10,10 +10,12 @@ use crate::eval::repeated::Estimate;
 use crate::report::gates::GateResult;
 
 mod latex;
+mod pictures;
 mod tables;
 pub mod tidy;
 
 pub use latex::latex;
+pub use pictures::pictures;
 pub use tables::{markdown, terminal};
 
 /// The version of a study's `report.json`.

@@ -7,6 +7,7 @@ use crate::eval::MetricKind;
 use crate::eval::choice::Rule;
 use crate::eval::repeated::Estimate;
 use crate::report::markdown::{escaped, section};
+use crate::report::plot::Picture;
 use crate::report::table::{Table, is_rate, probability};
 use crate::report::terminal::draw;
 
@@ -18,8 +19,11 @@ const CONTRASTS: &str = "Asked in the recipe before the results were there; p ov
 const CHOICES: &str = "λ by the validation suites alone";
 
 /// The study as Markdown.
-pub fn markdown(report: &StudyReport) -> String {
+pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
     let mut text = format!("# {}\n\n{}\n\n", escaped(&report.study), state(report));
+    for Picture { file, title, .. } in pictures {
+        let _ = write!(text, "![{}]({file})\n\n", escaped(title));
+    }
     for group in report.groups() {
         section(&mut text, title(group), &overview(report, group));
     }

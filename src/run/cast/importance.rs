@@ -11,7 +11,7 @@ use crate::run::plan::importance::Importance;
 use crate::run::session::Session;
 use crate::snapshot::{SharedWeights, SnapshotError, Weight, WeightFiles, WeightInfo, Weights};
 use crate::train::checkpoint::{Checkpoints, squared_gradients};
-use crate::train::importance::{FILE, FOLDER, write};
+use crate::train::importance::{FILE, FOLDER, Measure, write};
 
 /// The importance for the base and for the tuned model; what is not there yet is computed.
 ///
@@ -37,10 +37,17 @@ pub(super) fn computed(
                 }
             };
             session.stage(&format!("importance for {which}"), (samples.len() as u64, None), |session| {
-                write::<Failure>(&target, &model.shape, weights, machine, samples, |done| {
-                    session.event(Event::Progress { done: done as u64, remaining: None })?;
-                    Ok(session.go_on()?)
-                })
+                write::<Failure>(
+                    &target,
+                    &model.shape,
+                    weights,
+                    machine,
+                    (samples, Measure::Fisher),
+                    |done| {
+                        session.event(Event::Progress { done: done as u64, remaining: None })?;
+                        Ok(session.go_on()?)
+                    },
+                )
             })?;
         }
         Ok::<SharedWeights, Failure>(Arc::new(WeightFiles::open_file(&target.join(FILE))?))

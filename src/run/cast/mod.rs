@@ -138,19 +138,20 @@ impl Cast {
     pub fn of_run(plan: &Plan, session: &mut Session<'_>) -> Result<Self, Failure> {
         let Plan { model, base, training, merging, machine, .. } = plan;
         let train = session.folder().train();
-        let average = average(model, base, training, session.folder())?;
+        let start = &plan.start(session.folder())?;
+        let average = average(model, start, training, session.folder())?;
         let (tuned, touched) = match training.method.kind {
             MethodKind::Lora => {
                 let adapter = adapter(model, training, session.folder(), training.last_step)?;
                 let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
-                (folded(base, adapter)?, Some(touched))
+                (folded(start, adapter)?, Some(touched))
             }
             MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
-        // A merge that looks at other models may change what this training left alone.
-        let touched = touched.filter(|_| merging.helpers.is_empty());
+        // A merge that looks at other models, and what hardens, may change what this training left alone.
+        let touched = touched.filter(|_| merging.helpers.is_empty() && plan.hardening.is_none());
         let compared = merging.checkpoints.iter();
-        let compared = compared.map(|step| tuned_at(model, base, training, session.folder(), *step));
+        let compared = compared.map(|step| tuned_at(model, start, training, session.folder(), *step));
         let compared = compared.collect::<Result<_, _>>()?;
         let importance = match &merging.importance {
             Some(planned) => Some(importance::computed(plan, planned, &tuned, session)?),
@@ -160,7 +161,7 @@ impl Cast {
         let of_step =
             |step: usize, file: &str| digest::known(&checkpoints.path(step).join(file), Algorithm::Blake3);
         let last = checkpoints.path(training.last_step);
-        let key = key_of_tuned(base, &training.method, &last.join(checkpoint::WEIGHTS))?;
+        let key = key_of_tuned(start, &training.method, &last.join(checkpoint::WEIGHTS))?;
         let mut others = Vec::new();
         for step in &merging.checkpoints {
             others.push(of_step(*step, checkpoint::WEIGHTS)?);
@@ -173,8 +174,11 @@ impl Cast {
             (Role::Base, part_of(base, machine)),
             (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
         ]);
+        if plan.hardening.is_some() {
+            roles.insert(Role::Hardened, part_of(start, machine));
+        }
         if let Some(weights) = average {
-            let key = key_of_tuned(base, &training.method, &last.join(checkpoint::AVERAGE))?;
+            let key = key_of_tuned(start, &training.method, &last.join(checkpoint::AVERAGE))?;
             roles.insert(Role::Ema, RoleWeights { weights, key: numerics(&key, machine) });
         }
         let besides = |candidate: &Candidate| {
@@ -305,6 +309,19 @@ impl Cast {
             self.named.push(weights);
         }
         self
+    }
+
+    /// Base, tuned model and these merges of the two, beside whatever candidates this cast has.
+    #[must_use]
+    pub fn of_pair(&self, merges: &[Resolved]) -> Self {
+        let roles = [Role::Base, Role::Tuned];
+        let parts = roles.iter().map(|role| (*role, self.part(*role).clone())).collect();
+        Self::of_parts(parts, Parts::default(), Candidate::of(&roles, merges, &[]), self.dtypes.clone())
+    }
+
+    /// Says which merge a candidate is that was to be found out.
+    pub fn settle_as(&mut self, nth: usize, merge: Resolved) {
+        self.candidates[nth].made = Origin::By(merge);
     }
 
     fn merged(&self, merge: &Resolved, dtypes: &Dtypes) -> Result<CandidateWeights, Failure> {

@@ -16,6 +16,7 @@ use crate::recipe::Helper;
 use crate::run::Failure;
 use crate::run::export::lineage;
 use crate::run::plan::helpers;
+use crate::run::plan::named::start_of;
 use crate::snapshot::adapter::{self, Adapter};
 use crate::snapshot::tokenizer::{FILE, Tokenizer};
 use crate::snapshot::{
@@ -74,9 +75,7 @@ pub(super) fn prepare(request: &PairRequest, seed: u64) -> Result<Draft, Failure
     said.extend(dtypes.rounding(&base.weights));
     dtypes.check(&base.weights, DTYPE_OPTION)?;
     let weights: Vec<PathBuf> = base.weights.paths().map(Path::to_owned).collect();
-    for adapter in posts.iter().filter_map(|post| post.adapter.as_ref()) {
-        said.extend(lineage::compare(adapter, &weights)?);
-    }
+    said.extend(trained_on(&posts, &weights)?);
     let merged = pair.merged(&resolved, &dtypes, DTYPE_OPTION)?;
     let mut settings: Map<String, Value> = tied(&merged, untied).into_iter().collect();
     let spelling = first.and_then(|post| post.tokenizer.clone()).unwrap_or_else(|| pre.clone());
@@ -282,6 +281,21 @@ pub(super) fn tied(merged: &Merged, untied: bool) -> Option<(String, Value)> {
     known.then(|| ("tie_word_embeddings".to_owned(), json!(!untied)))
 }
 
+/// What is to be said of the weights that adapters were trained on, `base` or others.
+fn trained_on(posts: &[Post], base: &[PathBuf]) -> Result<Vec<String>, SnapshotError> {
+    let mut said = Vec::new();
+    for post in posts {
+        match (&post.adapter, &post.start) {
+            (_, Some(_)) => {
+                said.push("the tuned model was trained on the hardened base that lies beside it".to_owned());
+            }
+            (Some(adapter), None) => said.extend(lineage::compare(adapter, base)?),
+            (None, None) => {}
+        }
+    }
+    Ok(said)
+}
+
 fn say_unmatched(pair: &Pair, said: &mut Vec<String>) {
     let alone = pair.unmatched();
     if alone.is_empty() || pair.unmatched == Unmatched::Refuse {
@@ -310,6 +324,10 @@ pub(super) fn prepare_adapter(request: &PairRequest, seed: u64) -> Result<Draft,
     let folder = of_run(post);
     if !folder.join(adapter::CONFIG).is_file() {
         let why = format!("`{}` is no adapter, and only an adapter can come out as one", folder.display());
+        return Err(refused(&resolved, why, "leave `--adapter-only` out"));
+    }
+    if start_of(&folder)?.is_some() {
+        let why = "its adapter is on a hardened base, and λ goes from the base itself".to_owned();
         return Err(refused(&resolved, why, "leave `--adapter-only` out"));
     }
     // Looked at, so that one of another kind is refused.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{files_of_model, headed};
 use crate::merge::MergeError;
 use crate::run::Failure;
+use crate::run::plan::named::start_of;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::tokenizer::FILE;
 use crate::snapshot::{Config, SharedWeights, Snapshot, SnapshotError, WeightFiles, Weights};
@@ -25,6 +26,8 @@ pub(in crate::run) struct Post {
     pub unread: Option<String>,
     /// Where a tokenizer of its own is, if it has one.
     pub tokenizer: Option<PathBuf>,
+    /// What was tuned in place of the base, if its run hardened it.
+    pub start: Option<SharedWeights>,
 }
 
 enum Found {
@@ -43,10 +46,11 @@ impl Post {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let path = &of_run(path);
         if path.join(adapter::CONFIG).is_file() {
-            let files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
+            let mut files = vec![path.join(adapter::WEIGHTS), path.join(adapter::CONFIG)];
+            let start = started(path, &mut files)?;
             let tokenizer = Some(path.clone()).filter(|path| path.join(FILE).is_file());
             let (found, adapter) = (Found::Adapter(Arc::new(Adapter::read(path)?)), Some(path.clone()));
-            return Ok(Self { found, files, model: None, adapter, unread: None, tokenizer });
+            return Ok(Self { found, files, model: None, adapter, unread: None, tokenizer, start });
         }
         if path.join(checkpoint::STATE).is_file() {
             return Self::of_checkpoint(path, checkpoint::WEIGHTS, |weights| Found::Whole(weights, None));
@@ -56,7 +60,7 @@ impl Post {
         let tokenizer = Some(folder.clone()).filter(|folder| folder.join(FILE).is_file());
         let unread = weights.unread();
         let found = Found::Whole(weights, Some(config));
-        Ok(Self { found, files, model: Some(folder), adapter: None, unread, tokenizer })
+        Ok(Self { found, files, model: Some(folder), adapter: None, unread, tokenizer, start: None })
     }
 
     /// The moving average of the weights that a run has, or a checkpoint of one.
@@ -88,7 +92,9 @@ impl Post {
         // What the run exported beside it has the chat template that it was trained with.
         let exported = ["adapter", "model"].map(|name| path.with_file_name(name));
         let tokenizer = exported.into_iter().find(|folder| folder.join(FILE).is_file());
-        Ok(Self { found, files: vec![file], model: None, adapter: None, unread: None, tokenizer })
+        let mut files = vec![file];
+        let start = started(path, &mut files)?;
+        Ok(Self { found, files, model: None, adapter: None, unread: None, tokenizer, start })
     }
 
     /// Its weights on this base.
@@ -97,6 +103,7 @@ impl Post {
     ///
     /// It is an adapter on another model.
     pub fn on(&self, base: &SharedWeights) -> Result<SharedWeights, SnapshotError> {
+        let base = self.start.as_ref().unwrap_or(base);
         Ok(match &self.found {
             Found::Whole(weights, None) => weights.clone(),
             Found::Whole(weights, Some(config)) => headed(weights.clone(), config)?,
@@ -104,6 +111,13 @@ impl Post {
             Found::Update(update) => Arc::new(Moved::new(base.clone(), update.clone())?),
         })
     }
+}
+
+/// What was tuned in place of the base, if it was; its files join those that are read.
+fn started(path: &Path, files: &mut Vec<PathBuf>) -> Result<Option<SharedWeights>, SnapshotError> {
+    let start = start_of(path)?;
+    files.extend(start.iter().flat_map(WeightFiles::paths).map(Path::to_owned));
+    Ok(start.map(|weights| Arc::new(weights) as SharedWeights))
 }
 
 /// Of a run folder, what it tuned: the adapter, or the last checkpoint, which is not rounded.

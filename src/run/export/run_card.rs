@@ -10,6 +10,8 @@ use crate::snapshot::{SnapshotError, writer};
 #[derive(Debug, Clone, Copy)]
 pub enum Exported<'a> {
     Adapter,
+    /// The base that is tuned, made by this merge of the base and what it looks at.
+    Hardened(&'a str),
     /// The adapter whose factors are the moving averages of the trained one's.
     Average,
     Tuned,
@@ -35,6 +37,9 @@ pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), Snaps
         Exported::Adapter => ("adapter", "peft", format!("{name}: the adapter")),
         Exported::Average => {
             ("adapter", "peft", format!("{name}: the moving average of the adapter's factors"))
+        }
+        Exported::Hardened(spec) => {
+            ("merge", "transformers", format!("{name}: the base as {spec} hardens it, before tuning"))
         }
         Exported::Tuned => ("finetune", "transformers", format!("{name}: the tuned model")),
         Exported::Merged(spec) => {

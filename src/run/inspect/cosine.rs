@@ -6,7 +6,6 @@
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use rand::Rng;
 
-use super::refusals::{greedy, posed};
 use super::subject::Subject;
 use super::{Asked, Outcome, no_tuned};
 use crate::data::Sample;
@@ -17,6 +16,7 @@ use crate::model::{Decoder, Positions, micro_batches};
 use crate::recipe::Suite;
 use crate::report::inspection::{Cosine, Found};
 use crate::run::failure::{Failure, InspectError};
+use crate::run::plan::probing::{greedy, posed};
 use crate::run::plan::questions::Questions;
 use crate::run::plan::sources::Sources;
 use crate::run::session::Session;
@@ -174,7 +174,10 @@ impl<'a> Cosines<'a> {
             first(true, "harmful requests", "harmful=FILE,field=goal")?,
             first(false, "normal requests", "benign=FILE,field=prompt")?,
         ];
-        let mut posed = posed(subject, &greedy(&subject.recipe.eval, both), sources)?;
+        let mut posed = {
+            let asked = (&subject.model, &subject.opened.device);
+            posed(&greedy(&subject.recipe.eval, both), asked, sources)?
+        };
         if let Some(few) = posed.iter().find(|suite| suite.prompts.len() < 2) {
             let (suite, n) = (few.posed.suite.name.clone(), few.prompts.len());
             return Err(InspectError::FewPrompts { suite, n }.into());

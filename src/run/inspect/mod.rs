@@ -1,4 +1,5 @@
-//! `finetune inspect layers`: which layers carry a model's refusals, by three probes.
+//! `finetune inspect`: which layers carry a model's refusals, by three probes; and [how much](scores()) each of its
+//! numbers matters to what a file teaches.
 //!
 //! Li et al., "Safety Layers in Aligned Large Language Models: The Key to LLM Security", 2024, arXiv 2408.17003, find
 //! them by [cosines](cosine) of hidden states and by [scaling](scaling) their weights; [restoring](restore) them one by
@@ -10,11 +11,12 @@ use std::sync::atomic::AtomicBool;
 use serde_json::json;
 
 pub mod cosine;
-mod refusals;
 mod restore;
 pub mod scaling;
+mod scores;
 mod subject;
 
+pub use scores::scores;
 pub use subject::Of;
 
 use super::failure::{Failure, InspectError};

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::refusals::Counting;
 use super::subject::Subject;
 use super::{Asked, Outcome, in_words, no_tuned};
-use crate::merge::{self, Role};
-use crate::recipe::{Spec, SpecError};
+use crate::merge::Role;
 use crate::report::inspection::{Found, Restored};
 use crate::run::cast::{Candidate, Cast, Parts, part_of};
 use crate::run::failure::Failure;
+use crate::run::plan::probing::Probing;
 use crate::run::plan::sources::Sources;
+use crate::run::probe::restored;
 use crate::run::session::Session;
 
 /// The probe, settled.
 pub(super) struct Restore<'a> {
     subject: &'a Subject,
     ranges: &'a [[usize; 2]],
-    counting: Counting,
+    probing: Probing,
     /// Base, tuned, then a merge for each range: λ is 1 but in its layers, where it is 0.
     cast: Cast,
 }
@@ -35,25 +35,23 @@ impl<'a> Restore<'a> {
         sources: &mut Sources<'_>,
     ) -> Result<Self, Failure> {
         let tuned = subject.tuned().ok_or_else(|| no_tuned(asked))?;
-        let counting = Counting::new(subject, asked, sources)?;
-        let specs = ranges.iter().map(|range| format!("linear:1,layers.{}=0", in_words(*range)).parse());
-        let specs: Vec<Spec> = specs.collect::<Result<_, SpecError>>()?;
-        let merges = specs.iter().map(|spec| merge::resolve(spec, subject.recipe.train.seed));
+        let probing = subject.probing(asked, sources)?;
+        let merges = ranges.iter().map(|range| restored(&in_words(*range), subject.recipe.train.seed));
         let merges = merges.collect::<Result<Vec<_>, _>>()?;
         let roles =
             BTreeMap::from([(Role::Base, part_of(&subject.base, &subject.machine)), (Role::Tuned, tuned)]);
         let candidates = Candidate::of(&[Role::Base, Role::Tuned], &merges, &[]);
         let cast = Cast::of_parts(roles, Parts::default(), candidates, subject.base.dtypes.clone());
-        Ok(Self { subject, ranges, counting, cast })
+        Ok(Self { subject, ranges, probing, cast })
     }
 
     /// Asks and counts.
     ///
     /// # Errors
     ///
-    /// As [`Counting::count`].
+    /// As [`Subject::count`].
     pub(super) fn run(&self, session: &mut Session<'_>) -> Result<Outcome, Failure> {
-        let counts = self.counting.count(self.subject, &self.cast, session)?;
+        let counts = self.subject.count(&self.probing, &self.cast, session)?;
         let layers = [None, None].into_iter().chain(self.ranges.iter().map(|range| Some(in_words(*range))));
         let rows: Vec<Restored> = self
             .cast
@@ -68,8 +66,8 @@ impl<'a> Restore<'a> {
             })
             .collect();
         let notes = vec![told(&rows)];
-        let suites = vec![self.counting.setup()];
-        let (judge, found) = (Some(self.counting.judge()), Found::Restored { rows });
+        let suites = vec![self.probing.evaluation.suites[0].posed.asked.clone()];
+        let (judge, found) = (Some(self.probing.judge.name.to_owned()), Found::Restored { rows });
         Ok(Outcome { model: "tuned", suites, judge, notes, found })
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::refusals::Counting;
 use super::subject::Subject;
 use super::{Asked, Outcome, bad, in_words, no_tuned};
 use crate::merge::Role;
@@ -16,6 +15,7 @@ use crate::recipe::layer_of;
 use crate::report::inspection::{Found, Refusals, Scaled};
 use crate::run::cast::{Candidate, Cast, Parts, RoleWeights};
 use crate::run::failure::Failure;
+use crate::run::plan::probing::Probing;
 use crate::run::plan::sources::Sources;
 use crate::run::session::Session;
 use crate::snapshot::digest::of_json;
@@ -87,7 +87,7 @@ pub(super) struct Scaling<'a> {
     factors: Vec<f64>,
     /// What the model is called.
     name: &'static str,
-    counting: Counting,
+    probing: Probing,
     /// The model as it is, then by range and factor.
     cast: Cast,
 }
@@ -109,7 +109,7 @@ impl<'a> Scaling<'a> {
             return Err(bad("--factor", factor.to_string(), "a number above 0, such as 1.1").into());
         }
         let (name, own) = subject.one(asked.tuned).ok_or_else(|| no_tuned(asked))?;
-        let counting = Counting::new(subject, asked, sources)?;
+        let probing = subject.probing(asked, sources)?;
         let (mut candidates, mut others) = (vec![Candidate::new(name, Role::Base)], Vec::new());
         for range in ranges {
             for factor in &factors {
@@ -127,16 +127,16 @@ impl<'a> Scaling<'a> {
             candidates,
             subject.base.dtypes.clone(),
         );
-        Ok(Self { subject, ranges, factors, name, counting, cast })
+        Ok(Self { subject, ranges, factors, name, probing, cast })
     }
 
     /// Asks and counts.
     ///
     /// # Errors
     ///
-    /// As [`Counting::count`].
+    /// As [`Subject::count`].
     pub(super) fn run(&self, session: &mut Session<'_>) -> Result<Outcome, Failure> {
-        let counts = self.counting.count(self.subject, &self.cast, session)?;
+        let counts = self.subject.count(&self.probing, &self.cast, session)?;
         let (unscaled, of_ranges) = counts.split_first().expect("the model as it is comes first");
         let rows = self.ranges.iter().zip(of_ranges.chunks(self.factors.len()));
         let row = |(range, refusals): (&[usize; 2], &[Refusals])| {
@@ -160,8 +160,8 @@ impl<'a> Scaling<'a> {
         let (factors, unscaled) = (self.factors.clone(), *unscaled);
         Ok(Outcome {
             model: self.name,
-            suites: vec![self.counting.setup()],
-            judge: Some(self.counting.judge()),
+            suites: vec![self.probing.evaluation.suites[0].posed.asked.clone()],
+            judge: Some(self.probing.judge.name.to_owned()),
             notes,
             found: Found::Scaled { unscaled, factors, rows },
         })

@@ -6,21 +6,24 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::{Asked, bad};
 use crate::device::{self, Opened};
-use crate::recipe::{Method, MethodKind, Purpose, Recipe, Suite, Train};
-use crate::run::cast::{RoleWeights, key_of_tuned, numerics, part_of};
+use crate::recipe::{Method, MethodKind, Recipe, Suite, Train};
+use crate::report::inspection::Refusals;
+use crate::run::cast::{Cast, RoleWeights, key_of_tuned, numerics, part_of};
 use crate::run::conclude::prove;
 use crate::run::failure::{Failure, InspectError};
+use crate::run::plan::named::start_of;
+use crate::run::plan::probing::{Probing, few, validating};
 use crate::run::plan::sources::Sources;
 use crate::run::plan::{self, Base, Model, Options, room};
+use crate::run::probe;
+use crate::run::session::Session;
 use crate::snapshot::SharedWeights;
 use crate::snapshot::adapter::Folded;
 use crate::snapshot::files::read_json;
 use crate::train::checkpoint::{self, Checkpoints};
 use crate::train::{Machine, trained_adapter};
-
-/// The most prompts of a suite, where nobody says otherwise.
-const PROMPTS: usize = 50;
 
 /// Whose layers are looked into.
 #[derive(Debug, Clone)]
@@ -138,17 +141,37 @@ impl Subject {
         }
     }
 
+    /// The one suite whose refusals are counted: the one given, else the run's first of harmful requests that chooses λ.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or several are given; its file is wrong; its answers are not judged by refusals.
+    pub(super) fn probing(&self, asked: &Asked, sources: &mut Sources<'_>) -> Result<Probing, Failure> {
+        if asked.suites.len() > 1 {
+            let found = format!("given {} times", asked.suites.len());
+            return Err(bad("--suite", found, "one suite, whose refusals are counted").into());
+        }
+        let suites = (&*self.suites(&asked.suites), !asked.suites.is_empty());
+        Probing::new(&self.recipe.eval, suites, (&self.model, &self.opened.device, self.rows), sources)
+    }
+
+    /// The refusals of every candidate, as [`probe::count`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(super) fn count(
+        &self,
+        probing: &Probing,
+        cast: &Cast,
+        session: &mut Session<'_>,
+    ) -> Result<Vec<Refusals>, Failure> {
+        probe::count(probing, (&self.model, &self.machine, &self.opened), cast, session)
+    }
+
     /// The suites that may be asked, each with as many prompts: those given, else the run's own that choose λ.
     pub(super) fn suites(&self, given: &[Suite]) -> Vec<Suite> {
-        let of_all = Some(self.recipe.eval.limit).filter(|limit| *limit > 0);
-        let own = self.recipe.eval.suites.iter().filter(|suite| suite.purpose == Purpose::Validation);
-        let own = own.map(|suite| {
-            let limit = suite.limit.or(of_all).filter(|limit| *limit > 0);
-            Suite { limit: Some(limit.map_or(PROMPTS, |limit| limit.min(PROMPTS))), ..suite.clone() }
-        });
-        let given = given.iter().map(|suite| Suite { limit: suite.limit.or(Some(PROMPTS)), ..suite.clone() });
-        let given: Vec<Suite> = given.collect();
-        if given.is_empty() { own.collect() } else { given }
+        if given.is_empty() { validating(&self.recipe.eval) } else { few(given) }
     }
 }
 
@@ -171,7 +194,9 @@ fn tuned(
     let weights: SharedWeights = match method.kind {
         MethodKind::Lora => {
             let adapter = trained_adapter(&model.shape, (method, train), folder, step)?;
-            Arc::new(Folded::new(base.weights.clone(), Arc::new(adapter))?)
+            let hardened =
+                start_of(&checkpoints.path(step))?.map(|weights| Arc::new(weights) as SharedWeights);
+            Arc::new(Folded::new(hardened.unwrap_or_else(|| base.weights.clone()), Arc::new(adapter))?)
         }
         MethodKind::Full => Arc::new(checkpoints.weights(step)?),
     };

@@ -22,7 +22,8 @@ use super::judge::settle::Means;
 use super::judge::{Case, scores};
 use super::session::{Key, Session};
 use crate::event::Listener;
-use crate::report::landscape::{Landscape, Picture, csv, markdown, pictures};
+use crate::report::landscape::{Landscape, csv, markdown, pictures};
+use crate::report::plot::Picture;
 use crate::snapshot::writer::{file_at_once, write_json};
 use points::Points;
 
@@ -65,7 +66,8 @@ pub fn landscape<'a>(
 fn sweep(folder: &Path, pictures: &[Picture]) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_ours = ["around-", "compared-", "plane-"].iter().any(|start| name.starts_with(start));
+        let is_ours =
+            ["across-", "around-", "compared-", "plane-"].iter().any(|start| name.starts_with(start));
         if is_ours && pictures.iter().all(|picture| picture.file != name) {
             // A picture too many does no harm.
             let _ = std::fs::remove_file(entry.path());

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::merge::direction::{Direction, Noise, Toward, moved};
 use crate::recipe::{RecipeError, Spec};
-use crate::report::landscape::Layout;
+use crate::report::landscape::{Axis, Layout};
 use crate::run::cast::{Cast, RoleWeights};
 use crate::run::failure::Failure;
 use crate::snapshot::SharedWeights;
@@ -31,6 +31,8 @@ pub struct Request {
     pub around: Vec<String>,
     /// Points of each side of a plane, where one is wanted.
     pub plane: Option<usize>,
+    /// Points of each side of the plane of base → tuned and one direction, where it is wanted.
+    pub across: Option<usize>,
     /// Rates of attack success, in percent, for the widths.
     pub rates: Vec<f64>,
     /// Draws the directions.
@@ -128,7 +130,7 @@ impl Points {
     ///
     /// Weights do not fit together.
     pub fn laid(cast: Cast, request: &Request) -> Result<Self, Failure> {
-        let Request { points, directions, plane, rates, seed, .. } = request;
+        let Request { points, directions, plane, across, rates, seed, .. } = request;
         let mut more = More { cast: &cast, seed: *seed, known: BTreeSet::new(), models: Vec::new() };
         let line = request.line().into_iter().map(|lambda| Ok((lambda, more.on_line(lambda)?)));
         let line = line.collect::<Result<_, Failure>>()?;
@@ -150,8 +152,17 @@ impl Points {
                 let side = steps(-REACH, REACH, *side);
                 let all = side.iter().flat_map(|y| side.iter().map(move |x| [*x, *y]));
                 let all = all.map(|[x, y]| Ok(([x, y], more.moved(&centre, &[(0, x), (1, y)])?)));
-                layout.planes.push((model.clone(), all.collect::<Result<_, Failure>>()?));
+                let axes = [Axis::Direction(0), Axis::Direction(1)];
+                layout.planes.push((model.clone(), axes, all.collect::<Result<_, Failure>>()?));
             }
+        }
+        if let Some(side) = across {
+            let base = more.centre("base", 1)?;
+            let (x, y) = (steps(-BEYOND, 1.0 + BEYOND, *side), steps(-REACH, REACH, *side));
+            let all = y.iter().flat_map(|y| x.iter().map(move |x| [*x, *y]));
+            let all = all.map(|[x, y]| Ok(([x, y], more.across(&base, x, y)?)));
+            let axes = [Axis::Tuned, Axis::Direction(0)];
+            layout.planes.push(("base".to_owned(), axes, all.collect::<Result<_, Failure>>()?));
         }
         let models = more.models;
         Ok(Self { cast: cast.with(models), layout })
@@ -198,6 +209,25 @@ impl More<'_> {
         Ok(name)
     }
 
+    /// The name of the model that lies so far towards the tuned one and so far along the base's first direction.
+    fn across(&mut self, base: &Centre, lambda: f64, alpha: f64) -> Result<String, Failure> {
+        match (lambda, alpha) {
+            (0.0, _) => return self.moved(base, &[(0, alpha)]),
+            (1.0, 0.0) => return Ok("tuned".to_owned()),
+            _ => {}
+        }
+        let name = format!("base/tuned:{lambda},d0:{alpha}");
+        if self.known.insert(name.clone()) {
+            let (tuned, of_tuned) = self.exact("tuned")?;
+            let toward: SharedWeights = Arc::new(Toward::new(base.weights.clone(), tuned));
+            let steps = [(toward, lambda), (base.directions[0].clone(), alpha)];
+            let weights = moved(name.clone(), base.weights.clone(), &steps, self.cast.dtypes())?;
+            let key = of_json(&json!(["across", base.key, of_tuned, self.seed, lambda, alpha]));
+            self.models.push((name.clone(), RoleWeights { weights: Arc::new(weights), key }));
+        }
+        Ok(name)
+    }
+
     fn centre(&self, name: &str, n_directions: usize) -> Result<Centre, Failure> {
         let (weights, key) = self.exact(name)?;
         let direction = |nth: usize| {
@@ -233,7 +263,7 @@ mod tests {
 
     fn request(points: usize) -> Request {
         let (around, rates) = (vec!["base".to_owned(), "slerp:0.5".to_owned()], vec![50.0]);
-        Request { points, directions: 1, around, plane: None, rates, seed: 0, limit: None }
+        Request { points, directions: 1, around, plane: None, across: None, rates, seed: 0, limit: None }
     }
 
     #[test]

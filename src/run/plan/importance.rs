@@ -44,19 +44,9 @@ impl Importance {
                 .to_owned(),
         })?;
         let n = recipe.merge.fisher_samples;
-        let data = Data {
-            source: sources.find("merge.fisher_source", source)?.display().to_string(),
-            mixture: Vec::new(),
-            transforms: Vec::new(),
-            limit: n,
-            validation: 0.0,
-            validation_source: None,
-            ..recipe.data.clone()
-        };
-        let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?;
-        let mut of_base = encoder.encode(&data::load(&data, recipe.train.seed)?.train)?.samples;
-        data::fit(&mut of_base, data.max_tokens, data.too_long)?;
-        data::check(&of_base, &encoder, model.shape.vocab_size)?;
+        let source = sources.find("merge.fisher_source", source)?.display().to_string();
+        let data = Data { source, transforms: Vec::new(), limit: n, ..recipe.data.clone() };
+        let of_base = samples(&data, model, recipe.train.seed)?;
         let n_tuned = match recipe.method.kind {
             MethodKind::Full => 0,
             MethodKind::Lora => n.min(training.encoding.preflight.n_samples),
@@ -91,4 +81,18 @@ impl Importance {
             }
         }
     }
+}
+
+/// The samples of one file that are looked at, as `[data]` makes them.
+///
+/// # Errors
+///
+/// The file is wrong, or its records are too long or teach nothing.
+pub fn samples(data: &Data, model: &Model, seed: u64) -> Result<Vec<Sample>, Failure> {
+    let data = Data { mixture: Vec::new(), validation: 0.0, validation_source: None, ..data.clone() };
+    let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?;
+    let mut samples = encoder.encode(&data::load(&data, seed)?.train)?.samples;
+    data::fit(&mut samples, data.max_tokens, data.too_long)?;
+    data::check(&samples, &encoder, model.shape.vocab_size)?;
+    Ok(samples)
 }

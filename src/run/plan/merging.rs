@@ -1,15 +1,17 @@
 //! Which merges of base and tuned model are made, and what they need besides the two.
 
+use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use super::helpers::{Helpers, looked_at};
 use super::importance::Importance;
 use super::model::{Base, Model};
 use super::named::Named;
+use super::probing::{self, Probing};
 use super::sources::Sources;
 use super::training::Training;
 use crate::merge::{self, MergeError, Resolved, Role};
-use crate::recipe::Recipe;
+use crate::recipe::{Eval, Recipe};
 use crate::run::failure::Failure;
 use crate::train::checkpoint::Checkpoints;
 
@@ -24,6 +26,8 @@ pub struct Merging {
     pub checkpoints: Vec<usize>,
     /// For merges that go by importance.
     pub importance: Option<Importance>,
+    /// For merges that go by the layers which refusals hang on.
+    pub probing: Option<Probing>,
 }
 
 const WITHOUT: &str = "leave `of=ema` out";
@@ -58,6 +62,8 @@ pub fn check_of(merges: &[Resolved], has_average: bool, cure: &str) -> Result<()
             ("it compares tuned models, and the average is one", WITHOUT)
         } else if needs.importance {
             ("importance is measured of the tuned model, and not of the average", WITHOUT)
+        } else if needs.probe {
+            ("layers are put back in the tuned model, and not in the average", WITHOUT)
         } else {
             continue;
         };
@@ -82,6 +88,30 @@ pub fn importance(
     first.map(|merge| Importance::new(merge, recipe, model, training, sources)).transpose()
 }
 
+/// What merges that go by a probe ask.
+///
+/// # Errors
+///
+/// The recipe has no harmful requests for validation, or they are wrong.
+pub fn probing(
+    merges: &[Resolved],
+    eval: &Eval,
+    asked: (&Model, &Device, usize),
+    sources: &mut Sources<'_>,
+) -> Result<Option<Probing>, Failure> {
+    let Some(merge) = merges.iter().find(|merge| merge.method.needs.probe) else { return Ok(None) };
+    let suites = probing::validating(eval);
+    match Probing::new(eval, (&suites, false), asked, sources) {
+        Ok(probing) => Ok(Some(probing)),
+        Err(Failure::Inspect(_)) => {
+            let why = "which layers bring refusals back must be asked, and no suite is there for it";
+            let help = "add a suite of harmful requests with `purpose = \"validation\"`, judged by refusals";
+            Err(merge.refused_for(why, help).into())
+        }
+        Err(other) => Err(other),
+    }
+}
+
 impl Merging {
     /// Settles what `merges` need.
     ///
@@ -89,7 +119,7 @@ impl Merging {
     ///
     /// A place of a spec holds none of the weights, or what a method needs will not be there.
     pub fn new(
-        (merges, named, helpers): (Vec<Resolved>, Vec<Named>, Helpers),
+        (merges, named, helpers, probing): (Vec<Resolved>, Vec<Named>, Helpers, Option<Probing>),
         importance: Option<Importance>,
         recipe: &Recipe,
         model: &Model,
@@ -100,7 +130,7 @@ impl Merging {
             resolved.methods(base.weights.infos().keys(), model.shape.n_layers)?;
         }
         let checkpoints = compared(&merges, recipe, training.last_step)?;
-        Ok(Self { merges, named, helpers, checkpoints, importance })
+        Ok(Self { merges, named, helpers, checkpoints, importance, probing })
     }
 
     /// What decides a merge's weights besides base, tuned model and spec; `files` are the digests of what is

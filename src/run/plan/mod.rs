@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 mod encoding;
 pub mod evaluation;
+mod hardening;
 pub mod helpers;
 pub mod importance;
 pub mod judges;
@@ -22,6 +23,7 @@ pub mod named;
 mod overlap;
 pub mod posed;
 pub mod preset;
+pub mod probing;
 pub mod questions;
 pub mod remarks;
 pub mod room;
@@ -37,14 +39,16 @@ pub use shared::Shared;
 pub use training::Training;
 
 use super::failure::Failure;
-use super::session::Key;
+use super::session::{Folder, Key};
 use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
 use crate::hub;
 use crate::merge::Resolved;
 use crate::recipe::{Compute, Recipe};
+use crate::snapshot::SnapshotError;
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
+use hardening::Hardening;
 use judges::Judges;
 use named::Named;
 use sources::Sources;
@@ -82,6 +86,8 @@ pub struct Plan {
     pub machine: Machine,
     pub model: Arc<Model>,
     pub base: Arc<Base>,
+    /// What the training starts from instead of the base.
+    pub hardening: Option<Hardening>,
     pub training: Training,
     /// The digest of everything that decides the training.
     pub key: Key,
@@ -140,9 +146,15 @@ impl Plan {
         let base = shared.base(&recipe, &model, &mut sources)?;
         let named = Named::all(&recipe.eval.candidates, &model, &base, &mut sources)?;
         let helpers = helpers::open(&merges, &recipe, &model, &base, &mut sources)?;
-        let merging = Merging::new((merges, named, helpers), importance, &recipe, &model, &base, &training)?;
+        let asked = (&*model, &opened.device, options.eval_rows.unwrap_or(rows(&opened)));
+        let probing = merging::probing(&merges, &recipe.eval, asked, &mut sources)?;
+        let parts = (merges, named, helpers, probing);
+        let merging = Merging::new(parts, importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
-        let key = training.key(&base, machine.compute);
+        let harden = |harden| Hardening::new(harden, &recipe, &model, &base, &mut sources);
+        let hardening = recipe.harden.as_ref().map(harden).transpose()?;
+        let start = hardening.as_ref().map_or(&base.key, |hardening| &hardening.key);
+        let key = training.key(start, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
         said.extend(remarks::template(&recipe.data.template, &model));
@@ -164,6 +176,7 @@ impl Plan {
             machine,
             model,
             base,
+            hardening,
             training,
             key,
             merging,
@@ -173,6 +186,18 @@ impl Plan {
             found,
             folder,
         })
+    }
+
+    /// What the training starts from: the base, or what `[harden]` made of it in the run folder.
+    ///
+    /// # Errors
+    ///
+    /// The hardened base is not there yet, or broken.
+    pub fn start(&self, folder: &Folder) -> Result<Arc<Base>, SnapshotError> {
+        match &self.hardening {
+            None => Ok(self.base.clone()),
+            Some(hardening) => Ok(Arc::new(hardening.opened(&folder.hardened(), &self.base)?)),
+        }
     }
 
     /// SHA-256 of every file that was read.

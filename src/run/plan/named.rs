@@ -8,7 +8,7 @@ use serde_json::json;
 use super::model::{Base, Model};
 use super::sources::Sources;
 use crate::model::Decoder;
-use crate::recipe::NamedCandidate;
+use crate::recipe::{HARDENED, NamedCandidate};
 use crate::run::failure::Failure;
 use crate::snapshot::adapter::{self, Adapter, Folded};
 use crate::snapshot::digest::{Algorithm, known, of_json};
@@ -59,9 +59,26 @@ impl Named {
 ///
 /// The adapter is broken, or one of another model.
 pub fn adapter_on(base: &Base, folder: &Path) -> Result<(SharedWeights, String), Failure> {
-    let folded = Folded::new(base.weights.clone(), Arc::new(Adapter::read(folder)?))?;
-    let files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name));
+    let mut files = [adapter::WEIGHTS, adapter::CONFIG].map(|name| folder.join(name)).to_vec();
+    let start = match start_of(folder)? {
+        None => base.weights.clone(),
+        Some(hardened) => {
+            files.extend(hardened.paths().map(Path::to_owned));
+            Arc::new(hardened)
+        }
+    };
+    let folded = Folded::new(start, Arc::new(Adapter::read(folder)?))?;
     Ok((Arc::new(folded), key(base, &files)?))
+}
+
+/// What was tuned in place of the base, if the run that left `path`, an adapter or a checkpoint, hardened the base.
+///
+/// # Errors
+///
+/// A file of it is missing or broken.
+pub fn start_of(path: &Path) -> Result<Option<WeightFiles>, SnapshotError> {
+    let beside = path.with_file_name(HARDENED);
+    beside.join("config.json").is_file().then(|| WeightFiles::open(&beside)).transpose()
 }
 
 /// The digest of some files' numbers beside a base.

@@ -34,6 +34,8 @@ pub struct Training {
     pub last_step: usize,
     /// How much of the model is trained and frozen.
     pub extent: Extent,
+    /// Whether it starts from a hardened base.
+    is_hardened: bool,
     /// What the user should know of the data.
     pub said: Vec<String>,
     data: Data,
@@ -102,6 +104,7 @@ impl Training {
             total_steps,
             last_step,
             extent,
+            is_hardened: recipe.harden.is_some(),
             said,
             data,
             sets,
@@ -129,13 +132,14 @@ impl Training {
 
     /// The models that there are when it is done, and the base.
     pub fn roles(&self) -> Vec<Role> {
+        let hardened = self.is_hardened.then_some(Role::Hardened);
         let average = self.train.ema.as_ref().map(|_| Role::Ema);
-        [Role::Base, Role::Tuned].into_iter().chain(average).collect()
+        [Role::Base].into_iter().chain(hardened).chain([Role::Tuned]).chain(average).collect()
     }
 
-    /// Everything that decides the result, and nothing else: what is learned, from which weights, and the
-    /// settings that are not the default. A setting that comes later leaves the keys of before alone.
-    pub fn key(&self, base: &Base, compute: DType) -> Key {
+    /// Everything that decides the result, and nothing else: what is learned, from which weights, whose digest is
+    /// `start`, and the settings that are not the default. A setting that comes later leaves the keys of before alone.
+    pub fn key(&self, start: &str, compute: DType) -> Key {
         // How often a run looks and saves does not change what it learns; the format stands resolved below.
         let idle = ["validate_every", "checkpoint_every", "keep_checkpoints", "compute"];
         let method = match self.method.kind {
@@ -148,7 +152,7 @@ impl Training {
         }
         let mut parts = json!({
             "samples": self.encoding.digest,
-            "base": base.key,
+            "base": start,
             "method": changed(&method, &[]),
             "train": changed(&train, &idle),
             "numerics": NUMERICS,

@@ -174,6 +174,11 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
             format!("{} of a schedule of {} ({epochs:.2} epochs)", training.last_step, training.total_steps),
         ),
     ];
+    rows.extend(
+        plan.hardening
+            .as_ref()
+            .map(|hardening| ("hardened", format!("{} before the training", hardening.name()))),
+    );
     rows.extend(average::in_words(plan).map(|average| ("average", average)));
     if !training.train.freeze.is_empty() {
         // Below the row of what is trained.

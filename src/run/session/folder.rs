@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::event::Unwritable;
 use crate::folders::{self, SETTINGS_BYTES};
+use crate::recipe::HARDENED;
 use crate::run::failure::FolderError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -137,6 +138,11 @@ impl Folder {
 
     pub fn train(&self) -> PathBuf {
         self.path.join("train")
+    }
+
+    /// Where the base lies that `[harden]` made: beside what was trained on it.
+    pub fn hardened(&self) -> PathBuf {
+        self.train().join(HARDENED)
     }
 
     /// Where a candidate's answers lie.

@@ -97,6 +97,21 @@ impl<'a> Session<'a> {
         Ok(self.go_on()?)
     }
 
+    /// Works in a folder inside, which this process holds for so long; what happens there is shown as what happens here.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be held, or what `work` returns.
+    pub fn within<T>(
+        &mut self,
+        folder: &Path,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let watcher = &mut *self.watcher;
+        let mut watch = |event| watcher(event);
+        work(&mut Session::open(folder, None, self.stop, &mut watch)?)
+    }
+
     /// A stage of `total` parts, besides those that were there already where they are counted: begun, worked on, over.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::recipe::{Cell, Soup};
+use crate::recipe::{Cell, Ingredients, Soup};
 use crate::run::failure::Failure;
 use crate::run::work::Work;
 use crate::snapshot::digest::{Algorithm, fresh, identity, of_json};
@@ -111,8 +111,10 @@ pub(super) fn mark(work: &Work, cell: &Cell, members: &[PathBuf]) -> Result<(), 
 fn asked(cell: &Cell, members: &[PathBuf]) -> String {
     let members: Vec<_> =
         members.iter().filter_map(|folder| folder.file_name()).map(|name| name.to_string_lossy()).collect();
-    match cell.soup {
-        Soup::Uniform => of_json(&json!([cell.recipe, members, env!("CARGO_PKG_VERSION")])),
-        Soup::Greedy => of_json(&json!([cell.recipe, members, env!("CARGO_PKG_VERSION"), cell.soup])),
+    let version = env!("CARGO_PKG_VERSION");
+    match (cell.soup, cell.ingredients) {
+        (Soup::Uniform, Ingredients::Last) => of_json(&json!([cell.recipe, members, version])),
+        (soup, Ingredients::Last) => of_json(&json!([cell.recipe, members, version, soup])),
+        (soup, ingredients) => of_json(&json!([cell.recipe, members, version, soup, ingredients])),
     }
 }

@@ -32,7 +32,7 @@ use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
-use crate::recipe::{Cell, EMA, Gate, Grid, Init, Recipe, Suite};
+use crate::recipe::{Cell, EMA, Gate, Grid, HARDENED, Init, Recipe, Suite};
 use crate::report::study::{self, StudyReport};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -336,7 +336,11 @@ impl Study {
         })?;
         file("rows.parquet", &parquet)?;
         let report = gathered.report;
-        file("report.md", study::markdown(&report).as_bytes())?;
+        let pictures = study::pictures(&report);
+        for picture in &pictures {
+            file(&picture.file, picture.svg.as_bytes())?;
+        }
+        file("report.md", study::markdown(&report, &pictures).as_bytes())?;
         file("report.tex", study::latex(&report).as_bytes())?;
         // Written last: what names its cells is whole.
         write_json(&path, &json!(report))?;
@@ -363,6 +367,7 @@ fn names(recipe: &Recipe) -> Vec<String> {
     let merges = merges.iter().map(ToString::to_string);
     let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
     let average = recipe.train.ema.as_ref().filter(|_| recipe.model.tuned.is_none()).map(|_| EMA);
-    let roles = ["base", "tuned"].into_iter().chain(average).map(str::to_owned);
+    let hardened = recipe.harden.as_ref().map(|_| HARDENED);
+    let roles = ["base", "tuned"].into_iter().chain(hardened).chain(average).map(str::to_owned);
     roles.chain(merges).chain(named).collect()
 }

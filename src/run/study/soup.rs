@@ -1,4 +1,4 @@
-//! Which seeds' models are averaged: all of them, or those that a greedy soup takes.
+//! Which models are averaged, of seeds or of their checkpoints: all of them, or those that a greedy soup takes.
 //!
 //! Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing
 //! inference time", 2022, arXiv 2203.05482, recipe 1: from the best model on, each joins whose mean with those that are
@@ -14,14 +14,29 @@ use crate::eval::tasks;
 use crate::event::{Event, Listener};
 use crate::hub;
 use crate::merge;
-use crate::recipe::{Cell, Purpose, Recipe, Soup};
+use crate::recipe::{Cell, Ingredients, Purpose, Recipe, RecipeError, Soup};
 use crate::run::alone::{Given, Settled};
 use crate::run::failure::{Failure, StudyError};
 use crate::run::plan::sources::Sources;
 use crate::snapshot::files::read_json;
+use crate::train::checkpoint::Checkpoints;
 
 /// That a greedy soup has something to go by, and is merged by methods that can do with one model.
 pub(super) fn check(cells: &[Cell]) -> Result<(), Failure> {
+    for cell in cells.iter().filter(|cell| cell.ingredients == Ingredients::Checkpoints) {
+        let train = &cell.recipe.train;
+        if train.checkpoint_every == 0 || train.keep_checkpoints == 1 {
+            let found = format!(
+                "{} with `train.checkpoint_every = {}`",
+                train.keep_checkpoints, train.checkpoint_every
+            );
+            let expected =
+                "several checkpoints: steps between them, and how many are kept (0: all)".to_owned();
+            return Err(
+                RecipeError::BadValue { key: "train.keep_checkpoints".to_owned(), found, expected }.into()
+            );
+        }
+    }
     for cell in cells.iter().filter(|cell| cell.soup == Soup::Greedy) {
         if held_out(&cell.recipe)?.eval.suites.is_empty() {
             return Err(StudyError::NothingToChooseBy { cell: cell.name.clone() }.into());
@@ -89,8 +104,25 @@ fn greedy<E>(scores: &[f64], mut joint: impl FnMut(&[usize]) -> Result<f64, E>) 
     Ok(chosen)
 }
 
+/// The models that may go into a cell's soup, each with what it is called: of finished runs the last, or every
+/// checkpoint.
+fn ingredients(cell: &Cell, members: Vec<PathBuf>) -> Vec<(String, PathBuf)> {
+    let runs = cell.over.iter().cloned().zip(members);
+    match cell.ingredients {
+        Ingredients::Last => runs.collect(),
+        Ingredients::Checkpoints => runs
+            .flat_map(|(name, run)| {
+                let checkpoints = Checkpoints::new(&run.join("train"), 0);
+                let steps = checkpoints.steps().into_iter();
+                let named = move |step| (format!("{name} step {step}"), checkpoints.path(step));
+                steps.map(named).collect::<Vec<_>>()
+            })
+            .collect(),
+    }
+}
+
 impl Study {
-    /// Of the runs whose models a cell merges those that its soup takes: each mean that is tried is asked the task suites
+    /// Of the models that a cell may merge those that its soup takes: each mean that is tried is asked the task suites
     /// for validation, in `soups` of the study's folder.
     pub(super) fn soup(
         &self,
@@ -99,16 +131,16 @@ impl Study {
         (stop, watcher): (&AtomicBool, &mut Listener<'_>),
         tell: &mut hub::Tell<'_>,
     ) -> Result<Vec<PathBuf>, Failure> {
+        let members_of = ingredients(cell, members.clone());
         if cell.soup == Soup::Uniform {
-            return Ok(members);
+            return Ok(members_of.into_iter().map(|(_, path)| path).collect());
         }
         let recipe = held_out(&cell.recipe)?;
-        let scores = members.iter().map(|folder| score(cell, folder)).collect::<Result<Vec<_>, _>>()?;
         let names = |chosen: &[usize]| {
-            chosen.iter().map(|nth| cell.over[*nth].as_str()).collect::<Vec<_>>().join(", ")
+            chosen.iter().map(|nth| members_of[*nth].0.as_str()).collect::<Vec<_>>().join(", ")
         };
-        let chosen = greedy(&scores, |tried| {
-            let runs = tried.iter().map(|nth| members[*nth].clone()).collect();
+        let mut asked = |tried: &[usize]| {
+            let runs = tried.iter().map(|nth| members_of[*nth].1.clone()).collect();
             let source = recipe.model.source.clone();
             let given = Given { model: source.clone(), adapter: None, pre: Some(source), runs };
             let sources = Sources::new(&self.origin, None, tell);
@@ -119,13 +151,22 @@ impl Study {
             let found = score(cell, &settled.folder)?;
             watcher(Event::Note { text: format!("soup of {}: {found:.4} on validation", names(tried)) });
             Ok::<f64, Failure>(found)
-        })?;
-        let of = members.len();
+        };
+        // A run was asked the same suites; a checkpoint was not.
+        let scores = match cell.ingredients {
+            Ingredients::Last => {
+                members.iter().map(|folder| score(cell, folder)).collect::<Result<Vec<_>, _>>()?
+            }
+            Ingredients::Checkpoints => {
+                (0..members_of.len()).map(|nth| asked(&[nth])).collect::<Result<_, _>>()?
+            }
+        };
+        let chosen = greedy(&scores, asked)?;
+        let of = members_of.len();
         watcher(Event::Note {
             text: format!("{} of {of} models are in the soup: {}", chosen.len(), names(&chosen)),
         });
-        let members = chosen.iter().map(|nth| members[*nth].clone()).collect();
-        Ok(members)
+        Ok(chosen.iter().map(|nth| members_of[*nth].1.clone()).collect())
     }
 }
 

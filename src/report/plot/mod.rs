@@ -5,9 +5,13 @@
 //! be in it, so that two maps cannot be compared; a program that draws one picture takes 54 s of a processor to compile and
 //! 3.2 MB with it, and 5 s and 0.5 MB with plotters. kuva had five minor versions since February, each with another
 //! interface; plotters stands still and does axes, coordinates and text well. What it lacks, legend, bands and maps, is
-//! below. Nothing outside of this file names it.
+//! below. Nothing outside of this room names it.
 
 use std::fmt::Debug;
+
+mod scatter;
+
+pub use scatter::{Dot, Scatter, Track};
 
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -17,6 +21,15 @@ use plotters::prelude::{
     TextStyle, ViridisRGB, WHITE,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// A picture and the file beside a page that it is kept in.
+pub struct Picture {
+    pub file: String,
+    /// What it shows.
+    pub title: String,
+    /// The picture in SVG.
+    pub svg: String,
+}
 
 /// Percent over one coordinate.
 pub struct Chart {

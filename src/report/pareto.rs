@@ -1,0 +1,152 @@
+//! Skill against safety, candidate by candidate: who is better in both?
+
+use super::plot::{Chart, Colour, Dot, Scatter, Series, Track};
+
+/// A candidate and two shares of one, with the ends of their intervals.
+pub(super) struct Point {
+    pub candidate: String,
+    /// Of merges; base, tuned model and others have none.
+    pub method: Option<String>,
+    pub lambda: Option<f64>,
+    pub shares: [f64; 2],
+    pub intervals: [Option<(f64, f64)>; 2],
+}
+
+impl Point {
+    /// What a merge is but for its λ: dots of the same are joined.
+    fn family(&self) -> String {
+        match (&self.method, self.lambda) {
+            (Some(method), Some(lambda)) => {
+                // `ties:0.5,density=0.3` is another line than `ties:0.5`.
+                let rest = self.candidate.strip_prefix(&format!("{method}:{lambda}"));
+                format!("{method}{}", rest.unwrap_or_default())
+            }
+            (Some(method), None) => method.clone(),
+            (None, _) => self.candidate.clone(),
+        }
+    }
+
+    fn label(&self) -> String {
+        match (&self.method, self.lambda) {
+            (Some(_), Some(lambda)) => lambda.to_string(),
+            (Some(method), None) => {
+                let rest = self.candidate.strip_prefix(method.as_str()).unwrap_or(&self.candidate);
+                rest.trim_start_matches([',', ':']).replace(',', " ")
+            }
+            (None, _) => self.candidate.clone(),
+        }
+    }
+
+    fn dot(&self) -> Dot {
+        let intervals = self.intervals.map(|ends| ends.map(|(low, high)| (100.0 * low, 100.0 * high)));
+        let at = self.shares.map(|share| 100.0 * share);
+        let said = format!("{}: {:.1} %, {:.1} %", self.candidate, at[0], at[1]);
+        Dot { at, intervals, label: self.label(), said }
+    }
+}
+
+/// The first share to the right, the second up.
+pub(super) fn scatter(title: String, labels: [String; 2], points: &[Point]) -> Scatter {
+    let mut colours = Colour::each();
+    let mut tracks: Vec<Track> = Vec::new();
+    for point in points {
+        let (name, dot) = (point.family(), point.dot());
+        match tracks.iter_mut().find(|track| track.name == name) {
+            Some(track) => track.dots.push(dot),
+            None => {
+                let own = if point.method.is_none() { Some(Colour::DARK) } else { colours.next() };
+                tracks.push(Track { name, dots: vec![dot], colour: own.unwrap_or(Colour::NEUTRAL) });
+            }
+        }
+    }
+    Scatter { title, labels, tracks }
+}
+
+/// The second share of each method along λ, with the models that are no merges as level lines; none where no method has
+/// two λ.
+pub(super) fn along(title: String, points: &[Point]) -> Option<Chart> {
+    let merges = points.iter().filter(|point| point.lambda.is_some() && point.method.is_some());
+    let mut curves: Vec<(String, Vec<&Point>)> = Vec::new();
+    for point in merges {
+        let name = point.family();
+        match curves.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, own)) => own.push(point),
+            None => curves.push((name, vec![point])),
+        }
+    }
+    curves.retain(|(_, own)| own.len() > 1);
+    let lambdas = curves.iter().flat_map(|(_, own)| own.iter().filter_map(|point| point.lambda));
+    let (from, to) = lambdas.fold((f64::MAX, f64::MIN), |(from, to), x| (from.min(x), to.max(x)));
+    if from >= to {
+        return None;
+    }
+    let models = points.iter().filter(|point| point.method.is_none());
+    let mut series: Vec<Series> = models
+        .zip([Colour::DARK, Colour::NEUTRAL].into_iter().cycle())
+        .map(|(point, colour)| {
+            let level = 100.0 * point.shares[1];
+            let line = Series::line(Some(point.candidate.clone()), vec![(from, level), (to, level)], colour);
+            Series { is_dashed: true, ..line }
+        })
+        .collect();
+    for ((name, mut own), colour) in curves.into_iter().zip(Colour::each()) {
+        own.sort_by(|a, b| a.lambda.unwrap_or_default().total_cmp(&b.lambda.unwrap_or_default()));
+        let x = |point: &Point| point.lambda.unwrap_or_default();
+        let at = own.iter().map(|point| (x(point), 100.0 * point.shares[1])).collect();
+        let band = own.iter().filter_map(|point| {
+            let (low, high) = point.intervals[1]?;
+            Some((x(point), 100.0 * low, 100.0 * high))
+        });
+        let band = band.collect();
+        series.push(Series { band, ..Series::line(Some(name), at, colour) });
+    }
+    Some(Chart { title, x: "λ, the weight of the tuned model".to_owned(), series, marks: Vec::new() })
+}
+
+/// A name as a file's that every system takes.
+pub(super) fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    name.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(candidate: &str, method: Option<&str>, lambda: Option<f64>, shares: [f64; 2]) -> Point {
+        let (candidate, method) = (candidate.to_owned(), method.map(str::to_owned));
+        Point { candidate, method, lambda, shares, intervals: [None, Some((0.0, 1.0))] }
+    }
+
+    fn points() -> Vec<Point> {
+        vec![
+            point("base", None, None, [0.1, 0.0]),
+            point("linear:0.6", Some("linear"), Some(0.6), [0.6, 0.5]),
+            point("linear:0.2", Some("linear"), Some(0.2), [0.3, 0.1]),
+            point("ties:0.5,density=0.3", Some("ties"), Some(0.5), [0.4, 0.4]),
+            point("select,lowest=3", Some("select"), None, [0.4, 0.4]),
+        ]
+    }
+
+    #[test]
+    fn dots_of_a_method_are_joined_and_each_says_what_it_is() {
+        let scatter = scatter("t".to_owned(), ["x".to_owned(), "y".to_owned()], &points());
+        let names: Vec<&str> = scatter.tracks.iter().map(|track| track.name.as_str()).collect();
+        assert_eq!(names, ["base", "linear", "ties,density=0.3", "select"]);
+        assert_eq!(scatter.tracks[1].dots.len(), 2);
+        assert_eq!(scatter.tracks[3].dots[0].label, "lowest=3");
+        let svg = scatter.svg();
+        assert_eq!(svg.matches("<title>").count(), 5);
+        assert!(svg.contains("<title>linear:0.6: 60.0 %, 50.0 %</title>"), "{svg}");
+    }
+
+    #[test]
+    fn a_curve_needs_two_lambdas_and_rises_with_them() {
+        let chart = along("t".to_owned(), &points()).unwrap();
+        let names: Vec<&str> = chart.series.iter().filter_map(|series| series.name.as_deref()).collect();
+        assert_eq!(names, ["base", "linear"]);
+        assert_eq!(chart.series[1].at, [(0.2, 10.0), (0.6, 50.0)]);
+        assert_eq!(chart.series[1].band, [(0.2, 0.0, 100.0), (0.6, 0.0, 100.0)]);
+        assert!(along("t".to_owned(), &points()[..2]).is_none());
+    }
+}
