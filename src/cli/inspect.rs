@@ -41,7 +41,8 @@ pub struct ScoresArgs {
     /// Score a run's tuned model and not its base
     #[arg(long, requires = "run")]
     tuned: bool,
-    /// Set a key of the recipe, such as 'data.fields={text="goal"}' for the loss on requests alone; may be repeated
+    /// Set a key of the recipe, such as 'data.fields={text="goal"}' with data.template=none for the loss on requests
+    /// alone; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// auto, cpu, cuda[:i] or webgpu[:i]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::merge::{Spec, range};
-use super::{Init, Recipe, RecipeError, bad, explain, in_words, is_name, set};
+use super::{Ingredients, Init, Recipe, RecipeError, Soup, bad, explain, in_words, is_name, set};
 
 /// What varies between the cells of a study: the product of all axes.
 ///
@@ -29,42 +29,6 @@ pub struct Grid {
     pub ingredients: Ingredients,
     #[serde(flatten)]
     pub axes: Table,
-}
-
-/// Which models are in a mean of several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Soup {
-    /// All.
-    #[default]
-    Uniform,
-    /// From the best on the task suites for validation on, each with which the mean does not score less there.
-    Greedy,
-}
-
-/// Which models of a run go into merges over seeds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ingredients {
-    /// The one after its last step.
-    #[default]
-    Last,
-    /// Every checkpoint that it keeps, the last one among them.
-    Checkpoints,
-}
-
-impl Ingredients {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
-    fn are_last(&self) -> bool {
-        *self == Self::Last
-    }
-}
-
-impl Soup {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
-    fn is_uniform(&self) -> bool {
-        *self == Self::Uniform
-    }
 }
 
 /// Several keys that are set together, under one name.

@@ -22,18 +22,20 @@ mod model;
 mod place;
 mod shipped;
 pub mod slips;
+mod soup;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
-pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, Ingredients, SEED, Soup, VARIANT, cells};
+pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
 pub use harden::Harden;
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
+pub use soup::{Ingredients, Soup};
 pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.

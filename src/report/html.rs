@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use super::page::{begun, ended, escaped, folded, section, shown};
 use super::pictures::pictures;
-use super::plot::Picture;
 use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
-use super::table::{self, Table};
+use super::table;
 use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 use crate::eval::{MetricKind, Verdict};
 
@@ -14,16 +14,13 @@ use crate::eval::{MetricKind, Verdict};
 pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     let Run { name, version, device, dtype, preset, .. } = &report.run;
     let preset = preset.as_ref().map(|preset| format!("<p>Preset {}.</p>", escaped(preset)));
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{0}</title><style>{STYLE}</style></head><body><header><h1>{0}</h1>\
-         <p>{1}. Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{2}{3}</header><main>\n",
-        escaped(name),
+    let about = format!(
+        "<p>{}. Rounded to {dtype}, evaluated on {device} by finetune {version}.</p>{}{}",
         report.run.tuning(|text| format!("<code>{}</code>", escaped(text))),
         preset.unwrap_or_default(),
         report.news().map(|news| format!("<p>{}</p>", escaped(&news))).unwrap_or_default(),
     );
+    let mut page = begun(name, &about);
     for remark in remarks(report) {
         let _ = writeln!(page, "<p class=\"remark\">{}</p>", escaped(&remark));
     }
@@ -46,30 +43,8 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     if let Some(sheet) = sheet {
         answers(&mut page, sheet);
     }
-    page.push_str("</main></body></html>\n");
-    page
+    ended(page)
 }
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8884;--soft:#8881;--yes:#c2410c;--no:#15803d;--off:#6b7280}\
-body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:1.5rem;max-width:90rem}\
-h1{margin:0}h2{margin:2.2rem 0 .4rem}table{border-collapse:collapse;display:block;overflow-x:auto}\
-th,td{padding:.3rem .8rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}\
-th{font-weight:600}p.note{color:var(--off);margin:.3rem 0}\
-p.remark{border-left:.25rem solid var(--yes);padding-left:.8rem;margin:.6rem 0}\
-nav{position:sticky;top:0;background:Canvas;padding:.6rem 0;border-bottom:1px solid var(--line);\
-display:flex;gap:1rem;flex-wrap:wrap;align-items:center;z-index:1}\
-article{border:1px solid var(--line);border-radius:.5rem;margin:1rem 0;overflow:hidden}\
-article>header{background:var(--soft);padding:.6rem .9rem}article small{color:var(--off)}\
-.cells{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr))}\
-.cells>div{padding:.6rem .9rem;border-top:1px solid var(--line);border-right:1px solid var(--line)}\
-pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.2rem 0}\
-.said{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.5rem}\
-.said span{font-size:.8rem;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem}\
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem;margin-top:1.2rem}\
-figure{margin:0}figure svg{width:100%;height:auto;border-radius:.4rem}circle{cursor:help}\
-@media(prefers-color-scheme:dark){figure svg{filter:invert(.93) hue-rotate(180deg)}}\
-.bad{color:var(--yes)}.good{color:var(--no)}.none{color:var(--off)}[hidden]{display:none}";
 
 /// Shows the rows that fit suite, kind of row and words.
 const SCRIPT: &str = "\
@@ -79,43 +54,6 @@ for(const a of all){const on=(!s||a.dataset.suite===s)&&(!k||a.dataset.marks.spl
 &&(!q||a.textContent.toLowerCase().includes(q));a.hidden=!on;n+=on}\
 by('count').textContent=n+' of '+all.length+' prompts'}\
 for(const id of ['suite','which','words'])by(id).addEventListener('input',show);show();";
-
-/// Pictures side by side where there is room.
-fn shown(page: &mut String, pictures: &[Picture]) {
-    if pictures.is_empty() {
-        return;
-    }
-    let figure = |Picture { title, svg, .. }: &Picture| {
-        let label = escaped(title);
-        format!("<figure role=\"img\" aria-label=\"{label}\">{svg}</figure>\n")
-    };
-    let figures: String = pictures.iter().map(figure).collect();
-    let _ = writeln!(page, "<section class=\"pictures\">{figures}</section>");
-}
-
-fn section(page: &mut String, title: &str, table: &Table, note: &str) {
-    if !table.rows.is_empty() {
-        let table = table_html(table);
-        let _ = writeln!(page, "<section><h2>{title}</h2>{table}<p class=\"note\">{note}</p></section>");
-    }
-}
-
-/// A table that a click opens.
-fn folded(page: &mut String, title: &str, table: &Table) {
-    if !table.rows.is_empty() {
-        let table = table_html(table);
-        let _ = writeln!(page, "<details><summary>{title}</summary>{table}</details>");
-    }
-}
-
-fn table_html(table: &Table) -> String {
-    let cells = |cells: &[String], tag: &str| {
-        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect::<String>()
-    };
-    let rows: String = table.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "td"))).collect();
-    let head = cells(&table.header, "th");
-    format!("<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>")
-}
 
 fn answers(page: &mut String, sheet: &Sheet) {
     let options = sheet.suites.iter().map(|suite| format!("<option>{}</option>", escaped(&suite.name)));
@@ -194,19 +132,4 @@ fn cell_html(name: &str, cell: Option<&Cell>, kind: MetricKind) -> String {
         cell.n_tokens,
         cell.said.iter().map(chip).collect::<String>()
     )
-}
-
-/// Text that cannot become markup, inside elements and quoted attributes.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn an_answer_cannot_write_markup() {
-        assert_eq!(escaped("<script>\"&"), "&lt;script&gt;&quot;&amp;");
-    }
 }

@@ -16,6 +16,7 @@ pub mod inspection;
 pub mod landscape;
 mod markdown;
 pub mod outcomes;
+mod page;
 mod pareto;
 mod pictures;
 pub mod plot;

@@ -271,7 +271,9 @@ fn numbers_are_scored_by_what_a_file_teaches_and_patched_by_the_scores() {
     let fixture = with_helpers();
     let scores = |more: &[&str]| {
         let all = [&["inspect", "scores"], more, &["--data", "harmful.csv"]].concat();
-        let output = fixture.succeeds(&[&all[..], &["--set", "data.fields={text=\"goal\"}"]].concat());
+        let output = fixture.succeeds(
+            &[&all[..], &["--set", "data.fields={text=\"goal\"}", "--set", "data.template=none"]].concat(),
+        );
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         said.lines().find_map(|line| line.strip_prefix("scores ").map(str::to_owned)).expect(&said)
     };
@@ -314,7 +316,7 @@ fn layers_are_restored_in_runs_alone_and_by_requests_that_are_not_reported() {
     let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
     let held = "[[eval.suites]]\ntask = \"harmful\"\nname = \"held\"\nsource = \"held.csv\"\nfield = \"goal\"\n\
                 purpose = \"validation\"\nmax_new_tokens = 4\n";
-    fixture.write("held.csv", "goal\nDo what is bad, the fifth.\n");
+    fixture.write("held.csv", "goal\nDo what is bad.\n");
     fixture.write("r.toml", format!("{recipe}{held}"));
     // Of random models nobody refuses: the tuned model stays, and that is said.
     let said = fixture.succeeds(&[&run[..], &["--out", "run"]].concat());

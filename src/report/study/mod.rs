@@ -16,7 +16,7 @@ pub mod tidy;
 
 pub use latex::latex;
 pub use pictures::pictures;
-pub use tables::{markdown, terminal};
+pub use tables::{html, markdown, terminal};
 
 /// The version of a study's `report.json`.
 pub const SCHEMA: u32 = 1;

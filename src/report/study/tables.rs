@@ -7,6 +7,7 @@ use crate::eval::MetricKind;
 use crate::eval::choice::Rule;
 use crate::eval::repeated::Estimate;
 use crate::report::markdown::{escaped, section};
+use crate::report::page;
 use crate::report::plot::Picture;
 use crate::report::table::{Table, is_rate, probability};
 use crate::report::terminal::draw;
@@ -45,6 +46,26 @@ pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
         let _ = write!(text, "\n{}\n", escaped(note));
     }
     text
+}
+
+/// The study as a page of its own.
+pub fn html(report: &StudyReport, pictures: &[Picture]) -> String {
+    let about = format!("<p>{}. Written by finetune {}.</p>", page::escaped(&state(report)), report.version);
+    let mut page = page::begun(&report.study, &about);
+    page::shown(&mut page, pictures);
+    for group in report.groups() {
+        page::section(&mut page, &page::escaped(title(group)), &overview(report, group), NOTE);
+    }
+    page::section(&mut page, CHOICES, &choices(report), "");
+    page::section(&mut page, "Questions asked beforehand", &contrasts(report), CONTRASTS);
+    for group in report.groups() {
+        let title = format!("Differences: {}", page::escaped(title(group)));
+        page::section(&mut page, &title, &differences(report, group), "");
+    }
+    for note in &report.notes {
+        let _ = writeln!(page, "<p>{}</p>", page::escaped(note));
+    }
+    page::ended(page)
 }
 
 /// The study on a terminal, at most `width` columns wide.

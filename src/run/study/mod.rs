@@ -341,6 +341,7 @@ impl Study {
             file(&picture.file, picture.svg.as_bytes())?;
         }
         file("report.md", study::markdown(&report, &pictures).as_bytes())?;
+        file("report.html", study::html(&report, &pictures).as_bytes())?;
         file("report.tex", study::latex(&report).as_bytes())?;
         // Written last: what names its cells is whole.
         write_json(&path, &json!(report))?;
