@@ -21,7 +21,7 @@ article>header{background:var(--soft);padding:.6rem .9rem}article small{color:va
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:.2rem 0}\
 .said{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.5rem}\
 .said span{font-size:.8rem;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem}\
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem;margin-top:1.2rem}\
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(34rem,100%),1fr));gap:1rem;margin-top:1.2rem}\
 figure{margin:0}figure svg{width:100%;height:auto;border-radius:.4rem}circle{cursor:help}\
 @media(prefers-color-scheme:dark){figure svg{filter:invert(.93) hue-rotate(180deg)}}\
 th[aria-sort]{cursor:pointer}th[aria-sort=ascending]::after{content:' ▲'}th[aria-sort=descending]::after{content:' ▼'}\

@@ -28,7 +28,11 @@ pub fn pictures(report: &Report) -> Vec<Picture> {
             pictures.push(Picture { file: file("pareto", metric), title, svg });
         }
     }
-    for metric in columns {
+    for (nth, metric) in columns.iter().enumerate() {
+        // One reading of a suite's answers is enough.
+        if columns[..nth].iter().any(|before| before.suite == metric.suite && before.kind == metric.kind) {
+            continue;
+        }
         let title = format!("{} along λ", named(metric));
         let chart = along(title.clone(), &points([metric, metric]));
         pictures.extend(chart.map(|chart| Picture { file: file("lambda", metric), title, svg: chart.svg() }));

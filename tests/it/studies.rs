@@ -129,7 +129,12 @@ fn a_grid_runs_every_cell_once_and_says_what_they_say_together() {
     assert!(csv.lines().any(|text| line(&text)), "{csv}");
     let tex = std::fs::read_to_string(fixture.file("study/report.tex")).unwrap();
     assert!(tex.contains("\\toprule") && tex.contains("\\textbf{"), "{tex}");
-    for name in ["rows.parquet", "report.md", "study.toml"] {
+    let page = std::fs::read_to_string(fixture.file("study/report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("harmful attack success rate along λ"), "{page}");
+    let markdown = std::fs::read_to_string(fixture.file("study/report.md")).unwrap();
+    let picture = markdown.split("](").nth(1).and_then(|rest| rest.split(')').next()).expect(&markdown);
+    assert!(fixture.file("study").join(picture).is_file(), "{picture}");
+    for name in ["rows.parquet", "study.toml"] {
         assert!(fixture.file("study").join(name).is_file(), "{name}");
     }
 

@@ -38,7 +38,13 @@ fn of_group(report: &StudyReport, group: &str) -> Vec<Picture> {
         let svg = scatter(title.clone(), labels, &points([skill, column])).svg();
         pictures.push(Picture { file: file("pareto", column), title, svg });
     }
-    for column in columns.iter().filter(|column| column.kind != MetricKind::Degeneration) {
+    for (nth, column) in columns.iter().enumerate() {
+        // One reading of a suite's answers is enough.
+        let is_shown =
+            columns[..nth].iter().any(|before| before.suite == column.suite && before.kind == column.kind);
+        if is_shown || column.kind == MetricKind::Degeneration {
+            continue;
+        }
         let title = apart(format!("{} along λ", named(column)));
         let chart = along(title.clone(), &points([column, column]));
         pictures.extend(chart.map(|chart| Picture { file: file("lambda", column), title, svg: chart.svg() }));

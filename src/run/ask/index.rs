@@ -10,7 +10,7 @@ use super::asking::Asking;
 use super::responses::{About, Gathered, Responses, Transcript};
 use super::stores::{Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
-use crate::merge::Resolved;
+use crate::merge::{MergeReport, Resolved};
 use crate::recipe::{Compute, Eval, RecipeError, is_name};
 use crate::report::{Run, SuiteSetup};
 use crate::run::failure::{Failure, Incomplete, JudgeError};
@@ -283,12 +283,18 @@ pub(super) fn answered(asking: &Asking<'_>, made_of: &str) -> Result<Responses, 
         suites.push(Some(said));
     }
     let merge = asking.candidate.merge();
+    let name = asking.candidate.name.clone();
+    let figures = asking.figures()?.map(|figures| match figures.merge == name {
+        true => figures,
+        // One that a probe settled is told as what it came to.
+        false => MergeReport { merge: format!("{name} ({})", figures.merge), ..figures },
+    });
     let about = About {
-        name: asking.candidate.name.clone(),
-        method: merge.map(|merge| merge.method.name.to_owned()),
+        method: merge.map(|merge| asking.candidate.asked_as().unwrap_or(merge.method.name.to_owned())),
+        name,
         lambda: merge.and_then(Resolved::lambda),
         seed: merge.and_then(Resolved::seed),
-        figures: asking.figures()?,
+        figures,
         weights: asking.weights().to_owned(),
         made_of: made_of.to_owned(),
         keys,

@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::generate;
 use crate::merge::{Alignments, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
-use crate::recipe::{Helper, MethodKind};
+use crate::recipe::{Helper, MethodKind, Spec};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, Dtypes, SharedWeights};
 use crate::train::Machine;
@@ -118,6 +118,11 @@ impl Candidate {
         let named = named.map(|(nth, model)| Self { name: model.name.clone(), made: Origin::Named(nth) });
         let roles = roles.iter().map(|role| Self::new(role.candidate(), *role));
         roles.chain(merges).chain(named).collect()
+    }
+
+    /// The method that its name asks for, if it is a merge's: one that a probe settled is made by another.
+    pub fn asked_as(&self) -> Option<String> {
+        self.name.parse::<Spec>().ok().map(|spec| spec.method)
     }
 
     /// The merge that makes it, if one does.
