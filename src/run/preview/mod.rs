@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use burn::tensor::DType;
 
+mod asking;
 mod average;
 mod measure;
 
@@ -303,7 +304,7 @@ fn scaled(
     (step_positions, micro_positions): (f64, usize),
 ) -> Result<Estimate, Failure> {
     let step_s = figures.train * step_positions;
-    let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { evaluation(plan, figures) };
+    let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { asking::evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, plan.training.extent.trained as u64);
     let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
@@ -362,34 +363,4 @@ fn positions(plan: &Plan) -> Result<(f64, usize), Failure> {
     let all: Vec<usize> = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).collect();
     let largest = all.iter().copied().max().unwrap_or(1);
     Ok((all.iter().sum::<usize>() as f64 / steps as f64, largest))
-}
-
-/// Seconds of asking every candidate everything.
-fn evaluation(plan: &Plan, figures: &Figures) -> f64 {
-    let mut seconds = figures.load;
-    for suite in &plan.evaluation.suites {
-        let rows = plan.evaluation.rows.clamp(1, suite.n_answers().max(1));
-        let prompts: usize = suite.prompts.iter().map(Vec::len).sum::<usize>() * suite.posed.n_samples;
-        let choices = suite.choices.iter().flat_map(|question| &question.choices);
-        let texts = suite.texts.iter().flatten().map(|sample| sample.ids.len());
-        let read: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum::<usize>() + prompts;
-        let batches = suite.n_answers() as f64 / rows as f64;
-        seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(plan, suite);
-    }
-    seconds * Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64
-}
-
-/// How many tokens an answer will have: twice the mean reference, or half of what is allowed.
-fn new_tokens(plan: &Plan, suite: &Questions) -> f64 {
-    let allowed = suite.decoding.max_new_tokens as f64;
-    let references = suite.posed.items.iter().filter_map(|item| item.reference.as_ref());
-    let lengths: Vec<usize> = references
-        .take(50)
-        .filter_map(|text| plan.model.tokenizer.encode(text).ok())
-        .map(|ids| ids.len())
-        .collect();
-    match lengths.len() {
-        0 => allowed / 2.0,
-        n => (2.0 * lengths.iter().sum::<usize>() as f64 / n as f64).min(allowed),
-    }
 }
