@@ -19,6 +19,7 @@ mod jobs;
 mod judge;
 mod landscape;
 mod list;
+mod manual;
 mod merge;
 mod progress;
 pub mod screen;
@@ -165,6 +166,10 @@ enum Command {
     },
     /// Show devices, dtypes and memory; with --selftest, prove a device right
     Doctor(DoctorArgs),
+    /// Print what a shell completes: source <(finetune completions bash)
+    Completions(manual::CompletionsArgs),
+    /// Write the manual as man pages
+    Man(manual::ManArgs),
     /// Time a training step or generation on random weights
     #[command(hide = true)]
     Bench(bench::BenchArgs),
@@ -218,6 +223,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Some(Command::Doctor(args)) => doctor(&args),
+        Some(Command::Completions(args)) => {
+            manual::completions(&args);
+            Ok(())
+        }
+        Some(Command::Man(args)) => manual::man(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
     }
 }

@@ -55,7 +55,8 @@ pub(super) fn scatter(title: String, labels: [String; 2], points: &[Point]) -> S
             Some(track) => track.dots.push(dot),
             None => {
                 let own = if point.method.is_none() { Some(Colour::DARK) } else { colours.next() };
-                tracks.push(Track { name, dots: vec![dot], colour: own.unwrap_or(Colour::NEUTRAL) });
+                let (dots, colour) = (vec![dot], own.unwrap_or(Colour::NEUTRAL));
+                tracks.push(Track { name, dots, colour, is_joined: point.lambda.is_some() });
             }
         }
     }

@@ -18,11 +18,13 @@ pub struct Scatter {
     pub tracks: Vec<Track>,
 }
 
-/// Dots that belong together, joined in their order.
+/// Dots that belong together.
 pub struct Track {
     pub name: String,
     pub dots: Vec<Dot>,
     pub colour: Colour,
+    /// Joined in their order.
+    pub is_joined: bool,
 }
 
 /// One dot, in percent.
@@ -106,14 +108,14 @@ impl Scatter {
     }
 }
 
-fn draw(plot: &mut Plot<'_, '_>, Track { dots, colour, .. }: &Track) {
+fn draw(plot: &mut Plot<'_, '_>, Track { dots, colour, is_joined, .. }: &Track) {
     let faint = colour.rgb().mix(0.3);
     for Dot { at: [x, y], intervals: [wide, high], .. } in dots {
         let whiskers = [wide.map(|(a, b)| [(a, *y), (b, *y)]), high.map(|(a, b)| [(*x, a), (*x, b)])];
         let whiskers = whiskers.into_iter().flatten().map(|ends| PathElement::new(ends, faint));
         done(plot.draw_series(whiskers));
     }
-    let line = dots.iter().map(|dot| (dot.at[0], dot.at[1]));
+    let line = dots.iter().filter(|_| *is_joined).map(|dot| (dot.at[0], dot.at[1]));
     done(plot.draw_series(LineSeries::new(line, colour.rgb().mix(0.7).stroke_width(1))));
     let rgb = colour.rgb();
     let dots = dots.iter().map(|dot| {

@@ -2,13 +2,16 @@
 
 use super::{Row, StudyReport, title};
 use crate::eval::MetricKind;
+use crate::recipe::ALL_SEEDS;
 use crate::report::pareto::{Point, along, file_name, scatter};
 use crate::report::plot::Picture;
 use crate::report::table::is_rate;
 
 /// For every group of cells each rate of harmful or benign requests against the first skill, then every rate along λ.
 pub fn pictures(report: &StudyReport) -> Vec<Picture> {
-    report.groups().into_iter().flat_map(|group| of_group(report, group)).collect()
+    // What merges all seeds is a few single dots.
+    let alone = |group: &&str| !group.ends_with(ALL_SEEDS);
+    report.groups().into_iter().filter(alone).flat_map(|group| of_group(report, group)).collect()
 }
 
 fn of_group(report: &StudyReport, group: &str) -> Vec<Picture> {
