@@ -29,6 +29,8 @@ pub struct SlurmArgs {
 /// The recipe has no grid, a cell has a slip, or Slurm refuses.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     let mut study = study::settled(&args.run)?;
+    // Nodes have other devices and more memory than the machine that submits.
+    study.options.elsewhere = true;
     if let Some(name) = &args.run.cell {
         study.only(name)?;
     }

@@ -22,6 +22,8 @@ pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
     let mut transfers = progress::Transfers::default();
     let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
     if args.plan {
+        // A study that is planned here may be for a cluster.
+        study.options.elsewhere = true;
         if args.resolved {
             for cell in &study.cells {
                 print(&format!("# cell {}, every default filled in\n{}\n", cell.name, cell.recipe.to_toml()));

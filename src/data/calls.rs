@@ -64,6 +64,16 @@ fn parsed(value: Value) -> Value {
     }
 }
 
+/// The same calls without arguments.
+pub(super) fn bare(calls: &Value) -> Value {
+    let mut calls = calls.clone();
+    for call in calls.as_array_mut().into_iter().flatten() {
+        let arguments = &mut call["function"]["arguments"];
+        *arguments = if arguments.is_string() { json!("{}") } else { json!({}) };
+    }
+    calls
+}
+
 /// How a chat template takes the arguments of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arguments {

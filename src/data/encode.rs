@@ -507,6 +507,8 @@ mod tests {
         );
         let said = without("m.tool_calls or []", "[]");
         assert!(said.contains("does not write `tool_calls` of the turns of the assistant"), "{said}");
+        let said = without("c.function.arguments | tojson", "''");
+        assert!(said.contains("does not write the arguments in `tool_calls` of the turns of"), "{said}");
         let said = without("for m in messages %}", "for m in messages if m.role != 'tool' %}");
         assert!(said.contains("does not write `content` of the turns of the tool"), "{said}");
         let said = without("m.reasoning_content and", "false and");

@@ -2,7 +2,7 @@
 
 use super::error::DataError;
 use super::table::{Place, Record, names};
-use super::turn::{GIVEN, MEDIA};
+use super::turn::{GIVEN, HISTORY, MEDIA};
 use crate::recipe::{Field, Fields, Form};
 
 /// Where in a record the turns are: the form, and the file's names for its fields.
@@ -46,11 +46,13 @@ impl Format {
         let open =
             is_pair || LISTS.contains(&name) || ALPACA.contains(&name) || name == "text" || name == "system";
         let beside = GIVEN.contains(&name) || MEDIA.contains(&name);
+        let before = name == HISTORY;
         let form = match self.form {
-            Form::Auto | Form::Messages | Form::Sharegpt => open || beside,
+            Form::Auto | Form::Messages | Form::Sharegpt => open || beside || before,
             // A prompt may be a list of turns.
-            Form::PromptCompletion => beside,
-            Form::Alpaca | Form::Text => false,
+            Form::PromptCompletion => beside || before,
+            Form::Alpaca => before,
+            Form::Text => false,
         };
         own || named || form
     }

@@ -217,10 +217,18 @@ fn reaches(
             without[i].content.clear();
             "content"
         };
+        let not_written = |field: &str| Failure::NotWritten {
+            what: format!("{field} of the turns of the {}", message.role),
+        };
         if is_lost(&without, given) {
-            return Err(Failure::NotWritten {
-                what: format!("`{field}` of the turns of the {}", message.role),
-            });
+            return Err(not_written(&format!("`{field}`")));
+        }
+        let bare = message.more.get(calls::FIELD).map(calls::bare);
+        if let Some(bare) = bare.filter(|bare| Some(bare) != message.more.get(calls::FIELD)) {
+            without[i].more.insert(calls::FIELD.to_owned(), bare);
+            if is_lost(&without, given) {
+                return Err(not_written("the arguments in `tool_calls`"));
+            }
         }
     }
     Ok(())

@@ -304,6 +304,33 @@ mod tests {
     }
 
     #[test]
+    fn turns_before_a_question_are_part_of_the_conversation() {
+        let whole = "1:user=a|assistant=b|user=c|assistant=d";
+        let before = json!([["a", "b"]]);
+        for record in [
+            json!({"instruction": "c", "input": "", "output": "d", "history": before}),
+            json!({"query": "c", "response": "d", "history": before}),
+            json!({"query": "c", "response": "d", "history": before.to_string()}),
+        ] {
+            let loaded = auto(&record.to_string()).unwrap();
+            assert_eq!(shown(&loaded), whole);
+            assert!(!loaded.said.contains("not read"), "{}", loaded.said);
+        }
+        let alpaca =
+            |history: Value| json!({"instruction": "c", "output": "d", "system": "s", "history": history});
+        for none in [json!([]), Value::Null, json!("")] {
+            let loaded = auto(&alpaca(none).to_string()).unwrap();
+            assert_eq!(shown(&loaded), "1:system=s|user=c|assistant=d");
+        }
+        // A patient's is no conversation.
+        let loaded = auto(&alpaca(json!("asthma")).to_string()).unwrap();
+        assert!(loaded.said.contains("not read: `history`"), "{}", loaded.said);
+        let error = auto(&alpaca(json!(["a", "b"])).to_string()).unwrap_err().to_string();
+        assert!(error.contains("`history`"), "{error}");
+        assert!(matches!(auto(&alpaca(json!([["a", " "]])).to_string()), Err(DataError::EmptyText { .. })));
+    }
+
+    #[test]
     fn marks_mute_answers_and_what_nobody_reads_is_said() {
         for mark in
             [json!({"weight": 0}), json!({"train": false}), json!({"loss": 0.0}), json!({"loss_scale": 0})]

@@ -17,6 +17,9 @@ pub(super) const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audi
 /// What goes to a chat template beside the turns.
 pub(super) const GIVEN: [&str; 4] = ["tools", "functions", "documents", "chat_template_kwargs"];
 
+/// Turns before a question, as pairs of a question and its answer: LLaMA-Factory's and ms-swift's.
+pub(super) const HISTORY: &str = "history";
+
 /// What else changes a turn's meaning and can neither be written nor obeyed: OpenAI's refusals, Axolotl's ranges of
 /// characters.
 const BEYOND_TEXT: [&str; 2] = ["refusal", "train_detail"];

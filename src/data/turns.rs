@@ -7,7 +7,7 @@ use super::conversation::{Conversation, Message, Role};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{Place, Record, kind, names};
-use super::turn::{GIVEN, MEDIA, Turn, holds_something, says_something};
+use super::turn::{GIVEN, HISTORY, MEDIA, Turn, holds_something, says_something};
 use crate::recipe::{Field, Form};
 
 /// One record on its way to a conversation, and where it stands.
@@ -53,7 +53,8 @@ impl Turns {
                 if let Some(input) = self.optional(&name(Field::Input))? {
                     user = format!("{user}\n\n{input}");
                 }
-                pair(user, self.text(&name(Field::Output))?)
+                let answer = self.text(&name(Field::Output))?;
+                self.behind_history(pair(user, answer))?
             }
             Form::Text => vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)],
         };
@@ -88,7 +89,8 @@ impl Turns {
             let user = self.text(&prompt)?;
             // A file of requests has no answers: a transform gives them, or there is nothing to learn.
             let completion = Some(completion).filter(|name| !name.is_empty());
-            return Ok(pair(user, completion.map_or(Ok(String::new()), |name| self.text(&name))?));
+            let answer = completion.map_or(Ok(String::new()), |name| self.text(&name))?;
+            return self.behind_history(pair(user, answer));
         }
         let mut messages = self.turns(&prompt, "role", "content", n_lists)?;
         // Only the completion is learned, whatever `loss_on` says.
@@ -106,6 +108,38 @@ impl Turns {
             }
             name => messages.push(Message::new(Role::Assistant, self.text(name)?)),
         }
+        Ok(messages)
+    }
+
+    /// The turns that a record has before its question, then these. A column of that name that holds no list is
+    /// another's.
+    fn behind_history(&mut self, turns: [Message; 2]) -> Result<Vec<Message>, DataError> {
+        let listed = match self.record.get(HISTORY) {
+            Some(Value::Array(pairs)) => Some(pairs.clone()),
+            // A cell of a table can only hold the list as text.
+            Some(Value::String(text)) if text.trim_start().starts_with("[[") => {
+                serde_json::from_str(text).ok()
+            }
+            _ => None,
+        };
+        let Some(pairs) = listed else { return Ok(turns.to_vec()) };
+        let mut messages = Vec::with_capacity(2 * pairs.len() + 2);
+        for said in &pairs {
+            let Some([Value::String(user), Value::String(answer)]) = said.as_array().map(Vec::as_slice)
+            else {
+                return Err(self.wrong(
+                    HISTORY,
+                    "a list of something else",
+                    "a list of pairs of a question and its answer",
+                ));
+            };
+            if user.trim().is_empty() || answer.trim().is_empty() {
+                return Err(DataError::EmptyText { place: self.place.clone(), field: HISTORY.to_owned() });
+            }
+            messages.extend(pair(user.clone(), answer.clone()));
+        }
+        self.record.remove(HISTORY);
+        messages.extend(turns);
         Ok(messages)
     }
 
@@ -230,6 +264,6 @@ impl Turns {
     }
 }
 
-fn pair(user: String, assistant: String) -> Vec<Message> {
-    vec![Message::new(Role::User, user), Message::new(Role::Assistant, assistant)]
+fn pair(user: String, assistant: String) -> [Message; 2] {
+    [Message::new(Role::User, user), Message::new(Role::Assistant, assistant)]
 }

@@ -228,6 +228,9 @@ mod tests {
             trials: None,
         };
         let scores = score(&suite, &items(4), &answers(&[ANSWER; 4]), &[judged], 1).unwrap();
+        // The rate comes first, in the metrics and among what is compared.
+        let first = (scores.metrics[0].metric.as_str(), scores.outcomes[0].metric.as_str());
+        assert_eq!(first, ("attack_success_rate", "attack_success_rate"));
         let all = find(&scores, "attack_success_rate", Denominator::All);
         assert_eq!((all.k, all.n, all.unscored), (Some(2), 4, 1));
         let scored = find(&scores, "attack_success_rate", Denominator::Scored);

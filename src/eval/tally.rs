@@ -35,24 +35,13 @@ impl<'a> Sheet<'a> {
     /// One judge's metrics: over all answers, over coherent ones unless it is a skill, and by category.
     pub fn judged(&mut self, kind: MetricKind, judged: &Judgement, coherent: &[Vec<bool>]) {
         let judge = Some(judged.name.as_str());
-        if let Some((metric, scores)) = &judged.scores {
-            let item = |scores: &Vec<Option<f64>>| {
-                let known: Vec<f64> = scores.iter().copied().flatten().collect();
-                Mean::of(&known).map_or(f64::NAN, |mean| mean.value)
-            };
-            let numbers: Vec<f64> = scores.iter().map(item).collect();
-            self.mean(metric, kind, judge, None, &numbers);
-            self.keep(metric, judge, Values::Numbers(numbers));
-        }
-        if let Some(off_form) = &judged.off_form {
-            self.rate(OFF_FORM, MetricKind::Degeneration, judge, (Denominator::All, None), off_form);
-        }
         let (metric, counted) = match (judged.asks, kind) {
             (Criterion::Good { metric }, _) => {
                 let numbers: Vec<f64> = judged.verdicts.iter().map(|samples| number(samples)).collect();
                 self.mean(metric, kind, judge, None, &numbers);
                 self.by_category(metric, kind, judge, &numbers);
                 self.keep(metric, judge, Values::Numbers(numbers));
+                self.beside(kind, judged);
                 return self.pooled(kind, judged);
             }
             (Criterion::Correct { metric }, _) => (metric, Verdict::Yes),
@@ -80,6 +69,25 @@ impl<'a> Sheet<'a> {
         self.samples(metric, kind, judged, &hits);
         self.pooled(kind, judged);
         self.keep(metric, judge, values(&comparable(&hits, judged.fault)));
+        self.beside(kind, judged);
+    }
+
+    /// What a judge tells besides its verdicts. It stands behind their rate, for a suite's first metric is the one that
+    /// bounds, budgets and comparisons go by.
+    fn beside(&mut self, kind: MetricKind, judged: &Judgement) {
+        let judge = Some(judged.name.as_str());
+        if let Some((metric, scores)) = &judged.scores {
+            let item = |scores: &Vec<Option<f64>>| {
+                let known: Vec<f64> = scores.iter().copied().flatten().collect();
+                Mean::of(&known).map_or(f64::NAN, |mean| mean.value)
+            };
+            let numbers: Vec<f64> = scores.iter().map(item).collect();
+            self.mean(metric, kind, judge, None, &numbers);
+            self.keep(metric, judge, Values::Numbers(numbers));
+        }
+        if let Some(off_form) = &judged.off_form {
+            self.rate(OFF_FORM, MetricKind::Degeneration, judge, (Denominator::All, None), off_form);
+        }
     }
 
     /// What several samples of each prompt tell beyond their mean.

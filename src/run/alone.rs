@@ -108,8 +108,12 @@ impl Settled {
         remarks::apart(&suites)?;
         let opened = device::open(&options.device)?;
         let machine = plan::machine(recipe.train.compute, options, &opened);
-        room::check_weights(&model.shape, None, &machine)?;
-        room::check_questions(&suites, &model.shape, &opened.device)?;
+        for found in [
+            room::check_weights(&model.shape, None, &machine),
+            room::check_questions(&suites, &model.shape, &opened.device),
+        ] {
+            sources.say(room::told(found, options.elsewhere)?);
+        }
         let base = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
         let (own, compared) = match given.runs.as_slice() {
             [] => (with_adapter(&base, given.adapter.as_deref(), &machine)?, Vec::new()),
@@ -179,6 +183,11 @@ impl Settled {
     /// How many models are asked.
     pub fn n_candidates(&self) -> usize {
         self.cast.candidates.len()
+    }
+
+    /// What the user should know of what was found.
+    pub fn said(&self) -> &[String] {
+        &self.traces.said
     }
 
     /// What the report says of it.

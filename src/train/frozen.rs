@@ -34,11 +34,29 @@ pub(super) fn take_out<T>(
     if let Some(idle) = places.iter().find(|place| !trained.keys().any(|name| place.holds(name))) {
         return Err(nothing(idle, shape, trained));
     }
+    within("train.freeze", &places, shape.n_layers)?;
     let is_frozen = |name: &String, _: &mut T| places.iter().any(|place| place.holds(name));
     let frozen = trained.extract_if(.., is_frozen).collect();
     match trained.is_empty() {
         true => Err(TrainError::AllFrozen { places: format!("{:?}", train.freeze) }),
         false => Ok(frozen),
+    }
+}
+
+/// That no range of layers is a longer model's: it would mean fewer of them than was asked for.
+///
+/// # Errors
+///
+/// One begins in the model and ends past its last layer.
+pub(super) fn within(key: &'static str, places: &[Place], n_layers: usize) -> Result<(), TrainError> {
+    let is_past =
+        |place: &&Place| matches!(place, Place::Layers(from, to) if (*from..*to).contains(&(n_layers - 1)));
+    match places.iter().find(is_past) {
+        None => Ok(()),
+        Some(place) => {
+            let (place, last) = (place.to_string(), n_layers - 1);
+            Err(TrainError::PastTheLayers { key, place, last })
+        }
     }
 }
 
@@ -104,6 +122,19 @@ mod tests {
 
     fn train(freeze: &[&str]) -> Train {
         Train { freeze: freeze.iter().map(|place| (*place).to_owned()).collect(), ..Train::default() }
+    }
+
+    #[test]
+    fn a_range_that_goes_past_the_last_layer_is_of_another_model() {
+        let method =
+            |target: &str| Method { targets: Targets::Many(vec![target.to_owned()]), ..Method::default() };
+        for place in ["layers.0-3", "layers.2-9"] {
+            let error = weights(&shape(false), &train(&[place])).unwrap_err().to_string();
+            assert!(error.contains(place) && error.ends_with("last layer, 2"), "{error}");
+            let error = targets(&shape(false), &method(place), &train(&[])).unwrap_err().to_string();
+            assert!(error.contains("`method.targets`") && error.ends_with("last layer, 2"), "{error}");
+        }
+        assert!(targets(&shape(false), &method("layers.0-2"), &train(&[])).is_ok());
     }
 
     #[test]

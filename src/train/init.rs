@@ -30,6 +30,7 @@ pub fn targets(
     if places.is_empty() || idle.is_some() {
         return Err(no_target(idle, shape.n_layers, modules.keys()));
     }
+    frozen::within("method.targets", &places, shape.n_layers)?;
     modules.retain(|module, _| places.iter().any(|place| place.holds(module)));
     frozen::take_out(&mut modules, shape, train)?;
     Ok(modules)

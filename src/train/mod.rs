@@ -115,6 +115,12 @@ pub enum TrainError {
         )
     )]
     NotAdapted { target: String, module: &'static str },
+    #[error("`{place}` of `{key}` goes past the model's last layer, {last}")]
+    #[diagnostic(
+        code(train::past_the_layers),
+        help("is the recipe for another model? Layers are counted from 0")
+    )]
+    PastTheLayers { key: &'static str, place: String, last: usize },
     #[error("`{place}` of `train.freeze` holds none of the weights that are trained")]
     #[diagnostic(code(train::nothing_to_freeze), help("{help}"))]
     NothingToFreeze { place: String, help: String },

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::Fixture;
+use crate::fixture::{CONFIG, Fixture};
 
 /// Two seeds with merges, and a variant without.
 const GRID: &str = r#"
@@ -241,6 +241,27 @@ fn one_cell_may_be_run_alone_and_a_plan_lists_all() {
     assert!(line("shared").contains("4 different trainings"), "{text}");
     // Of the base's answers, once it was asked.
     assert!(line("power    harmful").contains("as the base's") || text.contains("no difference"), "{text}");
+}
+
+#[test]
+fn a_study_for_a_cluster_is_planned_on_a_machine_that_could_not_run_it() {
+    let fixture = fixture("[grid]\n\"train.seed\" = [1, 2]", &[]);
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    config["hidden_size"] = (1 << 20).into();
+    config["num_hidden_layers"] = 100.into();
+    fixture.model_with("vast", "config.json", Some(config.to_string().as_bytes()));
+    let vast = ["--set", "model.source=vast", "--set", "model.init=random"];
+    let output = fixture.run(&arguments(&[&vast[..], &["--plan"]].concat()));
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("of memory, more than is free on this machine"), "{text}");
+    // What a plan says of a run stands there too, once for all cells.
+    assert_eq!(text.matches("note: json: prompt-completion with").count(), 1, "{text}");
+    let words = [&["slurm"], &arguments(&vast)[..], &["--dry-run"]].concat();
+    let output = fixture.run(&words);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (code, said) = failed(&fixture, &vast);
+    assert!(code == Some(3) && said.contains("billion parameters take at least"), "{said}");
 }
 
 #[test]

@@ -163,6 +163,7 @@ impl Failure {
             | Self::Train(
                 TrainError::NoTarget { .. }
                 | TrainError::NotAdapted { .. }
+                | TrainError::PastTheLayers { .. }
                 | TrainError::NothingToFreeze { .. }
                 | TrainError::AllFrozen { .. }
                 | TrainError::DeviceChange { .. },

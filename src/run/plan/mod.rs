@@ -65,13 +65,22 @@ pub struct Options {
     pub eval_rows: Option<usize>,
     pub keep_merged: bool,
     pub allow_device_change: bool,
+    /// The run is for another machine: what finds no room on this one is said, and refused there.
+    pub elsewhere: bool,
 }
 
 impl Options {
     /// Those of a device, everything else as it suits the device.
     pub fn on(device: DeviceSpec) -> Self {
-        let (out, micro_tokens, eval_rows) = (None, None, None);
-        Self { device, out, micro_tokens, eval_rows, keep_merged: false, allow_device_change: false }
+        Self {
+            device,
+            out: None,
+            micro_tokens: None,
+            eval_rows: None,
+            keep_merged: false,
+            allow_device_change: false,
+            elsewhere: false,
+        }
     }
 }
 
@@ -139,9 +148,13 @@ impl Plan {
         let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
-        room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine)?;
-        room::check_samples(&model.shape, training.encoding.longest(), &opened.device)?;
-        room::check_questions(&suites, &model.shape, &opened.device)?;
+        for found in [
+            room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine),
+            room::check_samples(&model.shape, training.encoding.longest(), &opened.device),
+            room::check_questions(&suites, &model.shape, &opened.device),
+        ] {
+            said.extend(room::told(found, options.elsewhere)?);
+        }
         // Last, for it may be a download of gigabytes.
         let base = shared.base(&recipe, &model, &mut sources)?;
         let named = Named::all(&recipe.eval.candidates, &model, &base, &mut sources)?;

@@ -98,6 +98,30 @@ pub fn check_questions(suites: &[Questions], shape: &DecoderShape, device: &Devi
     Ok(())
 }
 
+/// What finds no room, in a sentence, where another machine than this one is to run it.
+///
+/// # Errors
+///
+/// It is this machine that is to run it, or it would fit on none.
+pub fn told(found: Result<(), RoomError>, elsewhere: bool) -> Result<Option<String>, RoomError> {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    // How much is free changes while cells are planned.
+    let what = match found {
+        Err(RoomError::Weights { parameters, needed, .. }) if elsewhere => {
+            format!(
+                "{:.3} billion parameters take at least {:.1} GB",
+                gigabytes(parameters),
+                gigabytes(needed)
+            )
+        }
+        Err(RoomError::Memory { whose, tokens, needed, .. }) if elsewhere => {
+            format!("attention over {tokens} tokens, {whose}, takes at least {:.1} GB", gigabytes(needed))
+        }
+        other => return other.map(|()| None),
+    };
+    Ok(Some(format!("{what} of memory, more than is free on this machine, which could not run it")))
+}
+
 /// How many times its window the longest text may be that a model is given. Rotary angles have no end, and a little
 /// beyond the window is only said; published models were stretched 32 times at most (Phi-3's `LongRoPE`, 4,096 to
 /// 131,072), and their configuration names the longer window.

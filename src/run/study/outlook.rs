@@ -38,6 +38,8 @@ struct Sum {
     estimates: BTreeMap<String, (Estimate, f64)>,
     /// What is asked in any cell: suite, kind and number of prompts.
     suites: Vec<(String, MetricKind, usize)>,
+    /// What the user should know, and of how many cells.
+    said: Vec<(String, usize)>,
 }
 
 impl Sum {
@@ -80,6 +82,16 @@ impl Sum {
         Ok(format!("{} steps, {n_candidates} candidates, {state}", plan.training.last_step))
     }
 
+    /// Notes what is said of a cell.
+    fn hear(&mut self, said: &[String]) {
+        for sentence in said {
+            match self.said.iter_mut().find(|(known, _)| known == sentence) {
+                Some((_, n)) => *n += 1,
+                None => self.said.push((sentence.clone(), 1)),
+            }
+        }
+    }
+
     fn in_words(&self) -> String {
         let evaluate_s = self.evaluate_s + self.bases.values().sum::<f64>();
         let (all, train, evaluate) =
@@ -118,11 +130,13 @@ pub fn outlook(
         let about = if cell.over.is_empty() {
             match study.settle(cell, Vec::new(), &mut shared, tell)? {
                 Work::Trained(plan) => {
+                    sum.hear(&plan.said);
                     let about = sum.add(cell, &plan, is_done, say)?;
                     first.get_or_insert(plan);
                     about
                 }
                 Work::Given(settled) => {
+                    sum.hear(settled.said());
                     format!(
                         "given weights, {} candidates, {}",
                         settled.n_candidates(),
@@ -144,6 +158,10 @@ pub fn outlook(
     text.push_str(&lines);
     text.push_str(&sum.in_words());
     power(&mut text, study, &sum.suites);
+    for (sentence, n) in &sum.said {
+        let of = if *n == study.cells.len() { String::new() } else { format!(" ({n} cells)") };
+        let _ = writeln!(text, "note: {sentence}{of}");
+    }
     text.push_str("\nNothing was started. The same command without `--plan` runs what is missing.\n");
     Ok(text)
 }
