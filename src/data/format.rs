@@ -49,7 +49,7 @@ impl Format {
         let form = match self.form {
             Form::Auto | Form::Messages | Form::Sharegpt => open || beside,
             // A prompt may be a list of turns.
-            Form::PromptCompletion => beside,
+            Form::PromptCompletion | Form::Preference | Form::SafeHarmful => beside,
             Form::Alpaca | Form::Text => false,
         };
         own || named || form
@@ -96,6 +96,10 @@ impl Format {
             )
         } else if has("text") {
             (Self::of(Form::Text, []), "`text`".to_owned())
+        } else if has("chosen") && has("rejected") {
+            (Self::of(Form::Preference, []), "`chosen` and `rejected`".to_owned())
+        } else if has("prompt") && has("safe") && has("harmful") {
+            (Self::of(Form::SafeHarmful, []), "`prompt`, `safe` and `harmful`".to_owned())
         } else {
             return Err(DataError::UnknownForm { place: place.clone(), found: names(record) });
         };

@@ -18,6 +18,7 @@ mod grid;
 mod merge;
 mod method;
 mod model;
+mod objective;
 mod place;
 mod shipped;
 pub mod slips;
@@ -30,6 +31,9 @@ pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
+pub use objective::{
+    Derta, DertaRecord, Mask, Objective, ObjectiveKind, Preference, PreferenceLoss, RtoDraw,
+};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
 pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
@@ -57,6 +61,8 @@ pub struct Recipe {
     pub data: Data,
     #[serde(default)]
     pub method: Method,
+    #[serde(default, skip_serializing_if = "Objective::is_default")]
+    pub objective: Objective,
     #[serde(default)]
     pub train: Train,
     #[serde(default)]
@@ -160,6 +166,7 @@ impl Recipe {
         }
         self.data.check()?;
         self.method.check()?;
+        self.objective.check(&self.data)?;
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Tensor};
 
-use super::objective::Objective;
+use super::objective::{Objective, Pairs};
 use super::optimizer::Optimizer;
 use crate::model::loss::Gradients;
 use crate::model::{Decoder, Dropout, MicroBatch, Param, Positions};
@@ -34,6 +34,8 @@ pub struct StepResult {
     pub loss: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
+    /// What the model thought of the step's pairs, if it had any.
+    pub pairs: Pairs,
 }
 
 impl Trainee {
@@ -93,14 +95,17 @@ impl Trainee {
         clip: f64,
     ) -> StepResult {
         let n: usize = batches.iter().map(|batch| self.objective.count(batch)).sum();
-        let scale = 1.0 / n as f64;
+        // A step of samples without any label changes nothing.
+        let scale = 1.0 / n.max(1) as f64;
         let mut sums = Sums::new();
-        let mut loss = 0.0;
+        let (mut loss, mut pairs) = (0.0, Pairs::default());
         for batch in batches {
-            loss += self.accumulate(batch, step, scale, &mut sums);
+            let (sum, own) = self.accumulate(batch, step, scale, &mut sums);
+            loss += sum;
+            pairs = pairs.and(own);
         }
         let gradient_norm = norm(&sums);
-        let result = StepResult { loss: loss * scale, gradient_norm };
+        let result = StepResult { loss: loss * scale, gradient_norm, pairs };
         if !(result.loss.is_finite() && gradient_norm.is_finite()) {
             return result; // The caller stops; the weights stay as they were.
         }
@@ -122,10 +127,10 @@ impl Trainee {
         sums
     }
 
-    /// Sum of the losses of one micro-batch; its gradients are added to `sums`.
-    fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> f64 {
+    /// Sum of the losses of one micro-batch, and what was thought of its pairs; its gradients are added to `sums`.
+    fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> (f64, Pairs) {
         if self.objective.count(batch) == 0 {
-            return 0.0;
+            return (0.0, Pairs::default());
         }
         let dropout = (self.dropout > 0.0).then(|| Dropout {
             share: self.dropout,
@@ -147,7 +152,7 @@ impl Trainee {
             add(sums, head.weight.name(), gradient);
         }
         if !stream.is_autodiff() {
-            return cost.sum; // All that the stream goes through is frozen.
+            return (cost.sum, cost.pairs); // All that the stream goes through is frozen.
         }
         let seed = cost.stream.expect("the gradient of the stream was asked for"); // [b*t, m]
         // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
@@ -157,7 +162,7 @@ impl Trainee {
                 add(sums, &param.name, gradient.cast(DType::F32));
             }
         }
-        cost.sum
+        (cost.sum, cost.pairs)
     }
 
     /// Mean loss of micro-batches without any gradient, and of how many it is the mean.

@@ -31,6 +31,7 @@ mod judging;
 mod landscape;
 mod merge_pairs;
 mod merges;
+mod objectives;
 mod others;
 mod pipeline;
 mod recipes;

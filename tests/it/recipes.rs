@@ -39,6 +39,19 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             budget: Some(0.1),
             ..defaults.merge.clone()
         },
+        objective: finetune::recipe::Objective {
+            records: Some(Vec::new()),
+            rto_keep: Some(1.0),
+            rto_draw: Some(finetune::recipe::RtoDraw::Answer),
+            rto_weight: Some(1.0),
+            refusal_token: Some(String::new()),
+            loss: Some(finetune::recipe::PreferenceLoss::Sigmoid),
+            beta: Some(0.1),
+            label_smoothing: Some(0.1),
+            mask_threshold: Some(0.0),
+            mask_hysteresis: Some(0.3),
+            ..defaults.objective.clone()
+        },
         ..defaults
     };
     // What is written as comments is read too, once it is none.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::folder::Folder;
-use crate::event::{Event, StepEvent, Unwritable};
+use crate::event::{Event, PairFigures, StepEvent, Unwritable};
 use crate::snapshot::writer::{file_at_once, no_links};
 
 /// `events.jsonl` and `metrics.csv`, one line a happening.
@@ -18,7 +18,9 @@ pub struct Logs {
 }
 
 const METRICS_HEADER: &str =
-    "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s\n";
+    "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s";
+/// The columns that follow where pairs are learned from.
+const OF_PAIRS: &str = ",reward_chosen,reward_rejected,reward_margin,reward_accuracy";
 
 impl Logs {
     /// Opens the logs of a run folder for appending.
@@ -40,7 +42,7 @@ impl Logs {
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
         let result = match event {
-            Event::Progress { .. } | Event::Validating { .. } => Ok(()),
+            Event::Progress { .. } | Event::Validating { .. } | Event::Reference { .. } => Ok(()),
             _ => self.line(event).and_then(|()| self.metrics(event)),
         };
         result.map_err(|source| Unwritable { folder: self.folder.clone(), source })
@@ -57,6 +59,7 @@ impl Logs {
 
     fn metrics(&self, event: &Event) -> std::io::Result<()> {
         let path = self.folder.join("metrics.csv");
+        let has_pairs = |text: &str| text.lines().next().is_some_and(|header| header.ends_with(OF_PAIRS));
         let row = match event {
             Event::Step(step) => {
                 // What was there was killed before its first checkpoint.
@@ -69,7 +72,12 @@ impl Logs {
                 let look = format!("{step},,,");
                 // The last look comes behind the last checkpoint, and is made again by who was killed in between.
                 keep_rows(&path, |row| !row.starts_with(&look))?;
-                format!("{look}{loss},,,,,,\n")
+                let more = if std::fs::read_to_string(&path).is_ok_and(|text| has_pairs(&text)) {
+                    ",,,,"
+                } else {
+                    ""
+                };
+                format!("{look}{loss},,,,,,{more}\n")
             }
             // Steps after the checkpoint are made again: their rows would stand twice.
             Event::Resumed { step } => return keep_rows(&path, up_to(*step)),
@@ -77,7 +85,9 @@ impl Logs {
         };
         let mut file = appended(&path)?;
         if file.metadata()?.len() == 0 {
-            file.write_all(METRICS_HEADER.as_bytes())?;
+            let more =
+                if matches!(event, Event::Step(StepEvent { pairs: Some(_), .. })) { OF_PAIRS } else { "" };
+            file.write_all(format!("{METRICS_HEADER}{more}\n").as_bytes())?;
         }
         file.write_all(row.as_bytes())
     }
@@ -98,10 +108,16 @@ fn step_row(step: &StepEvent) -> String {
         tokens,
         padding,
         elapsed_s,
+        pairs,
         ..
     } = step;
+    let pairs = pairs.as_ref().map(|pairs| {
+        let PairFigures { reward_chosen, reward_rejected, reward_margin, reward_accuracy } = pairs;
+        format!(",{reward_chosen},{reward_rejected},{reward_margin},{reward_accuracy}")
+    });
+    let pairs = pairs.unwrap_or_default();
     format!(
-        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}\n"
+        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}{pairs}\n"
     )
 }
 
@@ -141,6 +157,7 @@ mod tests {
                 tokens: 1,
                 padding: 0.0,
                 elapsed_s: 1.0,
+                pairs: None,
             })
         };
         let look = |step| Event::Validation { step, loss: 1.0, tokens: 1 };
