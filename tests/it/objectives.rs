@@ -358,7 +358,7 @@ mod golden {
         (off / expected.iter().map(|x| square(*x)).sum::<f64>()).sqrt()
     }
 
-    fn shape_of(folder: &Path) -> (DecoderShape, WeightFiles) {
+    fn shape_of(folder: &Path) -> (DecoderShape, std::sync::Arc<WeightFiles>) {
         let Snapshot { config, weights, .. } = Snapshot::open(&folder.join("model")).unwrap();
         (families::shape(&config).unwrap(), weights)
     }
