@@ -75,6 +75,9 @@ pub struct StepEvent {
     /// Of a preference loss.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<PairFigures>,
+    /// What penalties added to the loss, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
 }
 
 /// What a model thinks of a step's pairs, as means: a reward is β times the log-probability gained on the base.

@@ -315,7 +315,7 @@ impl Data {
     }
 }
 
-fn check_form(key: &str, form: Form, fields: &Fields) -> Result<(), RecipeError> {
+pub(super) fn check_form(key: &str, form: Form, fields: &Fields) -> Result<(), RecipeError> {
     if form.asked(fields).is_some() {
         return Ok(());
     }

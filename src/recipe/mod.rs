@@ -19,6 +19,7 @@ mod merge;
 mod method;
 mod model;
 mod objective;
+mod penalty;
 mod place;
 mod shipped;
 pub mod slips;
@@ -34,6 +35,7 @@ pub use model::{Init, Model};
 pub use objective::{
     Derta, DertaRecord, Mask, Objective, ObjectiveKind, Preference, PreferenceLoss, RtoDraw,
 };
+pub use penalty::{Asft, Direction, Kl, Measure};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
 pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
@@ -166,7 +168,7 @@ impl Recipe {
         }
         self.data.check()?;
         self.method.check()?;
-        self.objective.check(&self.data)?;
+        self.objective.check(&self.data, &self.method, &self.merge)?;
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;

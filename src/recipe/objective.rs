@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Form, LossOn, RecipeError, bad};
+use super::{Asft, Data, Form, Kl, LossOn, Merge, Method, RecipeError, bad};
 
 /// The objective. A key that its kind does not have is an error.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,12 @@ pub struct Objective {
     /// Of `adpo`, instead of the threshold: a token's state is that of the last score at least this far from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_hysteresis: Option<f64>,
+    /// Of any kind: also the distance from the base on given prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Kl>,
+    /// Of any kind: also how far the adapter's update leads out of the alignment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asft: Option<Asft>,
 }
 
 /// What kind of objective it is.
@@ -215,8 +221,10 @@ impl Objective {
         if self.preference().is_some() { 2 } else { 1 }
     }
 
-    pub(super) fn check(&self, data: &Data) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, data: &Data, method: &Method, merge: &Merge) -> Result<(), RecipeError> {
         self.check_places()?;
+        self.kl.as_ref().map_or(Ok(()), Kl::check)?;
+        self.asft.as_ref().map_or(Ok(()), |asft| asft.check(method, merge))?;
         let number = |key: &str, value: Option<f64>, is_good: fn(f64) -> bool, expected: &str| match value {
             Some(value) if !(value.is_finite() && is_good(value)) => {
                 Err(bad(&format!("objective.{key}"), value, expected))

@@ -20,6 +20,7 @@ pub mod init;
 pub mod objective;
 pub mod optimizer;
 pub mod order;
+pub mod penalty;
 pub mod reference;
 pub mod schedule;
 pub mod step;
@@ -32,6 +33,7 @@ use ema::Ema;
 use objective::{Objective, Pairs};
 use optimizer::Optimizer;
 use order::Order;
+use penalty::Penalties;
 use reference::{Reference, Set};
 use schedule::LearningRate;
 use step::Trainee;
@@ -56,6 +58,7 @@ pub struct Task<'a> {
     pub method: &'a Method,
     pub train: &'a Train,
     pub objective: &'a recipe::Objective,
+    pub penalties: penalty::Given<'a>,
     pub samples: &'a [Sample],
     pub validation: &'a [Sample],
     /// The digest of all of these.
@@ -228,7 +231,9 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
+    let penalties = Penalties::new(task.penalties, &decoder)?;
     let trainee = Trainee::new(decoder, task.method.kind, Objective::of(task.objective));
+    let trainee = trainee.with_penalties(penalties);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
         MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),
@@ -305,8 +310,13 @@ impl Loop<'_, '_> {
         let batches = self.batches(Set::Train, &order.samples(self.done));
         let learning_rate = rate.at(self.done);
         let clip = self.task.train.clip;
-        let result = self.trainee.step(&batches, &mut self.optimizer, self.done, learning_rate, clip);
-        let what = match (result.loss.is_finite(), result.gradient_norm.is_finite()) {
+        let beside = self.beside();
+        let together = (&batches[..], &beside[..]);
+        let result = self.trainee.step_beside(together, &mut self.optimizer, self.done, learning_rate, clip);
+        let what = match (
+            (result.loss + result.penalty.unwrap_or(0.0)).is_finite(),
+            result.gradient_norm.is_finite(),
+        ) {
             (true, true) => None,
             (false, _) => Some(format!("the loss became {}", result.loss)),
             (true, false) => Some(format!(
@@ -335,8 +345,17 @@ impl Loop<'_, '_> {
             padding: 1.0 - tokens as f64 / positions as f64,
             elapsed_s: started.elapsed().as_secs_f64(),
             pairs: figures(result.pairs),
+            penalty: result.penalty,
         }))?;
         Ok(())
+    }
+
+    /// The micro-batches at whose labels this step compares the model with its base.
+    fn beside(&self) -> Vec<MicroBatch> {
+        let Some((kl, samples)) = self.task.penalties.kl else { return Vec::new() };
+        let Machine { micro_tokens, multiple, .. } = *self.machine;
+        let places = penalty::places(self.task.train.seed, self.done, kl.batch, samples.len());
+        micro_groups(samples, &places, 1, micro_tokens, multiple)
     }
 
     /// The micro-batches of some samples, or of some pairs of them.

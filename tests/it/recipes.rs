@@ -50,6 +50,21 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             label_smoothing: Some(0.1),
             mask_threshold: Some(0.0),
             mask_hysteresis: Some(0.3),
+            kl: Some(finetune::recipe::Kl {
+                source: String::new(),
+                format: finetune::recipe::Form::Auto,
+                fields: finetune::recipe::Fields::new(),
+                weight: 1.0,
+                temperature: 1.0,
+                direction: finetune::recipe::Direction::BaseToModel,
+                batch: 8,
+            }),
+            asft: Some(finetune::recipe::Asft {
+                unaligned: None,
+                weight: 1.0,
+                measure: finetune::recipe::Measure::Relative,
+                scaled: false,
+            }),
             ..defaults.objective.clone()
         },
         ..defaults

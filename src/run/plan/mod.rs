@@ -20,6 +20,7 @@ pub mod merging;
 pub mod model;
 pub mod named;
 mod overlap;
+mod penalties;
 pub mod posed;
 pub mod preset;
 pub mod questions;
@@ -47,6 +48,7 @@ use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
 use judges::Judges;
 use named::Named;
+use penalties::Penalties;
 use sources::Sources;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
@@ -124,7 +126,7 @@ impl Plan {
         let suites = shared.suites(&recipe, &model, &mut sources)?;
         remarks::apart(&suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
-        let training = Training::new(&recipe, read, &model)?;
+        let mut training = Training::new(&recipe, read, &model)?;
         let mut said = training.said.clone();
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
@@ -142,6 +144,8 @@ impl Plan {
         let helpers = helpers::open(&merges, &recipe, &model, &base, &mut sources)?;
         let merging = Merging::new((merges, named, helpers), importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+        training.penalties = Penalties::settle(&recipe, &model, &base, &mut sources)?;
+        said.extend(training.penalties.said.clone());
         let key = training.key(&base, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
@@ -177,7 +181,9 @@ impl Plan {
 
     /// SHA-256 of every file that was read.
     pub fn digests(&self) -> BTreeMap<String, String> {
-        self.base.digests.clone().into_iter().chain(self.training.digests.clone()).collect()
+        let training = &self.training;
+        let own = training.digests.clone().into_iter().chain(training.penalties.digests.clone());
+        self.base.digests.clone().into_iter().chain(own).collect()
     }
 
     /// The resolved recipe, digests and counts: `manifest.json`.

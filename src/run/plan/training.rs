@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
+use super::penalties::Penalties;
 use super::sources::Sources;
 use crate::data::{self, Conversation, Encoder, Sets};
 use crate::merge::Role;
@@ -28,6 +29,8 @@ pub struct Training {
     pub method: Method,
     pub train: Train,
     pub objective: Objective,
+    /// What is added to it; settled when the base's weights are.
+    pub penalties: Penalties,
     /// What the samples are, in numbers.
     pub encoding: Encoding,
     /// SHA-256 of every file of data.
@@ -105,6 +108,7 @@ impl Training {
             method,
             train,
             objective,
+            penalties: Penalties::default(),
             encoding,
             digests,
             total_steps,
@@ -171,6 +175,9 @@ impl Training {
         if let Some(preference) = self.objective.preference() {
             parts["objective"] = json!(preference);
         }
+        if let Some(penalties) = &self.penalties.key {
+            parts["penalties"] = penalties.clone();
+        }
         if compute != DType::F32 {
             parts["compute"] = json!(format!("{compute:?}"));
         }
@@ -195,6 +202,7 @@ impl Training {
             method: &self.method,
             train: &self.train,
             objective: &self.objective,
+            penalties: self.penalties.given(&self.objective),
             samples,
             validation,
             key: &key.digest,

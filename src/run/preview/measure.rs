@@ -20,6 +20,7 @@ use crate::run::plan::questions::Questions;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::writer::write_json;
 use crate::train::optimizer::Optimizer;
+use crate::train::penalty::Given;
 
 /// What is tried may take so long, the loading of the model aside.
 const BUDGET_S: f64 = 10.0;
@@ -140,7 +141,11 @@ fn end_of(sample: &Sample) -> Sample {
 fn training(plan: &Plan) -> Result<f64, Failure> {
     let task = plan.training.task(&plan.model, &plan.base, &plan.key)?;
     // Other objectives take as long, but for the head.
-    let task = crate::train::Task { objective: &crate::recipe::Objective::default(), ..task };
+    let task = crate::train::Task {
+        objective: &crate::recipe::Objective::default(),
+        penalties: Given::default(),
+        ..task
+    };
     let mut trainee = crate::train::trainee(&task, &plan.machine)?;
     trainee.track();
     let mut optimizer = Optimizer::new(&plan.training.train);

@@ -19,8 +19,20 @@ pub struct Logs {
 
 const METRICS_HEADER: &str =
     "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s";
-/// The columns that follow where pairs are learned from.
-const OF_PAIRS: &str = ",reward_chosen,reward_rejected,reward_margin,reward_accuracy";
+
+/// The columns that follow where a step has more to tell: of pairs, and of penalties.
+fn more(step: &StepEvent) -> Vec<(&'static str, f64)> {
+    let pairs = step.pairs.iter().flat_map(|pairs| {
+        let PairFigures { reward_chosen, reward_rejected, reward_margin, reward_accuracy } = *pairs;
+        [
+            ("reward_chosen", reward_chosen),
+            ("reward_rejected", reward_rejected),
+            ("reward_margin", reward_margin),
+            ("reward_accuracy", reward_accuracy),
+        ]
+    });
+    pairs.chain(step.penalty.map(|penalty| ("penalty", penalty))).collect()
+}
 
 impl Logs {
     /// Opens the logs of a run folder for appending.
@@ -59,7 +71,6 @@ impl Logs {
 
     fn metrics(&self, event: &Event) -> std::io::Result<()> {
         let path = self.folder.join("metrics.csv");
-        let has_pairs = |text: &str| text.lines().next().is_some_and(|header| header.ends_with(OF_PAIRS));
         let row = match event {
             Event::Step(step) => {
                 // What was there was killed before its first checkpoint.
@@ -72,12 +83,10 @@ impl Logs {
                 let look = format!("{step},,,");
                 // The last look comes behind the last checkpoint, and is made again by who was killed in between.
                 keep_rows(&path, |row| !row.starts_with(&look))?;
-                let more = if std::fs::read_to_string(&path).is_ok_and(|text| has_pairs(&text)) {
-                    ",,,,"
-                } else {
-                    ""
-                };
-                format!("{look}{loss},,,,,,{more}\n")
+                let header = std::fs::read_to_string(&path).unwrap_or_default();
+                let n_columns = header.lines().next().unwrap_or(METRICS_HEADER).split(',').count();
+                let own = format!("{look}{loss}");
+                format!("{own}{}\n", ",".repeat(n_columns - own.split(',').count()))
             }
             // Steps after the checkpoint are made again: their rows would stand twice.
             Event::Resumed { step } => return keep_rows(&path, up_to(*step)),
@@ -85,8 +94,8 @@ impl Logs {
         };
         let mut file = appended(&path)?;
         if file.metadata()?.len() == 0 {
-            let more =
-                if matches!(event, Event::Step(StepEvent { pairs: Some(_), .. })) { OF_PAIRS } else { "" };
+            let more = if let Event::Step(step) = event { more(step) } else { Vec::new() };
+            let more: String = more.into_iter().map(|(name, _)| format!(",{name}")).collect();
             file.write_all(format!("{METRICS_HEADER}{more}\n").as_bytes())?;
         }
         file.write_all(row.as_bytes())
@@ -98,6 +107,7 @@ fn appended(path: &Path) -> std::io::Result<File> {
 }
 
 fn step_row(step: &StepEvent) -> String {
+    let more = more(step);
     let StepEvent {
         step,
         epoch,
@@ -108,16 +118,11 @@ fn step_row(step: &StepEvent) -> String {
         tokens,
         padding,
         elapsed_s,
-        pairs,
         ..
     } = step;
-    let pairs = pairs.as_ref().map(|pairs| {
-        let PairFigures { reward_chosen, reward_rejected, reward_margin, reward_accuracy } = pairs;
-        format!(",{reward_chosen},{reward_rejected},{reward_margin},{reward_accuracy}")
-    });
-    let pairs = pairs.unwrap_or_default();
+    let more: String = more.into_iter().map(|(_, value)| format!(",{value}")).collect();
     format!(
-        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}{pairs}\n"
+        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}{more}\n"
     )
 }
 
@@ -158,6 +163,7 @@ mod tests {
                 padding: 0.0,
                 elapsed_s: 1.0,
                 pairs: None,
+                penalty: None,
             })
         };
         let look = |step| Event::Validation { step, loss: 1.0, tokens: 1 };

@@ -11,11 +11,12 @@
 //!   every objective learns whatever they are.
 //! - Another loss of pairs is a case of [`pair::loss`]: [`Objective::Preference`] counts pairs, gives each row the weight
 //!   of its pair, and is told by the micro-batch what the base says of it ([`reference`](super::reference)).
-//! - A penalty on the distance from the base (KL) holds the base, whose logits it needs for the same rows, and adds to
-//!   the cost of another objective.
+//! - A penalty beside the objective ([`kl`], [`asft`]) is added by [`Penalties`](super::penalty::Penalties).
 
 use burn::tensor::Tensor;
 
+pub mod asft;
+pub mod kl;
 pub mod pair;
 mod preference;
 mod sft;
@@ -37,7 +38,7 @@ pub struct Row {
     pub source: &'static str,
 }
 
-/// Every kind of objective, in the order they are listed.
+/// Every kind of objective, and what may be added to it, in the order they are listed.
 pub const OBJECTIVES: &[Row] = &[
     Row {
         name: "sft",
@@ -66,6 +67,20 @@ pub const OBJECTIVES: &[Row] = &[
         needs: "the same, chosen_scores, rejected_scores",
         example: "kind = \"adpo\", mask_threshold = 0.0",
         source: "Tan et al. 2025, arXiv 2502.11555",
+    },
+    Row {
+        name: "kl",
+        summary: "beside any: the distance from the base on given prompts",
+        needs: "a file of prompts or conversations",
+        example: "kl = { source = \"prompts.jsonl\", weight = 0.1 }",
+        source: "Kullback and Leibler 1951; as a penalty: Ouyang et al. 2022, arXiv 2203.02155",
+    },
+    Row {
+        name: "asft",
+        summary: "beside any, for LoRA: how far the update leads out of what alignment changed",
+        needs: "the model that the base was aligned from",
+        example: "asft = { unaligned = \"org/base\", measure = \"relative\" }",
+        source: "Yang et al. 2025, arXiv 2506.08473",
     },
 ];
 
