@@ -30,7 +30,7 @@ pub use trained::{adapter_of, averaged_adapter, trained_adapter};
 
 use checkpoint::{Checkpoints, State};
 use ema::Ema;
-use objective::{Objective, Pairs};
+use objective::Objective;
 use optimizer::Optimizer;
 use order::Order;
 use penalty::Penalties;
@@ -39,7 +39,7 @@ use schedule::LearningRate;
 use step::Trainee;
 
 use crate::data::Sample;
-use crate::event::{Event, PairFigures, Recorder, StepEvent, Unwritable};
+use crate::event::{Event, Recorder, StepEvent, Unwritable};
 use crate::model::{Decoder, DecoderShape, MicroBatch, micro_groups};
 use crate::recipe::{self, Method, MethodKind, Train};
 use crate::snapshot::{SnapshotError, Weights};
@@ -240,17 +240,6 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     })
 }
 
-/// A step's pairs as they are told; nothing of a step without any.
-fn figures(pairs: Pairs) -> Option<PairFigures> {
-    let mean = |sum: f64| sum / pairs.n as f64;
-    (pairs.n > 0).then(|| PairFigures {
-        reward_chosen: mean(pairs.rewards[0]),
-        reward_rejected: mean(pairs.rewards[1]),
-        reward_margin: mean(pairs.rewards[0] - pairs.rewards[1]),
-        reward_accuracy: mean(pairs.n_right as f64),
-    })
-}
-
 /// The state of a running training.
 struct Loop<'a, 'l> {
     task: &'a Task<'a>,
@@ -344,7 +333,7 @@ impl Loop<'_, '_> {
             tokens,
             padding: 1.0 - tokens as f64 / positions as f64,
             elapsed_s: started.elapsed().as_secs_f64(),
-            pairs: figures(result.pairs),
+            pairs: result.pairs.figures(),
             penalty: result.penalty,
         }))?;
         Ok(())

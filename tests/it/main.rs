@@ -33,6 +33,7 @@ mod merge_pairs;
 mod merges;
 mod objectives;
 mod others;
+mod penalties;
 mod pipeline;
 mod recipes;
 mod related;

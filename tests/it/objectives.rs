@@ -4,9 +4,17 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use burn::tensor::DType;
+use finetune::data::Sample;
+use finetune::device::cpu;
+use finetune::model::loss::Gradients;
+use finetune::model::{Decoder, MicroBatch, Positions};
+use finetune::recipe::{Preference, PreferenceLoss};
+use finetune::snapshot::Snapshot;
+use finetune::train::objective::Objective;
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, shape};
 
 /// Requests with a safe and a harmful answer; a harmful one is a placeholder.
 fn derta(n: usize) -> String {
@@ -301,6 +309,43 @@ fn what_is_not_given_says_where_it_comes_from_before_anything_starts() {
         );
         assert!(!fixture.file("run/train").exists(), "{kind} {source}");
     }
+}
+
+#[test]
+fn what_is_masked_has_a_gradient_of_exactly_zero() {
+    let fixture = Fixture::new();
+    let shape = shape(&fixture.file("model"));
+    let weights = Snapshot::open(&fixture.file("model")).unwrap().weights;
+    let decoder = Decoder::load(&shape, weights.as_ref(), &cpu(), DType::F32).unwrap();
+    let ids = [vec![1, 5, 9, 2, 7, 4], vec![1, 5, 9, 8, 3]];
+    let answers = |learned: [&[usize]; 2]| -> Vec<Sample> {
+        let sample = |i: usize| {
+            let marks = (0..ids[i].len()).map(|at| learned[i].contains(&at)).collect::<Vec<_>>();
+            Sample::of_trained(ids[i].clone(), marks, 1.into())
+        };
+        vec![sample(0), sample(1)]
+    };
+    let settings = Preference { loss: PreferenceLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 };
+    let cost = |samples: &[Sample], reference: [f64; 2]| {
+        let mut batch = MicroBatch::new(samples, &[0, 1], 1);
+        batch.reference = reference.to_vec();
+        let hidden = decoder.hidden(batch.ids(&cpu()), &Positions::causal(batch.width), None);
+        let [b, t, m] = hidden.dims();
+        let (stream, head) = (hidden.reshape([b * t, m]), decoder.frozen_head());
+        let found = Objective::Preference(settings).cost(&stream, &head, &batch, 1.0, Gradients::RowsAndHead);
+        let gradient = found.stream.unwrap().try_into_vec_as::<f32>().unwrap();
+        let rows: Vec<bool> = gradient.chunks(m).map(|row| row.iter().any(|x| *x != 0.0)).collect();
+        (found.sum, rows, gradient)
+    };
+    // Rows of six: position 5 of the first answer and 3 of the second are predicted by those before them.
+    let (_, rows, _) = cost(&answers([&[5], &[3]]), [-6.0, -6.0]);
+    assert_eq!((0..12).filter(|i| rows[*i]).collect::<Vec<_>>(), [4, 6 + 2]);
+    let (sum, rows, _) = cost(&answers([&[], &[]]), [0.0, 0.0]);
+    assert!((sum - std::f64::consts::LN_2).abs() < 1e-15 && rows.iter().all(|row| !row));
+    // Another token's mask changes no bit of what is counted alike.
+    let all = cost(&answers([&[3, 4, 5], &[3, 4]]), [-19.0, -12.0]);
+    assert_eq!(all, cost(&answers([&[3, 4, 5], &[3, 4]]), [-19.0, -12.0]));
+    assert_eq!((0..12).filter(|i| all.1[*i]).collect::<Vec<_>>(), [2, 3, 4, 8, 9]);
 }
 
 mod golden {

@@ -23,6 +23,7 @@ mod sft;
 
 pub use preference::log_probabilities;
 
+use crate::event::PairFigures;
 use crate::model::loss::Gradients;
 use crate::model::{Head, MicroBatch};
 use crate::recipe::{self, Preference};
@@ -109,6 +110,17 @@ impl Pairs {
         self.n += 1;
         self.n_right += usize::from(rewards[0] > rewards[1]);
         self.rewards.iter_mut().zip(rewards).for_each(|(sum, reward)| *sum += reward);
+    }
+
+    /// What is told of them; nothing of none.
+    pub fn figures(&self) -> Option<PairFigures> {
+        let mean = |sum: f64| sum / self.n as f64;
+        (self.n > 0).then(|| PairFigures {
+            reward_chosen: mean(self.rewards[0]),
+            reward_rejected: mean(self.rewards[1]),
+            reward_margin: mean(self.rewards[0] - self.rewards[1]),
+            reward_accuracy: mean(self.n_right as f64),
+        })
     }
 
     /// These and those.
