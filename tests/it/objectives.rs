@@ -218,7 +218,7 @@ fn a_mask_by_scores_takes_tokens_out_of_both_answers() {
     let fixture = Fixture::new();
     // What the tiny tokenizer makes of the answers is not known here: too many scores name the count.
     let scored = |n: usize, score: f64| {
-        let record = json!({ "prompt": "Say it.", "chosen": "yes", "rejected": "no", "chosen_scores": vec![score; n],
+        let record = json!({ "prompt": "Say it.", "chosen": "yes", "rejected": "yes", "chosen_scores": vec![score; n],
             "rejected_scores": vec![-score; n] });
         format!("{record}\n").repeat(20)
     };
@@ -335,17 +335,15 @@ fn what_is_masked_has_a_gradient_of_exactly_zero() {
         let found = Objective::Preference(settings).cost(&stream, &head, &batch, 1.0, Gradients::RowsAndHead);
         let gradient = found.stream.unwrap().try_into_vec_as::<f32>().unwrap();
         let rows: Vec<bool> = gradient.chunks(m).map(|row| row.iter().any(|x| *x != 0.0)).collect();
-        (found.sum, rows, gradient)
+        (found.sum, rows)
     };
     // Rows of six: position 5 of the first answer and 3 of the second are predicted by those before them.
-    let (_, rows, _) = cost(&answers([&[5], &[3]]), [-6.0, -6.0]);
+    let (_, rows) = cost(&answers([&[5], &[3]]), [-6.0, -6.0]);
     assert_eq!((0..12).filter(|i| rows[*i]).collect::<Vec<_>>(), [4, 6 + 2]);
-    let (sum, rows, _) = cost(&answers([&[], &[]]), [0.0, 0.0]);
+    let (sum, rows) = cost(&answers([&[], &[]]), [0.0, 0.0]);
     assert!((sum - std::f64::consts::LN_2).abs() < 1e-15 && rows.iter().all(|row| !row));
-    // Another token's mask changes no bit of what is counted alike.
-    let all = cost(&answers([&[3, 4, 5], &[3, 4]]), [-19.0, -12.0]);
-    assert_eq!(all, cost(&answers([&[3, 4, 5], &[3, 4]]), [-19.0, -12.0]));
-    assert_eq!((0..12).filter(|i| all.1[*i]).collect::<Vec<_>>(), [2, 3, 4, 8, 9]);
+    let (_, rows) = cost(&answers([&[3, 4, 5], &[3, 4]]), [-19.0, -12.0]);
+    assert_eq!((0..12).filter(|i| rows[*i]).collect::<Vec<_>>(), [2, 3, 4, 8, 9]);
 }
 
 mod golden {
