@@ -94,6 +94,7 @@ fn every_setting_of_a_penalty_is_another_training() {
         vec![kl.clone(), "objective.kl.batch=3".to_owned()],
         vec![asft.clone()],
         vec![asft.clone(), "objective.asft.measure=sum".to_owned()],
+        vec![asft.clone(), "objective.asft.measure=relative".to_owned()],
         vec![asft.clone(), "objective.asft.scaled=true".to_owned()],
         vec![asft.clone(), "objective.asft.unaligned=model".to_owned()],
         vec![kl, asft],
