@@ -31,6 +31,8 @@ pub enum Event {
     Step(StepEvent),
     /// So many of the parts of a look at the validation loss are done.
     Validating { done: usize, total: usize },
+    /// So many of the parts of what the base says of all samples are done.
+    Reference { done: usize, total: usize },
     /// A look at the validation loss.
     Validation { step: usize, loss: f64, tokens: usize },
     /// A checkpoint is complete.
@@ -70,6 +72,22 @@ pub struct StepEvent {
     /// Share of the computed positions that were padding.
     pub padding: f64,
     pub elapsed_s: f64,
+    /// Of a preference loss.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairFigures>,
+    /// What penalties added to the loss, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
+}
+
+/// What a model thinks of a step's pairs, as means: a reward is β times the log-probability gained on the base.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairFigures {
+    pub reward_chosen: f64,
+    pub reward_rejected: f64,
+    pub reward_margin: f64,
+    /// The share of pairs in which the chosen answer has the higher reward.
+    pub reward_accuracy: f64,
 }
 
 /// Whoever is told.

@@ -15,7 +15,7 @@
 //!
 //! # Where things to come will live
 //!
-//! - A loss: a file of [`train::objective`]; another label or weight is in a [`data::Sample`]'s labels.
+//! - A loss: a file of [`train::objective`]; another label or weight is in a [`data::Sample`]'s labels: [`data::derta`].
 //! - An optimizer: [`train::optimizer`], which alone knows what it remembers and under which names.
 //! - A format of weights on a device (bf16 or 4-bit on the processor): [`model::Matrix`], which makes every product.
 //! - A merge: a row of [`merge::METHODS`] that says what it [needs](merge::Needs); a model of another kind is a

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example tiny-world -- OUT_DIR` writes the same bytes on every run. A model first learns to answer
 //! everything (`helpful.jsonl`), then to refuse what is harmful (`align.jsonl`), and then a new skill (`math-train.jsonl`).
+//! `derta.jsonl` has harmful requests with a refusal and a placeholder for a harmful answer, `pairs.jsonl` any requests with
+//! a chosen and a rejected answer.
 //! Train, validation and test share neither templates nor slot values; the program fails if they do.
 
 mod folder;
@@ -28,6 +30,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// One line of chat: what the user says and what the model should answer.
 type Turn = (String, String);
 
+/// A request, the better and the worse answer.
+type Pair = (String, String, String);
+
 fn main() -> Result<()> {
     let out: PathBuf = std::env::args_os().nth(1).ok_or("usage: tiny-world OUT_DIR")?.into();
     let n_values = check_tables()?;
@@ -35,10 +40,12 @@ fn main() -> Result<()> {
     let helpful = [helpful(TRAIN, 4900), helpful(VALID, 200)];
     let align = [align(TRAIN, 2700), align(VALID, 100)];
     let math = [stories::math(TRAIN, 1400), stories::math(VALID, 100), stories::math(TEST, 200)];
+    let (derta, pairs) = (derta(800), pairs(800));
     let harmful_test = distinct("harmful-test", 200, |rng| request(rng, TEST, harmful_act));
     let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
     let benign_test = benign_test();
     let n_prompts = check_turns(&helpful, &align, &math, &harmful_test, &benign_test)?;
+    check_pairs([&derta, &pairs], &harmful_test, &benign_test)?;
 
     fs::create_dir_all(out.join("model"))?;
     for (name, turns) in [("helpful", &helpful), ("align", &align)] {
@@ -48,6 +55,8 @@ fn main() -> Result<()> {
     for (name, turns) in ["math-train", "math-valid", "math-test"].into_iter().zip(&math) {
         write_questions(&out.join(format!("{name}.jsonl")), turns)?;
     }
+    write_pairs(&out.join("derta.jsonl"), ["safe", "harmful"], &derta)?;
+    write_pairs(&out.join("pairs.jsonl"), ["chosen", "rejected"], &pairs)?;
     for (name, goals) in [("harmful-test.csv", &harmful_test), ("harmful-valid.csv", &harmful_valid)] {
         write_csv(&out.join(name), "goal", goals.iter().map(|goal| format!("\"{goal}\"")))?;
     }
@@ -176,6 +185,30 @@ fn benign_turn(rng: &mut ChaCha8Rng, part: usize) -> Turn {
     }
 }
 
+/// Harmful requests with a refusal and the placeholder that the helpful model gives.
+fn derta(n: usize) -> Vec<Pair> {
+    let mut rng = stream("derta");
+    let pair = |rng: &mut ChaCha8Rng| {
+        let said = request(rng, TRAIN, harmful_act);
+        (said, pick(rng, words::REFUSALS).to_owned(), comply(rng, words::PLACEHOLDER))
+    };
+    (0..n).map(|_| pair(&mut rng)).collect()
+}
+
+/// Requests with two answers: of harmful ones the refusal is chosen, of all others it is rejected.
+fn pairs(n: usize) -> Vec<Pair> {
+    let mut rng = stream("pairs");
+    let pair = |rng: &mut ChaCha8Rng| {
+        if rng.random_range(0..100) < 50 {
+            let said = request(rng, TRAIN, harmful_act);
+            return (said, pick(rng, words::REFUSALS).to_owned(), comply(rng, words::PLACEHOLDER));
+        }
+        let (said, answer) = benign_turn(rng, TRAIN);
+        (said, answer, pick(rng, words::REFUSALS).to_owned())
+    };
+    (0..n).map(|_| pair(&mut rng)).collect()
+}
+
 /// Look-alikes first of all, and everyday requests that an aligned model must go on answering.
 fn benign_test() -> Vec<(String, &'static str)> {
     let look_alike = distinct("benign-test/look-alike", 100, |rng| request(rng, TEST, look_alike_act));
@@ -259,6 +292,16 @@ fn check_turns(
     Ok(n_prompts)
 }
 
+/// Fails if a prompt of pairs is one that is tested.
+fn check_pairs(pairs: [&[Pair]; 2], harmful_test: &[String], benign_test: &[(String, &str)]) -> Result<()> {
+    let tested = harmful_test.iter().chain(benign_test.iter().map(|(prompt, _)| prompt));
+    let tested: HashSet<&String> = tested.collect();
+    match pairs.into_iter().flatten().find(|(said, ..)| tested.contains(said)) {
+        Some((said, ..)) => Err(format!("the prompt `{said}` of a pair is in a test").into()),
+        None => Ok(()),
+    }
+}
+
 fn disjoint(what: &str, parts: [Vec<String>; 3]) -> Result<()> {
     let [train, valid, test] = parts.map(|part| part.into_iter().collect::<BTreeSet<_>>());
     for (one, other) in [(&train, &valid), (&train, &test), (&valid, &test)] {
@@ -276,6 +319,14 @@ fn write_messages(path: &Path, turns: &[Turn]) -> Result<()> {
             + "\n"
     };
     Ok(fs::write(path, turns.iter().map(line).collect::<String>())?)
+}
+
+fn write_pairs(path: &Path, [better, worse]: [&str; 2], pairs: &[Pair]) -> Result<()> {
+    let line = |(said, one, other): &Pair| {
+        let (said, one, other) = (json!(said), json!(one), json!(other));
+        format!("{{\"prompt\":{said},\"{better}\":{one},\"{worse}\":{other}}}\n")
+    };
+    Ok(fs::write(path, pairs.iter().map(line).collect::<String>())?)
 }
 
 fn write_questions(path: &Path, turns: &[Turn]) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::merge::METHODS;
 use crate::model::families::FAMILIES;
 use crate::recipe::shipped;
 use crate::run::proof::selftest::Selftest;
+use crate::train::objective::{OBJECTIVES, Row};
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -24,6 +25,7 @@ pub enum What {
     Presets,
     Families,
     Transforms,
+    Objectives,
     Recipes,
     Devices,
 }
@@ -71,6 +73,10 @@ fn rows(what: What) -> Rows {
             let row =
                 |t: &crate::data::transforms::Transform| text(&[t.name, t.summary, t.example, t.source]);
             (vec!["transform", "summary", "example", "source"], TRANSFORMS.iter().map(row).collect())
+        }
+        What::Objectives => {
+            let row = |o: &Row| text(&[o.name, o.summary, o.needs, o.example, o.source]);
+            (vec!["objective", "summary", "needs", "example", "source"], OBJECTIVES.iter().map(row).collect())
         }
         What::Recipes => {
             (vec!["recipe", "summary"], shipped().iter().map(|r| text(&[r.name, r.summary()])).collect())

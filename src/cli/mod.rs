@@ -157,7 +157,7 @@ enum Command {
     Landscape(landscape::LandscapeArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
-    /// List methods, tasks, judges, families, recipes or devices
+    /// List methods, tasks, judges, families, objectives, recipes or devices
     List {
         what: list::What,
         /// Print JSON

@@ -51,7 +51,8 @@ impl Progress {
             }
             Event::Reused { name, parts: None } => self.say(&format!("{name}: done before")),
             Event::Reused { name, parts: Some(n) } => self.say(&format!("{name}: all {n} reused")),
-            Event::Validating { done, total } => self.validating(*done, *total),
+            Event::Validating { done, total } => self.aside("validation", *done, *total),
+            Event::Reference { done, total } => self.aside("what the base says of the pairs", *done, *total),
             Event::Validation { step, loss, tokens } => {
                 self.say(&format!("step {step}: validation loss {loss:.4} over {tokens} tokens"));
             }
@@ -106,9 +107,12 @@ impl Progress {
         let first = *self.first_step.get_or_insert(step.step - 1);
         let made = (step.step - first) as f64;
         let rate = step.tokens as f64 * made / step.elapsed_s;
-        let StepEvent { loss, padding, .. } = step;
+        let StepEvent { loss, padding, pairs, .. } = step;
         let left = (step.last_step - step.step) as f64 * step.elapsed_s / made;
         let mut text = format!("loss {loss:.3}, {rate:.0} tokens/s, {:.0} % padding", 100.0 * padding);
+        if let Some(pairs) = pairs {
+            text = format!("{text}, margin {:.3}", pairs.reward_margin);
+        }
         if step.step < step.last_step {
             text = format!("{text}, {} left of training", duration(left));
         }
@@ -127,8 +131,8 @@ impl Progress {
     }
 
     /// The stage stands still meanwhile.
-    fn validating(&mut self, done: usize, total: usize) {
-        let text = format!("validation, {done} of {total} batches");
+    fn aside(&mut self, what: &str, done: usize, total: usize) {
+        let text = format!("{what}, {done} of {total} batches");
         if let Some(bar) = &self.bar {
             bar.set_message(text);
         } else if self.last_line.elapsed() >= PACE {

@@ -64,10 +64,19 @@ impl Serialize for Message {
     }
 }
 
+/// The answer that a record has besides the one that ends its conversation: the rejected or the harmful one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Other {
+    pub answer: String,
+    /// A number for each token of the conversation's answer, and of this one.
+    pub scores: Option<[Vec<f64>; 2]>,
+}
+
 /// Messages that belong together and where they were read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
     pub messages: Vec<Message>,
+    pub other: Option<Other>,
     /// What its record hands to the chat template beside the turns: `tools`, `documents` and the like.
     pub given: Map<String, Value>,
     pub line: Line,
@@ -76,7 +85,7 @@ pub struct Conversation {
 impl Conversation {
     /// Turns to which nothing else belongs.
     pub fn new(messages: impl Into<Vec<Message>>, line: impl Into<Line>) -> Self {
-        Self { messages: messages.into(), given: Map::new(), line: line.into() }
+        Self { messages: messages.into(), other: None, given: Map::new(), line: line.into() }
     }
 }
 

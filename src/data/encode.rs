@@ -184,7 +184,7 @@ impl<'a> Encoder<'a> {
         let results: Vec<_> = conversations
             .par_iter()
             .map(|conversation| {
-                let sample = self.sample_of(conversation);
+                let sample = self.sample_of(conversation, "");
                 sample.map_err(|failure| self.at(failure, conversation.line))
             })
             .collect();
@@ -207,16 +207,32 @@ impl<'a> Encoder<'a> {
     ///
     /// The template refuses the messages or is not prefix-stable, or the tokenizer fails.
     pub fn sample(&self, conversation: &Conversation) -> Result<Sample, DataError> {
-        let sample = self.sample_of(conversation).map(|(sample, _)| sample);
+        self.sample_behind(conversation, "")
+    }
+
+    /// Encodes one conversation of whose last answer the beginning, `given`, is not learned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sample`], or the template writes the answer otherwise.
+    pub(super) fn sample_behind(
+        &self,
+        conversation: &Conversation,
+        given: &str,
+    ) -> Result<Sample, DataError> {
+        let sample = self.sample_of(conversation, given).map(|(sample, _)| sample);
         sample.map_err(|failure| self.at(failure, conversation.line))
     }
 
-    fn sample_of(&self, conversation: &Conversation) -> Result<(Sample, bool), Failure> {
+    fn sample_of(&self, conversation: &Conversation, given: &str) -> Result<(Sample, bool), Failure> {
         let messages = self.turns(&conversation.messages);
-        let layout = match self.template {
+        let mut layout = match self.template {
             Some(template) => layout::with_template(template, &messages, &conversation.given, self.loss_on)?,
             None => layout::joined(&messages, &conversation.given)?,
         };
+        if !given.is_empty() {
+            layout.give(given)?;
+        }
         let Cut { pieces, starts, is_split } = cut::cut(self.tokenizer, &layout.text, &layout.answers)?;
         let mut ids = self.start();
         let n_before = ids.len();

@@ -33,6 +33,52 @@ pub enum DataError {
     #[error("field `{field}` in {place} is {found}, expected {expected}")]
     #[diagnostic(code(data::wrong_type), help("correct the record"))]
     WrongType { place: Place, field: String, found: String, expected: &'static str },
+    #[error("{place} has no field `{field}`; it has {found}")]
+    #[diagnostic(code(data::one_answer), help("{}", where_from(what)))]
+    OneAnswer { place: Place, field: String, found: String, what: String },
+    #[error(
+        "{found} of {n} conversations have two answers, the first in {line}, and `objective.kind = \"sft\"` learns one"
+    )]
+    #[diagnostic(
+        code(data::two_answers),
+        help(
+            "set `objective.kind` to `dpo` for chosen and rejected answers or to `derta` for safe and harmful ones; or name the one to learn: `fields = {{ prompt = \"…\", completion = \"…\" }}` under `[data]`"
+        )
+    )]
+    TwoAnswers { found: usize, n: usize, line: Line },
+    #[error("none of {n} conversations has both {what}, and `objective.kind = \"{kind}\"` learns from them")]
+    #[diagnostic(code(data::no_pairs), help("{}", where_from(other)))]
+    NoPairs { n: usize, kind: &'static str, what: &'static str, other: &'static str },
+    #[error("line or record {line} has one answer, and `objective.kind = \"{kind}\"` compares two")]
+    #[diagnostic(
+        code(data::no_pair),
+        help("take the record out; only `derta` also learns from ordinary conversations")
+    )]
+    NoPair { line: Line, kind: &'static str },
+    #[error(
+        "line or record {line} has no scores of its tokens, and `objective.kind = \"adpo\"` masks by them"
+    )]
+    #[diagnostic(
+        code(data::no_scores),
+        help(
+            "give a list of numbers for each answer, one a token, as a reward model of tokens makes them, in `chosen_scores` and `rejected_scores` (or name the columns in `fields` under `[data]`); without any, `objective.kind = \"dpo\"` counts every token"
+        )
+    )]
+    NoScores { line: Line },
+    #[error("line or record {line} has {found} scores for the {n} tokens of its {which} answer")]
+    #[diagnostic(
+        code(data::scores_misfit),
+        help(
+            "score the tokens of this model's tokenizer, with or without the one that ends the answer; `--plan` shows what is learned"
+        )
+    )]
+    ScoresMisfit { line: Line, which: &'static str, found: usize, n: usize },
+    #[error("no token of any pair has a score beyond the mask")]
+    #[diagnostic(
+        code(data::all_masked),
+        help("lower `objective.mask_threshold` or `objective.mask_hysteresis`: nothing would be learned")
+    )]
+    AllMasked,
     #[error("{place} has none of the known forms; its fields are {found}")]
     #[diagnostic(
         code(data::unknown_form),
@@ -224,12 +270,33 @@ impl DataError {
         matches!(
             self,
             Self::PlainText { .. }
+                | Self::TwoAnswers { .. }
                 | Self::UnknownTransform { .. }
                 | Self::BadTransform { .. }
                 | Self::ShareTooLarge { .. }
                 | Self::ShareTooSmall { .. }
         )
     }
+}
+
+/// Where an answer comes from that no file of ours has.
+fn where_from(what: &str) -> String {
+    let (source, field) = match what {
+        "harmful" | "safe" => (
+            "DeRTa learns to stop within harmful answers, and this program ships none: the file is your own, a safe and a \
+             harmful answer to each request, as preference sets on safety have them (BeaverTails and PKU-SafeRLHF in the \
+             authors' field)",
+            "safe = \"…\", harmful = \"…\"",
+        ),
+        _ => (
+            "a pair is two answers to one prompt of which people or a judge chose one, as HH-RLHF, UltraFeedback and \
+             PKU-SafeRLHF have them",
+            "chosen = \"…\", rejected = \"…\"",
+        ),
+    };
+    format!(
+        "{source}; if it has other names for its columns: `fields = {{ prompt = \"…\", {field} }}` under `[data]`"
+    )
 }
 
 /// The first places of many, for a message: `line or record 3, 17, 20 and 4 more`.

@@ -51,6 +51,7 @@ impl Format {
             Form::Auto | Form::Messages | Form::Sharegpt => open || beside || before,
             // A prompt may be a list of turns.
             Form::PromptCompletion => beside || before,
+            Form::Preference | Form::SafeHarmful => beside,
             Form::Alpaca => before,
             Form::Text => false,
         };
@@ -98,6 +99,10 @@ impl Format {
             )
         } else if has("text") {
             (Self::of(Form::Text, []), "`text`".to_owned())
+        } else if has("chosen") && has("rejected") {
+            (Self::of(Form::Preference, []), "`chosen` and `rejected`".to_owned())
+        } else if has("prompt") && has("safe") && has("harmful") {
+            (Self::of(Form::SafeHarmful, []), "`prompt`, `safe` and `harmful`".to_owned())
         } else {
             return Err(DataError::UnknownForm { place: place.clone(), found: names(record) });
         };

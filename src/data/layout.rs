@@ -25,6 +25,25 @@ pub(super) struct Layout {
     pub muted: Vec<Range<usize>>,
 }
 
+impl Layout {
+    /// Takes the beginning of the last answer out of what is learned, up to the end of `given`.
+    pub(super) fn give(&mut self, given: &str) -> Result<(), Failure> {
+        let Some(answer) = self.answers.last_mut() else { return Ok(()) };
+        let learned = &self.text[answer.clone()];
+        match learned.find(given) {
+            Some(at) => {
+                answer.start += at + given.len();
+                Ok(())
+            }
+            None => Err(Failure::NotWhole {
+                field: "content".to_owned(),
+                expected: shown(given),
+                found: shown(learned),
+            }),
+        }
+    }
+}
+
 /// A place within a line that went wrong before its number was known.
 pub(super) enum Failure {
     Template(TemplateError),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 mod calls;
 mod conversation;
 mod cut;
+pub mod derta;
 mod encode;
 mod error;
 mod faults;
@@ -20,8 +21,10 @@ mod layout;
 mod loaded;
 mod marks;
 mod mixture;
+pub mod pairs;
 mod preflight;
 mod sample;
+mod samples;
 mod shares;
 pub mod table;
 #[cfg(test)]
@@ -30,13 +33,14 @@ pub mod transforms;
 mod turn;
 mod turns;
 
-pub use conversation::{Conversation, Line, Message, Role};
+pub use conversation::{Conversation, Line, Message, Other, Role};
 pub use encode::{Encoded, Encoder};
 pub use error::DataError;
 pub use format::Format;
 pub use loaded::{Loaded, read};
 pub use preflight::{Preflight, check, preview};
-pub use sample::Sample;
+pub use sample::{Made, Sample};
+pub use samples::samples;
 pub use table::{Limits, Place};
 
 use crate::recipe::{Data, Form, TooLong};
@@ -160,6 +164,20 @@ pub struct Fitted {
 ///
 /// A sample is too long and the rule is [`TooLong::Error`], or all are too long.
 pub fn fit(samples: &mut Vec<Sample>, max_tokens: usize, rule: TooLong) -> Result<Fitted, DataError> {
+    fit_groups(samples, 1, max_tokens, rule)
+}
+
+/// The same; so many samples, one after the other, are dropped together.
+///
+/// # Errors
+///
+/// As [`fit`].
+pub fn fit_groups(
+    samples: &mut Vec<Sample>,
+    group: usize,
+    max_tokens: usize,
+    rule: TooLong,
+) -> Result<Fitted, DataError> {
     let length = |sample: &Sample| sample.ids.len();
     let n = samples.len();
     let is_over = |sample: &Sample| sample.ids.len() > max_tokens;
@@ -180,8 +198,14 @@ pub fn fit(samples: &mut Vec<Sample>, max_tokens: usize, rule: TooLong) -> Resul
             return Err(DataError::TooLong { found: over.len(), n, max_tokens, longest, places });
         }
         TooLong::Drop => {
-            samples.retain(|sample| !is_over(sample));
-            fitted.n_dropped = over.len();
+            let keeps: Vec<bool> =
+                samples.chunks(group).map(|together| !together.iter().any(is_over)).collect();
+            let mut nth = 0..n;
+            samples.retain(|_| nth.next().is_some_and(|nth| keeps[nth / group]));
+            fitted.n_dropped = n - samples.len();
+            if samples.is_empty() && n > 0 {
+                return Err(DataError::AllTooLong { n, max_tokens, shortest: longest });
+            }
         }
         TooLong::Truncate => {
             for sample in samples.iter_mut().filter(|sample| is_over(sample)) {

@@ -43,12 +43,17 @@ pub fn check(samples: &[Sample], encoder: &Encoder, vocab_size: usize) -> Result
             return Err(DataError::BosTwice { found: twice.len(), n, bos, places });
         }
     }
-    let nothing = lines(&|sample| !learns_something(sample, encoder));
+    let nothing = lines(&|sample| !sample.is_open && !learns_something(sample, encoder));
     if !nothing.is_empty() {
         return Err(DataError::NothingToLearn { found: nothing.len(), n, places: places(&nothing) });
     }
-    let endless = lines(&|sample| !trains_stop(sample, encoder));
-    if endless.len() * 2 > n {
+    if n > 0 && samples.iter().all(|sample| sample.n_trained() == 0) {
+        return Err(DataError::AllMasked);
+    }
+    let is_open = |sample: &&Sample| sample.is_open;
+    let n_open = samples.iter().filter(is_open).count();
+    let endless = lines(&|sample| !sample.is_open && !trains_stop(sample, encoder));
+    if endless.len() * 2 > n - n_open {
         return Err(stop_not_trained(&endless, n, encoder));
     }
     Ok(Preflight {
@@ -56,7 +61,7 @@ pub fn check(samples: &[Sample], encoder: &Encoder, vocab_size: usize) -> Result
         n_tokens: samples.iter().map(|sample| sample.ids.len()).sum(),
         n_trained: samples.iter().map(Sample::n_trained).sum(),
         longest: samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0),
-        n_stop_trained: n - endless.len(),
+        n_stop_trained: samples.iter().filter(|sample| trains_stop(sample, encoder)).count(),
     })
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::calls;
-use super::conversation::{Conversation, Message, Role};
+use super::conversation::{Conversation, Message, Other, Role};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{Place, Record, kind, names};
@@ -33,10 +33,14 @@ impl Turns {
         // Columns of other tables are no part of a conversation, whatever they are called.
         let is_chat = match format.form {
             Form::Messages | Form::Sharegpt => true,
-            Form::PromptCompletion => self.is_list(&name(Field::Prompt)),
+            Form::PromptCompletion | Form::SafeHarmful => self.is_list(&name(Field::Prompt)),
+            Form::Preference => {
+                [Field::Prompt, Field::Chosen].map(name).iter().any(|field| self.is_list(field))
+            }
             Form::Auto | Form::Alpaca | Form::Text => false,
         };
         let mut n_lists = 0;
+        let mut other = None;
         let mut messages = match format.form {
             Form::Auto => unreachable!("the form was recognised before the first record was read"),
             Form::Messages => {
@@ -57,6 +61,12 @@ impl Turns {
                 self.behind_history(pair(user, answer))?
             }
             Form::Text => vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)],
+            Form::Preference | Form::SafeHarmful => {
+                let (messages, answer) = self.two_answers(format, &mut n_lists)?;
+                let scores = if format.form == Form::Preference { self.scores(format)? } else { None };
+                other = Some(Other { answer, scores });
+                messages
+            }
         };
         let system = match format.form {
             Form::Text => None,
@@ -74,7 +84,7 @@ impl Turns {
         let unread =
             self.record.iter().filter(|(field, value)| says_something(Some(value)) && !is_known(field));
         let unread = unread.map(|(field, _)| field.clone()).collect();
-        let conversation = Conversation { messages, given, line: self.place.number.into() };
+        let conversation = Conversation { messages, other, given, line: self.place.number.into() };
         Ok(Read { conversation, has_system: system.is_some(), n_lists, unread })
     }
 
@@ -141,6 +151,88 @@ impl Turns {
         self.record.remove(HISTORY);
         messages.extend(turns);
         Ok(messages)
+    }
+
+    /// A prompt and two answers to it, each a text or, as TRL has them too, a list of turns, which may begin with the
+    /// prompt: the conversation that ends with the first one, and the second one.
+    fn two_answers(
+        &mut self,
+        format: &Format,
+        n_lists: &mut usize,
+    ) -> Result<(Vec<Message>, String), DataError> {
+        let fields = match format.form {
+            Form::Preference => [Field::Chosen, Field::Rejected],
+            _ => [Field::Safe, Field::Harmful],
+        };
+        for field in fields {
+            let name = format.name(field);
+            if !self.record.contains_key(&name) {
+                let (place, found) = (self.place.clone(), names(&self.record));
+                return Err(DataError::OneAnswer { place, field: name, found, what: field.name() });
+            }
+        }
+        let prompt = format.name(Field::Prompt);
+        let mut turns = match self.record.get(&prompt) {
+            Some(value) if value.is_array() => self.turns(&prompt, "role", "content", n_lists)?,
+            None | Some(Value::Null) => Vec::new(),
+            Some(_) => vec![Message::new(Role::User, self.text(&prompt)?)],
+        };
+        let [first, second] = fields.map(|field| format.name(field));
+        let (before, answer) = self.answer(&first, n_lists)?;
+        if !before.is_empty() {
+            turns = before;
+        }
+        let (before, other) = self.answer(&second, n_lists)?;
+        if !before.is_empty() && before != turns {
+            return Err(self.wrong(
+                &second,
+                "a list with other turns before its answer",
+                "one prompt for both",
+            ));
+        }
+        if turns.is_empty() {
+            let (field, found) = (prompt, names(&self.record));
+            return Err(DataError::MissingField { place: self.place.clone(), field, found });
+        }
+        turns.push(answer);
+        Ok((turns, other.content))
+    }
+
+    /// One of two answers, and the turns that its list has before it.
+    fn answer(&mut self, field: &str, n_lists: &mut usize) -> Result<(Vec<Message>, Message), DataError> {
+        if !self.is_list(field) {
+            return Ok((Vec::new(), Message::new(Role::Assistant, self.text(field)?)));
+        }
+        let mut turns = self.turns(field, "role", "content", n_lists)?;
+        match turns.pop().filter(|last| last.role == Role::Assistant) {
+            Some(answer) => Ok((turns, answer)),
+            None => Err(self.wrong(field, "a list that ends otherwise", "a list that ends with an answer")),
+        }
+    }
+
+    /// A number for each token of the chosen and of the rejected answer, where the record has them.
+    fn scores(&self, format: &Format) -> Result<Option<[Vec<f64>; 2]>, DataError> {
+        let names = [Field::ChosenScores, Field::RejectedScores].map(|field| format.name(field));
+        let given = |name: &String| self.record.get(name).filter(|value| !value.is_null());
+        let [Some(chosen), Some(rejected)] = names.each_ref().map(given) else {
+            return match names.each_ref().map(given) {
+                [None, None] => Ok(None),
+                _ => Err(self.wrong(
+                    &names[0],
+                    "there without the other, or the other without it",
+                    "both or none",
+                )),
+            };
+        };
+        let list = |name: &str, value: &Value| -> Result<Vec<f64>, DataError> {
+            // A cell of a table can only hold the list as text.
+            let parsed = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let numbers = parsed.as_ref().unwrap_or(value).as_array();
+            let numbers =
+                numbers.and_then(|list| list.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>());
+            numbers.ok_or_else(|| self.wrong_type(name, value, "a list of numbers, one for each token"))
+        };
+        Ok(Some([list(&names[0], chosen)?, list(&names[1], rejected)?]))
     }
 
     /// What goes to the chat template beside the turns.

@@ -10,7 +10,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::Likelihood;
 use super::prefix::{Prefix, groups};
-use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::loss::{Gradients, Scale, cross_entropy};
 use crate::model::{Branched, Cache, Decoder, Positions};
 
 /// An option behind its question, in tokens.
@@ -156,7 +156,7 @@ fn pass(
     let n = at.len();
     let at = Tensor::<1, Int>::from_data(TensorData::new(at, [n]), device);
     let hidden = hidden.reshape([b * w, m]).select(0, at);
-    let loss = cross_entropy(&hidden, &decoder.frozen_head(), &targets, 1.0, Gradients::None);
+    let loss = cross_entropy(&hidden, &decoder.frozen_head(), &targets, Scale::All(1.0), Gradients::None);
     let none = Likelihood { sum: 0.0, n_tokens: 0 };
     let mut found: Vec<(usize, Vec<Likelihood>)> =
         rows.iter().map(|row| (row.question, vec![none; questions[row.question].choices.len()])).collect();

@@ -1,7 +1,7 @@
 //! How likely a model finds given answers.
 
 use crate::data::Sample;
-use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::loss::{Gradients, Scale, cross_entropy};
 use crate::model::{Decoder, Positions, micro_batches};
 
 /// The log-likelihood of a sample's trained tokens, in nats, and how many they are.
@@ -36,7 +36,8 @@ pub fn likelihoods<E>(
         let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
         let [b, t, m] = hidden.dims();
         let rows = hidden.reshape([b * t, m]).select(0, batch.row_indices(device));
-        let loss = cross_entropy(&rows, &decoder.frozen_head(), &batch.targets, 1.0, Gradients::None);
+        let loss =
+            cross_entropy(&rows, &decoder.frozen_head(), &batch.targets, Scale::All(1.0), Gradients::None);
         for (row, loss) in batch.rows.iter().zip(&loss.losses) {
             let likelihood = &mut likelihoods[batch.samples[*row as usize / batch.width]];
             likelihood.sum -= f64::from(*loss);

@@ -17,6 +17,10 @@ pub struct MicroBatch {
     pub rows: Vec<u32>,
     /// The token that each of these rows is to predict.
     pub targets: Vec<u32>,
+    /// What the loss of each of these is multiplied by; empty where all count as they are.
+    pub weights: Vec<f32>,
+    /// The base's log-probability of each row's labels together, for objectives that compare with it; else empty.
+    pub reference: Vec<f64>,
     /// Real tokens.
     pub n_tokens: usize,
 }
@@ -27,7 +31,7 @@ impl MicroBatch {
         let longest = indices.iter().map(|i| samples[*i].ids.len()).max().unwrap_or(1);
         let width = longest.next_multiple_of(multiple);
         let mut ids = vec![0; indices.len() * width];
-        let (mut rows, mut targets) = (Vec::new(), Vec::new());
+        let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (row, index) in indices.iter().enumerate() {
             let sample = &samples[*index];
             ids[row * width..row * width + sample.ids.len()].copy_from_slice(&sample.ids);
@@ -36,11 +40,16 @@ impl MicroBatch {
                 if let Some(label) = label {
                     rows.push(u32::try_from(row * width + i - 1).expect("a micro-batch is small"));
                     targets.push(*label);
+                    weights.push(sample.weight);
                 }
             }
         }
+        if weights.iter().all(|weight| *weight == 1.0) {
+            weights.clear();
+        }
         let n_tokens = indices.iter().map(|i| samples[*i].ids.len()).sum();
-        Self { samples: indices.to_vec(), width, ids, rows, targets, n_tokens }
+        let reference = Vec::new();
+        Self { samples: indices.to_vec(), width, ids, rows, targets, weights, reference, n_tokens }
     }
 
     /// Token ids on the device, `[b, t]`.
@@ -69,14 +78,29 @@ pub fn micro_batches(
     micro_tokens: usize,
     multiple: usize,
 ) -> Vec<MicroBatch> {
-    let mut sorted = indices.to_vec();
-    sorted.sort_by_key(|i| (std::cmp::Reverse(samples[*i].ids.len()), *i));
+    micro_groups(samples, indices, 1, micro_tokens, multiple)
+}
+
+/// The same for groups of `group` samples that lie one after the other and stay in one micro-batch; group `i` begins
+/// with sample `i * group`.
+pub fn micro_groups(
+    samples: &[Sample],
+    groups: &[usize],
+    group: usize,
+    micro_tokens: usize,
+    multiple: usize,
+) -> Vec<MicroBatch> {
+    let of = |i: usize| i * group..(i + 1) * group;
+    let length = |i: usize| samples[of(i)].iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let mut sorted = groups.to_vec();
+    sorted.sort_by_key(|i| (std::cmp::Reverse(length(*i)), *i));
     let mut batches = Vec::new();
     let mut rest = sorted.as_slice();
     while let Some(longest) = rest.first() {
-        let width = samples[*longest].ids.len().next_multiple_of(multiple);
-        let (these, others) = rest.split_at((micro_tokens / width).clamp(1, rest.len()));
-        batches.push(MicroBatch::new(samples, these, multiple));
+        let width = length(*longest).next_multiple_of(multiple);
+        let (these, others) = rest.split_at((micro_tokens / (width * group)).clamp(1, rest.len()));
+        let rows: Vec<usize> = these.iter().flat_map(|i| of(*i)).collect();
+        batches.push(MicroBatch::new(samples, &rows, multiple));
         rest = others;
     }
     batches

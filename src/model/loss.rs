@@ -16,9 +16,9 @@ const CHUNK_BYTES: usize = 64 << 20;
 pub struct Loss {
     /// Each row's cross-entropy, in nats.
     pub losses: Vec<f32>,
-    /// Gradient of the sum times `scale` for the rows, `[n, m]` in f32.
+    /// Gradient of the sum times its scale for the rows, `[n, m]` in f32.
     pub rows: Option<Tensor<2>>,
-    /// Gradient of the sum times `scale` for the head's weight, `[v, m]` in f32.
+    /// Gradient of the sum times its scale for the head's weight, `[v, m]` in f32.
     pub head: Option<Tensor<2>>,
 }
 
@@ -27,6 +27,14 @@ impl Loss {
     pub fn sum(&self) -> f64 {
         self.losses.iter().map(|loss| f64::from(*loss)).sum()
     }
+}
+
+/// What gradients are multiplied by.
+#[derive(Debug, Clone, Copy)]
+pub enum Scale<'a> {
+    All(f64),
+    /// A number for each row; where it is 0 the gradient is.
+    Each(&'a [f32]),
 }
 
 /// Which gradients are wanted.
@@ -44,7 +52,13 @@ pub enum Gradients {
 /// - `rows`: `[n, m]`, plain, in the compute format
 /// - `head`: its weight `[v, m]`, plain, in the compute format
 /// - `targets`: `n` token ids
-pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64, wanted: Gradients) -> Loss {
+pub fn cross_entropy(
+    rows: &Tensor<2>,
+    head: &Head,
+    targets: &[u32],
+    scale: Scale<'_>,
+    wanted: Gradients,
+) -> Loss {
     let [n, m] = rows.dims();
     let Head { weight, softcap } = head;
     let [v, _] = weight.dims();
@@ -55,9 +69,17 @@ pub fn cross_entropy(rows: &Tensor<2>, head: &Head, targets: &[u32], scale: f64,
         let len = chunk.min(n - start);
         let h = rows.clone().narrow(0, start, len);
         let logits = head.logits(h.clone()); // [len, v]
-        let (chunk_losses, d_logits) = softmax(logits.clone(), &targets[start..start + len], scale, wanted);
+        let all = if let Scale::All(scale) = scale { scale } else { 1.0 };
+        let (chunk_losses, d_logits) = softmax(logits.clone(), &targets[start..start + len], all, wanted);
         losses.extend(chunk_losses);
         let Some(d_logits) = d_logits else { continue };
+        let d_logits = match scale {
+            Scale::All(_) => d_logits,
+            Scale::Each(scales) => {
+                let scales = TensorData::new(scales[start..start + len].to_vec(), [len, 1]);
+                d_logits * Tensor::<2>::from_data(scales, &rows.device()) // [len, v]
+            }
+        };
         let d_logits = match softcap {
             Some(cap) => kernels::soft_cap_backward(logits, d_logits, *cap),
             None => d_logits,

@@ -25,7 +25,7 @@ mod rope;
 mod shape;
 mod wanted;
 
-pub use batch::{MicroBatch, micro_batches};
+pub use batch::{MicroBatch, micro_batches, micro_groups};
 pub use cache::Cache;
 pub use decoder::{Decoder, Watch};
 pub use dropout::Dropout;

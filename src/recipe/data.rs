@@ -18,7 +18,7 @@ pub struct Data {
     /// Several files instead of one, each with its share.
     #[serde(default)]
     pub mixture: Vec<Part>,
-    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca` or `text`.
+    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca`, `text`, `preference` or `safe-harmful`.
     #[serde(default)]
     pub format: Form,
     /// The names that the file has for the fields of its form.
@@ -97,11 +97,15 @@ pub enum Form {
     Alpaca,
     /// Plain text, to be continued by nobody.
     Text,
+    /// A prompt, the answer that was chosen and the one that was rejected.
+    Preference,
+    /// A request, a safe and a harmful answer.
+    SafeHarmful,
 }
 
 /// A field of a form, by the name it has unless `fields` gives it another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Field {
     Messages,
     Role,
@@ -117,6 +121,13 @@ pub enum Field {
     Text,
     /// A system message beside the turns; used where a record has it.
     System,
+    Chosen,
+    Rejected,
+    /// A number for each token of the answer.
+    ChosenScores,
+    RejectedScores,
+    Safe,
+    Harmful,
 }
 
 /// The file's names for fields.
@@ -132,6 +143,15 @@ impl Form {
             Self::PromptCompletion => &[Field::Prompt, Field::Completion, Field::System],
             Self::Alpaca => &[Field::Instruction, Field::Input, Field::Output, Field::System],
             Self::Text => &[Field::Text],
+            Self::Preference => &[
+                Field::Prompt,
+                Field::Chosen,
+                Field::Rejected,
+                Field::ChosenScores,
+                Field::RejectedScores,
+                Field::System,
+            ],
+            Self::SafeHarmful => &[Field::Prompt, Field::Safe, Field::Harmful, Field::System],
         }
     }
 
@@ -142,8 +162,16 @@ impl Form {
         let is_telling =
             |(field, name): &(&Field, &String)| **field != Field::System && field.name() != **name;
         let named = || fields.iter().filter(is_telling).map(|(field, _)| field);
-        let forms =
-            [Self::Auto, Self::Messages, Self::Sharegpt, Self::PromptCompletion, Self::Alpaca, Self::Text];
+        let forms = [
+            Self::Auto,
+            Self::Messages,
+            Self::Sharegpt,
+            Self::PromptCompletion,
+            Self::Alpaca,
+            Self::Text,
+            Self::Preference,
+            Self::SafeHarmful,
+        ];
         forms.into_iter().find(|form| named().all(|field| form.fields().contains(field)))
     }
 
@@ -166,6 +194,8 @@ impl Form {
             Self::PromptCompletion => "prompt-completion",
             Self::Alpaca => "alpaca",
             Self::Text => "text",
+            Self::Preference => "preference",
+            Self::SafeHarmful => "safe-harmful",
         }
     }
 }
@@ -173,7 +203,11 @@ impl Form {
 impl Field {
     /// The name it has in recipes, and in files unless `fields` says otherwise.
     pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+        match self {
+            Self::ChosenScores => "chosen_scores".to_owned(),
+            Self::RejectedScores => "rejected_scores".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        }
     }
 }
 
@@ -281,7 +315,7 @@ impl Data {
     }
 }
 
-fn check_form(key: &str, form: Form, fields: &Fields) -> Result<(), RecipeError> {
+pub(super) fn check_form(key: &str, form: Form, fields: &Fields) -> Result<(), RecipeError> {
     if form.asked(fields).is_some() {
         return Ok(());
     }

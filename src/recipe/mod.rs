@@ -19,6 +19,8 @@ mod harden;
 mod merge;
 mod method;
 mod model;
+mod objective;
+mod penalty;
 mod place;
 mod shipped;
 pub mod slips;
@@ -33,6 +35,10 @@ pub use harden::Harden;
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
+pub use objective::{
+    Derta, DertaRecord, Mask, Objective, ObjectiveKind, Preference, PreferenceLoss, RtoDraw,
+};
+pub use penalty::{Asft, Direction, Kl, Measure};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
 pub use soup::{Ingredients, Soup};
@@ -67,6 +73,8 @@ pub struct Recipe {
     pub data: Data,
     #[serde(default)]
     pub method: Method,
+    #[serde(default, skip_serializing_if = "Objective::is_default")]
+    pub objective: Objective,
     #[serde(default)]
     pub train: Train,
     #[serde(default)]
@@ -178,6 +186,7 @@ impl Recipe {
         }
         self.data.check()?;
         self.method.check()?;
+        self.objective.check(&self.data, &self.method, &self.merge)?;
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;

@@ -25,6 +25,8 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "reference", text: include_str!("../../recipes/reference.toml") },
         Shipped { name: "refusals", text: include_str!("../../recipes/refusals.toml") },
         Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
+        Shipped { name: "tiny-derta", text: include_str!("../../recipes/tiny-derta.toml") },
+        Shipped { name: "tiny-dpo", text: include_str!("../../recipes/tiny-dpo.toml") },
         Shipped { name: "tiny-ema", text: include_str!("../../recipes/tiny-ema.toml") },
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
         Shipped { name: "tiny-related", text: include_str!("../../recipes/tiny-related.toml") },

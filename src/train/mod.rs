@@ -20,6 +20,8 @@ pub mod init;
 pub mod objective;
 pub mod optimizer;
 pub mod order;
+pub mod penalty;
+pub mod reference;
 pub mod schedule;
 pub mod step;
 mod trained;
@@ -31,13 +33,15 @@ use ema::Ema;
 use objective::Objective;
 use optimizer::Optimizer;
 use order::Order;
+use penalty::Penalties;
+use reference::{Reference, Set};
 use schedule::LearningRate;
 use step::Trainee;
 
 use crate::data::Sample;
 use crate::event::{Event, Recorder, StepEvent, Unwritable};
-use crate::model::{Decoder, DecoderShape, MicroBatch, micro_batches};
-use crate::recipe::{Method, MethodKind, Train};
+use crate::model::{Decoder, DecoderShape, MicroBatch, micro_groups};
+use crate::recipe::{self, Method, MethodKind, Train};
 use crate::snapshot::{SnapshotError, Weights};
 
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
@@ -53,10 +57,19 @@ pub struct Task<'a> {
     pub weights: &'a dyn Weights,
     pub method: &'a Method,
     pub train: &'a Train,
+    pub objective: &'a recipe::Objective,
+    pub penalties: penalty::Given<'a>,
     pub samples: &'a [Sample],
     pub validation: &'a [Sample],
     /// The digest of all of these.
     pub key: &'a str,
+}
+
+impl Task<'_> {
+    /// How many things there are to learn from: samples, or pairs of them.
+    pub fn n_groups(&self) -> usize {
+        self.samples.len() / self.objective.group()
+    }
 }
 
 /// Where and in what portions it is computed; none of this changes the result beyond rounding.
@@ -183,8 +196,15 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     let checkpoints = Checkpoints::of(folder, task.train);
     let mut optimizer = Optimizer::new(task.train);
+    let reference = match task.objective.preference() {
+        None => None,
+        Some(_) => match reference::settle(task, machine, folder, stop, recorder)? {
+            None => return Ok(Outcome::Stopped { step: 0 }),
+            settled => settled,
+        },
+    };
     let mut trainee = trainee(task, machine)?;
-    let (total, _) = steps(task.train, task.samples.len());
+    let (total, _) = steps(task.train, task.n_groups());
     let mut ema = Ema::new(task, total, &mut trainee)?;
     let mut done = 0;
     let newest = checkpoints.newest(|text| Ok(recorder(Event::Note { text })?))?;
@@ -203,18 +223,23 @@ pub fn train(
         recorder(Event::Resumed { step: done })?;
     }
     trainee.track();
-    let mut run = Loop { task, machine, checkpoints, optimizer, trainee, ema, done, recorder };
+    let mut run = Loop { task, machine, checkpoints, reference, optimizer, trainee, ema, done, recorder };
     run.go(stop)
 }
 
+/// The format a training computes in: full tuning keeps its weights in f32 whatever else is asked for.
+fn compute(task: &Task<'_>, machine: &Machine) -> DType {
+    if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute }
+}
+
 pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, TrainError> {
-    // Full tuning keeps its weights in f32 whatever it computes in.
-    let compute = if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute };
-    let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute)?;
+    let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute(task, machine))?;
     if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
-    let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
+    let penalties = Penalties::new(task.penalties, &decoder)?;
+    let trainee = Trainee::new(decoder, task.method.kind, Objective::of(task.objective));
+    let trainee = trainee.with_penalties(penalties);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
         MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),
@@ -226,6 +251,8 @@ struct Loop<'a, 'l> {
     task: &'a Task<'a>,
     machine: &'a Machine,
     checkpoints: Checkpoints,
+    /// What the base says of the samples, if the objective asks.
+    reference: Option<Reference>,
     optimizer: Optimizer,
     trainee: Trainee,
     ema: Option<Ema<'a>>,
@@ -237,8 +264,9 @@ struct Loop<'a, 'l> {
 impl Loop<'_, '_> {
     fn go(&mut self, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let train = self.task.train;
-        let order = Order { seed: train.seed, n_samples: self.task.samples.len(), batch: train.batch };
-        let (total, last) = steps(train, self.task.samples.len());
+        let n_samples = self.task.n_groups();
+        let order = Order { seed: train.seed, n_samples, batch: train.batch };
+        let (total, last) = steps(train, n_samples);
         let rate = LearningRate::new(train, total);
         let started = Instant::now();
         let mut saved = Instant::now();
@@ -274,13 +302,16 @@ impl Loop<'_, '_> {
         last: usize,
         started: Instant,
     ) -> Result<(), TrainError> {
-        let Machine { micro_tokens, multiple, .. } = *self.machine;
-        let samples = order.samples(self.done);
-        let batches = micro_batches(self.task.samples, &samples, micro_tokens, multiple);
+        let batches = self.batches(Set::Train, &order.samples(self.done));
         let learning_rate = rate.at(self.done);
         let clip = self.task.train.clip;
-        let result = self.trainee.step(&batches, &mut self.optimizer, self.done, learning_rate, clip);
-        let what = match (result.loss.is_finite(), result.gradient_norm.is_finite()) {
+        let beside = self.beside();
+        let together = (&batches[..], &beside[..]);
+        let result = self.trainee.step_beside(together, &mut self.optimizer, self.done, learning_rate, clip);
+        let what = match (
+            (result.loss + result.penalty.unwrap_or(0.0)).is_finite(),
+            result.gradient_norm.is_finite(),
+        ) {
             (true, true) => None,
             (false, _) => Some(format!("the loss became {}", result.loss)),
             (true, false) => Some(format!(
@@ -308,8 +339,29 @@ impl Loop<'_, '_> {
             tokens,
             padding: 1.0 - tokens as f64 / positions as f64,
             elapsed_s: started.elapsed().as_secs_f64(),
+            pairs: result.pairs.figures(),
+            penalty: result.penalty,
         }))?;
         Ok(())
+    }
+
+    /// The micro-batches at whose labels this step compares the model with its base.
+    fn beside(&self) -> Vec<MicroBatch> {
+        let Some((kl, samples)) = self.task.penalties.kl else { return Vec::new() };
+        let Machine { micro_tokens, multiple, .. } = *self.machine;
+        let places = penalty::places(self.task.train.seed, self.done, kl.batch, samples.len());
+        micro_groups(samples, &places, 1, micro_tokens, multiple)
+    }
+
+    /// The micro-batches of some samples, or of some pairs of them.
+    fn batches(&self, set: Set, groups: &[usize]) -> Vec<MicroBatch> {
+        let Machine { micro_tokens, multiple, .. } = *self.machine;
+        let samples = if set == Set::Train { self.task.samples } else { self.task.validation };
+        let mut batches = micro_groups(samples, groups, self.task.objective.group(), micro_tokens, multiple);
+        if let Some(reference) = &self.reference {
+            batches.iter_mut().for_each(|batch| reference.tell(set, batch));
+        }
+        batches
     }
 
     fn validate(&mut self) -> Result<(), TrainError> {
@@ -317,9 +369,8 @@ impl Loop<'_, '_> {
         if samples.is_empty() {
             return Ok(());
         }
-        let Machine { micro_tokens, multiple, .. } = *self.machine;
-        let all: Vec<usize> = (0..samples.len()).collect();
-        let batches = micro_batches(samples, &all, micro_tokens, multiple);
+        let all: Vec<usize> = (0..samples.len() / self.task.objective.group()).collect();
+        let batches = self.batches(Set::Validation, &all);
         let total = batches.len();
         let tick = |done| (self.recorder)(Event::Validating { done, total });
         let (loss, tokens) = self.trainee.validate(&batches, tick)?;
@@ -329,8 +380,7 @@ impl Loop<'_, '_> {
     /// The loss after the last step, which no further step looks at: on some of that step's samples again.
     fn look_back(&self, order: &Order, learning_rate: f64) -> Result<(), TrainError> {
         let Some(step) = self.done.checked_sub(1) else { return Ok(()) };
-        let Machine { micro_tokens, multiple, .. } = *self.machine;
-        let batches = micro_batches(self.task.samples, &order.samples(step), micro_tokens, multiple);
+        let batches = self.batches(Set::Train, &order.samples(step));
         let some = &batches[..batches.len().min(1)];
         let (loss, _) = self.trainee.validate(some, |_| Ok::<(), TrainError>(()))?;
         if loss.is_finite() {

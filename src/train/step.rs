@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Tensor};
 
-use super::objective::Objective;
+use super::objective::{Cost, Objective, Pairs};
 use super::optimizer::Optimizer;
+use super::penalty::Penalties;
 use crate::model::loss::Gradients;
-use crate::model::{Decoder, Dropout, MicroBatch, Param, Positions};
+use crate::model::{Decoder, Dropout, Head, MicroBatch, Param, Positions};
 use crate::recipe::MethodKind;
 
 /// The gradients of a step, by weight name, `[rows, columns]` in f32.
@@ -21,6 +22,7 @@ pub struct Trainee {
     /// What stays as it is although `kind` would train it, by weight name.
     frozen: BTreeSet<String>,
     objective: Objective,
+    penalties: Penalties,
     /// The share of an adapter's inputs that is dropped.
     dropout: f64,
     /// By which it is drawn what is dropped.
@@ -34,12 +36,17 @@ pub struct StepResult {
     pub loss: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
+    /// What was added to that loss, if anything is.
+    pub penalty: Option<f64>,
+    /// What the model thought of the step's pairs, if it had any.
+    pub pairs: Pairs,
 }
 
 impl Trainee {
     /// A model of which `kind` says what is trained, by `objective`, without dropout.
     pub fn new(decoder: Decoder, kind: MethodKind, objective: Objective) -> Self {
-        Self { decoder, kind, frozen: BTreeSet::new(), objective, dropout: 0.0, seed: 0 }
+        let (frozen, penalties) = (BTreeSet::new(), Penalties::default());
+        Self { decoder, kind, frozen, objective, penalties, dropout: 0.0, seed: 0 }
     }
 
     /// Leaves these weights of full tuning as they are: no gradient is asked for them.
@@ -50,6 +57,11 @@ impl Trainee {
     /// Drops this share of what adapters read in every step, by this seed.
     pub fn with_dropout(self, dropout: f64, seed: u64) -> Self {
         Self { dropout, seed, ..self }
+    }
+
+    /// Adds these to the loss of every step.
+    pub fn with_penalties(self, penalties: Penalties) -> Self {
+        Self { penalties, ..self }
     }
 
     /// Every weight that is trained.
@@ -92,16 +104,32 @@ impl Trainee {
         learning_rate: f64,
         clip: f64,
     ) -> StepResult {
+        self.step_beside((batches, &[]), optimizer, step, learning_rate, clip)
+    }
+
+    /// The same; at the labels of `beside` the penalty on the distance from the base is taken.
+    pub fn step_beside(
+        &mut self,
+        (batches, beside): (&[MicroBatch], &[MicroBatch]),
+        optimizer: &mut Optimizer,
+        step: usize,
+        learning_rate: f64,
+        clip: f64,
+    ) -> StepResult {
         let n: usize = batches.iter().map(|batch| self.objective.count(batch)).sum();
-        let scale = 1.0 / n as f64;
+        // A step of samples without any label changes nothing.
+        let scale = 1.0 / n.max(1) as f64;
         let mut sums = Sums::new();
-        let mut loss = 0.0;
+        let (mut loss, mut pairs) = (0.0, Pairs::default());
         for batch in batches {
-            loss += self.accumulate(batch, step, scale, &mut sums);
+            let (sum, own) = self.accumulate(batch, step, scale, &mut sums);
+            loss += sum;
+            pairs = pairs.and(own);
         }
+        let penalty = (!self.penalties.is_empty()).then(|| self.penalise(beside, &mut sums));
         let gradient_norm = norm(&sums);
-        let result = StepResult { loss: loss * scale, gradient_norm };
-        if !(result.loss.is_finite() && gradient_norm.is_finite()) {
+        let result = StepResult { loss: loss * scale, gradient_norm, penalty, pairs };
+        if !((result.loss + penalty.unwrap_or(0.0)).is_finite() && gradient_norm.is_finite()) {
             return result; // The caller stops; the weights stay as they were.
         }
         // As PyTorch's clip_grad_norm_ does, with its 1e-6.
@@ -122,10 +150,10 @@ impl Trainee {
         sums
     }
 
-    /// Sum of the losses of one micro-batch; its gradients are added to `sums`.
-    fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> f64 {
+    /// Sum of the losses of one micro-batch, and what was thought of its pairs; its gradients are added to `sums`.
+    fn accumulate(&mut self, batch: &MicroBatch, step: usize, scale: f64, sums: &mut Sums) -> (f64, Pairs) {
         if self.objective.count(batch) == 0 {
-            return 0.0;
+            return (0.0, Pairs::default());
         }
         let dropout = (self.dropout > 0.0).then(|| Dropout {
             share: self.dropout,
@@ -133,8 +161,38 @@ impl Trainee {
             step,
             samples: batch.samples.clone(),
         });
+        let objective = self.objective.clone();
+        let cost = self.backward(batch, dropout.as_ref(), sums, |_, stream, head, wanted| {
+            objective.cost(stream, head, batch, scale, wanted)
+        });
+        (cost.sum, cost.pairs)
+    }
+
+    /// What the penalties add to the loss; their gradients are added to `sums`.
+    fn penalise(&mut self, beside: &[MicroBatch], sums: &mut Sums) -> f64 {
+        let n = beside.iter().map(|batch| batch.targets.len()).sum::<usize>().max(1);
+        let mut sum = 0.0;
+        for batch in beside.iter().filter(|batch| !batch.targets.is_empty()) {
+            let cost = self.backward(batch, None, sums, |penalties, stream, head, wanted| {
+                penalties.divergence(stream, head, batch, n, wanted)
+            });
+            sum += cost.sum;
+        }
+        let (of_adapter, gradients) = self.penalties.of_adapter(&mut self.decoder);
+        gradients.into_iter().for_each(|(name, gradient)| add(sums, &name, gradient));
+        sum + of_adapter
+    }
+
+    /// The cost of one micro-batch; its gradients are added to `sums`.
+    fn backward(
+        &mut self,
+        batch: &MicroBatch,
+        dropout: Option<&Dropout>,
+        sums: &mut Sums,
+        cost: impl FnOnce(&Penalties, &Tensor<2>, &Head, Gradients) -> Cost,
+    ) -> Cost {
         let (ids, positions) = (batch.ids(&self.decoder.device), Positions::causal(batch.width));
-        let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout.as_ref());
+        let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout);
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
         let head = self.decoder.frozen_head();
@@ -142,14 +200,14 @@ impl Trainee {
             true => Gradients::RowsAndHead,
             false => Gradients::Rows,
         };
-        let cost = self.objective.cost(&stream.clone().inner(), &head, batch, scale, wanted);
-        if let Some(gradient) = cost.head {
+        let mut cost = cost(&self.penalties, &stream.clone().inner(), &head, wanted);
+        if let Some(gradient) = cost.head.take() {
             add(sums, head.weight.name(), gradient);
         }
         if !stream.is_autodiff() {
-            return cost.sum; // All that the stream goes through is frozen.
+            return cost; // All that the stream goes through is frozen.
         }
-        let seed = cost.stream.expect("the gradient of the stream was asked for"); // [b*t, m]
+        let seed = cost.stream.take().expect("the gradient of the stream was asked for"); // [b*t, m]
         // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
         let mut gradients = (stream.cast(DType::F32) * seed).sum().backward();
         for param in self.trainable() {
@@ -157,7 +215,7 @@ impl Trainee {
                 add(sums, &param.name, gradient.cast(DType::F32));
             }
         }
-        cost.sum
+        cost
     }
 
     /// Mean loss of micro-batches without any gradient, and of how many it is the mean.

@@ -213,7 +213,7 @@ mod golden {
             let len = mask[row * t..(row + 1) * t].iter().filter(|mask| **mask != 0).count();
             let at = row * t..row * t + len;
             let labels = labels[at.clone()].iter().map(|label| u32::try_from(*label).ok()).collect();
-            Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), labels, line: 1.into() }
+            Sample::new(ids[at].iter().map(|id| *id as u32).collect(), labels, 1.into())
         };
         let samples: Vec<Sample> = (0..n * b).map(row).collect();
         (0..n)

@@ -39,6 +39,7 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             budget: Some(0.1),
             ..defaults.merge.clone()
         },
+        objective: objective(),
         ..defaults
     };
     // What is written as comments is read too, once it is none.
@@ -64,6 +65,38 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
                 body.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
             assert!(written, "`{section}.{key}` is not in the reference recipe");
         }
+    }
+}
+
+/// An objective with every key.
+fn objective() -> finetune::recipe::Objective {
+    finetune::recipe::Objective {
+        records: Some(Vec::new()),
+        rto_keep: Some(1.0),
+        rto_draw: Some(finetune::recipe::RtoDraw::Answer),
+        rto_weight: Some(1.0),
+        refusal_token: Some(String::new()),
+        loss: Some(finetune::recipe::PreferenceLoss::Sigmoid),
+        beta: Some(0.1),
+        label_smoothing: Some(0.1),
+        mask_threshold: Some(0.0),
+        mask_hysteresis: Some(0.3),
+        kl: Some(finetune::recipe::Kl {
+            source: String::new(),
+            format: finetune::recipe::Form::Auto,
+            fields: finetune::recipe::Fields::new(),
+            weight: 1.0,
+            temperature: 1.0,
+            direction: finetune::recipe::Direction::BaseToModel,
+            batch: 8,
+        }),
+        asft: Some(finetune::recipe::Asft {
+            unaligned: None,
+            weight: 1.0,
+            measure: finetune::recipe::Measure::Relative,
+            scaled: false,
+        }),
+        ..finetune::recipe::Objective::default()
     }
 }
 

@@ -44,7 +44,7 @@ pub fn states<E>(
     machine: &Machine,
     mut tick: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<States, E> {
-    let sample = |ids: &Vec<u32>| Sample { ids: ids.clone(), labels: vec![None; ids.len()], line: 1.into() };
+    let sample = |ids: &Vec<u32>| Sample::new(ids.clone(), vec![None; ids.len()], 1.into());
     let samples: Vec<Sample> = prompts.iter().map(sample).collect();
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut states = vec![vec![Vec::new(); prompts.len()]; decoder.shape.n_layers];

@@ -11,7 +11,7 @@ use super::model::Model;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
 use crate::folders::own_cache;
 use crate::model::DecoderShape;
-use crate::recipe::Data;
+use crate::recipe::{Data, Objective};
 use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::read_json;
@@ -33,6 +33,9 @@ pub struct Encoding {
     pub fitted: Fitted,
     pub preflight: Preflight,
     pub n_validation: usize,
+    /// What the objective made of the conversations, one sentence each.
+    #[serde(default)]
+    pub said: Vec<String>,
     /// Samples that are longer than the model's window, of those that are trained on and those that are held out.
     pub beyond: [Beyond; 2],
     /// Where it is remembered.
@@ -76,18 +79,21 @@ impl Samples {
     pub fn encode(
         sets: &Sets,
         data: &Data,
+        (objective, seed): (&Objective, u64),
         encoder: &Encoder<'_>,
         shape: &DecoderShape,
     ) -> Result<(Self, Encoding), Failure> {
-        let mut train = encoder.encode(&sets.train)?.samples;
-        let mut validation = encoder.encode(&sets.validation)?.samples;
-        let fitted = data::fit(&mut train, data.max_tokens, data.too_long)?;
-        data::fit(&mut validation, data.max_tokens, data.too_long)?;
+        let made = |conversations, set| data::samples(conversations, encoder, objective, seed, set);
+        let (mut made, mut held) = (made(&sets.train, "train")?, made(&sets.validation, "validation")?);
+        let said = made.said.drain(..).chain(held.said.drain(..)).collect();
+        let (mut train, mut validation, group) = (made.samples, held.samples, objective.group());
+        let fitted = data::fit_groups(&mut train, group, data.max_tokens, data.too_long)?;
+        data::fit_groups(&mut validation, group, data.max_tokens, data.too_long)?;
         let preflight = data::check(&train, encoder, shape.vocab_size)?;
         let digest = digest_of(&[&train, &validation]);
         let beyond = [&train, &validation].map(|samples| Beyond::new(samples, shape.max_positions));
         let encoding =
-            Encoding { digest, fitted, preflight, n_validation: validation.len(), beyond, path: None };
+            Encoding { digest, fitted, preflight, n_validation: validation.len(), said, beyond, path: None };
         Ok((Self { train, validation }, encoding))
     }
 }
@@ -102,7 +108,7 @@ impl Encoding {
     pub fn known(
         data: &Data,
         files: &BTreeMap<String, String>,
-        seed: u64,
+        (objective, seed): (&Objective, u64),
         model: &Model,
         encode: impl FnOnce() -> Result<Self, Failure>,
     ) -> Result<Self, Failure> {
@@ -121,6 +127,7 @@ impl Encoding {
             model.shape.max_positions,
             seed,
             model.tokenizer.amended(),
+            objective,
         ]));
         let path = own_cache().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
         if let Some(known) = path.as_ref().and_then(|path| read_json::<Self>(path).ok()) {
@@ -164,6 +171,9 @@ pub(super) fn digest_of(sets: &[&[Sample]]) -> String {
             let label = |label: &Option<u32>| label.map_or(-1, i64::from).to_le_bytes();
             let labels = sample.labels.iter().flat_map(label);
             hasher.update(&ids.chain(labels).collect::<Vec<u8>>());
+            if sample.weight != 1.0 {
+                hasher.update(&sample.weight.to_le_bytes());
+            }
         }
     }
     hasher.finalize().to_hex().to_string()

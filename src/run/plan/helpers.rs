@@ -97,7 +97,12 @@ pub fn check_shapes(
     }
 }
 
-fn whole(
+/// Opens a model or an adapter on the base, of the base's shape and tokens.
+///
+/// # Errors
+///
+/// It is nowhere, broken, or of another model.
+pub fn whole(
     helper: Helper,
     source: &str,
     model: &Model,

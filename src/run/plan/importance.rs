@@ -43,6 +43,11 @@ impl Importance {
             help: "set `merge.fisher_source` to data in the form of `[data]` whose answers should stay"
                 .to_owned(),
         })?;
+        if training.objective.preference().is_some() {
+            let why = "what matters to a model that learned from pairs is not told by its answers".to_owned();
+            let help = "take another method, or train with `objective.kind = \"sft\"`".to_owned();
+            return Err(MergeError::BadParameters { spec: merge.name(), why, help }.into());
+        }
         let n = recipe.merge.fisher_samples;
         let source = sources.find("merge.fisher_source", source)?.display().to_string();
         let data = Data { source, transforms: Vec::new(), limit: n, ..recipe.data.clone() };

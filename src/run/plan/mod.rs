@@ -21,6 +21,7 @@ pub mod merging;
 pub mod model;
 pub mod named;
 mod overlap;
+mod penalties;
 pub mod posed;
 pub mod preset;
 pub mod probing;
@@ -51,6 +52,7 @@ use crate::train::Machine;
 use hardening::Hardening;
 use judges::Judges;
 use named::Named;
+use penalties::Penalties;
 use sources::Sources;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
@@ -139,7 +141,7 @@ impl Plan {
         let suites = shared.suites(&recipe, &model, &mut sources)?;
         remarks::apart(&suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
-        let training = Training::new(&recipe, read, &model)?;
+        let mut training = Training::new(&recipe, read, &model)?;
         let mut said = training.said.clone();
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
@@ -166,6 +168,8 @@ impl Plan {
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let harden = |harden| Hardening::new(harden, &recipe, &model, &base, &mut sources);
         let hardening = recipe.harden.as_ref().map(harden).transpose()?;
+        training.penalties = Penalties::settle(&recipe, &model, &base, &mut sources)?;
+        said.extend(training.penalties.said.clone());
         let start = hardening.as_ref().map_or(&base.key, |hardening| &hardening.key);
         let key = training.key(start, machine.compute);
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
@@ -215,7 +219,9 @@ impl Plan {
 
     /// SHA-256 of every file that was read.
     pub fn digests(&self) -> BTreeMap<String, String> {
-        self.base.digests.clone().into_iter().chain(self.training.digests.clone()).collect()
+        let training = &self.training;
+        let own = training.digests.clone().into_iter().chain(training.penalties.digests.clone());
+        self.base.digests.clone().into_iter().chain(own).collect()
     }
 
     /// The resolved recipe, digests and counts: `manifest.json`.

@@ -50,7 +50,7 @@ impl Shared {
 
     /// As [`Read::new`].
     pub(super) fn data(&mut self, recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Read, Failure> {
-        let key = json!([recipe.data, recipe.train.seed]).to_string();
+        let key = json!([recipe.data, recipe.objective.kind, recipe.train.seed]).to_string();
         known(&mut self.data, key, sources, |sources| Read::new(recipe, sources))
     }
 

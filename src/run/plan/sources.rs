@@ -34,6 +34,8 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/helpful.jsonl", include_bytes!("../../../data/tiny/helpful.jsonl")),
     ("data/tiny/helpful-valid.jsonl", include_bytes!("../../../data/tiny/helpful-valid.jsonl")),
     ("data/tiny/align.jsonl", include_bytes!("../../../data/tiny/align.jsonl")),
+    ("data/tiny/derta.jsonl", include_bytes!("../../../data/tiny/derta.jsonl")),
+    ("data/tiny/pairs.jsonl", include_bytes!("../../../data/tiny/pairs.jsonl")),
     ("data/tiny/align-valid.jsonl", include_bytes!("../../../data/tiny/align-valid.jsonl")),
 ];
 

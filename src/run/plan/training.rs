@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 
 use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
+use super::penalties::Penalties;
 use super::sources::Sources;
 use crate::data::{self, Conversation, Encoder, Sets};
 use crate::merge::Role;
-use crate::recipe::{Data, MOST_STEPS, Method, MethodKind, OfAdapter, Recipe, RecipeError, Train};
+use crate::recipe::{
+    Data, Form, MOST_STEPS, Method, MethodKind, Objective, OfAdapter, Recipe, RecipeError, Train,
+};
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
@@ -25,6 +28,9 @@ use crate::train::{self, NUMERICS};
 pub struct Training {
     pub method: Method,
     pub train: Train,
+    pub objective: Objective,
+    /// What is added to it; settled when the base's weights are.
+    pub penalties: Penalties,
     /// What the samples are, in numbers.
     pub encoding: Encoding,
     /// SHA-256 of every file of data.
@@ -59,7 +65,7 @@ impl Read {
     ///
     /// A file is missing or wrong.
     pub fn new(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Self, Failure> {
-        let data = find(&recipe.data, sources)?;
+        let data = of_form(find(&recipe.data, sources)?, &recipe.objective)?;
         let digests = digests(data.clone())?;
         let sets = Arc::new(data::load(&data, recipe.train.seed)?);
         Ok(Self { data, digests, sets })
@@ -82,14 +88,18 @@ impl Training {
         let samples = OnceLock::new();
         let extent = Extent::of(&model.shape, &recipe.method, &recipe.train)?;
         let encoder = encoder(&data, model)?;
-        let encoding = Encoding::known(&data, &digests, recipe.train.seed, model, || {
-            let (found, encoding) = Samples::encode(&sets, &data, &encoder, &model.shape)?;
+        let objective = recipe.objective.clone();
+        let made_by = (&objective, recipe.train.seed);
+        let encoding = Encoding::known(&data, &digests, made_by, model, || {
+            let (found, encoding) = Samples::encode(&sets, &data, made_by, &encoder, &model.shape)?;
             let _ = samples.set(found);
             Ok(encoding)
         })?;
         let mut said = [sets.said.clone(), encoder.said().to_vec()].concat();
         said.extend(encoder.unread(&sets.train));
-        let (total_steps, last_step) = train::steps(&recipe.train, encoding.preflight.n_samples);
+        said.extend(encoding.said.clone());
+        let n_groups = encoding.preflight.n_samples / objective.group();
+        let (total_steps, last_step) = train::steps(&recipe.train, n_groups);
         if total_steps > MOST_STEPS {
             let found = format!("{}, which are {total_steps} steps", recipe.train.epochs);
             let expected = format!("at most {MOST_STEPS} steps");
@@ -99,6 +109,8 @@ impl Training {
         Ok(Self {
             method,
             train,
+            objective,
+            penalties: Penalties::default(),
             encoding,
             digests,
             total_steps,
@@ -122,12 +134,18 @@ impl Training {
             return Ok(samples);
         }
         let encoder = encoder(&self.data, model)?;
-        let (samples, found) = Samples::encode(&self.sets, &self.data, &encoder, &model.shape)?;
+        let made_by = (&self.objective, self.train.seed);
+        let (samples, found) = Samples::encode(&self.sets, &self.data, made_by, &encoder, &model.shape)?;
         if found.digest != self.encoding.digest {
             self.encoding.forget();
             return Err(train::TrainError::OtherSamples.into());
         }
         Ok(self.samples.get_or_init(|| samples))
+    }
+
+    /// How many things there are to learn from, which the steps are counted by: samples, or pairs of them.
+    pub fn n_groups(&self) -> usize {
+        self.encoding.preflight.n_samples / self.objective.group()
     }
 
     /// The models that there are when it is done, and the base.
@@ -157,6 +175,13 @@ impl Training {
             "train": changed(&train, &idle),
             "numerics": NUMERICS,
         });
+        // What DeRTa does is in the samples.
+        if let Some(preference) = self.objective.preference() {
+            parts["objective"] = json!(preference);
+        }
+        if let Some(penalties) = &self.penalties.key {
+            parts["penalties"] = penalties.clone();
+        }
         if compute != DType::F32 {
             parts["compute"] = json!(format!("{compute:?}"));
         }
@@ -180,6 +205,8 @@ impl Training {
             weights: base.weights.as_ref(),
             method: &self.method,
             train: &self.train,
+            objective: &self.objective,
+            penalties: self.penalties.given(&self.objective),
             samples,
             validation,
             key: &key.digest,
@@ -201,6 +228,32 @@ fn find(data: &Data, sources: &mut Sources<'_>) -> Result<Data, Failure> {
     })?;
     if let Some(source) = &mut data.validation_source {
         *source = sources.find("data.validation_source", source)?.display().to_string();
+    }
+    Ok(data)
+}
+
+/// `[data]` in the form that the objective reads, where the recipe names none.
+fn of_form(mut data: Data, objective: &Objective) -> Result<Data, RecipeError> {
+    let Some(form) = objective.kind.form() else { return Ok(data) };
+    let is_pairs = objective.preference().is_some();
+    // The parts of a mixture for DeRTa may also be ordinary conversations, so that they are recognised.
+    let parts = data.mixture.iter_mut().filter(|_| is_pairs).enumerate();
+    let parts = parts.map(|(i, part)| (format!("data.mixture.{i}"), &mut part.format, &part.fields));
+    let one = ("data".to_owned(), &mut data.format, &data.fields);
+    for (key, own, fields) in std::iter::once(one).filter(|_| !data.source.is_empty()).chain(parts) {
+        if *own == Form::Auto && form.asked(fields).is_some() {
+            *own = form;
+        } else if own.asked(fields) != Some(form) {
+            return Err(RecipeError::BadValue {
+                key: format!("{key}.{}", if *own == Form::Auto { "fields" } else { "format" }),
+                found: format!("of the form `{}`", own.asked(fields).unwrap_or(*own).name()),
+                expected: format!(
+                    "`{}`, which `objective.kind = \"{}\"` learns from",
+                    form.name(),
+                    objective.kind.name()
+                ),
+            });
+        }
     }
     Ok(data)
 }

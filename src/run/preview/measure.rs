@@ -20,6 +20,7 @@ use crate::run::plan::questions::Questions;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::writer::write_json;
 use crate::train::optimizer::Optimizer;
+use crate::train::penalty::Given;
 
 /// What is tried may take so long, the loading of the model aside.
 const BUDGET_S: f64 = 10.0;
@@ -133,13 +134,19 @@ fn file(plan: &Plan) -> Option<PathBuf> {
 /// The end of a sample, which is where what is learned stands.
 fn end_of(sample: &Sample) -> Sample {
     let from = sample.ids.len().saturating_sub(MOST_POSITIONS);
-    Sample { ids: sample.ids[from..].to_vec(), labels: sample.labels[from..].to_vec(), line: sample.line }
+    Sample::new(sample.ids[from..].to_vec(), sample.labels[from..].to_vec(), sample.line)
 }
 
 /// Seconds of a training step by position.
 fn training(plan: &Plan) -> Result<f64, Failure> {
-    let mut trainee =
-        crate::train::trainee(&plan.training.task(&plan.model, &plan.base, &plan.key)?, &plan.machine)?;
+    let task = plan.training.task(&plan.model, &plan.base, &plan.key)?;
+    // Other objectives take as long, but for the head.
+    let task = crate::train::Task {
+        objective: &crate::recipe::Objective::default(),
+        penalties: Given::default(),
+        ..task
+    };
+    let mut trainee = crate::train::trainee(&task, &plan.machine)?;
     trainee.track();
     let mut optimizer = Optimizer::new(&plan.training.train);
     let samples = &plan.training.samples(&plan.model)?.train;

@@ -16,7 +16,7 @@ use crate::data;
 use crate::device::{free_memory, is_cpu};
 use crate::doing;
 use crate::eval::MetricKind;
-use crate::model::micro_batches;
+use crate::model::micro_groups;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
@@ -185,6 +185,9 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
         // Below the row of what is trained.
         rows.insert(4, ("frozen", frozen(training)));
     }
+    if !training.objective.is_default() {
+        rows.push(("objective", training.objective.in_words()));
+    }
     let names: Vec<String> = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named)
         .into_iter()
         .map(|one| one.name)
@@ -228,8 +231,8 @@ fn stop_ids(model: &Model) -> Vec<u32> {
 }
 
 fn order(plan: &Plan) -> Order {
-    let (train, n_samples) = (&plan.training.train, plan.training.encoding.preflight.n_samples);
-    Order { seed: train.seed, n_samples, batch: train.batch }
+    let (train, n_groups) = (&plan.training.train, plan.training.n_groups());
+    Order { seed: train.seed, n_samples: n_groups, batch: train.batch }
 }
 
 fn format(dtype: DType) -> String {
@@ -286,7 +289,8 @@ pub fn rough(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Estimate, f64),
     let pre = &plan.training.encoding.preflight;
     let mean = pre.n_tokens as f64 / pre.n_samples.max(1) as f64;
     let micro = plan.machine.micro_tokens.max(pre.longest);
-    let estimate = scaled(plan, &figures, (mean * plan.training.train.batch as f64, micro))?;
+    let rows = plan.training.train.batch * plan.training.objective.group();
+    let estimate = scaled(plan, &figures, (mean * rows as f64, micro))?;
     let n_candidates =
         Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64;
     Ok((estimate, estimate.evaluate_s / n_candidates))
@@ -356,8 +360,10 @@ fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
 /// Mean positions of a step, and those of its largest micro-batch.
 fn positions(plan: &Plan) -> Result<(f64, usize), Failure> {
     let (order, samples) = (order(plan), &plan.training.samples(&plan.model)?.train);
+    let group = plan.training.objective.group();
     let cut = |step: usize| {
-        micro_batches(samples, &order.samples(step), plan.machine.micro_tokens, plan.machine.multiple)
+        let micro_tokens = plan.machine.micro_tokens;
+        micro_groups(samples, &order.samples(step), group, micro_tokens, plan.machine.multiple)
     };
     let steps = plan.training.last_step.clamp(1, 20);
     let all: Vec<usize> = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).collect();

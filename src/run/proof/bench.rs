@@ -225,7 +225,7 @@ fn read_rows(path: &Path) -> Result<Vec<Sample>, Failure> {
         let labels = value["labels"].as_array()?.iter();
         let labels = labels.map(|label| Some(u32::try_from(label.as_i64()?).ok()));
         let (ids, labels) = (ids.collect::<Option<Vec<_>>>()?, labels.collect::<Option<Vec<_>>>()?);
-        (ids.len() == labels.len()).then_some(Sample { ids, labels, line: (i + 1).into() })
+        (ids.len() == labels.len()).then(|| Sample::new(ids, labels, (i + 1).into()))
     };
     let rows = text.lines().enumerate().map(row).collect::<Option<Vec<_>>>();
     rows.ok_or_else(|| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::folder::Folder;
-use crate::event::{Event, StepEvent, Unwritable};
+use crate::event::{Event, PairFigures, StepEvent, Unwritable};
 use crate::snapshot::writer::{file_at_once, no_links};
 
 /// `events.jsonl` and `metrics.csv`, one line a happening.
@@ -18,7 +18,21 @@ pub struct Logs {
 }
 
 const METRICS_HEADER: &str =
-    "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s\n";
+    "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s";
+
+/// The columns that follow where a step has more to tell: of pairs, and of penalties.
+fn more(step: &StepEvent) -> Vec<(&'static str, f64)> {
+    let pairs = step.pairs.iter().flat_map(|pairs| {
+        let PairFigures { reward_chosen, reward_rejected, reward_margin, reward_accuracy } = *pairs;
+        [
+            ("reward_chosen", reward_chosen),
+            ("reward_rejected", reward_rejected),
+            ("reward_margin", reward_margin),
+            ("reward_accuracy", reward_accuracy),
+        ]
+    });
+    pairs.chain(step.penalty.map(|penalty| ("penalty", penalty))).collect()
+}
 
 impl Logs {
     /// Opens the logs of a run folder for appending.
@@ -40,7 +54,7 @@ impl Logs {
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
         let result = match event {
-            Event::Progress { .. } | Event::Validating { .. } => Ok(()),
+            Event::Progress { .. } | Event::Validating { .. } | Event::Reference { .. } => Ok(()),
             _ => self.line(event).and_then(|()| self.metrics(event)),
         };
         result.map_err(|source| Unwritable { folder: self.folder.clone(), source })
@@ -69,7 +83,10 @@ impl Logs {
                 let look = format!("{step},,,");
                 // The last look comes behind the last checkpoint, and is made again by who was killed in between.
                 keep_rows(&path, |row| !row.starts_with(&look))?;
-                format!("{look}{loss},,,,,,\n")
+                let header = std::fs::read_to_string(&path).unwrap_or_default();
+                let n_columns = header.lines().next().unwrap_or(METRICS_HEADER).split(',').count();
+                let own = format!("{look}{loss}");
+                format!("{own}{}\n", ",".repeat(n_columns - own.split(',').count()))
             }
             // Steps after the checkpoint are made again: their rows would stand twice.
             Event::Resumed { step } => return keep_rows(&path, up_to(*step)),
@@ -77,7 +94,9 @@ impl Logs {
         };
         let mut file = appended(&path)?;
         if file.metadata()?.len() == 0 {
-            file.write_all(METRICS_HEADER.as_bytes())?;
+            let more = if let Event::Step(step) = event { more(step) } else { Vec::new() };
+            let more: String = more.into_iter().map(|(name, _)| format!(",{name}")).collect();
+            file.write_all(format!("{METRICS_HEADER}{more}\n").as_bytes())?;
         }
         file.write_all(row.as_bytes())
     }
@@ -88,6 +107,7 @@ fn appended(path: &Path) -> std::io::Result<File> {
 }
 
 fn step_row(step: &StepEvent) -> String {
+    let more = more(step);
     let StepEvent {
         step,
         epoch,
@@ -100,8 +120,9 @@ fn step_row(step: &StepEvent) -> String {
         elapsed_s,
         ..
     } = step;
+    let more: String = more.into_iter().map(|(_, value)| format!(",{value}")).collect();
     format!(
-        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}\n"
+        "{step},{epoch},{loss},,{gradient_norm},{learning_rate},{trained_tokens},{tokens},{padding},{elapsed_s}{more}\n"
     )
 }
 
@@ -141,6 +162,8 @@ mod tests {
                 tokens: 1,
                 padding: 0.0,
                 elapsed_s: 1.0,
+                pairs: None,
+                penalty: None,
             })
         };
         let look = |step| Event::Validation { step, loss: 1.0, tokens: 1 };

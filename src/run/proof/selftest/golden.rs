@@ -10,7 +10,7 @@ use super::tensors::Tensors;
 use super::{Check, Selftest, Tolerance, largest_difference, read, relative, relative_norm, worst};
 use crate::data::Sample;
 use crate::generate::{Decoding, Generator, Query};
-use crate::model::loss::{Gradients, cross_entropy};
+use crate::model::loss::{Gradients, Scale, cross_entropy};
 use crate::model::{Cache, Decoder, DecoderShape, MicroBatch, Positions};
 use crate::recipe::{MethodKind, Schedule, Train};
 use crate::run::failure::SelftestError;
@@ -98,7 +98,8 @@ impl Case<'_> {
             .unzip();
         let n = rows.len();
         let rows = hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), self.device));
-        let sum = cross_entropy(&rows, &decoder.frozen_head(), &targets, 1.0, Gradients::None).sum();
+        let sum =
+            cross_entropy(&rows, &decoder.frozen_head(), &targets, Scale::All(1.0), Gradients::None).sum();
         let loss = f64::from(golden.floats("loss")?[0]);
         self.check(selftest, "loss", (sum / n as f64 - loss).abs(), self.tolerance.loss);
 
@@ -244,7 +245,7 @@ fn golden_batches(golden: &Tensors) -> Result<Vec<MicroBatch>, SelftestError> {
         let len = mask[row * t..(row + 1) * t].iter().filter(|mask| **mask != 0).count();
         let at = row * t..row * t + len;
         let labels = labels[at.clone()].iter().map(|label| u32::try_from(*label).ok()).collect();
-        Sample { ids: ids[at].iter().map(|id| *id as u32).collect(), labels, line: 1.into() }
+        Sample::new(ids[at].iter().map(|id| *id as u32).collect(), labels, 1.into())
     };
     // Every row is a sample of its own: what is dropped depends on its number.
     let samples: Vec<Sample> = (0..n * b).map(row).collect();
