@@ -21,6 +21,7 @@ mod model;
 mod place;
 mod shipped;
 pub mod slips;
+mod steer;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
@@ -32,6 +33,7 @@ pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
+pub use steer::{First, MERGES, Steer};
 pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.
@@ -63,6 +65,9 @@ pub struct Recipe {
     pub merge: Merge,
     #[serde(default)]
     pub eval: Eval,
+    /// Candidates that are also asked while their hidden states are steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steer: Option<Steer>,
     /// Bounds that the results must keep: `[[gate]]` tables.
     #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
@@ -163,6 +168,7 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
+        self.steer.as_ref().map_or(Ok(()), Steer::check)?;
         let named = |candidate: &NamedCandidate| candidate.name == EMA;
         if self.train.ema.is_some() && self.eval.candidates.iter().any(named) {
             let expected = "another name: with `train.ema` it is the average's";

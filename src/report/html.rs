@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
+use super::steering::{self, STEERING};
 use super::table::{self, Table};
 use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 use crate::eval::{MetricKind, Verdict};
@@ -26,6 +27,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
         let _ = writeln!(page, "<p class=\"remark\">{}</p>", escaped(&remark));
     }
     section(&mut page, titles::OVERVIEW, &table::overview(report), RATES);
+    section(&mut page, titles::STEERED, &steering::table(report.steered()), STEERING);
     section(&mut page, titles::SUITES, &table::suites(report), "");
     section(&mut page, titles::PROGRAMS, &table::programs(report), PROGRAMS);
     section(&mut page, titles::JUDGES, &table::protocols(report), "");

@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicBool;
 use serde_json::json;
 
 pub mod cosine;
-mod refusals;
+pub(in crate::run) mod refusals;
 mod restore;
 pub mod scaling;
-mod subject;
+pub(in crate::run) mod subject;
 
 pub use subject::Of;
 

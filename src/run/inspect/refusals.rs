@@ -89,7 +89,7 @@ impl Counting {
 }
 
 /// `[eval]` with these suites, each question answered once by the likeliest tokens, and no judge but the rules.
-pub(super) fn greedy(eval: &Eval, suites: Vec<Suite>) -> Eval {
+pub(in crate::run) fn greedy(eval: &Eval, suites: Vec<Suite>) -> Eval {
     let suites = suites.into_iter().map(|suite| Suite { samples: None, ..suite }).collect();
     Eval {
         suites,

@@ -42,7 +42,7 @@ impl fmt::Display for Of {
 
 impl Of {
     /// The run folder, if it is one.
-    pub(super) fn run(&self) -> Option<&Path> {
+    pub(in crate::run) fn run(&self) -> Option<&Path> {
         match self {
             Self::Run(folder) => Some(folder),
             Self::Model(_) => None,
@@ -54,7 +54,7 @@ impl Of {
     /// # Errors
     ///
     /// The folder is none of a run that trains, or an assignment cannot be made.
-    pub(super) fn recipe(&self, set: &[String]) -> Result<(Recipe, String), Failure> {
+    pub(in crate::run) fn recipe(&self, set: &[String]) -> Result<(Recipe, String), Failure> {
         let (text, origin) = match self {
             Self::Run(folder) => {
                 let manifest: Value = read_json(&folder.join("manifest.json")).unwrap_or_default();
@@ -75,7 +75,7 @@ impl Of {
 }
 
 /// The models, opened.
-pub(super) struct Subject {
+pub(in crate::run) struct Subject {
     pub recipe: Recipe,
     pub model: Model,
     pub base: Base,
@@ -95,7 +95,7 @@ impl Subject {
     /// # Errors
     ///
     /// The model or the device cannot be had, or the training of a run is not finished.
-    pub(super) fn open(
+    pub(in crate::run) fn open(
         of: &Of,
         recipe: Recipe,
         options: &Options,
@@ -125,12 +125,12 @@ impl Subject {
     }
 
     /// The tuned model, if there is one.
-    pub(super) fn tuned(&self) -> Option<RoleWeights> {
+    pub(in crate::run) fn tuned(&self) -> Option<RoleWeights> {
         self.tuned.clone()
     }
 
     /// The model that is looked into alone and what it is called: the base, or the tuned one where that is asked for.
-    pub(super) fn one(&self, tuned: bool) -> Option<(&'static str, RoleWeights)> {
+    pub(in crate::run) fn one(&self, tuned: bool) -> Option<(&'static str, RoleWeights)> {
         match (tuned, &self.tuned) {
             (true, tuned) => Some(("tuned", tuned.clone()?)),
             (false, Some(_)) => Some(("base", part_of(&self.base, &self.machine))),
@@ -139,7 +139,7 @@ impl Subject {
     }
 
     /// The suites that may be asked, each with as many prompts: those given, else the run's own that choose λ.
-    pub(super) fn suites(&self, given: &[Suite]) -> Vec<Suite> {
+    pub(in crate::run) fn suites(&self, given: &[Suite]) -> Vec<Suite> {
         let of_all = Some(self.recipe.eval.limit).filter(|limit| *limit > 0);
         let own = self.recipe.eval.suites.iter().filter(|suite| suite.purpose == Purpose::Validation);
         let own = own.map(|suite| {

@@ -179,10 +179,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
         // Below the row of what is trained.
         rows.insert(4, ("frozen", frozen(training)));
     }
-    let names: Vec<String> = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named)
-        .into_iter()
-        .map(|one| one.name)
-        .collect();
+    let names: Vec<String> = Candidate::of_plan(plan).into_iter().map(|one| one.name).collect();
     rows.push(("candidates", names.join(", ")));
     for Questions { posed, decoding, texts, .. } in &plan.evaluation.suites {
         let suite = &posed.suite;
@@ -281,8 +278,7 @@ pub fn rough(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Estimate, f64),
     let mean = pre.n_tokens as f64 / pre.n_samples.max(1) as f64;
     let micro = plan.machine.micro_tokens.max(pre.longest);
     let estimate = scaled(plan, &figures, (mean * plan.training.train.batch as f64, micro))?;
-    let n_candidates =
-        Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64;
+    let n_candidates = Candidate::of_plan(plan).len() as f64;
     Ok((estimate, estimate.evaluate_s / n_candidates))
 }
 
@@ -371,7 +367,7 @@ fn evaluation(plan: &Plan, figures: &Figures) -> f64 {
         let batches = suite.n_answers() as f64 / rows as f64;
         seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(plan, suite);
     }
-    seconds * Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64
+    seconds * Candidate::of_plan(plan).len() as f64
 }
 
 /// How many tokens an answer will have: twice the mean reference, or half of what is allowed.
