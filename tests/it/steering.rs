@@ -1,6 +1,6 @@
 //! `finetune steer` and `[steer]`: hidden states pushed towards or away from refusing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::process::Output;
@@ -254,13 +254,14 @@ fn steered_candidates_stand_beside_the_others_and_are_asked_once() {
         report["candidates"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names.join(", "), twins);
     // Without steering nothing is another, bit for bit; the training is the same one.
+    let sorted = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
     let answers = |run: &str, name: &str, suite: &str| {
         std::fs::read_to_string(fixture.file(run).join("eval").join(name).join(format!("{suite}.jsonl")))
             .unwrap()
     };
     assert_eq!(json(&fixture.file("run/key.json")), json(&fixture.file("plain/key.json")));
     for name in ["base", "tuned", "linear_0.5"] {
-        assert_eq!(answers("run", name, "gsm8k"), answers("plain", name, "gsm8k"));
+        assert_eq!(sorted(answers("run", name, "gsm8k")), sorted(answers("plain", name, "gsm8k")));
     }
     let steered = &report["candidates"][4]["steered"];
     assert_eq!((&steered["fitted_on"], &steered["vectors"]), (&"model".into(), &"steer".into()));
@@ -294,13 +295,16 @@ fn steered_candidates_stand_beside_the_others_and_are_asked_once() {
 
     // α = 0 says what the candidate says without it.
     fixture.study("run", &["--set", "steer.alpha=0", "--set", "steer.candidates=[\"tuned\"]"]);
-    let texts_of = |lines: String| {
-        let text = |line: &str| serde_json::from_str::<Value>(line).unwrap();
-        lines.lines().map(|line| (text(line)["item"].clone(), text(line)["text"].clone())).collect::<Vec<_>>()
+    let said = |name: &str| {
+        let lines = answers("run", name, "harmful");
+        let line = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", line["item"], line["text"])
+        };
+        // The last two are of this call.
+        lines.lines().rev().take(2).map(line).collect::<BTreeSet<_>>()
     };
-    let zero = texts_of(answers("run", "tuned+steer", "harmful"));
-    let plain = texts_of(answers("run", "tuned", "harmful"));
-    assert_eq!(zero[zero.len() - 2..], plain[..]);
+    assert_eq!(said("tuned+steer"), said("tuned"));
 }
 
 #[test]
@@ -310,20 +314,12 @@ fn given_weights_options_and_texts_are_steered_too() {
     assert!(fit(&fixture, &["--model", "model", "--layers", "1", "--out", "steer"]).status.success());
     fixture.write(
         "arc.jsonl",
-        concat!(
-            r#"{"id": "a", "question": "Which?", "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "answerKey": "A"}"#,
-            "\n"
-        ),
+        r#"{"id": "a", "question": {"stem": "Which?", "choices": [{"text": "sky", "label": "A"}, {"text": "rose", "label": "B"}]}, "answerKey": "B"}"#,
     );
-    let steer = [
-        "--set",
-        "steer={vectors=\"steer\", alpha=30.0, first=\"answer\"}",
-        "--set",
-        "eval.log_likelihood=true",
-    ];
+    let steer = ["--set", "steer={vectors=\"steer\", alpha=30.0}", "--set", "eval.log_likelihood=true"];
     let suites = [
         "--suite",
-        "arc_easy=arc.jsonl,shots=0",
+        "arc_challenge=arc.jsonl",
         "--suite",
         "gsm8k_chat=train.jsonl,limit=3,max_new_tokens=4,prefill=Well",
     ];
@@ -333,7 +329,7 @@ fn given_weights_options_and_texts_are_steered_too() {
     assert!(said(&output).contains("steered by vectors of this base"), "{}", said(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["candidates"][1]["name"], "model+steer");
-    for kind in ["arc_easy.choices", "gsm8k_chat.likelihood"] {
+    for kind in ["arc_challenge.choices", "gsm8k_chat.likelihood"] {
         let of = |name: &str| {
             let text =
                 std::fs::read_to_string(fixture.file("out/eval").join(name).join(format!("{kind}.jsonl")))

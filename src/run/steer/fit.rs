@@ -134,6 +134,9 @@ pub fn fit<'a>(
     within("--layers", asked.layers, n_layers)?;
     within("--score-layers", asked.score_layers, n_layers)?;
     let words = asked.layers.is_none().then(|| words(asked, &subject)).transpose()?;
+    if words.is_some() && thirds(n_layers).is_none() {
+        return Err(SteerError::NoThirds { n: n_layers }.into());
+    }
     let prompts = all.map(|pool| pool.prompts(&asked.suffix, &subject));
     let prompts: Vec<Vec<Prompt>> = prompts.into_iter().collect::<Result<_, _>>()?;
     let folder = folder(&asked.of, options.out.as_ref(), &subject);
@@ -291,8 +294,8 @@ impl Work<'_> {
             let (vectors, reference) = (harmful.directions(&harmless), harmful.reference());
             let said = self.spoken(&decoder, &vectors);
             let most = said.iter().max_by(|a, b| a.refusal.total_cmp(&b.refusal));
-            let layers = asked.layers.or(most.map(|said| said.layers));
-            let layers = layers.ok_or(SteerError::NoThirds { n: n_layers })?;
+            let layers =
+                asked.layers.or(most.map(|said| said.layers)).expect("without layers there are thirds");
             let score_layers = asked.score_layers.unwrap_or([layers[0], n_layers - 1]);
             let is_nothing = |layer: &usize| vectors[*layer].iter().all(|x| *x == 0.0);
             if let Some(layer) = (layers[0]..=layers[1]).find(is_nothing) {
