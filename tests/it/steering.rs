@@ -279,7 +279,9 @@ fn steered_candidates_stand_beside_the_others_and_are_asked_once() {
     assert_ne!(texts("base+steer"), texts("base"), "so strong a push changes what is said");
     // Again nothing is asked; one answer and one score taken away are asked again, to the same bytes.
     let output = fixture.succeeds(&["r.toml", "--device", "cpu", "--out", "run"]);
-    assert_eq!(said(&output).matches("all 8 reused").count(), 6, "{}", said(&output));
+    // Of those that are steered the scores too.
+    assert_eq!(said(&output).matches("all 8 reused").count(), 3, "{}", said(&output));
+    assert_eq!(said(&output).matches("all 16 reused").count(), 3, "{}", said(&output));
     let file = |name: &str| fixture.file("run/eval/tuned+steer").join(name);
     let whole =
         ["harmful.jsonl", "harmful.steer.jsonl"].map(|name| std::fs::read_to_string(file(name)).unwrap());

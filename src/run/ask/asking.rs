@@ -88,7 +88,8 @@ impl<'a> Asking<'a> {
 
     /// Everything that is asked, answered or not.
     pub fn n_all(&self) -> usize {
-        self.exam.evaluation.suites.iter().map(Questions::n_parts).sum()
+        let scores = self.classified.as_ref().map_or(0, Classified::n_all);
+        self.exam.evaluation.suites.iter().map(Questions::n_parts).sum::<usize>() + scores
     }
 
     /// What is left to compute, by suite.
@@ -104,13 +105,13 @@ impl<'a> Asking<'a> {
     }
 
     fn n_missing(&self) -> usize {
-        self.suites().map(|(_, stores, keys)| stores.n_missing(keys)).sum()
+        let scores = self.classified.as_ref().map_or(0, Classified::n_missing);
+        self.suites().map(|(_, stores, keys)| stores.n_missing(keys)).sum::<usize>() + scores
     }
 
     /// Whether nothing is left to ask and nothing to note.
     pub fn is_done(&self) -> bool {
-        let is_classified = self.classified.as_ref().is_none_or(Classified::is_whole);
-        self.n_missing() == 0 && is_classified && self.figures().is_ok()
+        self.n_missing() == 0 && self.figures().is_ok()
     }
 
     /// How it is steered, if it is.
@@ -212,9 +213,8 @@ impl<'a> Asking<'a> {
                 write_json(&self.figures_path(), &json!(figures))?;
                 self.take_over(earlier, &figures, session)?;
             }
-            if let Some(classified) = &mut self.classified {
-                classified.classify(&decoder, machine, session)?;
-            }
+            let classified = self.classified.as_mut();
+            let done = classified.map_or(Ok(0), |scores| scores.classify(&decoder, machine, session))?;
             let left = self.left();
             pace.resume();
             let mut pass = Pass {
@@ -222,7 +222,7 @@ impl<'a> Asking<'a> {
                 exam: self.exam,
                 weights: &self.weights,
                 classified: self.classified.as_ref(),
-                done: 0,
+                done,
                 nth: 0,
                 left,
                 later,

@@ -75,12 +75,17 @@ impl<'a> Classified<'a> {
         (0..self.prompts(suite).len()).filter(|item| self.score(suite, *item).is_none()).collect()
     }
 
-    /// Whether every prompt has its score.
-    pub(super) fn is_whole(&self) -> bool {
-        (0..self.stores.len()).all(|suite| self.missing(suite).is_empty())
+    /// How many prompts there are.
+    pub(super) fn n_all(&self) -> usize {
+        self.steering.prompts.iter().map(Vec::len).sum()
     }
 
-    /// Scores what has no score.
+    /// How many have no score.
+    pub(super) fn n_missing(&self) -> usize {
+        (0..self.stores.len()).map(|suite| self.missing(suite).len()).sum()
+    }
+
+    /// Scores what has no score; returns how many that were.
     ///
     /// # Errors
     ///
@@ -89,8 +94,9 @@ impl<'a> Classified<'a> {
         &mut self,
         decoder: &Decoder,
         machine: &Machine,
-        session: &Session<'_>,
-    ) -> Result<(), Failure> {
+        session: &mut Session<'_>,
+    ) -> Result<u64, Failure> {
+        let mut done = 0;
         for suite in 0..self.stores.len() {
             let missing = self.missing(suite);
             for items in missing.chunks(TOGETHER) {
@@ -99,7 +105,8 @@ impl<'a> Classified<'a> {
                 let mut scores = vec![0.0; probes.len()];
                 states(decoder, &probes, self.steering.reading(machine), |nth, states| {
                     scores[nth] = self.steering.scans.score(&states);
-                    session.go_on()
+                    done += 1;
+                    session.advance(done, None)
                 })?;
                 let posed = &self.evaluation.suites[suite].posed;
                 let lines = items.iter().zip(scores).map(|(item, score)| {
@@ -110,7 +117,7 @@ impl<'a> Classified<'a> {
                 self.stores[suite].append(lines)?;
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// How the states of an answer to an item are pushed, if it is a prompt.

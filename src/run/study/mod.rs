@@ -233,6 +233,7 @@ impl Study {
             let given = Given { model, adapter: None, pre: None, runs: Vec::new() };
             let mut recipe = recipe.clone();
             recipe.merge.methods.clear();
+            recipe.steer = None;
             let out = self.folder.join("bases").join(&key[..8]);
             let options = Options { out: Some(out), ..self.options.clone() };
             let sources = Sources::new(&self.origin, None, tell);
