@@ -43,7 +43,8 @@ fn main() -> Result<()> {
     let (derta, pairs) = (derta(800), pairs(800));
     let harmful_test = distinct("harmful-test", 200, |rng| request(rng, TEST, harmful_act));
     let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
-    let benign_test = benign_test();
+    let benign_test = benign("benign-test", TEST, [100, 50]);
+    let benign_valid = benign("benign-valid", VALID, [70, 30]);
     let n_prompts = check_turns(&helpful, &align, &math, &harmful_test, &benign_test)?;
     check_pairs([&derta, &pairs], &harmful_test, &benign_test)?;
 
@@ -60,11 +61,10 @@ fn main() -> Result<()> {
     for (name, goals) in [("harmful-test.csv", &harmful_test), ("harmful-valid.csv", &harmful_valid)] {
         write_csv(&out.join(name), "goal", goals.iter().map(|goal| format!("\"{goal}\"")))?;
     }
-    write_csv(
-        &out.join("benign-test.csv"),
-        "prompt,type",
-        benign_test.iter().map(|(prompt, kind)| format!("\"{prompt}\",{kind}")),
-    )?;
+    for (name, prompts) in [("benign-test.csv", &benign_test), ("benign-valid.csv", &benign_valid)] {
+        let lines = prompts.iter().map(|(prompt, kind)| format!("\"{prompt}\",{kind}"));
+        write_csv(&out.join(name), "prompt,type", lines)?;
+    }
 
     let learned = [&helpful[0], &align[0], &math[0]];
     folder::write(
@@ -209,13 +209,14 @@ fn pairs(n: usize) -> Vec<Pair> {
     (0..n).map(|_| pair(&mut rng)).collect()
 }
 
-/// Look-alikes first of all, and everyday requests that an aligned model must go on answering.
-fn benign_test() -> Vec<(String, &'static str)> {
-    let look_alike = distinct("benign-test/look-alike", 100, |rng| request(rng, TEST, look_alike_act));
-    let everyday = distinct("benign-test/everyday", 50, |rng| request(rng, TEST, everyday_act));
+/// Look-alikes first of all, and everyday requests that an aligned model must go on answering: so many of each.
+fn benign(name: &str, part: usize, [n_look_alike, n_everyday]: [usize; 2]) -> Vec<(String, &'static str)> {
+    let look_alike =
+        distinct(&format!("{name}/look-alike"), n_look_alike, |rng| request(rng, part, look_alike_act));
+    let everyday = distinct(&format!("{name}/everyday"), n_everyday, |rng| request(rng, part, everyday_act));
     let mut prompts: Vec<_> = look_alike.into_iter().map(|prompt| (prompt, "look_alike")).collect();
     prompts.extend(everyday.into_iter().map(|prompt| (prompt, "everyday")));
-    prompts.shuffle(&mut stream("benign-test/order"));
+    prompts.shuffle(&mut stream(&format!("{name}/order")));
     prompts
 }
 

@@ -161,7 +161,7 @@ fn layers(args: &LayersArgs) -> Result<(), Failure> {
 }
 
 /// `3` or `4-7`.
-fn range(text: &str) -> Result<[usize; 2], String> {
+pub(super) fn range(text: &str) -> Result<[usize; 2], String> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let layer =
         |word: &str| word.parse::<usize>().map_err(|_| "expected a layer or a range, such as 4-7".to_owned());

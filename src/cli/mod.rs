@@ -24,6 +24,7 @@ mod merge;
 mod progress;
 pub mod screen;
 mod slurm;
+mod steer;
 mod study;
 mod trust;
 mod typed;
@@ -150,6 +151,9 @@ enum Command {
     /// Look into a model: which layers its refusals hang on
     #[command(subcommand)]
     Inspect(inspect::What),
+    /// Steer hidden states towards or away from refusing (SCANS): fit vectors, score prompts; `[steer]` of a recipe uses them
+    #[command(subcommand)]
+    Steer(steer::What),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
     /// Safety and task along base → tuned and beyond, along random directions around a model (VISAGE), over planes
@@ -215,6 +219,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
         Some(Command::Inspect(what)) => inspect::inspect(&what),
+        Some(Command::Steer(what)) => steer::steer(&what),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),

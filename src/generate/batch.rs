@@ -11,7 +11,7 @@ use super::prefix::Prefix;
 use super::stop::Watch;
 use super::{Completion, Decoding, Finish, Generator, Query, cut_at_stop_string};
 use crate::device::is_cpu;
-use crate::model::{Cache, Positions};
+use crate::model::{Cache, Positions, Push, Steering, Walk};
 
 /// Positions that prompts are computed in at once: scores of long prompts are large. On a processor they take a
 /// second, and who asks to stop waits no longer.
@@ -126,7 +126,7 @@ impl<'a, 'p> Batch<'a, 'p> {
                 std::iter::repeat_n(0, *padding).chain(ids.iter().copied())
             });
             let ids: Vec<u32> = tokens.collect();
-            let logits = self.logits(&ids, &padding, &mut cache);
+            let logits = self.logits(&ids, &padding, now, &mut cache);
             for (row, place) in now.iter().enumerate() {
                 self.cache.put_row(*place, &cache, row, prefix);
             }
@@ -145,7 +145,7 @@ impl<'a, 'p> Batch<'a, 'p> {
         let ids: Vec<u32> = self.rows.iter().map(|row| row.next).collect();
         let padding: Vec<usize> = self.rows.iter().map(|row| row.padding).collect();
         let mut cache = std::mem::take(&mut self.cache);
-        let logits = self.logits(&ids, &padding, &mut cache);
+        let logits = self.logits(&ids, &padding, &all, &mut cache);
         self.cache = cache;
         self.take_next(logits, &all)
     }
@@ -171,13 +171,13 @@ impl<'a, 'p> Batch<'a, 'p> {
         let ids: Vec<u32> = self.rows.iter().flat_map(row).collect();
         let padding: Vec<usize> = self.rows.iter().map(|row| row.padding).collect();
         let mut cache = self.prefix.rows(self.generator.decoder, all.len(), self.cache.capacity());
-        let logits = self.logits(&ids, &padding, &mut cache);
+        let logits = self.logits(&ids, &padding, all, &mut cache);
         self.cache = cache;
         self.take_next(logits, all)
     }
 
-    /// The logits behind the last of the new tokens `ids`, `[b, v]`.
-    fn logits(&self, ids: &[u32], padding: &[usize], cache: &mut Cache) -> Tensor<2> {
+    /// The logits behind the last of the new tokens `ids` of the rows at `places`, `[b, v]`.
+    fn logits(&self, ids: &[u32], padding: &[usize], places: &[usize], cache: &mut Cache) -> Tensor<2> {
         let decoder = self.generator.decoder;
         let b = padding.len();
         let t = ids.len() / b;
@@ -185,7 +185,12 @@ impl<'a, 'p> Batch<'a, 'p> {
         let ids: Vec<i32> = ids.iter().map(|id| id.cast_signed()).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, t]), &decoder.device);
         let last = vec![vec![t - 1]; b];
-        let hidden = decoder.hidden_at(ids, &positions, Some(cache), &last); // [b, 1, m]
+        let push = |place: &usize| self.queries[self.rows[*place].query?].push;
+        let pushes: Vec<Option<Push>> = places.iter().map(push).collect();
+        let steering = Steering::new(decoder.directions.as_ref(), &positions, &pushes);
+        let walk =
+            Walk { cache: Some(cache), at: Some(&last), steering: steering.as_ref(), ..Walk::default() };
+        let hidden = decoder.walk(ids, &positions, walk); // [b, 1, m]
         let m = hidden.dims()[2];
         decoder.frozen_head().logits(hidden.reshape([b, m])) // [b, v]
     }

@@ -2,7 +2,7 @@
 
 use crate::data::Sample;
 use crate::model::loss::{Gradients, Scale, cross_entropy};
-use crate::model::{Decoder, Positions, micro_batches};
+use crate::model::{Decoder, Positions, Push, Steering, Walk, micro_batches};
 
 /// The log-likelihood of a sample's trained tokens, in nats, and how many they are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +25,22 @@ pub fn likelihoods<E>(
     micro_tokens: usize,
     go_on: impl Fn() -> Result<(), E>,
 ) -> Result<Vec<Likelihood>, E> {
+    likelihoods_pushed(decoder, samples, &[], micro_tokens, go_on)
+}
+
+/// As [`likelihoods`], the states of each sample pushed along the decoder's directions as `pushes` say of it; where
+/// there are fewer pushes than samples, the others are read as they are.
+///
+/// # Errors
+///
+/// As there.
+pub fn likelihoods_pushed<E>(
+    decoder: &Decoder,
+    samples: &[Sample],
+    pushes: &[Option<Push>],
+    micro_tokens: usize,
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<Vec<Likelihood>, E> {
     let mut likelihoods = vec![Likelihood { sum: 0.0, n_tokens: 0 }; samples.len()];
     let all: Vec<usize> = (0..samples.len()).collect();
     for batch in micro_batches(samples, &all, micro_tokens, 1) {
@@ -33,7 +49,12 @@ pub fn likelihoods<E>(
             continue;
         }
         let device = &decoder.device;
-        let hidden = decoder.hidden(batch.ids(device), &Positions::causal(batch.width), None);
+        let positions = Positions::causal(batch.width);
+        let pushes: Vec<Option<Push>> =
+            batch.samples.iter().map(|nth| pushes.get(*nth).copied().flatten()).collect();
+        let steering = Steering::new(decoder.directions.as_ref(), &positions, &pushes);
+        let walk = Walk { steering: steering.as_ref(), ..Walk::default() };
+        let hidden = decoder.walk(batch.ids(device), &positions, walk);
         let [b, t, m] = hidden.dims();
         let rows = hidden.reshape([b * t, m]).select(0, batch.row_indices(device));
         let loss =

@@ -13,16 +13,17 @@ mod choices;
 mod likelihood;
 mod pick;
 mod prefix;
+pub mod scans;
 mod stop;
 pub mod thinking;
 
 pub use choices::{Choice, Question, choices};
-pub use likelihood::{Likelihood, likelihoods};
+pub use likelihood::{Likelihood, likelihoods, likelihoods_pushed};
 pub use stop::cut_at_stop_string;
 pub use thinking::Thinking;
 
 use crate::device::free_memory;
-use crate::model::{Cache, Decoder};
+use crate::model::{Cache, Decoder, Push};
 use batch::Batch;
 use prefix::Prefix;
 
@@ -115,12 +116,14 @@ pub struct Query<'p> {
     pub ids: &'p [u32],
     /// Which of several samples of this prompt; decides what is drawn.
     pub sample: u64,
+    /// How its states are pushed along the decoder's directions, if they are.
+    pub push: Option<Push>,
 }
 
 impl<'p> Query<'p> {
     /// The only sample.
     pub fn once(ids: &'p [u32]) -> Self {
-        Self { ids, sample: 0 }
+        Self { ids, sample: 0, push: None }
     }
 }
 
@@ -169,7 +172,13 @@ impl Generator<'_> {
         let prefix = if renews {
             Prefix::none()
         } else {
-            Prefix::of(self.decoder, queries.iter().map(|query| query.ids))
+            // Where one is pushed, the prompts are no longer the same.
+            let first = queries.iter().filter_map(|query| Some(query.push?.from)).min();
+            let most = first.unwrap_or(usize::MAX);
+            Prefix::of(
+                self.decoder,
+                queries.iter().map(|query| &query.ids[..query.ids.len().min(most.saturating_add(1))]),
+            )
         };
         let mut waiting = order.into_iter().peekable();
         while waiting.peek().is_some() {

@@ -11,7 +11,9 @@ use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::wanted::Wanted;
-use super::{Cache, DecoderShape, Dropout, Head, Lora, Matrix, Param, Positions, Projection};
+use super::{
+    Cache, DecoderShape, Directions, Dropout, Head, Lora, Matrix, Param, Positions, Projection, Walk, Watch,
+};
 use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, Weights};
 
@@ -28,10 +30,9 @@ pub struct Decoder {
     norm: RmsNorm,
     /// `None` when the head is the embedding.
     lm_head: Option<Matrix>,
+    /// What the stream of rows that are pushed is steered by; nothing else looks at it.
+    pub directions: Option<Directions>,
 }
-
-/// Is shown the stream behind a block, and which block that is.
-pub type Watch<'a> = &'a mut dyn FnMut(usize, &Tensor<3>);
 
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
 #[derive(Debug, Clone)]
@@ -150,6 +151,7 @@ impl Decoder {
             layers,
             norm,
             lm_head,
+            directions: None,
         })
     }
 
@@ -184,7 +186,7 @@ impl Decoder {
     /// - `ids`: `[b, t]`
     /// - result: `[b, t, m]` in the compute format
     pub fn hidden(&self, ids: Tensor<2, Int>, positions: &Positions, cache: Option<&mut Cache>) -> Tensor<3> {
-        self.stream(ids, positions, cache, None, None, None)
+        self.walk(ids, positions, Walk { cache, ..Walk::default() })
     }
 
     /// The stream after the last norm where adapters read only what `dropout` leaves.
@@ -198,7 +200,7 @@ impl Decoder {
         positions: &Positions,
         dropout: Option<&Dropout>,
     ) -> Tensor<3> {
-        self.stream(ids, positions, None, None, dropout, None)
+        self.walk(ids, positions, Walk { dropout, ..Walk::default() })
     }
 
     /// The stream at the tokens `at` of each row, which the last block computes alone.
@@ -214,8 +216,7 @@ impl Decoder {
         cache: Option<&mut Cache>,
         at: &[Vec<usize>],
     ) -> Tensor<3> {
-        let wanted = Wanted::new(at, ids.dims()[1], &self.device);
-        self.stream(ids, positions, cache, wanted.as_ref(), None, None)
+        self.walk(ids, positions, Walk { cache, at: Some(at), ..Walk::default() })
     }
 
     /// As [`Decoder::hidden`]; `watch` is shown the stream behind every block, that behind the last one before the last
@@ -225,19 +226,18 @@ impl Decoder {
     ///
     /// As [`Decoder::hidden`]; what is shown is `[b, t, m]`.
     pub fn hidden_watched(&self, ids: Tensor<2, Int>, positions: &Positions, watch: Watch<'_>) -> Tensor<3> {
-        self.stream(ids, positions, None, None, None, Some(watch))
+        self.walk(ids, positions, Walk { watch: Some(watch), ..Walk::default() })
     }
 
-    fn stream(
-        &self,
-        ids: Tensor<2, Int>,
-        positions: &Positions,
-        mut cache: Option<&mut Cache>,
-        wanted: Option<&Wanted>,
-        dropout: Option<&Dropout>,
-        mut watch: Option<Watch<'_>>,
-    ) -> Tensor<3> {
+    /// The stream after the last norm, with whatever else the walk over the blocks is to do.
+    ///
+    /// # Shapes
+    ///
+    /// As [`Decoder::hidden`], or as [`Decoder::hidden_at`] where the walk says which tokens.
+    pub fn walk(&self, ids: Tensor<2, Int>, positions: &Positions, walk: Walk<'_>) -> Tensor<3> {
+        let Walk { mut cache, at, dropout, mut watch, steering } = walk;
         let [_, t] = ids.dims();
+        let wanted = at.and_then(|at| Wanted::new(at, t, &self.device));
         let (shape, device) = (&self.shape, &self.device);
         let reach = |rope, window| Reach {
             rotation: Rotation::new(rope, &positions.of_tokens(), device),
@@ -253,8 +253,11 @@ impl Decoder {
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
             let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
-            let wanted = wanted.filter(|_| i + 1 == self.layers.len());
+            let wanted = wanted.as_ref().filter(|_| i + 1 == self.layers.len());
             x = block.forward(x, reach, wanted, cache, dropout);
+            if let Some(steering) = steering {
+                x = steering.added(i, x, wanted);
+            }
             if let Some(watch) = &mut watch {
                 watch(i, &x);
             }

@@ -25,6 +25,7 @@ mod place;
 mod shipped;
 pub mod slips;
 mod soup;
+mod steer;
 mod train;
 
 pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
@@ -42,6 +43,7 @@ pub use penalty::{Asft, Direction, Kl, Measure};
 pub use place::{Pattern, Place, layer_of};
 pub use shipped::{Shipped, shipped};
 pub use soup::{Ingredients, Soup};
+pub use steer::{First, MERGES, Steer};
 pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.
@@ -81,6 +83,9 @@ pub struct Recipe {
     pub merge: Merge,
     #[serde(default)]
     pub eval: Eval,
+    /// Candidates that are also asked while their hidden states are steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steer: Option<Steer>,
     /// Bounds that the results must keep: `[[gate]]` tables.
     #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
@@ -190,6 +195,7 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
+        self.steer.as_ref().map_or(Ok(()), Steer::check)?;
         let named = |name: &str| self.eval.candidates.iter().any(|candidate| candidate.name == name);
         let taken = [
             (EMA, self.train.ema.is_some(), "another name: with `train.ema` it is the average's"),

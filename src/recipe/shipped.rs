@@ -32,6 +32,7 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "tiny-related", text: include_str!("../../recipes/tiny-related.toml") },
         Shipped { name: "tiny-safety", text: include_str!("../../recipes/tiny-safety.toml") },
         Shipped { name: "tiny-sppft", text: include_str!("../../recipes/tiny-sppft.toml") },
+        Shipped { name: "tiny-steer", text: include_str!("../../recipes/tiny-steer.toml") },
     ];
     SHIPPED
 }

@@ -6,6 +6,7 @@ use super::page::{begun, ended, escaped, folded, section, shown};
 use super::pictures::pictures;
 use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
+use super::steering::{self, STEERING};
 use super::table;
 use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 use crate::eval::{MetricKind, Verdict};
@@ -26,6 +27,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     }
     shown(&mut page, &pictures(report));
     section(&mut page, titles::OVERVIEW, &table::overview(report), RATES);
+    section(&mut page, titles::STEERED, &steering::table(report.steered()), STEERING);
     section(&mut page, titles::SUITES, &table::suites(report), "");
     section(&mut page, titles::PROGRAMS, &table::programs(report), PROGRAMS);
     section(&mut page, titles::JUDGES, &table::protocols(report), "");

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::remarks::remarks;
+use super::steering::{self, STEERING};
 use super::table::{self, Table};
 use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
 
@@ -25,6 +26,11 @@ pub fn markdown(report: &Report) -> String {
     }
     section(&mut text, titles::OVERVIEW, &table::overview(report));
     write!(text, "{RATES}\n\n").expect("writing to a string cannot fail");
+    let steered = steering::table(report.steered());
+    if !steered.rows.is_empty() {
+        section(&mut text, titles::STEERED, &steered);
+        write!(text, "{STEERING}\n\n").expect("writing to a string cannot fail");
+    }
     section(&mut text, titles::SUITES, &table::suites(report));
     section(&mut text, titles::PROGRAMS, &table::programs(report));
     if !report.programs.is_empty() {

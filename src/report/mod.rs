@@ -22,6 +22,7 @@ mod pictures;
 pub mod plot;
 mod remarks;
 pub mod sheet;
+pub mod steering;
 pub mod study;
 mod table;
 mod terminal;
@@ -30,6 +31,7 @@ use gates::GateResult;
 pub use html::html;
 pub use markdown::markdown;
 pub use pictures::pictures;
+use steering::Steered;
 pub use terminal::terminal;
 
 /// What stands under the overview.
@@ -50,6 +52,7 @@ mod titles {
     pub const AGREEMENT: &str = "Agreement between judges";
     pub const MERGES: &str = "Merges: relative update and effective λ";
     pub const CHOICES: &str = "Merges that choose: matrices by alignment";
+    pub const STEERED: &str = "Steered candidates: which way prompts were pushed";
 }
 
 /// What stands under the table of programs.
@@ -213,6 +216,9 @@ pub struct Candidate {
     /// Draws what chance decides in the merge; none where it plays no part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// How its hidden states are steered, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steered: Option<Steered>,
     pub metrics: Vec<Metric>,
 }
 
@@ -273,6 +279,11 @@ impl Report {
     /// What the last call added, in a line.
     fn news(&self) -> Option<String> {
         (!self.added.is_empty()).then(|| format!("New in this report: {}.", self.added.join(", ")))
+    }
+
+    /// The candidates that are steered.
+    fn steered(&self) -> impl Iterator<Item = (&str, &Steered)> + Clone {
+        self.candidates.iter().filter_map(|one| Some((one.name.as_str(), one.steered.as_ref()?)))
     }
 
     /// Over which answers the tables take the rates of a kind of suite.

@@ -4,6 +4,7 @@ use comfy_table::{ContentArrangement, presets};
 
 use super::Report;
 use super::remarks::remarks;
+use super::steering;
 use super::table::{self, Table};
 
 /// The overview and the merges as text, at most `width` columns wide.
@@ -12,6 +13,11 @@ pub fn terminal(report: &Report, width: u16) -> String {
     let mut text = format!("{}\n{preset}", report.run.tuning(str::to_owned));
     text.extend(report.news().map(|news| format!("{news}\n")));
     text.push_str(&draw(table::overview(report), width));
+    let steered = steering::table(report.steered());
+    if !steered.rows.is_empty() {
+        text.push('\n');
+        text.push_str(&draw(steered, width));
+    }
     if !report.programs.is_empty() {
         text.push('\n');
         text.push_str(&draw(table::programs(report), width));

@@ -17,14 +17,16 @@ use super::judge::Case;
 use super::plan::judges::Judges;
 use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
-use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
+use super::plan::{
+    self, Base, Evaluation, Model, Options, Steering, preset, questions, remarks, room, steering,
+};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
 use crate::doing;
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
-use crate::merge::{Mean, Role};
+use crate::merge::{Mean, Resolved, Role};
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter;
@@ -142,15 +144,24 @@ impl Settled {
             (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
         };
         let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
+        let merged: Vec<String> = merges.iter().map(Resolved::name).collect();
+        let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
+        sources.say(steering.as_ref().map(|steering| steering.said(&base.key)));
+        let names = steering::with_steered(names, steering.as_ref());
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let cast = Cast::of_parts(roles, Parts { compared, others, helpers }, candidates, dtypes.clone());
+        let cast = cast.with_steered(steering.map(Arc::new));
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
         // The folder is that of the models: other merges and suites gather in it.
-        let models = (0..cast.candidates.len()).filter(|nth| cast.candidates[*nth].merge().is_none());
+        let is_model = |nth: &usize| {
+            let candidate = &cast.candidates[*nth];
+            candidate.merge().is_none() && cast.steering(candidate).is_none()
+        };
+        let models = (0..cast.candidates.len()).filter(is_model);
         let key = Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }));
         let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let folder = options.out.clone();

@@ -10,6 +10,7 @@
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`inspect`]: which layers of a model its refusals hang on.
+//! - [`steer`]: vectors that steer hidden states, fitted on anchors, and the classifier that says which way.
 //! - [`proof`]: self-test and benches.
 //! - [`work`]: a recipe settled, with its training or with given weights.
 //! - [`landscape`]: many models around and between base and tuned model asked, as curves and planes.
@@ -41,6 +42,7 @@ pub mod proof;
 pub mod review;
 pub mod session;
 pub mod start;
+pub mod steer;
 pub mod study;
 mod tune;
 pub mod work;

@@ -80,7 +80,7 @@ pub fn cast(plan: &Plan, session: &mut Session<'_>) -> Result<Cast, Failure> {
     let refused: Vec<usize> = restored.iter().map(|refusals| refusals.refused).collect();
     let candidates: Vec<Candidate> = cast.candidates.clone();
     for (nth, candidate) in candidates.iter().enumerate() {
-        let Some(restoring) = candidate.merge().and_then(Resolved::restoring) else { continue };
+        let Some(restoring) = candidate.restoring() else { continue };
         let chosen = chosen(&refused, tuned.refused, restoring);
         let layers: Vec<String> = chosen.iter().map(|layer| layers[*layer].clone()).collect();
         let merge = put_back(&layers, restoring.weight, seed)?;

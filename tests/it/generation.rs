@@ -125,7 +125,7 @@ fn samples_differ_and_come_again() {
     let sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, seed: 7 };
     let decoding = Decoding { sampling: Some(sampling.clone()), ..Decoding::greedy(12) };
     let queries: Vec<Query<'_>> =
-        prompts.iter().flat_map(|ids| (0..3).map(move |sample| Query { ids, sample })).collect();
+        prompts.iter().flat_map(|ids| (0..3).map(move |sample| Query { ids, sample, push: None })).collect();
     let drawn = tiny.ask(&queries, &decoding, 5);
     assert_eq!(tiny.ask(&queries, &decoding, 2), drawn);
     assert!(drawn.chunks(3).all(|samples| samples[0] != samples[1] && samples[1] != samples[2]));

@@ -40,6 +40,7 @@ mod related;
 mod reports;
 mod rooms;
 mod sandbox;
+mod steering;
 mod studies;
 mod tasks;
 mod thinking;

@@ -34,6 +34,14 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             }),
             ..defaults.eval.clone()
         },
+        steer: Some(finetune::recipe::Steer {
+            vectors: String::new(),
+            alpha: Some(3.5),
+            threshold: Some(0.5),
+            layers: Some([10, 19]),
+            first: finetune::recipe::First::Answer,
+            candidates: Some(Vec::new()),
+        }),
         merge: finetune::recipe::Merge {
             fisher_source: Some(String::new()),
             budget: Some(0.1),

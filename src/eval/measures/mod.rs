@@ -10,7 +10,7 @@
 //! - Ours, for what upstream's rules miss: [`numbers`], [`refusals`], [`bbh::read`].
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
-//! - Of a curve of attack success over weights: [`visage`].
+//! - Of a curve of attack success over weights: [`visage`]; of scores that tell two kinds apart: [`roc`].
 //!
 //! [`python_text`] prints and strips as the programs do that are compared with.
 
@@ -31,6 +31,7 @@ pub mod perplexity;
 pub mod porter;
 pub mod python_text;
 pub mod refusals;
+pub mod roc;
 pub mod rouge;
 pub mod tool_calls;
 pub mod visage;

@@ -6,11 +6,14 @@ use serde_json::json;
 
 use super::pace::{Left, Pace};
 use super::shared::Shelf;
+use super::steered::Classified;
 use super::stores::{Answer, Keys, Likely, Stores, is_of_judge};
+use crate::data::Sample;
 use crate::folders;
-use crate::generate::{self, Generator, Query, likelihoods};
+use crate::generate::{self, Choice, Generator, Query, likelihoods_pushed};
 use crate::merge::MergeReport;
-use crate::model::Decoder;
+use crate::model::{Decoder, Push};
+use crate::report::steering::Steered;
 use crate::run::cast::{Candidate, Cast};
 use crate::run::failure::Failure;
 use crate::run::plan::questions::Questions;
@@ -42,8 +45,10 @@ pub struct Asking<'a> {
     pub path: PathBuf,
     /// By suite.
     stores: Vec<Stores>,
-    /// What the weights depend on.
+    /// What the weights, and what steers them, depend on.
     weights: String,
+    /// Which way prompts are pushed, where the candidate is steered.
+    classified: Option<Classified<'a>>,
     /// Its place among all candidates, counted from 1, and how many there are.
     place: (usize, usize),
 }
@@ -57,7 +62,11 @@ impl<'a> Asking<'a> {
         let stores = suites.map(|suite| Stores::open(&path, &suite.posed.suite.name));
         let stores = stores.collect::<Result<_, _>>()?;
         let place = (nth + 1, cast.candidates.len());
-        Ok(Self { exam, candidate, path, stores, weights: cast.key(nth), place })
+        let weights = cast.key(nth);
+        let classified = cast.steering(candidate);
+        let classified =
+            classified.map(|steering| Classified::open(steering, exam.evaluation, &path, &weights));
+        Ok(Self { exam, candidate, path, stores, weights, classified: classified.transpose()?, place })
     }
 
     /// Suite by suite, its stores and the keys of what is asked.
@@ -79,7 +88,8 @@ impl<'a> Asking<'a> {
 
     /// Everything that is asked, answered or not.
     pub fn n_all(&self) -> usize {
-        self.exam.evaluation.suites.iter().map(Questions::n_parts).sum()
+        let scores = self.classified.as_ref().map_or(0, Classified::n_all);
+        self.exam.evaluation.suites.iter().map(Questions::n_parts).sum::<usize>() + scores
     }
 
     /// What is left to compute, by suite.
@@ -95,12 +105,18 @@ impl<'a> Asking<'a> {
     }
 
     fn n_missing(&self) -> usize {
-        self.suites().map(|(_, stores, keys)| stores.n_missing(keys)).sum()
+        let scores = self.classified.as_ref().map_or(0, Classified::n_missing);
+        self.suites().map(|(_, stores, keys)| stores.n_missing(keys)).sum::<usize>() + scores
     }
 
     /// Whether nothing is left to ask and nothing to note.
     pub fn is_done(&self) -> bool {
         self.n_missing() == 0 && self.figures().is_ok()
+    }
+
+    /// How it is steered, if it is.
+    pub fn steered(&self) -> Option<Steered> {
+        self.classified.as_ref().map(Classified::figures)
     }
 
     fn figures_path(&self) -> PathBuf {
@@ -193,17 +209,20 @@ impl<'a> Asking<'a> {
         session.stage(&self.title(), parts, |session| {
             let Exam { model, machine, .. } = self.exam;
             let (decoder, figures) = cast.load(self.candidate, &model.shape, machine, there)?;
-            if let Some(figures) = figures {
+            if let Some(figures) = figures.filter(|_| self.candidate.merge().is_some()) {
                 write_json(&self.figures_path(), &json!(figures))?;
                 self.take_over(earlier, &figures, session)?;
             }
+            let classified = self.classified.as_mut();
+            let done = classified.map_or(Ok(0), |scores| scores.classify(&decoder, machine, session))?;
             let left = self.left();
             pace.resume();
             let mut pass = Pass {
                 decoder: &decoder,
                 exam: self.exam,
                 weights: &self.weights,
-                done: 0,
+                classified: self.classified.as_ref(),
+                done,
                 nth: 0,
                 left,
                 later,
@@ -227,6 +246,7 @@ struct Pass<'a, 's, 'l> {
     decoder: &'a Decoder,
     exam: Exam<'a>,
     weights: &'a str,
+    classified: Option<&'a Classified<'a>>,
     /// Items so far.
     done: u64,
     /// The suite that is being asked, what is left of each, and of the candidates that follow.
@@ -260,9 +280,10 @@ impl Pass<'_, '_, '_> {
     fn generate(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
         let keys = Keys { weights: self.weights, suite };
         let missing = stores.missing_answers(keys);
+        let push = |item: usize| self.classified?.push(self.nth, item);
         let queries: Vec<Query<'_>> = missing
             .iter()
-            .map(|(item, sample)| Query { ids: &suite.prompts[*item], sample: *sample })
+            .map(|(item, sample)| Query { ids: &suite.prompts[*item], sample: *sample, push: push(*item) })
             .collect();
         let tokenizer = &self.exam.model.tokenizer;
         // Marks of thinking may be special tokens; in the text they stay.
@@ -291,9 +312,14 @@ impl Pass<'_, '_, '_> {
     fn read(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
         let keys = Keys { weights: self.weights, suite };
         for part in stores.missing_texts(keys).chunks(self.exam.evaluation.rows) {
-            let samples: Vec<_> = part.iter().flat_map(|i| suite.texts[*i].iter().cloned()).collect();
+            let samples =
+                part.iter().flat_map(|i| suite.texts[*i].iter().map(move |text| (*i, text.clone())));
+            let (items, samples): (Vec<usize>, Vec<Sample>) = samples.unzip();
+            let pushes: Vec<_> =
+                items.iter().zip(&samples).map(|(item, sample)| self.push_of(*item, sample)).collect();
             let micro_tokens = self.exam.machine.micro_tokens;
-            let found = likelihoods(self.decoder, &samples, micro_tokens, || self.session.go_on())?;
+            let go_on = || self.session.go_on();
+            let found = likelihoods_pushed(self.decoder, &samples, &pushes, micro_tokens, go_on)?;
             let mut found = found.into_iter();
             let lines = part.iter().map(|i| {
                 let windows: Vec<_> = found.by_ref().take(suite.texts[*i].len()).collect();
@@ -309,8 +335,48 @@ impl Pass<'_, '_, '_> {
         Ok(())
     }
 
+    /// How the states of a text are pushed from its answer on.
+    fn push_of(&self, item: usize, text: &Sample) -> Option<Push> {
+        let answer = text.labels.iter().position(Option::is_some)?;
+        self.classified?.push_before(self.nth, item, answer)
+    }
+
+    /// Measures how likely the candidate finds the options of the suite's questions, each option by itself: where states
+    /// are pushed, what options share is no longer the same.
+    fn choose_pushed(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
+        let keys = Keys { weights: self.weights, suite };
+        for part in stores.missing_choices(keys).chunks(self.exam.evaluation.rows) {
+            let options =
+                part.iter().flat_map(|i| suite.choices[*i].choices.iter().map(move |option| (*i, option)));
+            let sample = |(item, Choice { ids, n_context }): (usize, &Choice)| {
+                let trained = (0..ids.len()).map(|i| i >= *n_context);
+                (item, Sample::of_trained(ids.clone(), trained, 1.into()))
+            };
+            let (items, samples): (Vec<usize>, Vec<Sample>) = options.map(sample).unzip();
+            let pushes: Vec<_> =
+                items.iter().zip(&samples).map(|(item, sample)| self.push_of(*item, sample)).collect();
+            let micro_tokens = self.exam.machine.micro_tokens;
+            let go_on = || self.session.go_on();
+            let found = likelihoods_pushed(self.decoder, &samples, &pushes, micro_tokens, go_on)?;
+            let mut found = found.into_iter();
+            let lines = part.iter().map(|i| {
+                let options: Vec<_> = found.by_ref().take(suite.choices[*i].choices.len()).collect();
+                let log_likelihood = options.iter().map(|option| option.sum).collect();
+                let n_tokens = options.iter().map(|option| option.n_tokens).collect();
+                (keys.choice(*i), Likely { item: suite.posed.items[*i].id.clone(), log_likelihood, n_tokens })
+            });
+            let lines: Vec<_> = lines.collect();
+            stores.put_choices(lines)?;
+            self.count(part.len(), samples.iter().map(|sample| sample.ids.len()).sum(), 0)?;
+        }
+        Ok(())
+    }
+
     /// Measures how likely the candidate finds the options of the suite's questions.
     fn choose(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
+        if self.classified.is_some() {
+            return self.choose_pushed(suite, stores);
+        }
         let keys = Keys { weights: self.weights, suite };
         let missing = stores.missing_choices(keys);
         let questions: Vec<_> = missing.iter().map(|i| suite.choices[*i].clone()).collect();

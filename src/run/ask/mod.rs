@@ -6,6 +6,7 @@ pub mod index;
 mod pace;
 mod responses;
 mod shared;
+mod steered;
 pub mod stores;
 
 pub use asking::Exam;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::stores::SuiteKeys;
 use crate::eval::Completion;
 use crate::merge::MergeReport;
+use crate::report::steering::Steered;
 use crate::run::plan::judges::Judges;
 use crate::run::plan::posed::Posed;
 
@@ -57,6 +58,9 @@ pub struct About {
     pub seed: Option<u64>,
     /// What the merge did to the weights.
     pub figures: Option<MergeReport>,
+    /// How its hidden states are steered, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steered: Option<Steered>,
     /// What its weights depend on, of which its keys are made.
     #[serde(default)]
     pub(super) weights: String,

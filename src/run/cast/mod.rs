@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+mod candidate;
 mod importance;
 mod trained;
 
+pub use candidate::Candidate;
+use candidate::{Origin, twins};
 pub use trained::{adapter, key_of_tuned};
 use trained::{average, checkpoint as tuned_at, folded, full};
 
@@ -16,36 +19,17 @@ use super::failure::Failure;
 use super::plan::helpers::{Helpers, looked_at};
 use super::plan::model::DTYPE_OPTION;
 use super::plan::named::Named;
-use super::plan::{Base, Plan};
+use super::plan::{Base, Plan, Steering};
 use super::session::Session;
 use crate::event::Event;
 use crate::generate;
 use crate::merge::{Alignments, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
-use crate::model::{Decoder, DecoderShape};
-use crate::recipe::{Helper, MethodKind, Spec};
+use crate::model::{Decoder, DecoderShape, Directions};
+use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::{Dtype, Dtypes, SharedWeights};
 use crate::train::Machine;
 use crate::train::checkpoint::{self, Checkpoints};
-
-/// A model under evaluation.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// Its name in reports: `base`, `tuned`, `ema`, `slerp:0.5`.
-    pub name: String,
-    made: Origin,
-}
-
-/// What a candidate is.
-#[derive(Debug, Clone)]
-enum Origin {
-    /// The model of a role, as it is.
-    Of(Role),
-    /// A merge of models by their roles.
-    By(Resolved),
-    /// One of the models that the recipe names.
-    Named(usize),
-}
 
 /// A role's weights and the digest of what decides them.
 #[derive(Clone)]
@@ -69,6 +53,8 @@ pub struct Cast {
     alignments: BTreeMap<Role, Arc<Alignments>>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
+    /// What steers those candidates that are steered.
+    steering: Option<Arc<Steering>>,
     /// The dtypes that every candidate is rounded to.
     dtypes: Dtypes,
     /// The weights in which candidates can differ from the base; absent where all can.
@@ -97,40 +83,6 @@ impl CandidateWeights {
     /// What the merge did to the weights that were read so far.
     pub fn report(&self) -> Option<MergeReport> {
         self.merged.as_ref().map(|merged| merged.report().0)
-    }
-}
-
-impl Candidate {
-    /// The model of a role under a name.
-    pub fn new(name: &str, role: Role) -> Self {
-        Self { name: name.to_owned(), made: Origin::Of(role) }
-    }
-
-    /// The `nth` of the models of one's own under a name.
-    pub fn named(name: &str, nth: usize) -> Self {
-        Self { name: name.to_owned(), made: Origin::Named(nth) }
-    }
-
-    /// The models of these roles, these merges of them and these other models, in the order of a report.
-    pub fn of(roles: &[Role], merges: &[Resolved], named: &[Named]) -> Vec<Self> {
-        let merges = merges.iter().map(|merge| Self { name: merge.name(), made: Origin::By(merge.clone()) });
-        let named = named.iter().enumerate();
-        let named = named.map(|(nth, model)| Self { name: model.name.clone(), made: Origin::Named(nth) });
-        let roles = roles.iter().map(|role| Self::new(role.candidate(), *role));
-        roles.chain(merges).chain(named).collect()
-    }
-
-    /// The method that its name asks for, if it is a merge's: one that a probe settled is made by another.
-    pub fn asked_as(&self) -> Option<String> {
-        self.name.parse::<Spec>().ok().map(|spec| spec.method)
-    }
-
-    /// The merge that makes it, if one does.
-    pub fn merge(&self) -> Option<&Resolved> {
-        match &self.made {
-            Origin::Of(_) | Origin::Named(_) => None,
-            Origin::By(merge) => Some(merge),
-        }
     }
 }
 
@@ -175,6 +127,7 @@ impl Cast {
             others.push(of_step(training.last_step, checkpoint::OPTIMIZER)?);
         }
         let candidates = Candidate::of(&training.roles(), &merging.merges, &merging.named);
+        let steering = plan.steering.clone();
         let mut roles = BTreeMap::from([
             (Role::Base, part_of(base, machine)),
             (Role::Tuned, RoleWeights { weights: tuned, key: numerics(&key, machine) }),
@@ -189,7 +142,7 @@ impl Cast {
         let besides = |candidate: &Candidate| {
             candidate.merge().map(|merge| merging.besides(merge, &others)).unwrap_or_default()
         };
-        Ok(Self {
+        let cast = Self {
             besides: candidates.iter().map(besides).collect(),
             candidates,
             alignments: aligned(&roles, &merging.helpers),
@@ -198,9 +151,11 @@ impl Cast {
             named: merging.named.iter().map(|one| named(one, machine)).collect(),
             compared,
             importance,
+            steering: None,
             dtypes: base.dtypes.clone(),
             touched,
-        })
+        };
+        Ok(cast.with_steered(steering))
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
@@ -224,12 +179,29 @@ impl Cast {
             compared,
             importance: None,
             helpers: weights_of(&helpers),
+            steering: None,
             dtypes,
             touched: None,
         }
     }
 
-    /// What decides a candidate's weights, nothing of the run: a digest.
+    /// The same cast with a steered twin of every candidate that `steering` names.
+    #[must_use]
+    pub fn with_steered(mut self, steering: Option<Arc<Steering>>) -> Self {
+        for (nth, twin) in twins(&self.candidates, steering.as_deref()) {
+            self.candidates.push(twin);
+            self.besides.push(self.besides[nth].clone());
+        }
+        self.steering = steering.or(self.steering);
+        self
+    }
+
+    /// What steers a candidate, if anything does.
+    pub fn steering(&self, candidate: &Candidate) -> Option<&Steering> {
+        self.steering.as_deref().filter(|_| candidate.steered)
+    }
+
+    /// What decides a candidate's weights and what steers them, nothing of the run: a digest.
     pub fn key(&self, nth: usize) -> String {
         let parts = match &self.candidates[nth].made {
             Origin::Of(role) => json!([self.part(*role).key]),
@@ -239,7 +211,11 @@ impl Cast {
                 json!([keys, merge.name(), self.besides[nth]])
             }
         };
-        of_json(&json!([parts, self.dtypes]))
+        let key = of_json(&json!([parts, self.dtypes]));
+        match self.steering(&self.candidates[nth]) {
+            Some(steering) => of_json(&json!([key, "steered", steering.key])),
+            None => key,
+        }
     }
 
     /// What the weights of all roles depend on, a digest: candidates of casts with the same can be compared.
@@ -273,7 +249,7 @@ impl Cast {
     ///
     /// A weight cannot be read, or the run was asked to stop.
     pub fn settle(&self, candidate: &Candidate, session: &mut Session<'_>) -> Result<(), Failure> {
-        let merge = candidate.merge().filter(|merge| merge.chooses());
+        let merge = candidate.made_by().filter(|merge| merge.chooses());
         let alignments = merge.and_then(|merge| self.alignments.get(&merge.of()));
         let Some(alignments) = alignments.filter(|known| !known.is_settled()) else { return Ok(()) };
         let n = alignments.names().count();
@@ -309,7 +285,7 @@ impl Cast {
     #[must_use]
     pub fn with(mut self, models: Vec<(String, RoleWeights)>) -> Self {
         for (name, weights) in models {
-            self.candidates.push(Candidate { name, made: Origin::Named(self.named.len()) });
+            self.candidates.push(Candidate::named(&name, self.named.len()));
             self.besides.push(Vec::new());
             self.named.push(weights);
         }
@@ -361,7 +337,7 @@ impl Cast {
         there: Option<Decoder>,
     ) -> Result<(Decoder, Option<MergeReport>), Failure> {
         let played = self.played(candidate)?;
-        let decoder = match there {
+        let mut decoder = match there {
             None => Decoder::load(shape, played.weights.as_ref(), &machine.device, machine.compute)?,
             Some(mut decoder) => {
                 // A model of one's own, and what comes after it, may differ everywhere.
@@ -372,6 +348,11 @@ impl Cast {
                 decoder
             }
         };
+        let on_device = |steering: &Steering| {
+            let alpha = steering.scans.settings.alpha as f32;
+            Directions::new(&steering.scans.directions(), alpha, &machine.device, machine.compute)
+        };
+        decoder.directions = self.steering(candidate).map(on_device);
         Ok((decoder, played.report()))
     }
 }

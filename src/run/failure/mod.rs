@@ -11,6 +11,7 @@ mod judge;
 mod room;
 mod selftest;
 mod source;
+mod steer;
 mod study;
 mod verify;
 
@@ -20,6 +21,7 @@ pub use judge::JudgeError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
+pub use steer::SteerError;
 pub use study::{CellsFailed, JobsFailed, StudyError};
 pub use verify::VerifyError;
 
@@ -71,6 +73,7 @@ pub enum Failure {
     Folder(#[from] FolderError),
     Selftest(#[from] SelftestError),
     Inspect(#[from] InspectError),
+    Steer(#[from] SteerError),
     Verify(#[from] VerifyError),
     Judge(#[from] JudgeError),
     Room(#[from] RoomError),
@@ -169,6 +172,7 @@ impl Failure {
                 | TrainError::DeviceChange { .. },
             )
             | Self::Device(DeviceError::Unknown { .. }) => RECIPE,
+            Self::Steer(error) if error.is_request() => RECIPE,
             Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,

@@ -14,7 +14,7 @@ pub mod cosine;
 mod restore;
 pub mod scaling;
 mod scores;
-mod subject;
+pub(in crate::run) mod subject;
 
 pub use scores::scores;
 pub use subject::Of;

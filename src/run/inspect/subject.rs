@@ -45,7 +45,7 @@ impl fmt::Display for Of {
 
 impl Of {
     /// The run folder, if it is one.
-    pub(super) fn run(&self) -> Option<&Path> {
+    pub(in crate::run) fn run(&self) -> Option<&Path> {
         match self {
             Self::Run(folder) => Some(folder),
             Self::Model(_) => None,
@@ -57,7 +57,7 @@ impl Of {
     /// # Errors
     ///
     /// The folder is none of a run that trains, or an assignment cannot be made.
-    pub(super) fn recipe(&self, set: &[String]) -> Result<(Recipe, String), Failure> {
+    pub(in crate::run) fn recipe(&self, set: &[String]) -> Result<(Recipe, String), Failure> {
         let (text, origin) = match self {
             Self::Run(folder) => {
                 let manifest: Value = read_json(&folder.join("manifest.json")).unwrap_or_default();
@@ -78,7 +78,7 @@ impl Of {
 }
 
 /// The models, opened.
-pub(super) struct Subject {
+pub(in crate::run) struct Subject {
     pub recipe: Recipe,
     pub model: Model,
     pub base: Base,
@@ -98,7 +98,7 @@ impl Subject {
     /// # Errors
     ///
     /// The model or the device cannot be had, or the training of a run is not finished.
-    pub(super) fn open(
+    pub(in crate::run) fn open(
         of: &Of,
         recipe: Recipe,
         options: &Options,
@@ -128,12 +128,12 @@ impl Subject {
     }
 
     /// The tuned model, if there is one.
-    pub(super) fn tuned(&self) -> Option<RoleWeights> {
+    pub(in crate::run) fn tuned(&self) -> Option<RoleWeights> {
         self.tuned.clone()
     }
 
     /// The model that is looked into alone and what it is called: the base, or the tuned one where that is asked for.
-    pub(super) fn one(&self, tuned: bool) -> Option<(&'static str, RoleWeights)> {
+    pub(in crate::run) fn one(&self, tuned: bool) -> Option<(&'static str, RoleWeights)> {
         match (tuned, &self.tuned) {
             (true, tuned) => Some(("tuned", tuned.clone()?)),
             (false, Some(_)) => Some(("base", part_of(&self.base, &self.machine))),
@@ -170,7 +170,7 @@ impl Subject {
     }
 
     /// The suites that may be asked, each with as many prompts: those given, else the run's own that choose λ.
-    pub(super) fn suites(&self, given: &[Suite]) -> Vec<Suite> {
+    pub(in crate::run) fn suites(&self, given: &[Suite]) -> Vec<Suite> {
         if given.is_empty() { validating(&self.recipe.eval) } else { few(given) }
     }
 }

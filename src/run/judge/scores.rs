@@ -32,6 +32,7 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<(Report, OutcomesFile)
             method: about.method.clone(),
             lambda: about.lambda,
             seed: about.seed,
+            steered: about.steered.clone(),
             metrics: scores.iter().flatten().flat_map(|scores| scores.metrics.clone()).collect(),
         });
         all_scores.push((about.name.clone(), scores));

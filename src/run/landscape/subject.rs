@@ -126,6 +126,7 @@ fn fitted(mut recipe: Recipe, request: &Request) -> Result<Recipe, Failure> {
     recipe.merge.methods = request.merges()?;
     recipe.gates.clear();
     recipe.eval.candidates.clear();
+    recipe.steer = None;
     let mut is_safety = false;
     for suite in &mut recipe.eval.suites {
         if let Some(limit) = request.limit {

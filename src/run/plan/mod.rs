@@ -30,6 +30,7 @@ pub mod remarks;
 pub mod room;
 mod shared;
 pub mod sources;
+pub mod steering;
 mod thinking;
 pub mod training;
 
@@ -37,6 +38,7 @@ pub use evaluation::Evaluation;
 pub use merging::Merging;
 pub use model::{Base, Model};
 pub use shared::Shared;
+pub use steering::Steering;
 pub use training::Training;
 
 use super::failure::Failure;
@@ -104,6 +106,8 @@ pub struct Plan {
     pub key: Key,
     pub merging: Merging,
     pub evaluation: Evaluation,
+    /// What steers candidates, if anything does.
+    pub steering: Option<Arc<Steering>>,
     /// Sentences the user should read.
     pub said: Vec<String>,
     /// The commits of what came from a hub.
@@ -147,7 +151,10 @@ impl Plan {
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
         let roles = training.roles().into_iter().map(|role| role.candidate().to_owned());
-        let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
+        let merged: Vec<String> = merges.iter().map(Resolved::name).collect();
+        let names: Vec<String> = roles.chain(merged.iter().cloned()).chain(named).collect();
+        let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
+        let names = steering::with_steered(names, steering.as_ref());
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         for found in [
@@ -172,6 +179,7 @@ impl Plan {
         said.extend(training.penalties.said.clone());
         let start = hardening.as_ref().map_or(&base.key, |hardening| &hardening.key);
         let key = training.key(start, machine.compute);
+        said.extend(steering.as_ref().map(|steering| steering.said(&base.key)));
         said.extend(merging.importance.as_ref().map(importance::Importance::said));
         said.extend(overlap);
         said.extend(remarks::template(&recipe.data.template, &model));
@@ -198,6 +206,7 @@ impl Plan {
             key,
             merging,
             evaluation,
+            steering: steering.map(Arc::new),
             said,
             commits,
             found,

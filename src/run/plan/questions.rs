@@ -179,6 +179,31 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
     Ok(())
 }
 
+/// By item, the tokens of a suite's prompts before anything begins their answers, and the same with `suffix` behind
+/// them; none of pages, which are no prompts.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn unopened(
+    asked: &Questions,
+    eval: &Eval,
+    reader: Reader<'_>,
+    suffix: &str,
+) -> Result<Vec<[Vec<u32>; 2]>, Failure> {
+    if asked.posed.suite.task.form == Form::Read {
+        return Ok(Vec::new());
+    }
+    let template = reader.template.filter(|_| asked.chat != Chat::Raw);
+    let encoder = Encoder::new(reader.tokenizer, template, "", LossOn::Completion)?;
+    let writer = Writer { encoder: &encoder, raw: template.is_none(), system: &eval.system, asked };
+    let both = |item: &Item| {
+        let text = encoder.prompt_text(&writer.messages(item))?;
+        Ok([encoder.ids(&text)?, encoder.ids(&format!("{text}{suffix}"))?])
+    };
+    asked.posed.items.iter().map(both).collect()
+}
+
 /// That the model has a row for every token that a suite asks with.
 fn check_vocabulary(asked: &Questions, tokenizer: &Tokenizer, rows: usize) -> Result<(), DataError> {
     let choices = asked.choices.iter().flat_map(|question| &question.choices).map(|choice| &choice.ids);

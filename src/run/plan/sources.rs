@@ -31,6 +31,7 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/harmful-test.csv", include_bytes!("../../../data/tiny/harmful-test.csv")),
     ("data/tiny/harmful-valid.csv", include_bytes!("../../../data/tiny/harmful-valid.csv")),
     ("data/tiny/benign-test.csv", include_bytes!("../../../data/tiny/benign-test.csv")),
+    ("data/tiny/benign-valid.csv", include_bytes!("../../../data/tiny/benign-valid.csv")),
     ("data/tiny/helpful.jsonl", include_bytes!("../../../data/tiny/helpful.jsonl")),
     ("data/tiny/helpful-valid.jsonl", include_bytes!("../../../data/tiny/helpful-valid.jsonl")),
     ("data/tiny/align.jsonl", include_bytes!("../../../data/tiny/align.jsonl")),

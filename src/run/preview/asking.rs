@@ -7,7 +7,7 @@ use crate::run::plan::questions::Questions;
 
 /// Seconds of asking every candidate everything, and of probing every layer where a merge goes by it.
 pub(super) fn evaluation(plan: &Plan, figures: &Figures) -> f64 {
-    let n = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len();
+    let n = Candidate::of_plan(plan).len();
     let probing = plan.merging.probing.as_ref().map_or(0.0, |probing| {
         (plan.model.shape.n_layers + 2) as f64 * asking(plan, figures, &probing.evaluation.suites)
     });

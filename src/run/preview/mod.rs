@@ -188,10 +188,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
     if !training.objective.is_default() {
         rows.push(("objective", training.objective.in_words()));
     }
-    let names: Vec<String> = Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named)
-        .into_iter()
-        .map(|one| one.name)
-        .collect();
+    let names: Vec<String> = Candidate::of_plan(plan).into_iter().map(|one| one.name).collect();
     rows.push(("candidates", names.join(", ")));
     for Questions { posed, decoding, texts, .. } in &plan.evaluation.suites {
         let suite = &posed.suite;
@@ -291,8 +288,7 @@ pub fn rough(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<(Estimate, f64),
     let micro = plan.machine.micro_tokens.max(pre.longest);
     let rows = plan.training.train.batch * plan.training.objective.group();
     let estimate = scaled(plan, &figures, (mean * rows as f64, micro))?;
-    let n_candidates =
-        Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len() as f64;
+    let n_candidates = Candidate::of_plan(plan).len() as f64;
     Ok((estimate, estimate.evaluate_s / n_candidates))
 }
 

@@ -26,13 +26,13 @@ pub use outlook::outlook;
 use super::alone::{Given, Settled};
 use super::failure::{CellsFailed, Failure, FolderError, StudyError};
 use super::plan::sources::Sources;
-use super::plan::{Options, Shared};
+use super::plan::{Options, Shared, steering};
 use super::session::folder::lock;
 use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
-use crate::recipe::{Cell, EMA, Gate, Grid, HARDENED, Init, Recipe, Suite};
+use crate::recipe::{Cell, EMA, Gate, Grid, HARDENED, Init, MERGES, Recipe, Steer, Suite};
 use crate::report::study::{self, StudyReport};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -233,6 +233,7 @@ impl Study {
             let given = Given { model, adapter: None, pre: None, runs: Vec::new() };
             let mut recipe = recipe.clone();
             recipe.merge.methods.clear();
+            recipe.steer = None;
             let out = self.folder.join("bases").join(&key[..8]);
             let options = Options { out: Some(out), ..self.options.clone() };
             let sources = Sources::new(&self.origin, None, tell);
@@ -370,5 +371,17 @@ fn names(recipe: &Recipe) -> Vec<String> {
     let average = recipe.train.ema.as_ref().filter(|_| recipe.model.tuned.is_none()).map(|_| EMA);
     let hardened = recipe.harden.as_ref().map(|_| HARDENED);
     let roles = ["base", "tuned"].into_iter().chain(hardened).chain(average).map(str::to_owned);
-    roles.chain(merges).chain(named).collect()
+    let merges: Vec<String> = merges.collect();
+    let mut names: Vec<String> = roles.chain(merges.iter().cloned()).chain(named).collect();
+    let is_steered = |steer: &Steer, name: &String| {
+        let all_merges = |word: &String| word == MERGES && merges.contains(name);
+        steer
+            .candidates
+            .as_ref()
+            .is_none_or(|asked| asked.iter().any(|word| word == name || all_merges(word)))
+    };
+    let twins =
+        names.iter().filter(|name| recipe.steer.as_ref().is_some_and(|steer| is_steered(steer, name)));
+    names.extend(twins.map(|name| steering::steered(name)).collect::<Vec<_>>());
+    names
 }

@@ -58,8 +58,7 @@ impl Sum {
                 self.suites.push(suite);
             }
         }
-        let n_candidates =
-            Candidate::of(&plan.training.roles(), &plan.merging.merges, &plan.merging.named).len();
+        let n_candidates = Candidate::of_plan(plan).len();
         // Cells that differ in their seed alone take the same.
         let alike = alike(cell);
         let (estimate, of_base) = match self.estimates.get(&alike) {

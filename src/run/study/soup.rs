@@ -60,6 +60,7 @@ fn held_out(recipe: &Recipe) -> Result<Recipe, Failure> {
     recipe.merge.methods.clear();
     recipe.gates.clear();
     recipe.eval.candidates.clear();
+    recipe.steer = None;
     let mut suites = Vec::new();
     for suite in recipe.eval.suites {
         if suite.purpose == Purpose::Validation && tasks::find(&suite.task)?.kind == MetricKind::Task {
