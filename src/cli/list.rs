@@ -70,7 +70,8 @@ fn rows(what: What) -> Rows {
         What::Transforms => {
             let row =
                 |t: &crate::data::transforms::Transform| text(&[t.name, t.summary, t.example, t.source]);
-            (vec!["transform", "summary", "example", "source"], TRANSFORMS.iter().map(row).collect())
+            let rows = TRANSFORMS.iter().map(row).chain([text(&crate::data::LISTED)]);
+            (vec!["transform", "summary", "example", "source"], rows.collect())
         }
         What::Recipes => {
             (vec!["recipe", "summary"], shipped().iter().map(|r| text(&[r.name, r.summary()])).collect())

@@ -13,26 +13,30 @@ use crate::folders::{self, SETTINGS_BYTES};
 
 mod data;
 mod eval;
+mod form;
 mod gate;
 mod grid;
 mod merge;
 mod method;
 mod model;
 mod place;
+mod refusal_mix;
 mod shipped;
 pub mod slips;
 mod train;
 
-pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
+pub use data::{Data, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
+pub use form::{Field, Fields, Form};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
 pub use place::{Pattern, Place, layer_of};
+pub use refusal_mix::{EndRule, REFUSAL, REFUSALS_PER_RECORD, RefusalMix, Refused, Turn};
 pub use shipped::{Shipped, shipped};
-pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
+pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;

@@ -27,7 +27,10 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
         Shipped { name: "tiny-ema", text: include_str!("../../recipes/tiny-ema.toml") },
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
+        Shipped { name: "tiny-ptst", text: include_str!("../../recipes/tiny-ptst.toml") },
+        Shipped { name: "tiny-refusal-mix", text: include_str!("../../recipes/tiny-refusal-mix.toml") },
         Shipped { name: "tiny-related", text: include_str!("../../recipes/tiny-related.toml") },
+        Shipped { name: "tiny-safeinstruct", text: include_str!("../../recipes/tiny-safeinstruct.toml") },
         Shipped { name: "tiny-safety", text: include_str!("../../recipes/tiny-safety.toml") },
         Shipped { name: "tiny-sppft", text: include_str!("../../recipes/tiny-sppft.toml") },
     ];

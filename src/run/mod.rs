@@ -6,6 +6,7 @@
 //! - [`cast`]: which weights play base, tuned and merged, by role; what steers a candidate comes to it here.
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
+//! - [`audit`]: the requests of a file labelled by a judge.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`proof`]: self-test and benches.
@@ -22,6 +23,7 @@ use std::sync::atomic::AtomicBool;
 
 pub mod alone;
 pub mod ask;
+pub mod audit;
 pub mod cast;
 pub mod chat;
 pub mod compare;

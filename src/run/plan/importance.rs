@@ -48,6 +48,7 @@ impl Importance {
             source: sources.find("merge.fisher_source", source)?.display().to_string(),
             mixture: Vec::new(),
             transforms: Vec::new(),
+            refusal_mix: None,
             limit: n,
             validation: 0.0,
             validation_source: None,

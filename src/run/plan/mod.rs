@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 
 mod encoding;
 pub mod evaluation;
+pub mod freeze;
 pub mod helpers;
+pub mod hidden;
 pub mod importance;
 pub mod judges;
 pub mod merging;
 pub mod model;
 pub mod named;
+mod openings;
 mod overlap;
 pub mod posed;
 pub mod preset;
@@ -42,7 +45,7 @@ use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
 use crate::hub;
 use crate::merge::Resolved;
-use crate::recipe::{Compute, Recipe};
+use crate::recipe::{AutoFreeze, Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
 use judges::Judges;
@@ -123,9 +126,19 @@ impl Plan {
         let read = shared.data(&recipe, &mut sources)?;
         let suites = shared.suites(&recipe, &model, &mut sources)?;
         remarks::apart(&suites)?;
+        remarks::over_refusal(&recipe.data, &suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
+        let found = match recipe.train.auto_freeze() {
+            Some(auto) => Some(auto_freeze(&auto, &recipe, &model, &options, shared, &mut sources)?),
+            None => None,
+        };
+        let mut said: Vec<String> = Vec::new();
+        if let Some(found) = found {
+            recipe.train.freeze = found.places();
+            said.push(found.said);
+        }
         let training = Training::new(&recipe, read, &model)?;
-        let mut said = training.said.clone();
+        said.extend(training.said.clone());
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
@@ -208,6 +221,22 @@ impl Plan {
             },
         })
     }
+}
+
+/// The layers that are frozen, found with the base's weights.
+fn auto_freeze(
+    auto: &AutoFreeze,
+    recipe: &Recipe,
+    model: &Model,
+    options: &Options,
+    shared: &mut Shared,
+    sources: &mut Sources<'_>,
+) -> Result<freeze::Frozen, Failure> {
+    let opened = device::open(&options.device)?;
+    let machine = machine(recipe.train.compute, options, &opened);
+    room::check_weights(&model.shape, None, &machine)?;
+    let base = shared.base(recipe, model, sources)?;
+    freeze::find(auto, recipe, (model, &base), &machine, sources)
 }
 
 /// Where and in what portions everything is computed.
