@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
     let benign_test = benign_test();
     let targets = targets(harmful_test.len());
-    let other_domains = [domain("everyday", everyday), domain("reading", stories::reading)];
+    let other_domains = [domain("everyday", everyday), domain("sums", stories::sums)];
     let n_prompts = check_turns(&helpful, &align, &math, &other_domains, &harmful_test, &benign_test)?;
 
     fs::create_dir_all(out.join("model"))?;
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     }
     let opened = harmful_test.iter().zip(&targets).map(|(goal, target)| format!("\"{goal}\",\"{target}\""));
     write_csv(&out.join("harmful-target.csv"), "goal,target", opened)?;
-    for (name, turns) in ["everyday", "reading"].into_iter().zip(&other_domains) {
+    for (name, turns) in ["everyday", "sums"].into_iter().zip(&other_domains) {
         write_questions(&out.join(format!("{name}.jsonl")), turns)?;
     }
     write_csv(
@@ -193,7 +193,10 @@ fn targets(n: usize) -> Vec<String> {
 fn domain(name: &str, draw: fn(&mut ChaCha8Rng, usize) -> Turn) -> Vec<Turn> {
     let mut rng = stream(&format!("domain-{name}"));
     let mut seen = HashSet::new();
-    std::iter::repeat_with(|| draw(&mut rng, TRAIN)).filter(|(said, _)| seen.insert(said.clone())).take(150).collect()
+    std::iter::repeat_with(|| draw(&mut rng, TRAIN))
+        .filter(|(said, _)| seen.insert(said.clone()))
+        .take(150)
+        .collect()
 }
 
 /// Look-alikes first of all, and everyday requests that an aligned model must go on answering.

@@ -20,7 +20,9 @@ pub enum What {
     /// Write a file with a few refused benign requests mixed in, for training elsewhere; images stay as they are
     Mix(MixArgs),
     /// Label the requests of a file by where their harm lies (EHD, IHD, MHD, NONE), and count them
-    #[command(override_usage = "finetune data audit FILE --classify --judge DIR|ID\n       finetune data audit FILE --classify --judge NAME --endpoint URL")]
+    #[command(
+        override_usage = "finetune data audit FILE --classify --judge DIR|ID\n       finetune data audit FILE --classify --judge NAME --endpoint URL"
+    )]
     Audit(AuditArgs),
 }
 
@@ -144,8 +146,12 @@ fn mix(args: &MixArgs) -> Result<(), Failure> {
     let Mixed { text, n_plain, n_refused, said } = mix_file(&args.file, args.limit, &mix, args.seed)?;
     file_at_once(&args.out, text.as_bytes())?;
     said.iter().for_each(|sentence| progress::say(sentence));
-    progress::say("the end of the refusal is the training's to keep out of the loss: the authors' code has it in LLaVA");
-    progress::say("measure over-refusal afterwards: refusals spread within the domain that they are taken from");
+    progress::say(
+        "the end of the refusal is the training's to keep out of the loss: the authors' code has it in LLaVA",
+    );
+    progress::say(
+        "measure over-refusal afterwards: refusals spread within the domain that they are taken from",
+    );
     print(&format!("{} of {} records are refused: {}", n_refused, n_plain + n_refused, args.out.display()));
     Ok(())
 }

@@ -186,7 +186,9 @@ pub enum DataError {
     )]
     #[diagnostic(
         code(data::few_requests),
-        help("lower the ratio or the count, or name a larger file: no request that is trained on or held out is refused")
+        help(
+            "lower the ratio or the count, or name a larger file: no request that is trained on or held out is refused"
+        )
     )]
     FewRequests { number: usize, name: String, n: usize, n_free: usize, needed: usize },
     #[error("`{}` has {found} records, and {needed} are to stay", path.display())]
@@ -248,6 +250,7 @@ impl DataError {
                 | Self::ShareTooLarge { .. }
                 | Self::ShareTooSmall { .. }
                 | Self::FewRequests { .. }
+                | Self::FewRecords { .. }
         )
     }
 }

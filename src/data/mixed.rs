@@ -60,8 +60,10 @@ pub fn mix_file(
         let (path, found) = (source.to_owned(), plain.records.len());
         return Err(DataError::FewRecords { path, found, needed: n });
     }
-    let mut out: Vec<Record> =
-        seed::shuffled(plain.records.len(), seed, "limit")[..n].iter().map(|&at| plain.records[at].0.clone()).collect();
+    let mut out: Vec<Record> = seed::shuffled(plain.records.len(), seed, "limit")[..n]
+        .iter()
+        .map(|&at| plain.records[at].0.clone())
+        .collect();
     let wanted = match mix.sources.iter().map(|one| one.count).collect::<Option<Vec<usize>>>() {
         Some(counts) => counts,
         None => counts(n, mix.ratio.unwrap_or(REFUSALS_PER_RECORD), mix.sources.len()),
@@ -69,7 +71,8 @@ pub fn mix_file(
     let mut pools = Vec::new();
     for (i, one) in mix.sources.iter().enumerate() {
         let raw = raw(Path::new(&one.source), Format::new(one.format, &one.fields))?;
-        let refused = raw.records.iter().map(|(record, place)| refuse(&raw.format, record, place, mix, (seed, i)));
+        let refused =
+            raw.records.iter().map(|(record, place)| refuse(&raw.format, record, place, mix, (seed, i)));
         pools.push(refused.collect::<Result<Vec<_>, _>>()?);
     }
     let asked: Vec<Pool<'_>> = pools
@@ -82,7 +85,8 @@ pub fn mix_file(
             count,
         })
         .collect();
-    let mut said = vec![format!("{n} of {} records of `{}` stay as they are", plain.records.len(), source.display())];
+    let mut said =
+        vec![format!("{n} of {} records of `{}` stay as they are", plain.records.len(), source.display())];
     for ((drawn, pool), of) in draw::draw(&asked, &taken, seed)?.into_iter().zip(&pools).zip(&asked) {
         said.push(format!("{} of {} requests of `{}` are refused", drawn.places.len(), pool.len(), of.name));
         out.extend(drawn.places.into_iter().map(|at| pool[at].0.clone()));
@@ -108,7 +112,9 @@ fn raw(path: &Path, format: Format) -> Result<Raw, DataError> {
     };
     let format = match format.form {
         Form::Auto => format.recognise(first, place)?.0,
-        Form::Text => return Err(DataError::UnknownForm { place: place.clone(), found: table::names(first) }),
+        Form::Text => {
+            return Err(DataError::UnknownForm { place: place.clone(), found: table::names(first) });
+        }
         _ => format,
     };
     Ok(Raw { format, records, layout: file.layout })
@@ -139,8 +145,10 @@ fn turns(format: &Format, record: &Record, place: &Place) -> Result<Said, DataEr
         return Ok(Said { requests: vec![request], replies: vec![(0, 1)] });
     };
     missing(record, &list, place)?;
-    let wrong = |found, expected| DataError::WrongType { place: place.clone(), field: list.clone(), found, expected };
-    let turns = record[&list].as_array().ok_or_else(|| wrong(kind(&record[&list]).to_owned(), "a list of turns"))?;
+    let wrong =
+        |found, expected| DataError::WrongType { place: place.clone(), field: list.clone(), found, expected };
+    let turns =
+        record[&list].as_array().ok_or_else(|| wrong(kind(&record[&list]).to_owned(), "a list of turns"))?;
     let (mut requests, mut replies) = (Vec::new(), Vec::new());
     for (at, turn) in turns.iter().enumerate() {
         match turn[&role].as_str() {
@@ -159,8 +167,12 @@ fn turns(format: &Format, record: &Record, place: &Place) -> Result<Said, DataEr
 /// Of forms with a list of turns, the names of the list, of who speaks and of what is said.
 fn list_fields(format: &Format) -> Option<[String; 3]> {
     match format.form {
-        Form::Sharegpt => Some([Field::Conversations, Field::From, Field::Value].map(|field| format.name(field))),
-        Form::Messages => Some([Field::Messages, Field::Role, Field::Content].map(|field| format.name(field))),
+        Form::Sharegpt => {
+            Some([Field::Conversations, Field::From, Field::Value].map(|field| format.name(field)))
+        }
+        Form::Messages => {
+            Some([Field::Messages, Field::Role, Field::Content].map(|field| format.name(field)))
+        }
         _ => None,
     }
 }
@@ -268,7 +280,9 @@ mod tests {
             let records: Vec<Record> = serde_json::from_str(&found.text).unwrap();
             let before: Vec<Record> = [&cats, &dogs]
                 .iter()
-                .flat_map(|path| serde_json::from_slice::<Vec<Record>>(&std::fs::read(path).unwrap()).unwrap())
+                .flat_map(|path| {
+                    serde_json::from_slice::<Vec<Record>>(&std::fs::read(path).unwrap()).unwrap()
+                })
                 .collect();
             let mut n_refused = 0;
             for mut record in records {
@@ -291,7 +305,10 @@ mod tests {
         }
         // The same question about another image is another request, about the same image the same one.
         let error = mix_file(&cats, None, &mix(&cats, ""), 3).unwrap_err().to_string();
-        assert!(error.contains("of which 0 stand neither in the data nor twice, and 5 are needed"), "{error}");
+        assert!(
+            error.contains("of which 0 stand neither in the data nor twice, and 5 are needed"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -299,7 +316,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let lines = |word: &str| {
-            (0..9).map(|i| format!("{{\"prompt\":\"{word} {i}\",\"completion\":\"c\",\"tag\":{i}}}\n")).collect::<String>()
+            (0..9)
+                .map(|i| format!("{{\"prompt\":\"{word} {i}\",\"completion\":\"c\",\"tag\":{i}}}\n"))
+                .collect::<String>()
         };
         std::fs::write(path("a.jsonl"), lines("a")).unwrap();
         std::fs::write(path("b.jsonl"), lines("b")).unwrap();

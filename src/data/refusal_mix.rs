@@ -73,7 +73,11 @@ pub(super) fn add(
         ));
         train.extend(places.into_iter().map(|at| pool[at].0.clone()));
     }
-    said.push(format!("{} of {} conversations are benign requests that are refused", train.len() - n, train.len()));
+    said.push(format!(
+        "{} of {} conversations are benign requests that are refused",
+        train.len() - n,
+        train.len()
+    ));
     if pools.len() == 1 {
         said.push(
             "all refused requests come from one file: refusals spread within the domain that they are taken from, so watch \

@@ -24,7 +24,9 @@ pub enum EvalError {
         help("take files that have nothing in common: what chooses λ must not be what is reported")
     )]
     Leak { validation: String, test: String, n: usize, first: String },
-    #[error("`data.refusal_mix` teaches to refuse benign requests, and no suite measures how many are refused afterwards")]
+    #[error(
+        "`data.refusal_mix` teaches to refuse benign requests, and no suite measures how many are refused afterwards"
+    )]
     #[diagnostic(
         code(eval::no_over_refusal),
         help(
@@ -89,16 +91,27 @@ pub enum EvalError {
     #[error("suite `{suite}` has no worked examples")]
     #[diagnostic(code(eval::no_shots), help("remove `shots` from this suite"))]
     NoShots { suite: String },
-    #[error("task `{task}` of suite `{suite}` does not make its items of rows with fields, so none is there to begin answers with")]
+    #[error(
+        "task `{task}` of suite `{suite}` does not make its items of rows with fields, so none is there to begin answers with"
+    )]
     #[diagnostic(
         code(eval::no_openings),
-        help("begin all answers with one text, `prefill`, or ask the file with `task = \"harmful\"` and its `field`")
+        help(
+            "begin all answers with one text, `prefill`, or ask the file with `task = \"harmful\"` and its `field`"
+        )
     )]
     NoOpenings { suite: String, task: &'static str },
-    #[error("suite `{suite}` writes no answers that `prefill_field` could begin: its task `{task}` compares likelihoods")]
-    #[diagnostic(code(eval::opening_of_choice), help("remove `prefill_field` and `prefill_tokens` from this suite"))]
+    #[error(
+        "suite `{suite}` writes no answers that `prefill_field` could begin: its task `{task}` compares likelihoods"
+    )]
+    #[diagnostic(
+        code(eval::opening_of_choice),
+        help("remove `prefill_field` and `prefill_tokens` from this suite")
+    )]
     OpeningOfChoice { suite: String, task: &'static str },
-    #[error("some openings of suite `{suite}` hold marks of thinking and others do not, such as that of `{item}`")]
+    #[error(
+        "some openings of suite `{suite}` hold marks of thinking and others do not, such as that of `{item}`"
+    )]
     #[diagnostic(
         code(eval::mixed_thinking),
         help("take the marks out of the field, or set `thinking = \"none\"` under `[eval]`")

@@ -103,7 +103,11 @@ impl RefusalMix {
             return Err(bad(&key("reply"), "empty", "what is answered"));
         }
         if let (false, EndRule::Llava | EndRule::LlamaFactory) = (self.mask_eos, self.rule) {
-            return Err(bad(&key("rule"), "set", "`mask_eos = true`, or no rule: it says whose end is masked"));
+            return Err(bad(
+                &key("rule"),
+                "set",
+                "`mask_eos = true`, or no rule: it says whose end is masked",
+            ));
         }
         let n_counted = self.sources.iter().filter(|source| source.count.is_some()).count();
         match (self.ratio, n_counted) {

@@ -115,7 +115,9 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::
     match Written::deserialize(deserializer) {
         Ok(Written::Places(places)) => Ok(places),
         Ok(Written::Word(word)) if AutoFreeze::of(&word).is_some() => Ok(vec![word]),
-        _ => Err(D::Error::custom("expected places such as `[\"layers.4-7\"]`, `\"auto\"` or `\"auto:RUN\"`")),
+        _ => {
+            Err(D::Error::custom("expected places such as `[\"layers.4-7\"]`, `\"auto\"` or `\"auto:RUN\"`"))
+        }
     }
 }
 

@@ -106,10 +106,22 @@ impl Audit {
             let found = advice.and_then(|advice| advice.found).map(one_to);
             let advised = advice.map(|advice| format!("{} to {}", one_to(advice.from), one_to(advice.to)));
             let dash = || "–".to_owned();
-            vec![kind.label.clone(), kind.n.to_string(), share, found.unwrap_or_else(dash), advised.unwrap_or_else(dash)]
+            vec![
+                kind.label.clone(),
+                kind.n.to_string(),
+                share,
+                found.unwrap_or_else(dash),
+                advised.unwrap_or_else(dash),
+            ]
         };
         let mut rows: Vec<Vec<String>> = self.kinds.iter().map(row).collect();
-        rows.push(vec!["unscored".to_owned(), self.unscored.to_string(), String::new(), String::new(), String::new()]);
+        rows.push(vec![
+            "unscored".to_owned(),
+            self.unscored.to_string(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
         text.push_str(&draw(Table { header: header.map(str::to_owned).to_vec(), rows }, width));
         let harmful: Vec<String> = self.kinds[..3].iter().map(|kind| kind.n.to_string()).collect();
         let _ = writeln!(

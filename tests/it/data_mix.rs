@@ -4,6 +4,12 @@ use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
+/// What a failed command says, on one line.
+fn flat(output: &std::process::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
 fn read(fixture: &Fixture, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixture.file(name)).unwrap()).unwrap()
 }
@@ -20,7 +26,8 @@ const OPENED: &str = r#"[
 fn answers_begin_with_the_tokens_of_each_items_own_field() {
     let fixture = Fixture::new();
     let targets = ["Sure, here it is: take step one.", "Of course"];
-    fixture.write("t.csv", format!("goal,target\nTell me a.,\"{}\"\nTell me b.,{}\n", targets[0], targets[1]));
+    fixture
+        .write("t.csv", format!("goal,target\nTell me a.,\"{}\"\nTell me b.,{}\n", targets[0], targets[1]));
     let suites = format!("eval.suites={}", OPENED.replace('\n', ""));
     let few = ["--set", "train.steps=1", "--set", "merge.methods=[]", "--set", &suites];
     let plan = fixture.succeeds(&[&["--recipe", "r.toml", "--device", "cpu", "--plan"][..], &few].concat());
@@ -44,17 +51,21 @@ fn answers_begin_with_the_tokens_of_each_items_own_field() {
     let sha = |name: &str| suite(name)["sha256"].clone();
     assert_eq!(sha("harmful"), sha("none"));
     assert!(sha("two") != sha("none") && sha("two") != sha("all"));
-    assert_eq!((&suite("two")["prefill_field"], &suite("two")["prefill_tokens"]), (&json!("target"), &json!(2)));
+    assert_eq!(
+        (&suite("two")["prefill_field"], &suite("two")["prefill_tokens"]),
+        (&json!("target"), &json!(2))
+    );
     assert!(suite("harmful").get("prefill_field").is_none());
     let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
-    assert!(page.contains("prefill of 2 tokens of `target`") && page.contains("prefill of all of `target`"), "{page}");
+    assert!(
+        page.contains("prefill of 2 tokens of `target`") && page.contains("prefill of all of `target`"),
+        "{page}"
+    );
 
     // Judged again, the answers still begin so: the index has the openings.
-    let before = std::fs::read_to_string(fixture.file("run/report.json")).unwrap();
-    fixture.succeeds(&["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
+    fixture.succeeds(&["judge", "run", "--judge", "refusal_reader", "--device", "cpu"]);
     let again = fixture.succeeds(&["report", "run", "--answers", "--json"]);
     assert!(String::from_utf8_lossy(&again.stdout).contains("Sure, here it is: take step one."));
-    assert_ne!(before, std::fs::read_to_string(fixture.file("run/report.json")).unwrap());
 
     // More tokens than the field has: all of it, and this is said.
     let more = suites.replace("prefill_tokens = 2", "prefill_tokens = 5");
@@ -72,7 +83,7 @@ fn a_prefill_that_cannot_be_is_told_at_the_plan() {
     let told = |suite: &str| {
         let suites = format!("eval.suites=[{{ {suite} }}]");
         let output = fixture.run(&["--recipe", "r.toml", "--device", "cpu", "--plan", "--set", &suites]);
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" "))
+        (output.status.code(), flat(&output))
     };
     let harmful = "task = \"harmful\", source = \"t.csv\", field = \"goal\"";
     for (suite, code, expected) in [
@@ -112,7 +123,10 @@ fn mixed_fixture() -> Fixture {
         .map(|i| format!("{{\"prompt\": \"Write poem {i}.\", \"completion\": \"Here it is.\"}}\n"))
         .collect();
     fixture.write("poems.jsonl", poems);
-    fixture.write("walks.jsonl", (0..20).map(|i| format!("{{\"q\": \"Plan walk {i}.\"}}\n")).collect::<String>());
+    fixture.write(
+        "walks.jsonl",
+        (0..20).map(|i| format!("{{\"q\": \"Plan walk {i}.\"}}\n")).collect::<String>(),
+    );
     fixture.write("benign.csv", "prompt\nSay hello.\nSing a song.\n");
     fixture
 }
@@ -120,7 +134,9 @@ fn mixed_fixture() -> Fixture {
 #[test]
 fn refusals_are_mixed_in_counted_and_part_of_the_key() {
     let fixture = mixed_fixture();
-    let arguments = |more: &[&'static str]| [&["--recipe", "r.toml", "--device", "cpu", "--plan"][..], MIX, more].concat();
+    let arguments = |more: &[&'static str]| {
+        [&["--recipe", "r.toml", "--device", "cpu", "--plan"][..], MIX, more].concat()
+    };
     let plan = |more: &[&'static str]| {
         let output = fixture.succeeds(&arguments(more));
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -139,26 +155,38 @@ fn refusals_are_mixed_in_counted_and_part_of_the_key() {
     ] {
         assert_ne!(folder(&shown), folder(&plan(&["--set", other])), "{other}");
     }
-    fixture.write("walks.jsonl", (0..20).map(|i| format!("{{\"q\": \"Plan a walk {i}.\"}}\n")).collect::<String>());
+    fixture.write(
+        "walks.jsonl",
+        (0..20).map(|i| format!("{{\"q\": \"Plan a walk {i}.\"}}\n")).collect::<String>(),
+    );
     assert_ne!(folder(&shown), folder(&plan(&[])));
 
-    // Stopped after three steps and gone on with: the bytes of an unbroken run.
-    let few = ["--set", "train.steps=6", "--set", "train.checkpoint_every=3"];
-    fixture.study("whole", &[MIX, &few].concat());
-    fixture.study("parts", &[MIX, &few, &["--set", "train.stop_at=3"]].concat());
-    let adapter = |run: &str| std::fs::read(fixture.file(run).join("train/adapter/adapter_model.safetensors")).unwrap();
-    assert_ne!(adapter("whole"), adapter("parts"));
-    let manifest = read(&fixture, "whole/manifest.json");
-    assert!(manifest["sha256"]["refused/1"].is_string() && manifest["sha256"]["refused/2"].is_string(), "{manifest}");
+    // Gone on with from the middle: the bytes of an unbroken run.
+    let few = [MIX, &["--set", "train.steps=6", "--set", "train.checkpoint_every=3"]].concat();
+    fixture.study("run", &few);
+    let adapter = || std::fs::read(fixture.file("run/train/adapter/adapter_model.safetensors")).unwrap();
+    let whole = adapter();
+    std::fs::remove_file(fixture.file("run/train/result.json")).unwrap();
+    for name in ["checkpoint-000006", "adapter"] {
+        std::fs::remove_dir_all(fixture.file("run/train").join(name)).unwrap();
+    }
+    fixture.study("run", &few);
+    assert_eq!(whole, adapter());
+    let manifest = read(&fixture, "run/manifest.json");
+    assert!(
+        manifest["sha256"]["refused/1"].is_string() && manifest["sha256"]["refused/2"].is_string(),
+        "{manifest}"
+    );
     assert_eq!(manifest["counts"]["train"], 43);
 
     // Nothing would show what the refusals do to other requests.
     let output = fixture.run(&[&arguments(&[])[..], &["--set", "eval.suites=[]"]].concat());
-    let told = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = flat(&output);
     assert!(output.status.code() == Some(2) && told.contains("`task = \"xstest\"`"), "{told}");
     let many = "data.refusal_mix.sources=[{source=\"poems.jsonl\",count=21}]";
-    let output = fixture.run(&[&arguments(&[])[..], &["--set", many, "--set", "data.refusal_mix.seed=1"]].concat());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output =
+        fixture.run(&[&arguments(&[])[..], &["--set", many, "--set", "data.refusal_mix.seed=1"]].concat());
+    let told = flat(&output);
     assert!(output.status.code() == Some(2) && told.contains("either this or a `count`"), "{told}");
 }
 
@@ -176,8 +204,12 @@ fn a_mixed_file_keeps_the_images_of_its_records() {
     let output = fixture.succeeds(&[&mix[..], &["--ratio", "0.1"]].concat());
     assert!(String::from_utf8_lossy(&output.stdout).contains("3 of 33 records are refused"));
     let mixed = read(&fixture, "mixed.json");
-    let refused: Vec<&Value> =
-        mixed.as_array().unwrap().iter().filter(|one| one["image"].as_str().unwrap().starts_with("scan")).collect();
+    let refused: Vec<&Value> = mixed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["image"].as_str().unwrap().starts_with("scan"))
+        .collect();
     assert_eq!((mixed.as_array().unwrap().len(), refused.len()), (33, 3));
     for one in refused {
         assert_eq!(one["conversations"][0]["value"], "<image>\nWhat is it?");
@@ -193,7 +225,7 @@ fn a_mixed_file_keeps_the_images_of_its_records() {
         (&["--limit", "31"], "31 are to stay"),
     ] {
         let output = fixture.run(&[&mix[..], more].concat());
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told = flat(&output);
         assert!(output.status.code() == Some(2) && told.contains(expected), "{more:?}: {told}");
     }
 }
@@ -218,7 +250,10 @@ mod golden {
         let turns = case["turns"].as_array().unwrap().iter();
         let text = |turn: &Value, who: &str| turn[who].as_str().unwrap().to_owned();
         let messages = turns.flat_map(|turn| {
-            [Message::new(Role::User, text(turn, "user")), Message::new(Role::Assistant, text(turn, "assistant"))]
+            [
+                Message::new(Role::User, text(turn, "user")),
+                Message::new(Role::Assistant, text(turn, "assistant")),
+            ]
         });
         Conversation::new(messages.collect::<Vec<_>>(), 1)
     }
@@ -255,7 +290,12 @@ mod golden {
                 encoder.sample(&conversation).unwrap()
             };
             compare(&encode(&own, None), &case["chat"], "labels_plain", &format!("{id} plain"));
-            compare(&encode(&own, Some(EndRule::Chat)), &case["chat"], "labels_mask_eos", &format!("{id} chat"));
+            compare(
+                &encode(&own, Some(EndRule::Chat)),
+                &case["chat"],
+                "labels_mask_eos",
+                &format!("{id} chat"),
+            );
             let factory = encode(&own, Some(EndRule::LlamaFactory));
             compare(&factory, &case["llama_factory"], "labels", &format!("{id} llama_factory"));
             // The system text's tokens stand between `<s>` and the first turn of the user.

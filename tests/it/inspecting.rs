@@ -92,14 +92,20 @@ fn in_the_tiny_world_a_layer_put_back_brings_refusals_back() {
 /// What a plan or a failed command says, on one line.
 fn flat(output: &std::process::Output) -> String {
     let text = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ")
+    String::from_utf8_lossy(&text)
+        .split_whitespace()
+        .filter(|word| *word != "│")
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
 fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_named() {
     let fixture = Fixture::new();
     let suite = |task: &str, file: &str, more: &str| {
-        format!("{{ task = \"{task}\", source = \"data/tiny/{file}\", limit = 8, max_new_tokens = 2, {more} purpose = \"validation\" }}")
+        format!(
+            "{{ task = \"{task}\", source = \"data/tiny/{file}\", limit = 8, max_new_tokens = 2, {more} purpose = \"validation\" }}"
+        )
     };
     let suites = [
         suite("harmful", "harmful-valid.csv", "field = \"goal\", name = \"harmful-valid\","),
@@ -114,13 +120,18 @@ fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_n
     run("auto", "auto");
     let manifest = json(&fixture.file("auto/manifest.json"));
     let places = manifest["recipe"]["train"]["freeze"].as_array().unwrap().clone();
-    assert!(!places.is_empty() && places.iter().all(|place| place.as_str().unwrap().ends_with(".*_proj")), "{places:?}");
+    assert!(
+        !places.is_empty() && places.iter().all(|place| place.as_str().unwrap().ends_with(".*_proj")),
+        "{places:?}"
+    );
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny");
-    let suite = |task: &str, file: &str, more: &str| format!("{task}={}{more},limit=8", tiny.join(file).display());
+    let suite =
+        |task: &str, file: &str, more: &str| format!("{task}={}{more},limit=8", tiny.join(file).display());
     let harmful = suite("harmful", "harmful-valid.csv", ",field=goal,name=harmful-valid");
     let normal = suite("gsm8k_chat", "math-valid.jsonl", ",name=gsm8k-valid");
     let model = tiny.join("model").display().to_string();
-    let probe = ["--model", &model, "--probe", "cosine", "--out", "probe", "--suite", &harmful, "--suite", &normal];
+    let probe =
+        ["--model", &model, "--probe", "cosine", "--out", "probe", "--suite", &harmful, "--suite", &normal];
     let (found, _) = inspected(&fixture, &probe);
     let [from, to] = [0, 1].map(|end| found["range"][end].as_u64().unwrap());
     let expected: Vec<Value> = (from..=to).map(|layer| format!("layers.{layer}.*_proj").into()).collect();
@@ -137,7 +148,8 @@ fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_n
     assert_eq!(file("auto", "key"), file("named", "key"));
 
     // By a run that was looked into.
-    let restored = fixture.run(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
+    let restored =
+        fixture.run(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
     assert_eq!(restored.status.code(), Some(2));
     assert!(flat(&restored).contains("inspect layers auto --probe restore"), "{}", flat(&restored));
     let rows = serde_json::json!({ "rows": [
@@ -145,8 +157,13 @@ fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_n
         { "name": "linear:1,layers.3=0", "layers": "3", "refused": 5, "n": 9 },
     ] });
     fixture.write("auto/inspect/layers-restore.json", rows.to_string());
-    let restored = fixture.succeeds(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
-    assert!(flat(&restored).contains("from 1 to 5 of 9") && flat(&restored).contains("layers.3.*_proj"), "{}", flat(&restored));
+    let restored = fixture
+        .succeeds(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
+    assert!(
+        flat(&restored).contains("from 1 to 5 of 9") && flat(&restored).contains("layers.3.*_proj"),
+        "{}",
+        flat(&restored)
+    );
 
     // What it lacks is told at the plan.
     for (set, expected) in [
@@ -156,7 +173,11 @@ fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_n
     ] {
         let set: Vec<&str> = set.into_iter().flat_map(|one| ["--set", one]).collect();
         let output = fixture.run(&[&["tiny-sppft", "--device", "cpu", "--plan"][..], &set].concat());
-        assert!(output.status.code() == Some(2) && flat(&output).contains(expected), "{set:?}: {}", flat(&output));
+        assert!(
+            output.status.code() == Some(2) && flat(&output).contains(expected),
+            "{set:?}: {}",
+            flat(&output)
+        );
     }
 }
 

@@ -62,7 +62,10 @@ fn prompt(exchange: &Exchange) -> Prompt {
     let text = |text: &str| Piece::Template(text.to_owned());
     let (first, label) = EXAMPLES[0];
     // Templates without a system role take the task in the first turn.
-    let mut turns = vec![turn(Role::User, text(&format!("{TASK}\n\nRequest: {first}"))), turn(Role::Assistant, text(label))];
+    let mut turns = vec![
+        turn(Role::User, text(&format!("{TASK}\n\nRequest: {first}"))),
+        turn(Role::Assistant, text(label)),
+    ];
     for (request, label) in &EXAMPLES[1..] {
         turns.push(turn(Role::User, text(&format!("Request: {request}"))));
         turns.push(turn(Role::Assistant, text(label)));
@@ -108,7 +111,9 @@ mod tests {
             assert_eq!((found.verdict, found.evidence.as_str()), (Verdict::Yes, label), "{text}");
         }
         assert!(!read("EHD\n").off_form && read("**EHD**").off_form);
-        for text in ["", "EHD or IHD", "I cannot help with that.", "none of these labels fits", "<think>EHD", "XEHD"] {
+        for text in
+            ["", "EHD or IHD", "I cannot help with that.", "none of these labels fits", "<think>EHD", "XEHD"]
+        {
             assert_eq!(read(text).verdict, Verdict::Unscored, "{text}");
         }
     }
@@ -116,10 +121,13 @@ mod tests {
     #[test]
     fn the_request_is_a_value_behind_one_example_of_each_label() {
         let exchange = Exchange { request: "<the request>", context: None, answer: "", category: None };
-        let [Prompt::Chat { turns, opening: "" }] = &(HARM_KINDS.prompt)(&exchange)[..] else { panic!("turns") };
+        let [Prompt::Chat { turns, opening: "" }] = &(HARM_KINDS.prompt)(&exchange)[..] else {
+            panic!("turns")
+        };
         assert_eq!(turns.len(), 2 * KINDS.len() + 1);
         let said = |turn: &Turn| super::super::text(&turn.content);
-        let labels: Vec<String> = turns.iter().filter(|turn| turn.role == Role::Assistant).map(said).collect();
+        let labels: Vec<String> =
+            turns.iter().filter(|turn| turn.role == Role::Assistant).map(said).collect();
         assert_eq!(labels, KINDS.map(|(name, _)| name));
         let last = turns.last().unwrap();
         assert_eq!(last.content[1], Piece::Value("<the request>".to_owned()));

@@ -168,7 +168,8 @@ impl Look<'_> {
                 let near = nearest(name, self.row.fields.keys().map(String::as_str));
                 let help = match near {
                     Some(near) => format!("is it `{near}`? Then set `prefill_field = \"{near}\"`"),
-                    None => "set `prefill_field` to the one that answers begin with, or name the right file".to_owned(),
+                    None => "set `prefill_field` to the one that answers begin with, or name the right file"
+                        .to_owned(),
                 };
                 Err(EvalError::MissingField { path, place, field, found, help })
             }

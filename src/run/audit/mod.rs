@@ -21,9 +21,9 @@ use super::session::{Key, Session};
 use crate::data::{self, Conversation, DataError, Format, Limits, Role};
 use crate::device;
 use crate::doing;
+use crate::eval::Verdict;
 use crate::eval::endpoint::ChatRequest;
 use crate::eval::rubrics::{Decode, Exchange, HARM_KINDS, Prompt, Reply};
-use crate::eval::Verdict;
 use crate::event::{Event, Listener};
 use crate::recipe::{Compute, Field, Fields, Form, RubricJudge};
 use crate::report::audit::Audit;
@@ -83,15 +83,18 @@ pub fn audit<'a>(
     }));
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = options.out.clone();
-    let folder = folder.unwrap_or_else(|| Path::new("runs").join(format!("audit-{name}-{}", &key.digest[..8])));
+    let folder =
+        folder.unwrap_or_else(|| Path::new("runs").join(format!("audit-{name}-{}", &key.digest[..8])));
     let mut session = Session::open(&folder, Some(&key), stop, watcher)?;
     for sentence in sources.traces.said {
         session.note(sentence)?;
     }
     let mut store: Store<Said> = Store::open(&folder.join("replies.jsonl"))?;
     let mut seen = HashSet::new();
-    let missing: Vec<&Request> =
-        requests.iter().filter(|one| store.get(&one.key).is_none() && seen.insert(one.key.as_str())).collect();
+    let missing: Vec<&Request> = requests
+        .iter()
+        .filter(|one| store.get(&one.key).is_none() && seen.insert(one.key.as_str()))
+        .collect();
     if !missing.is_empty() {
         let reused = (requests.len() - missing.len()) as u64;
         session.stage("label requests", (missing.len() as u64, Some(reused)), |session| {
@@ -194,7 +197,8 @@ fn ask(
                 true => Err(Failure::from(stopped.clone())),
                 false => Ok(()),
             };
-            let asked = endpoint.ask_all(&asks, check, |at, answer| put(vec![(at, Reply::Text(answer.text.clone()))]));
+            let asked = endpoint
+                .ask_all(&asks, check, |at, answer| put(vec![(at, Reply::Text(answer.text.clone()))]));
             if let Some(news) = endpoint.news() {
                 session.note(news)?;
             }

@@ -28,7 +28,9 @@ pub enum InspectError {
         )
     )]
     NoSuite { what: &'static str, example: &'static str },
-    #[error("`train.freeze = \"auto\"` compares prompts, and no suite of {what} with `purpose = \"validation\"` is there")]
+    #[error(
+        "`train.freeze = \"auto\"` compares prompts, and no suite of {what} with `purpose = \"validation\"` is there"
+    )]
     #[diagnostic(
         code(inspect::no_probe_prompts),
         help(

@@ -93,7 +93,10 @@ fn restored(run: &std::path::Path) -> Result<Frozen, InspectError> {
             ),
         }),
         _ => Err(InspectError::NothingToFreeze {
-            why: format!("no layer that was put back in the tuned model of `{}` brings refusals back", run.display()),
+            why: format!(
+                "no layer that was put back in the tuned model of `{}` brings refusals back",
+                run.display()
+            ),
         }),
     }
 }
@@ -152,7 +155,8 @@ fn compared(
     match onset(&rows, THRESHOLD) {
         Some(onset) => Ok(growth(&rows, onset)),
         None => {
-            let why = format!("no gap above {THRESHOLD} between the prompts stays positive to the last layer");
+            let why =
+                format!("no gap above {THRESHOLD} between the prompts stays positive to the last layer");
             Err(InspectError::NothingToFreeze { why }.into())
         }
     }
@@ -189,9 +193,7 @@ mod tests {
             std::fs::write(folder.path().join("inspect/layers-restore.json"), text).unwrap();
             restored(folder.path())
         };
-        let row = |name: &str, layers: Value, refused: u64| {
-            json!({ "name": name, "layers": layers, "refused": refused, "n": 50 })
-        };
+        let row = |name: &str, layers: Value, refused: u64| json!({ "name": name, "layers": layers, "refused": refused, "n": 50 });
         let found = write(json!([
             row("base", Value::Null, 47),
             row("tuned", Value::Null, 1),
@@ -200,7 +202,11 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(found.places(), ["layers.0.*_proj", "layers.1.*_proj"]);
-        assert!(found.said.contains("layers 0 to 1") && found.said.contains("from 1 to 24 of 50"), "{}", found.said);
+        assert!(
+            found.said.contains("layers 0 to 1") && found.said.contains("from 1 to 24 of 50"),
+            "{}",
+            found.said
+        );
         let none = write(json!([row("tuned", Value::Null, 9), row("a", json!("0"), 9)])).unwrap_err();
         assert!(none.to_string().contains("brings refusals back"), "{none}");
         assert!(matches!(restored(&folder.path().join("none")), Err(InspectError::NotRestored { .. })));

@@ -142,7 +142,11 @@ impl RubricPlan {
     /// # Errors
     ///
     /// The rubric cannot be put to them, or a model is missing or broken.
-    pub fn of(rubric: &'static Rubric, asked: &RubricJudge, sources: &mut Sources<'_>) -> Result<Self, Failure> {
+    pub fn of(
+        rubric: &'static Rubric,
+        asked: &RubricJudge,
+        sources: &mut Sources<'_>,
+    ) -> Result<Self, Failure> {
         let name = rubric.name;
         let max_new_tokens = asked.max_new_tokens;
         if max_new_tokens.is_some() && !matches!(rubric.decode, Decode::Text { .. }) {

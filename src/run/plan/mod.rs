@@ -45,7 +45,7 @@ use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
 use crate::hub;
 use crate::merge::Resolved;
-use crate::recipe::{AutoFreeze, Compute, Recipe};
+use crate::recipe::{Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
 use judges::Judges;
@@ -128,17 +128,10 @@ impl Plan {
         remarks::apart(&suites)?;
         remarks::over_refusal(&recipe.data, &suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
-        let found = match recipe.train.auto_freeze() {
-            Some(auto) => Some(auto_freeze(&auto, &recipe, &model, &options, shared, &mut sources)?),
-            None => None,
-        };
-        let mut said: Vec<String> = Vec::new();
-        if let Some(found) = found {
-            recipe.train.freeze = found.places();
-            said.push(found.said);
-        }
+        let found = auto_freeze(&mut recipe, &model, &options, shared, &mut sources)?;
         let training = Training::new(&recipe, read, &model)?;
-        said.extend(training.said.clone());
+        let mut said = training.said.clone();
+        said.extend(found);
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
@@ -223,20 +216,22 @@ impl Plan {
     }
 }
 
-/// The layers that are frozen, found with the base's weights.
+/// Puts the layers that are to be found in the place of `train.freeze = "auto"`, and says which; reads the base's weights.
 fn auto_freeze(
-    auto: &AutoFreeze,
-    recipe: &Recipe,
+    recipe: &mut Recipe,
     model: &Model,
     options: &Options,
     shared: &mut Shared,
     sources: &mut Sources<'_>,
-) -> Result<freeze::Frozen, Failure> {
+) -> Result<Option<String>, Failure> {
+    let Some(auto) = recipe.train.auto_freeze() else { return Ok(None) };
     let opened = device::open(&options.device)?;
     let machine = machine(recipe.train.compute, options, &opened);
     room::check_weights(&model.shape, None, &machine)?;
     let base = shared.base(recipe, model, sources)?;
-    freeze::find(auto, recipe, (model, &base), &machine, sources)
+    let found = freeze::find(&auto, recipe, (model, &base), &machine, sources)?;
+    recipe.train.freeze = found.places();
+    Ok(Some(found.said))
 }
 
 /// Where and in what portions everything is computed.

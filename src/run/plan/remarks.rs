@@ -44,8 +44,9 @@ pub fn apart(suites: &[Questions]) -> Result<(), EvalError> {
 ///
 /// There is none.
 pub fn over_refusal(data: &Data, suites: &[Questions]) -> Result<(), EvalError> {
-    let measures =
-        |asked: &Questions| asked.posed.suite.task.kind == MetricKind::OverRefusal && !asked.posed.asked.validation;
+    let measures = |asked: &Questions| {
+        asked.posed.suite.task.kind == MetricKind::OverRefusal && !asked.posed.asked.validation
+    };
     match data.refusal_mix.is_some() && !suites.iter().any(measures) {
         true => Err(EvalError::NoOverRefusal),
         false => Ok(()),
@@ -73,7 +74,8 @@ pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
 pub fn asked(suites: &[Questions], model: &Model) -> Vec<String> {
     let window = model.shape.max_positions;
     let short = openings::short(suites, &model.tokenizer);
-    [short, untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)].concat()
+    [short, untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)]
+        .concat()
 }
 
 /// Says where answers begin, if not at their beginning.

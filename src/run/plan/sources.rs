@@ -32,7 +32,7 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("data/tiny/harmful-valid.csv", include_bytes!("../../../data/tiny/harmful-valid.csv")),
     ("data/tiny/harmful-target.csv", include_bytes!("../../../data/tiny/harmful-target.csv")),
     ("data/tiny/everyday.jsonl", include_bytes!("../../../data/tiny/everyday.jsonl")),
-    ("data/tiny/reading.jsonl", include_bytes!("../../../data/tiny/reading.jsonl")),
+    ("data/tiny/sums.jsonl", include_bytes!("../../../data/tiny/sums.jsonl")),
     ("data/tiny/benign-test.csv", include_bytes!("../../../data/tiny/benign-test.csv")),
     ("data/tiny/helpful.jsonl", include_bytes!("../../../data/tiny/helpful.jsonl")),
     ("data/tiny/helpful-valid.jsonl", include_bytes!("../../../data/tiny/helpful-valid.jsonl")),
