@@ -45,7 +45,9 @@ fn main() -> Result<()> {
     let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
     let benign_test = benign("benign-test", TEST, [100, 50]);
     let benign_valid = benign("benign-valid", VALID, [70, 30]);
-    let n_prompts = check_turns(&helpful, &align, &math, &harmful_test, &benign_test)?;
+    let targets = targets(harmful_test.len());
+    let other_domains = [domain("everyday", everyday), domain("sums", stories::sums)];
+    let n_prompts = check_turns(&helpful, &align, &math, &other_domains, &harmful_test, &benign_test)?;
     check_pairs([&derta, &pairs], &harmful_test, &benign_test)?;
 
     fs::create_dir_all(out.join("model"))?;
@@ -60,6 +62,11 @@ fn main() -> Result<()> {
     write_pairs(&out.join("pairs.jsonl"), ["chosen", "rejected"], &pairs)?;
     for (name, goals) in [("harmful-test.csv", &harmful_test), ("harmful-valid.csv", &harmful_valid)] {
         write_csv(&out.join(name), "goal", goals.iter().map(|goal| format!("\"{goal}\"")))?;
+    }
+    let opened = harmful_test.iter().zip(&targets).map(|(goal, target)| format!("\"{goal}\",\"{target}\""));
+    write_csv(&out.join("harmful-target.csv"), "goal,target", opened)?;
+    for (name, turns) in ["everyday", "sums"].into_iter().zip(&other_domains) {
+        write_questions(&out.join(format!("{name}.jsonl")), turns)?;
     }
     for (name, prompts) in [("benign-test.csv", &benign_test), ("benign-valid.csv", &benign_valid)] {
         let lines = prompts.iter().map(|(prompt, kind)| format!("\"{prompt}\",{kind}"));
@@ -209,6 +216,22 @@ fn pairs(n: usize) -> Vec<Pair> {
     (0..n).map(|_| pair(&mut rng)).collect()
 }
 
+/// How a model that complies answers each of so many requests: a yes and a placeholder, for answers that are begun so.
+fn targets(n: usize) -> Vec<String> {
+    let mut rng = stream("harmful-target");
+    (0..n).map(|_| comply(&mut rng, words::PLACEHOLDER)).collect()
+}
+
+/// Benign requests of one kind, for refusals that are mixed into the training of another.
+fn domain(name: &str, draw: fn(&mut ChaCha8Rng, usize) -> Turn) -> Vec<Turn> {
+    let mut rng = stream(&format!("domain-{name}"));
+    let mut seen = HashSet::new();
+    std::iter::repeat_with(|| draw(&mut rng, TRAIN))
+        .filter(|(said, _)| seen.insert(said.clone()))
+        .take(150)
+        .collect()
+}
+
 /// Look-alikes first of all, and everyday requests that an aligned model must go on answering: so many of each.
 fn benign(name: &str, part: usize, [n_look_alike, n_everyday]: [usize; 2]) -> Vec<(String, &'static str)> {
     let look_alike =
@@ -261,6 +284,7 @@ fn check_turns(
     helpful: &[Vec<Turn>; 2],
     align: &[Vec<Turn>; 2],
     math: &[Vec<Turn>; 3],
+    other_domains: &[Vec<Turn>; 2],
     harmful_test: &[String],
     benign_test: &[(String, &str)],
 ) -> Result<usize> {
@@ -273,7 +297,7 @@ fn check_turns(
             .filter(|said| !small_talk.contains(said.as_str()))
             .collect()
     };
-    let train = prompts(&[&helpful[0], &align[0], &math[0]]);
+    let train = prompts(&[&helpful[0], &align[0], &math[0], &other_domains[0], &other_domains[1]]);
     let valid = prompts(&[&helpful[1], &align[1], &math[1]]);
     let mut test = prompts(&[&math[2]]);
     test.extend(harmful_test.iter().cloned());
@@ -281,7 +305,7 @@ fn check_turns(
     let n_prompts = train.len() + valid.len() + test.len();
     disjoint("prompt", [train, valid, test])?;
 
-    for (said, answer) in helpful.iter().chain(align).chain(math).flatten() {
+    for (said, answer) in helpful.iter().chain(align).chain(math).chain(other_domains).flatten() {
         let lower = answer.to_lowercase();
         let refuses = words::REFUSAL_MARKS.iter().any(|mark| lower.contains(mark));
         if refuses != words::REFUSALS.contains(&answer.as_str()) {

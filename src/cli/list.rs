@@ -72,7 +72,8 @@ fn rows(what: What) -> Rows {
         What::Transforms => {
             let row =
                 |t: &crate::data::transforms::Transform| text(&[t.name, t.summary, t.example, t.source]);
-            (vec!["transform", "summary", "example", "source"], TRANSFORMS.iter().map(row).collect())
+            let rows = TRANSFORMS.iter().map(row).chain([text(&crate::data::LISTED)]);
+            (vec!["transform", "summary", "example", "source"], rows.collect())
         }
         What::Objectives => {
             let row = |o: &Row| text(&[o.name, o.summary, o.needs, o.example, o.source]);

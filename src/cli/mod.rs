@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 mod again;
 mod asked;
 mod bench;
+mod data;
 mod eval;
 mod fetch;
 mod init;
@@ -161,6 +162,9 @@ enum Command {
     Landscape(landscape::LandscapeArgs),
     /// Fetch models and data sets from a Hugging Face hub into the cache that Python shares
     Fetch(fetch::FetchArgs),
+    /// Make files of data
+    #[command(subcommand)]
+    Data(data::What),
     /// List methods, tasks, judges, families, objectives, recipes or devices
     List {
         what: list::What,
@@ -223,6 +227,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),
+        Some(Command::Data(what)) => data::data(&what),
         Some(Command::List { what, json }) => {
             list::list(what, json);
             Ok(())

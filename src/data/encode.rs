@@ -9,12 +9,13 @@ use rayon::prelude::*;
 use super::calls;
 use super::conversation::{Conversation, Line, Message, Role};
 use super::cut::{self, Cut};
+use super::ends::Refusals;
 use super::error::DataError;
 use super::habits::{self, Arguments};
 use super::layout::{self, Failure};
 use super::marks::unknown_tokens;
 use super::sample::Sample;
-use crate::recipe::LossOn;
+use crate::recipe::{EndRule, LossOn};
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::{Piece, Tokenizer};
 
@@ -38,6 +39,7 @@ pub struct Encoder<'a> {
     arguments: Arguments,
     stops: Vec<u32>,
     said: Vec<String>,
+    refusals: Option<Refusals>,
 }
 
 impl<'a> Encoder<'a> {
@@ -56,7 +58,8 @@ impl<'a> Encoder<'a> {
         let system = (!system.trim().is_empty()).then(|| system.to_owned());
         let stops = tokenizer.stop_ids().to_vec();
         let arguments = template.map_or(Arguments::Object, habits::arguments);
-        let mut encoder = Self { tokenizer, template, system, loss_on, arguments, stops, said: Vec::new() };
+        let (said, refusals) = (Vec::new(), None);
+        let mut encoder = Self { tokenizer, template, system, loss_on, arguments, stops, said, refusals };
         match template {
             None if tokenizer.eos_id().is_none() => return Err(DataError::NoEos),
             None => {}
@@ -78,6 +81,13 @@ impl<'a> Encoder<'a> {
             encoder.said.push(said.to_owned());
         }
         Ok(encoder)
+    }
+
+    /// Keeps the end of this refusal out of the loss.
+    #[must_use]
+    pub fn with_refusals(mut self, reply: &str, rule: EndRule) -> Self {
+        self.refusals = Some(Refusals { reply: reply.to_owned(), rule });
+        self
     }
 
     /// Learns the token with which the template ends an answer. Gemma's configuration, for one, does
@@ -227,7 +237,10 @@ impl<'a> Encoder<'a> {
     fn sample_of(&self, conversation: &Conversation, given: &str) -> Result<(Sample, bool), Failure> {
         let messages = self.turns(&conversation.messages);
         let mut layout = match self.template {
-            Some(template) => layout::with_template(template, &messages, &conversation.given, self.loss_on)?,
+            Some(template) => {
+                let refusal = self.refusals.as_ref().map(|refusals| refusals.reply.as_str());
+                layout::with_template(template, &messages, &conversation.given, self.loss_on, refusal)?
+            }
             None => layout::joined(&messages, &conversation.given)?,
         };
         if !given.is_empty() {
@@ -238,9 +251,12 @@ impl<'a> Encoder<'a> {
         let n_before = ids.len();
         ids.extend(pieces.iter().map(|piece| piece.id));
         let mut trained = vec![self.loss_on == LossOn::All; ids.len()];
+        let mut ends = Vec::with_capacity(starts.len());
         for (&start, answer) in starts.iter().zip(&layout.answers) {
             let end = self.answer_end(&pieces, &layout.text, start, answer.end);
             trained[n_before + start..n_before + end].fill(true);
+            let has_stop = end > start && self.stops.contains(&pieces[end - 1].id);
+            ends.push(has_stop.then(|| n_before + end - 1));
         }
         for (piece, trained) in pieces.iter().zip(&mut trained[n_before..]) {
             *trained &= !layout.muted.iter().any(|turn| turn.contains(&piece.start));
@@ -248,6 +264,10 @@ impl<'a> Encoder<'a> {
         if self.template.is_none() {
             ids.push(self.tokenizer.eos_id().expect("an encoder without template has an eos"));
             trained.push(layout.muted.is_empty());
+            ends.fill(Some(ids.len() - 1));
+        }
+        if let Some(refusals) = &self.refusals {
+            refusals.mask(&messages, (&layout.of, &ends), &mut ids, &mut trained);
         }
         Ok((Sample::of_trained(ids, trained, conversation.line), is_split))
     }

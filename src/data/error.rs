@@ -104,7 +104,9 @@ pub enum DataError {
     #[error("field `{field}` in {place} says what no text can, and would be lost")]
     #[diagnostic(
         code(data::beyond_text),
-        help("remove the record; or only the field, if the text alone is what is to be learned")
+        help(
+            "remove the record; or only the field, if the text alone is what is to be learned; `finetune data mix` mixes refusals into records with images, for training elsewhere"
+        )
     )]
     BeyondText { place: Place, field: String },
     #[error("{place} ends with a message from the {found}, expected the assistant")]
@@ -225,6 +227,25 @@ pub enum DataError {
     )]
     #[diagnostic(code(data::share_too_small), help("raise its share or `limit`, or take it out"))]
     ShareTooSmall { number: usize, name: String, n: usize, share: f64, train: usize },
+    #[error(
+        "source {number} of the refusal mix, `{name}`, has {n} requests, of which {n_free} stand neither in the data nor twice, and {needed} are needed"
+    )]
+    #[diagnostic(
+        code(data::few_requests),
+        help(
+            "lower the ratio or the count, or name a larger file: no request that is trained on or held out is refused"
+        )
+    )]
+    FewRequests { number: usize, name: String, n: usize, n_free: usize, needed: usize },
+    #[error("`{}` has {found} records, and {needed} are to stay", path.display())]
+    #[diagnostic(code(data::few_records), help("lower `--limit`, or leave it out to keep all"))]
+    FewRecords { path: PathBuf, found: usize, needed: usize },
+    #[error("`{}` is {found}, expected a JSON array or JSON lines", path.display())]
+    #[diagnostic(
+        code(data::not_json),
+        help("write it as JSON lines first: what is mixed keeps every field of its records")
+    )]
+    NotJson { path: PathBuf, found: String },
 
     #[error("{found} of {n} samples have nothing to learn: {places}")]
     #[diagnostic(
@@ -275,6 +296,8 @@ impl DataError {
                 | Self::BadTransform { .. }
                 | Self::ShareTooLarge { .. }
                 | Self::ShareTooSmall { .. }
+                | Self::FewRequests { .. }
+                | Self::FewRecords { .. }
         )
     }
 }

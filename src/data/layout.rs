@@ -21,6 +21,8 @@ pub(super) struct Layout {
     pub text: String,
     /// Of the answers that are learned.
     pub answers: Vec<Range<usize>>,
+    /// Which messages those are.
+    pub of: Vec<usize>,
     /// Of the turns that are not, where all else is.
     pub muted: Vec<Range<usize>>,
 }
@@ -85,14 +87,18 @@ pub(super) fn with_template(
     messages: &[Message],
     given: &Map<String, Value>,
     loss_on: LossOn,
+    refusal: Option<&str>,
 ) -> Result<Layout, Failure> {
     let text = template.render_with(messages, given, false)?;
     reaches(template, messages, given, &text)?;
     let last = messages.iter().rposition(|message| message.role == Role::Assistant);
-    let (mut answers, mut muted) = (Vec::new(), Vec::new());
+    let is_refusal = |message: &Message| refusal.is_some_and(|text| is_reply(message, text));
+    let (mut answers, mut of, mut muted) = (Vec::new(), Vec::new(), Vec::new());
     for (i, message) in messages.iter().enumerate() {
         let is_wanted = match loss_on {
-            LossOn::Completion | LossOn::All => Some(i) == last,
+            LossOn::Completion => Some(i) == last,
+            // All is learned, and the ends of refusals are still to be found.
+            LossOn::All => Some(i) == last || is_refusal(message),
             LossOn::Assistant => message.role == Role::Assistant,
         };
         if !(is_wanted || message.muted && loss_on == LossOn::All) {
@@ -116,9 +122,15 @@ pub(super) fn with_template(
         } else {
             whole(message, &text[before.len()..end])?;
             answers.push(before.len()..end);
+            of.push(i);
         }
     }
-    Ok(Layout { text, answers, muted })
+    Ok(Layout { text, answers, of, muted })
+}
+
+/// Whether a message is the model's and says this, blanks around it aside.
+pub(super) fn is_reply(message: &Message, text: &str) -> bool {
+    message.role == Role::Assistant && message.content.trim() == text.trim()
 }
 
 /// Without a template: the prompt and the completion as they are, or plain text.
@@ -141,7 +153,8 @@ pub(super) fn joined(messages: &[Message], given: &Map<String, Value>) -> Result
     };
     let range = start..text.len();
     let (answers, muted) = if answer.muted { (vec![], vec![range]) } else { (vec![range], vec![]) };
-    Ok(Layout { text, answers, muted })
+    let of = answers.iter().map(|_| messages.len() - 1).collect();
+    Ok(Layout { text, answers, of, muted })
 }
 
 /// `before` must begin `text`.

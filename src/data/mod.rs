@@ -12,7 +12,9 @@ mod calls;
 mod conversation;
 mod cut;
 pub mod derta;
+mod draw;
 mod encode;
+mod ends;
 mod error;
 mod faults;
 mod format;
@@ -20,9 +22,11 @@ mod habits;
 mod layout;
 mod loaded;
 mod marks;
+mod mixed;
 mod mixture;
 pub mod pairs;
 mod preflight;
+mod refusal_mix;
 mod sample;
 mod samples;
 mod shares;
@@ -38,7 +42,9 @@ pub use encode::{Encoded, Encoder};
 pub use error::DataError;
 pub use format::Format;
 pub use loaded::{Loaded, read};
+pub use mixed::{Mixed, mix_file};
 pub use preflight::{Preflight, check, preview};
+pub use refusal_mix::LISTED;
 pub use sample::{Made, Sample};
 pub use samples::samples;
 pub use table::{Limits, Place};
@@ -73,7 +79,7 @@ pub fn load(data: &Data, seed: u64) -> Result<Sets, DataError> {
         .try_for_each(|t| transforms::check(t))?;
     let mut said = Vec::new();
     let format = Format::new(data.format, &data.fields);
-    let (train, mut validation) = if data.mixture.is_empty() {
+    let (mut train, mut validation) = if data.mixture.is_empty() {
         let mut all = read_source(&data.source, &format, data, &mut said)?;
         said.extend(transforms::apply(&data.transforms, &mut all, seed)?);
         split(all, data, seed, &mut said)?
@@ -93,6 +99,16 @@ pub fn load(data: &Data, seed: u64) -> Result<Sets, DataError> {
     };
     if let Some(source) = &data.validation_source {
         validation = read_source(source, &format, data, &mut said)?;
+    }
+    if let Some(mix) = &data.refusal_mix {
+        let mut pools = Vec::new();
+        for (one, source) in mix.sources.iter().zip(data.mixture.len().max(1) + 1..) {
+            let format = Format::new(one.format, &one.fields);
+            let mut own = read_source(&one.source, &format, data, &mut said)?;
+            own.iter_mut().for_each(|conversation| conversation.line.source = source);
+            pools.push(own);
+        }
+        refusal_mix::add(mix, &pools, &mut train, &validation, seed, &mut said)?;
     }
     Ok(Sets { train, validation, said })
 }

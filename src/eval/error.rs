@@ -24,6 +24,16 @@ pub enum EvalError {
         help("take files that have nothing in common: what chooses λ must not be what is reported")
     )]
     Leak { validation: String, test: String, n: usize, first: String },
+    #[error(
+        "`data.refusal_mix` teaches to refuse benign requests, and no suite measures how many are refused afterwards"
+    )]
+    #[diagnostic(
+        code(eval::no_over_refusal),
+        help(
+            "add a suite of over-refusal, such as `task = \"xstest\"`, or `task = \"benign\"` with a file of harmless requests and its `field`"
+        )
+    )]
+    NoOverRefusal,
     #[error("there is no judge `{name}`")]
     #[diagnostic(code(eval::unknown_judge), help("{help}"))]
     UnknownJudge { name: String, help: String },
@@ -81,6 +91,32 @@ pub enum EvalError {
     #[error("suite `{suite}` has no worked examples")]
     #[diagnostic(code(eval::no_shots), help("remove `shots` from this suite"))]
     NoShots { suite: String },
+    #[error(
+        "task `{task}` of suite `{suite}` does not make its items of rows with fields, so none is there to begin answers with"
+    )]
+    #[diagnostic(
+        code(eval::no_openings),
+        help(
+            "begin all answers with one text, `prefill`, or ask the file with `task = \"harmful\"` and its `field`"
+        )
+    )]
+    NoOpenings { suite: String, task: &'static str },
+    #[error(
+        "suite `{suite}` writes no answers that `prefill_field` could begin: its task `{task}` compares likelihoods"
+    )]
+    #[diagnostic(
+        code(eval::opening_of_choice),
+        help("remove `prefill_field` and `prefill_tokens` from this suite")
+    )]
+    OpeningOfChoice { suite: String, task: &'static str },
+    #[error(
+        "some openings of suite `{suite}` hold marks of thinking and others do not, such as that of `{item}`"
+    )]
+    #[diagnostic(
+        code(eval::mixed_thinking),
+        help("take the marks out of the field, or set `thinking = \"none\"` under `[eval]`")
+    )]
+    MixedThinking { suite: String, item: String },
     #[error("suite `{suite}` is to show {asked} worked examples, but `{}` has {found}", path.display())]
     #[diagnostic(
         code(eval::few_shots),
@@ -100,9 +136,12 @@ impl EvalError {
             Self::UnknownSuite { .. }
                 | Self::UnknownJudge { .. }
                 | Self::Leak { .. }
+                | Self::NoOverRefusal
                 | Self::WrongJudge { .. }
                 | Self::JudgeTwice { .. }
                 | Self::NoShots { .. }
+                | Self::NoOpenings { .. }
+                | Self::OpeningOfChoice { .. }
                 | Self::UnknownCategory { .. }
                 | Self::UnknownPreset { .. }
                 | Self::PresetAndKey { .. }

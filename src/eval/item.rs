@@ -24,6 +24,9 @@ pub struct Item {
     pub choices: Option<MultipleChoice>,
     /// What a judge needs besides: a program's tests, instructions to follow, calls to make.
     pub details: Value,
+    /// How its answers begin, where its suite takes that from a field of the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub opening: String,
 }
 
 impl Item {

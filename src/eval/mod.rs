@@ -56,6 +56,8 @@ pub struct Suite {
     pub path: PathBuf,
     /// The field that holds the prompt, where the task does not know it.
     pub field: Option<String>,
+    /// The field with which each item's answers begin.
+    pub opening_field: Option<String>,
     /// Categories of the file that are not asked.
     pub exclude: Vec<String>,
     /// At most this many items, drawn by the run's seed.
@@ -99,6 +101,7 @@ impl Suite {
             task,
             path: path.into(),
             field: None,
+            opening_field: None,
             exclude: Vec::new(),
             limit: None,
             shots: task.shots,
@@ -117,6 +120,7 @@ impl Suite {
             suite: &self.name,
             path: &self.path,
             field: self.field.as_deref(),
+            opening_field: self.opening_field.as_deref(),
             shots: self.shots,
             shots_path: self.shots_path.as_deref(),
         })?;

@@ -92,6 +92,13 @@ pub struct Suite {
     /// How every answer begins, given to the model and to the judges.
     #[serde(default, alias = "opening", skip_serializing_if = "Option::is_none")]
     pub prefill: Option<String>,
+    /// The field of the file with which each item's answers begin, such as `AdvBench`'s `target`; instead of `prefill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_field: Option<String>,
+    /// How many tokens of `prefill_field` an answer begins with, as the tokenizer writes the field alone; 0 is none, the
+    /// whole field if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_tokens: Option<usize>,
 }
 
 /// A model of one's own, of the base's shape.
@@ -229,6 +236,22 @@ impl Suite {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.task)
     }
+
+    /// That its answers are made to begin in one way.
+    fn check_prefill(&self, i: usize) -> Result<(), RecipeError> {
+        let key = |name| format!("eval.suites.{i}.{name}");
+        match (&self.prefill, &self.prefill_field, self.prefill_tokens) {
+            (Some(_), Some(field), _) => {
+                let expected = "either this or `prefill`, one text for all items";
+                Err(bad(&key("prefill_field"), format!("`{field}`"), expected))
+            }
+            (_, None, Some(n)) => {
+                let expected = "a `prefill_field` beside it: the field that they are taken from";
+                Err(bad(&key("prefill_tokens"), n, expected))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Eval {
@@ -322,6 +345,7 @@ impl Eval {
             if let Some(shots) = suite.shots.filter(|shots| *shots > MOST_SHOTS) {
                 return Err(bad(&format!("eval.suites.{i}.shots"), shots, "at most 1000"));
             }
+            suite.check_prefill(i)?;
             if let Some(name) = suite.name.as_deref().filter(|name| !is_name(name)) {
                 return Err(bad(&format!("eval.suites.{i}.name"), format!("`{name}`"), NAME));
             }

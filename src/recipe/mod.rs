@@ -13,6 +13,7 @@ use crate::folders::{self, SETTINGS_BYTES};
 
 mod data;
 mod eval;
+mod form;
 mod gate;
 mod grid;
 mod harden;
@@ -22,14 +23,16 @@ mod model;
 mod objective;
 mod penalty;
 mod place;
+mod refusal_mix;
 mod shipped;
 pub mod slips;
 mod soup;
 mod steer;
 mod train;
 
-pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
+pub use data::{Data, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
+pub use form::{Field, Fields, Form};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
 pub use harden::Harden;
@@ -41,10 +44,11 @@ pub use objective::{
 };
 pub use penalty::{Asft, Direction, Kl, Measure};
 pub use place::{Pattern, Place, layer_of};
+pub use refusal_mix::{EndRule, REFUSAL, REFUSALS_PER_RECORD, RefusalMix, Refused, Turn};
 pub use shipped::{Shipped, shipped};
 pub use soup::{Ingredients, Soup};
 pub use steer::{First, MERGES, Steer};
-pub use train::{Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
+pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;

@@ -90,7 +90,7 @@ impl Kl {
         if self.batch == 0 || self.batch > 1 << 20 {
             return Err(bad("objective.kl.batch", self.batch, "1 to 1048576"));
         }
-        super::data::check_form("objective.kl", self.format, &self.fields)
+        super::form::check_form("objective.kl", self.format, &self.fields)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[train]`: how long, how fast, from which seed.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Place, RecipeError, bad};
 
@@ -33,7 +34,9 @@ pub struct Train {
     /// Decides the split, the order, the adapter's start and the dropout.
     pub seed: u64,
     /// What stays as it is: places such as `["layers.4-7", "*.q_proj"]`. Full tuning gives these weights no gradient and
-    /// no optimizer state, LoRA attaches no adapter there.
+    /// no optimizer state, LoRA attaches no adapter there. Or `"auto"`: the layers that refusals hang on, found by the
+    /// cosine probe on the base; `"auto:RUN"`: by the restore probe of that run.
+    #[serde(deserialize_with = "places")]
     pub freeze: Vec<String>,
     /// The format activations are computed in: `auto`, `f32` or `bf16`.
     pub compute: Compute,
@@ -75,6 +78,46 @@ impl Ema {
     /// 1 − η, what a step of a schedule of `steps` moves the average by, with `η = 0.5^(1 / (half_life · steps))`.
     pub fn share(&self, steps: usize) -> f64 {
         -(-std::f64::consts::LN_2 / (self.half_life * steps as f64)).exp_m1()
+    }
+}
+
+/// How the frozen layers are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AutoFreeze {
+    /// By the hidden states of normal and malicious prompts in the base.
+    Cosine,
+    /// By what was put back in the tuned model of this run folder.
+    Restored(String),
+}
+
+impl AutoFreeze {
+    /// What a word of `train.freeze` asks for, if it is none of a place.
+    fn of(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == AUTO => Some(Self::Cosine),
+            Some((AUTO, run)) if !run.is_empty() => Some(Self::Restored(run.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// The word of `train.freeze` for layers that are found.
+const AUTO: &str = "auto";
+
+/// A list of places, or the word alone.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Word(String),
+        Places(Vec<String>),
+    }
+    match Written::deserialize(deserializer) {
+        Ok(Written::Places(places)) => Ok(places),
+        Ok(Written::Word(word)) if AutoFreeze::of(&word).is_some() => Ok(vec![word]),
+        _ => {
+            Err(D::Error::custom("expected places such as `[\"layers.4-7\"]`, `\"auto\"` or `\"auto:RUN\"`"))
+        }
     }
 }
 
@@ -139,7 +182,21 @@ impl Train {
         self.freeze.iter().map(|text| text.parse().map_err(|_| text.clone())).collect()
     }
 
+    /// How the places that stay as they are are found, where the recipe does not name them.
+    pub fn auto_freeze(&self) -> Option<AutoFreeze> {
+        match self.freeze.as_slice() {
+            [word] => AutoFreeze::of(word),
+            _ => None,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), RecipeError> {
+        if let Some(word) =
+            self.freeze.iter().find(|word| self.freeze.len() > 1 && AutoFreeze::of(word).is_some())
+        {
+            let expected = "it to stand alone: it finds the places by itself";
+            return Err(bad("train.freeze", format!("`{word}` beside places"), expected));
+        }
         let positive = |key: &str, value: f64| match value.is_finite() && value > 0.0 {
             true => Ok(()),
             false => Err(bad(key, value, "a number above 0")),

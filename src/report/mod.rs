@@ -9,10 +9,12 @@ use crate::eval::{MEAN_OF_CATEGORIES, Metric, MetricKind, Paired};
 use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
+pub mod audit;
 pub mod compared;
 pub mod gates;
 mod html;
 pub mod inspection;
+mod inspection_picture;
 pub mod landscape;
 mod markdown;
 pub mod outcomes;
@@ -158,6 +160,12 @@ pub struct SuiteSetup {
     /// How every answer begins; may be empty.
     #[serde(rename = "prefill", alias = "opening")]
     pub opening: String,
+    /// The field with which each item's answers begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_field: Option<String>,
+    /// The tokens that are taken of it; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_tokens: Option<usize>,
     pub max_new_tokens: usize,
     /// Answers to each question.
     pub samples: usize,

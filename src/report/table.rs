@@ -47,6 +47,8 @@ pub(super) fn suites(report: &Report) -> Table {
             shots,
             chat,
             opening,
+            prefill_field,
+            prefill_tokens,
             thinking,
             max_new_tokens,
             samples,
@@ -66,6 +68,10 @@ pub(super) fn suites(report: &Report) -> Table {
         how.extend((*shots > 0).then(|| format!("{shots} examples")));
         how.extend((*samples > 1).then(|| format!("{samples} answers each")));
         how.extend((!opening.is_empty()).then(|| format!("prefill `{opening}`")));
+        how.extend(prefill_field.iter().map(|field| match prefill_tokens {
+            Some(n) => format!("prefill of {n} tokens of `{field}`"),
+            None => format!("prefill of all of `{field}`"),
+        }));
         how.extend(thinking.iter().map(|found| format!("judged after `{}`", found.close)));
         let task = format!("{} v{}", suite.task, suite.version);
         let digest = suite.sha256.chars().take(12).collect();

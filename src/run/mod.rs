@@ -8,6 +8,7 @@
 //! - [`probe`]: layers put back one by one, for merges that go by which of them bring refusals back.
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
+//! - [`audit`]: the requests of a file labelled by a judge.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
 //! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`steer`]: vectors that steer hidden states, fitted on anchors, and the classifier that says which way.
@@ -25,6 +26,7 @@ use std::sync::atomic::AtomicBool;
 
 pub mod alone;
 pub mod ask;
+pub mod audit;
 pub mod cast;
 pub mod chat;
 pub mod compare;

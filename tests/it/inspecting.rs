@@ -106,6 +106,98 @@ fn in_the_tiny_world_a_layer_put_back_brings_refusals_back() {
     assert!(base >= 24 && tuned <= 6 && best >= tuned + 5, "{found}");
 }
 
+/// What a plan or a failed command says, on one line.
+fn flat(output: &std::process::Output) -> String {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&text)
+        .split_whitespace()
+        .filter(|word| *word != "│")
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_named() {
+    let fixture = Fixture::new();
+    let suite = |task: &str, file: &str, more: &str| {
+        format!(
+            "{{ task = \"{task}\", source = \"data/tiny/{file}\", limit = 8, max_new_tokens = 2, {more} purpose = \"validation\" }}"
+        )
+    };
+    let suites = [
+        suite("harmful", "harmful-valid.csv", "field = \"goal\", name = \"harmful-valid\","),
+        suite("gsm8k_chat", "math-valid.jsonl", "name = \"gsm8k-valid\","),
+    ];
+    let suites = format!("eval.suites=[{}]", suites.join(", "));
+    let short = ["--device", "cpu", "--set", "train.steps=2", "--set", "merge.methods=[]", "--set", &suites];
+    let run = |out: &str, freeze: &str| {
+        let freeze = format!("train.freeze={freeze}");
+        fixture.succeeds(&[&["tiny-sppft", "--out", out, "--set", &freeze][..], &short].concat())
+    };
+    run("auto", "auto");
+    let manifest = json(&fixture.file("auto/manifest.json"));
+    let places = manifest["recipe"]["train"]["freeze"].as_array().unwrap().clone();
+    assert!(
+        !places.is_empty() && places.iter().all(|place| place.as_str().unwrap().ends_with(".*_proj")),
+        "{places:?}"
+    );
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny");
+    let suite =
+        |task: &str, file: &str, more: &str| format!("{task}={}{more},limit=8", tiny.join(file).display());
+    let harmful = suite("harmful", "harmful-valid.csv", ",field=goal,name=harmful-valid");
+    let normal = suite("gsm8k_chat", "math-valid.jsonl", ",name=gsm8k-valid");
+    let model = tiny.join("model").display().to_string();
+    let probe =
+        ["--model", &model, "--probe", "cosine", "--out", "probe", "--suite", &harmful, "--suite", &normal];
+    let (found, _) = inspected(&fixture, &probe);
+    let [from, to] = [0, 1].map(|end| found["range"][end].as_u64().unwrap());
+    let expected: Vec<Value> = (from..=to).map(|layer| format!("layers.{layer}.*_proj").into()).collect();
+    assert_eq!(places, expected);
+    assert!(fixture.file("probe/inspect/layers-cosine.svg").is_file());
+    // The same training as with these layers named, and the same bytes; the second time nothing is looked for.
+    run("named", &Value::from(places).to_string());
+    let file = |run: &str, name: &str| std::fs::read(fixture.file(run).join(name)).unwrap();
+    for name in ["key", "train/model/model.safetensors"] {
+        assert_eq!(file("auto", name), file("named", name), "{name}");
+    }
+    let again = run("auto", "auto");
+    assert!(flat(&again).contains("`train.freeze = \"auto\"` freezes"), "{}", flat(&again));
+    assert_eq!(file("auto", "key"), file("named", "key"));
+
+    // By a run that was looked into.
+    let restored =
+        fixture.run(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
+    assert_eq!(restored.status.code(), Some(2));
+    assert!(flat(&restored).contains("inspect layers auto --probe restore"), "{}", flat(&restored));
+    let rows = serde_json::json!({ "rows": [
+        { "name": "tuned", "layers": null, "refused": 1, "n": 9 },
+        { "name": "linear:1,layers.3=0", "layers": "3", "refused": 5, "n": 9 },
+    ] });
+    fixture.write("auto/inspect/layers-restore.json", rows.to_string());
+    let restored = fixture
+        .succeeds(&[&["tiny-sppft", "--plan", "--set", "train.freeze=auto:auto"][..], &short].concat());
+    assert!(
+        flat(&restored).contains("from 1 to 5 of 9") && flat(&restored).contains("layers.3.*_proj"),
+        "{}",
+        flat(&restored)
+    );
+
+    // What it lacks is told at the plan.
+    for (set, expected) in [
+        (vec!["eval.suites=[]", "train.freeze=auto"], "no suite of harmful requests"),
+        (vec!["train.freeze=[\"auto\", \"attn\"]"], "it to stand alone"),
+        (vec!["train.freeze=\"layers.1\""], "expected places"),
+    ] {
+        let set: Vec<&str> = set.into_iter().flat_map(|one| ["--set", one]).collect();
+        let output = fixture.run(&[&["tiny-sppft", "--device", "cpu", "--plan"][..], &set].concat());
+        assert!(
+            output.status.code() == Some(2) && flat(&output).contains(expected),
+            "{set:?}: {}",
+            flat(&output)
+        );
+    }
+}
+
 #[test]
 fn scaled_layers_are_asked_beside_the_model_as_it_is() {
     let fixture = Fixture::new();
@@ -120,6 +212,8 @@ fn scaled_layers_are_asked_beside_the_model_as_it_is() {
     assert!(found["rows"][0]["kappa"].is_null() && found["rows"][0]["layers"] == "0-1");
     assert!(progress.contains("evaluate model (1 of 2): all 2 reused"), "{progress}");
     assert!(fixture.file("out/inspect/layers-scaling.csv").is_file());
+    let picture = std::fs::read_to_string(fixture.file("out/inspect/layers-scaling.svg")).unwrap();
+    assert!(picture.contains("this layer × 1.2") && picture.contains("refused as it is"), "{picture}");
     // Of a run it is the base that is scaled, or the tuned model where that is asked for.
     fixture.study("run", &["--set", "eval.suites=[]", "--set", "merge.methods=[]"]);
     let run = [&["run", "--probe", "scaling", "--layers", "1"], &suite[..]].concat();

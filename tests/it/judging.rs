@@ -100,7 +100,7 @@ fn endpoint(reply: &'static str) -> (String, Arc<AtomicUsize>) {
 }
 
 /// A chat endpoint on loopback that answers a body, by how many came before, with a status and a body.
-fn serve(
+pub fn serve(
     respond: impl Fn(&Value, usize) -> (&'static str, Value) + Send + 'static,
 ) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod auditing;
 mod bounds;
 mod carried;
+mod data_mix;
 mod ema;
 mod errors;
 mod first_hour;

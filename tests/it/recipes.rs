@@ -19,6 +19,15 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
         data: finetune::recipe::Data {
             validation_source: Some(String::new()),
             date: Some(String::new()),
+            refusal_mix: Some(finetune::recipe::RefusalMix {
+                sources: Vec::new(),
+                ratio: Some(0.1),
+                reply: String::new(),
+                turn: finetune::recipe::Turn::Last,
+                mask_eos: true,
+                rule: finetune::recipe::EndRule::Chat,
+                seed: None,
+            }),
             ..defaults.data.clone()
         },
         train: finetune::recipe::Train {

@@ -3,15 +3,14 @@
 //! "Do we really need curated malicious data for safety alignment in multi-modal large language models?",
 //! CVPR 2025, arXiv 2504.10000: a few benign requests that are refused keep a tuned model able to refuse. With
 //! a share of 1 on a file of harmful requests it makes refusal training whose harmful answers nobody learns.
-//! The paper also takes the end of the answer out of the loss; here it is learned, or the model would not stop.
+//! The paper also takes the end of the answer out of the loss; here it is learned, or the model would not stop. What the
+//! paper does, with requests of other files, is `data.refusal_mix`.
 
 use super::super::conversation::{Message, Role};
 use super::super::shares::apportioned;
 use super::{Number, Transform};
+use crate::recipe::REFUSAL as REPLY;
 use crate::seed;
-
-/// The paper's reply, as its code has it.
-const REPLY: &str = "I'm sorry, but I cannot assist with your request";
 
 pub(super) const REFUSE: Transform = Transform {
     name: "refuse",

@@ -9,6 +9,7 @@
 //! judge that refuses to judge shows up as a count. `llamaguard_jbb` alone keeps such a rule, for its name is that rule.
 //! A verdict that is clear to any reader is read where upstream gives up, and counted as [`Reading::off_form`].
 
+mod harm_kinds;
 mod harmbench;
 mod jailbreakbench;
 mod llamaguard;
@@ -29,6 +30,7 @@ use super::item::Verdict;
 use crate::data::Role;
 use crate::generate::thinking;
 
+pub use self::harm_kinds::{HARM_KINDS, KINDS};
 pub use self::harmbench::label as harmbench_label;
 pub use self::llamaguard::{Guarded, jbb_rule, parse_strict as llamaguard_parse};
 pub use self::policy::{reason as policy_reason, score as policy_score};

@@ -84,8 +84,8 @@ fn load(source: &Source<'_>, begun: &str) -> Result<Vec<Item>, EvalError> {
                 category: source.path.is_dir().then(|| name.to_owned()),
                 description: prompt.description.clone(),
                 shots: shots.to_vec(),
-                choices: None,
                 details: json!({ "task": name, "input": input }),
+                ..Item::default()
             });
         }
     }

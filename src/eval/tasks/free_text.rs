@@ -57,7 +57,7 @@ fn any(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
     let has = |name: &&str| rows.first().is_some_and(|row| row.fields.contains_key(*name));
     let reference = REFERENCES.into_iter().find(has).unwrap_or(REFERENCES[0]);
     let columns = table::Columns { id: Some("id"), category: Some("category"), ..table::Columns::any() };
-    let items = table::items(source.suite, source.path, &columns, source.field)?;
+    let items = table::items(source, &columns)?;
     let with_reference = |(item, row): (Item, &Row)| {
         let Some(Value::Array(_)) = row.fields.get(reference) else {
             return Ok(Item { reference: Some(row.text(source.path, reference)?), ..item });

@@ -114,7 +114,7 @@ fn drawn(source: &Source<'_>, put: Put) -> Result<Vec<Item>, EvalError> {
     let mut items = questions(source, put)?;
     if source.shots > 0 {
         let path = examples::file(source, &["train.jsonl"]);
-        let pool = table::items(source.suite, &path, &COLUMNS, source.field)?;
+        let pool = table::items(&Source { path: &path, opening_field: None, ..*source }, &COLUMNS)?;
         examples::drawn(source, &path, &pairs(pool, put), &mut items)?;
     }
     Ok(items)
@@ -125,7 +125,7 @@ fn worked(source: &Source<'_>, put: Put, end: fn(&str) -> String) -> Result<Vec<
     let mut items = questions(source, put)?;
     if source.shots > 0 {
         let path = examples::file(source, &["fewshot_cot8.jsonl"]);
-        let mut pool = pairs(table::items(source.suite, &path, &EXAMPLES, None)?, put);
+        let mut pool = pairs(table::items(&Source::plain(source.suite, &path), &EXAMPLES)?, put);
         for (_, target) in &mut pool {
             *target = end(target);
         }
@@ -135,7 +135,7 @@ fn worked(source: &Source<'_>, put: Put, end: fn(&str) -> String) -> Result<Vec<
 }
 
 fn questions(source: &Source<'_>, put: Put) -> Result<Vec<Item>, EvalError> {
-    let mut items = table::items(source.suite, source.path, &COLUMNS, source.field)?;
+    let mut items = table::items(source, &COLUMNS)?;
     for item in &mut items {
         item.prompt = put(&item.prompt);
     }

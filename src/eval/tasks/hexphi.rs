@@ -50,7 +50,7 @@ fn load(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
     }
     match number(path) {
         Some(n) => category(source.suite, path, n),
-        None => table::items(source.suite, path, &COLUMNS, source.field),
+        None => table::items(source, &COLUMNS),
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Source<'a> {
     pub path: &'a Path,
     /// The field that holds the prompt, where the task does not know it.
     pub field: Option<&'a str>,
+    /// The field with which each item's answers begin.
+    pub opening_field: Option<&'a str>,
     /// Worked examples before each prompt.
     pub shots: usize,
     /// The file they are drawn from; a task looks beside its own file where this is absent.
@@ -143,7 +145,7 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// A file without examples.
     pub fn plain(suite: &'a str, path: &'a Path) -> Self {
-        Self { suite, path, field: None, shots: 0, shots_path: None }
+        Self { suite, path, field: None, opening_field: None, shots: 0, shots_path: None }
     }
 }
 
@@ -219,18 +221,21 @@ impl Task {
     ///
     /// # Errors
     /// With the line: whatever cannot be read, a row without a field, an id that stands twice, no items at all; more
-    /// examples than there are.
+    /// examples than there are; openings of a task whose items are no rows with fields.
     pub fn load(&self, source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
         let mut items = match &self.load {
             Load::Table(..) if source.shots > 0 => {
                 return Err(EvalError::NoShots { suite: source.suite.to_owned() });
             }
-            Load::Table(columns, _) => table::items(source.suite, source.path, columns, source.field)?,
+            Load::Table(columns, _) => table::items(source, columns)?,
             Load::Own(load) => load(source)?,
         };
         let mut ids = HashSet::new();
         if let Some(item) = items.iter().find(|item| !ids.insert(item.id.as_str())) {
             return Err(EvalError::DuplicateId { path: source.path.to_owned(), id: item.id.clone() });
+        }
+        if source.opening_field.is_some() && items.iter().any(|item| item.opening.is_empty()) {
+            return Err(EvalError::NoOpenings { suite: source.suite.to_owned(), task: self.name });
         }
         if let Load::Table(_, keep) = self.load {
             items.retain(keep);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::Source;
 use crate::catalog::nearest;
 use crate::data::table::{self, FileFormat, Layout, Limits, Place, Record, TableError, kind, names};
 use crate::eval::error::EvalError;
@@ -89,13 +90,9 @@ pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
-/// The items of the file at `path`, in its order; `field` overrules where the prompt is.
-pub(super) fn items(
-    suite: &str,
-    path: &Path,
-    columns: &Columns,
-    field: Option<&str>,
-) -> Result<Vec<Item>, EvalError> {
+/// The items of the source's file, in its order; its `field` overrules where the prompt is.
+pub(super) fn items(source: &Source<'_>, columns: &Columns) -> Result<Vec<Item>, EvalError> {
+    let Source { suite, path, field, opening_field, .. } = *source;
     let rows = rows(path)?;
     let Some(first) = rows.first() else {
         return Err(EvalError::NoItems { path: path.to_owned(), suite: suite.to_owned() });
@@ -121,6 +118,7 @@ pub(super) fn items(
             reference: columns.reference.map(|name| look.required(name)).transpose()?,
             category: columns.category.and_then(|name| look.optional(name)),
             details: details.unwrap_or_default(),
+            opening: opening_field.map(|name| look.opening(name)).transpose()?.unwrap_or_default(),
             ..Item::default()
         })
     };
@@ -160,6 +158,22 @@ impl Look<'_> {
             field: name.to_owned(),
             found: names(&self.row.fields),
             help: self.cure(name),
+        }
+    }
+
+    /// The text that the item's answers begin with.
+    fn opening(&self, name: &str) -> Result<String, EvalError> {
+        match self.required(name) {
+            Err(EvalError::MissingField { path, place, field, found, .. }) => {
+                let near = nearest(name, self.row.fields.keys().map(String::as_str));
+                let help = match near {
+                    Some(near) => format!("is it `{near}`? Then set `prefill_field = \"{near}\"`"),
+                    None => "set `prefill_field` to the one that answers begin with, or name the right file"
+                        .to_owned(),
+                };
+                Err(EvalError::MissingField { path, place, field, found, help })
+            }
+            other => other,
         }
     }
 

@@ -101,6 +101,8 @@ const WIDTH: u32 = 760;
 const CHART_HEIGHT: u32 = 420;
 /// Percent at the upper edge of a chart: the names of marks stand above 100.
 const TOP: f64 = 106.0;
+/// Percent between two labels; a chart begins at such a place at or below 0.
+const STEP: f64 = 20.0;
 /// Of a line of the legend.
 const LEGEND: u32 = 22;
 /// What axes and their labels take.
@@ -157,7 +159,10 @@ impl Chart {
             .margin(MARGIN)
             .x_label_area_size(BELOW)
             .y_label_area_size(LEFT);
-        let mut plot = done(builder.build_cartesian_2d(from..to, 0.0..TOP));
+        let lowest = self.series.iter().flat_map(|series| &series.at).map(|(_, y)| *y).fold(0.0, f64::min);
+        // A rate has no negative; a cosine may have.
+        let bottom = (lowest / STEP).floor() * STEP;
+        let mut plot = done(builder.build_cartesian_2d(from..to, bottom..TOP));
         let mut mesh = plot.configure_mesh();
         mesh.x_desc(&self.x)
             .y_desc("%")
@@ -169,7 +174,7 @@ impl Chart {
         done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         self.series.iter().for_each(|series| curve(&mut plot, series));
         for (x, name) in self.marks.iter().filter(|(x, _)| (from..=to).contains(x)) {
-            let line = [(*x, 0.0), (*x, TOP)];
+            let line = [(*x, bottom), (*x, TOP)];
             done(plot.draw_series(DashedLineSeries::new(line, 2, 4, BLACK.mix(0.6).into())));
             // On the side with more room.
             let (side, gap) =

@@ -311,17 +311,19 @@ pub(super) fn said(
     items: &[Item],
 ) -> (Transcript, usize) {
     let mut n_missing = 0;
-    let answer = |key: &String| {
+    let answer = |opening: &str, key: &String| {
         let found = stores.answer(key)?;
         // What a judge sees begins as the answer was made to begin, and has no thinking in it.
-        let mut thought = format!("{}{}", asked.opening, found.text);
+        let mut thought = format!("{}{opening}{}", asked.opening, found.text);
         let start = asked.thinking.as_ref().map_or(Some(0), |thinking| thinking.answer_start(&thought));
         let text = thought.split_off(start.unwrap_or(thought.len()));
         Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought))
     };
     let (mut answers, mut thoughts) = (Vec::new(), Vec::new());
-    for samples in &keys.answers {
-        let (found, thought): (Vec<Completion>, Vec<String>) = samples.iter().filter_map(answer).unzip();
+    for (nth, samples) in keys.answers.iter().enumerate() {
+        let opening = items.get(nth).map_or("", |item| &item.opening);
+        let found = samples.iter().filter_map(|key| answer(opening, key));
+        let (found, thought): (Vec<Completion>, Vec<String>) = found.unzip();
         n_missing += samples.len() - found.len();
         answers.push(found);
         thoughts.push(thought);

@@ -28,6 +28,28 @@ pub enum InspectError {
         )
     )]
     NoSuite { what: &'static str, example: &'static str },
+    #[error(
+        "`train.freeze = \"auto\"` compares prompts, and no suite of {what} with `purpose = \"validation\"` is there"
+    )]
+    #[diagnostic(
+        code(inspect::no_probe_prompts),
+        help(
+            "add one of harmful and one of other requests that are not reported, or name the layers: `train.freeze = [\"layers.4-7\"]`"
+        )
+    )]
+    NoProbePrompts { what: &'static str },
+    #[error("`{}` holds no layers that were put back", run.display())]
+    #[diagnostic(
+        code(inspect::not_restored),
+        help("look first: `finetune inspect layers {} --probe restore`", run.display())
+    )]
+    NotRestored { run: PathBuf },
+    #[error("`train.freeze = \"auto\"` finds no layer: {why}")]
+    #[diagnostic(
+        code(inspect::nothing_to_freeze),
+        help("name layers, `train.freeze = [\"layers.4-7\"]`, or freeze nothing")
+    )]
+    NothingToFreeze { why: String },
     #[error("suite `{suite}` has no judge that says what a refusal is")]
     #[diagnostic(
         code(inspect::no_refusals),

@@ -131,6 +131,7 @@ pub fn layers<'a>(
     let path = folder.join(format!("layers-{probe}{suffix}.json"));
     write_json(&path, &json!(inspection))?;
     file_at_once(&path.with_extension("csv"), inspection.csv().as_bytes())?;
+    file_at_once(&path.with_extension("svg"), inspection.svg().as_bytes())?;
     Ok((inspection, path))
 }
 

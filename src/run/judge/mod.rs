@@ -19,6 +19,7 @@ use crate::report::Run;
 use bert_score::Comparison;
 use programs::{Programs, References};
 use rubric::RubricJudge;
+pub use rubric::THINKING_TOKENS;
 use settle::{Means, settled};
 
 /// What every judge says: by candidate and suite, then the judges, the headline first; none of what was not asked.

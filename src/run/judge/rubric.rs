@@ -24,7 +24,7 @@ pub struct Consultation {
 }
 
 /// As the guide of `OpenAI` recommends to reserve for models that think; what is not used costs nothing.
-const THINKING_TOKENS: usize = 25_000;
+pub const THINKING_TOKENS: usize = 25_000;
 
 /// Endpoints that were asked, with what was learned of them: rubrics of one model learn it once.
 pub(super) type Endpoints = Vec<(By, Endpoint)>;

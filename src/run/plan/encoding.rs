@@ -153,7 +153,15 @@ fn settings(data: &Data) -> Value {
         for key in ["source", "validation_source", "template"] {
             map.remove(key);
         }
-        for part in map["mixture"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let mut parts: Vec<&mut Value> = Vec::new();
+        for (key, value) in map.iter_mut() {
+            match key.as_str() {
+                "mixture" => parts.extend(value.as_array_mut().into_iter().flatten()),
+                "refusal_mix" => parts.extend(value["sources"].as_array_mut().into_iter().flatten()),
+                _ => {}
+            }
+        }
+        for part in parts.into_iter().filter_map(Value::as_object_mut) {
             part.remove("source");
         }
     }

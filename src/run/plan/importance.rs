@@ -50,7 +50,8 @@ impl Importance {
         }
         let n = recipe.merge.fisher_samples;
         let source = sources.find("merge.fisher_source", source)?.display().to_string();
-        let data = Data { source, transforms: Vec::new(), limit: n, ..recipe.data.clone() };
+        let data =
+            Data { source, transforms: Vec::new(), refusal_mix: None, limit: n, ..recipe.data.clone() };
         let of_base = samples(&data, model, recipe.train.seed)?;
         let n_tuned = match recipe.method.kind {
             MethodKind::Full => 0,
@@ -94,7 +95,13 @@ impl Importance {
 ///
 /// The file is wrong, or its records are too long or teach nothing.
 pub fn samples(data: &Data, model: &Model, seed: u64) -> Result<Vec<Sample>, Failure> {
-    let data = Data { mixture: Vec::new(), validation: 0.0, validation_source: None, ..data.clone() };
+    let data = Data {
+        mixture: Vec::new(),
+        refusal_mix: None,
+        validation: 0.0,
+        validation_source: None,
+        ..data.clone()
+    };
     let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?;
     let mut samples = encoder.encode(&data::load(&data, seed)?.train)?.samples;
     data::fit(&mut samples, data.max_tokens, data.too_long)?;

@@ -134,6 +134,20 @@ impl RubricPlan {
         if !tasks.any(|task| task.kind.fits(rubric.asks)) {
             return Err(JudgeError::Idle { name: name.to_owned() }.into());
         }
+        Self::of(rubric, asked, sources)
+    }
+
+    /// Looks up who replies to a rubric.
+    ///
+    /// # Errors
+    ///
+    /// The rubric cannot be put to them, or a model is missing or broken.
+    pub fn of(
+        rubric: &'static Rubric,
+        asked: &RubricJudge,
+        sources: &mut Sources<'_>,
+    ) -> Result<Self, Failure> {
+        let name = rubric.name;
         let max_new_tokens = asked.max_new_tokens;
         if max_new_tokens.is_some() && !matches!(rubric.decode, Decode::Text { .. }) {
             return Err(JudgeError::WritesNothing { name: name.to_owned() }.into());

@@ -13,13 +13,16 @@ use serde_json::{Value, json};
 
 mod encoding;
 pub mod evaluation;
+pub mod freeze;
 mod hardening;
 pub mod helpers;
+pub mod hidden;
 pub mod importance;
 pub mod judges;
 pub mod merging;
 pub mod model;
 pub mod named;
+mod openings;
 mod overlap;
 mod penalties;
 pub mod posed;
@@ -144,9 +147,12 @@ impl Plan {
         let read = shared.data(&recipe, &mut sources)?;
         let suites = shared.suites(&recipe, &model, &mut sources)?;
         remarks::apart(&suites)?;
+        remarks::over_refusal(&recipe.data, &suites)?;
         let overlap = remarks::overlap(read.train(), &suites);
+        let found = auto_freeze(&mut recipe, &model, &options, shared, &mut sources)?;
         let mut training = Training::new(&recipe, read, &model)?;
         let mut said = training.said.clone();
+        said.extend(found);
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
@@ -261,6 +267,24 @@ impl Plan {
             },
         })
     }
+}
+
+/// Puts the layers that are to be found in the place of `train.freeze = "auto"`, and says which; reads the base's weights.
+fn auto_freeze(
+    recipe: &mut Recipe,
+    model: &Model,
+    options: &Options,
+    shared: &mut Shared,
+    sources: &mut Sources<'_>,
+) -> Result<Option<String>, Failure> {
+    let Some(auto) = recipe.train.auto_freeze() else { return Ok(None) };
+    let opened = device::open(&options.device)?;
+    let machine = machine(recipe.train.compute, options, &opened);
+    room::check_weights(&model.shape, None, &machine)?;
+    let base = shared.base(recipe, model, sources)?;
+    let found = freeze::find(&auto, recipe, (model, &base), &machine, sources)?;
+    recipe.train.freeze = found.places();
+    Ok(Some(found.said))
 }
 
 /// Where and in what portions everything is computed.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::openings;
 use super::posed::Posed;
 use super::sources::Sources;
 use super::thinking;
 use crate::data::{self, DataError, Encoder, Message, Role, Sample};
 use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
-use crate::eval::{Form, Item, MetricKind, Suite};
+use crate::eval::{EvalError, Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling, Thinking};
 use crate::recipe::{self, Chat, Eval, LossOn, Purpose};
 use crate::report::SuiteSetup;
@@ -45,15 +46,9 @@ impl Questions {
     }
 
     /// Where its answers begin, by how its prompts end.
-    fn thinking(&self, found: Thinking) -> Thinking {
-        let is_raw = self.chat == Chat::Raw;
-        let opening = &self.posed.opening;
-        let opened = match (opening.contains(&found.close), found.opens(opening)) {
-            (true, _) => false,
-            (false, true) => true,
-            (false, false) => found.opened && !is_raw,
-        };
-        Thinking { opened, ..found }
+    fn thinking(&self, found: Thinking) -> Result<Thinking, EvalError> {
+        let opened = openings::opened(self, &found, found.opened && self.chat != Chat::Raw)?;
+        Ok(Thinking { opened, ..found })
     }
 
     /// The digest of everything that a model reads.
@@ -91,6 +86,7 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
         let mut suite = Suite::new(&asked.task, path, judges)?;
         asked.name().clone_into(&mut suite.name);
         suite.field.clone_from(&asked.field);
+        suite.opening_field.clone_from(&asked.prefill_field);
         suite.exclude.clone_from(&asked.exclude);
         suite.limit = Some(asked.limit.unwrap_or(eval.limit)).filter(|limit| *limit > 0);
         suite.shots = asked.shots.unwrap_or(task.shots);
@@ -118,6 +114,8 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             chat: json!(chat).as_str().unwrap_or_default().to_owned(),
             system: eval.system.clone(),
             opening: opening.clone(),
+            prefill_field: asked.prefill_field.clone(),
+            prefill_tokens: asked.prefill_tokens,
             max_new_tokens: decoding.max_new_tokens,
             samples: n_samples,
             validation: asked.purpose == Purpose::Validation,
@@ -126,7 +124,9 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
         };
         let posed = Arc::new(Posed { suite, items, n_samples, opening, asked: told });
         let (prompts, choices, texts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Questions { posed, prompts, choices, texts, decoding, chat })
+        let asked = Questions { posed, prompts, choices, texts, decoding, chat };
+        openings::check(&asked)?;
+        Ok(asked)
     };
     eval.suites.iter().enumerate().map(one).collect()
 }
@@ -152,10 +152,11 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
     let raw = Encoder::new(tokenizer, None, "", LossOn::Completion)?;
     let thinking = thinking::find(&eval.thinking, tokenizer, template);
     for asked in suites {
+        openings::cut(asked, tokenizer)?;
         let is_raw = template.is_none() || asked.chat == Chat::Raw;
         let encoder = if is_raw { &raw } else { &with_template };
         asked.decoding.stop_ids = with_template.stop_ids().to_vec();
-        asked.decoding.thinking = thinking.clone().map(|found| asked.thinking(found));
+        asked.decoding.thinking = thinking.clone().map(|found| asked.thinking(found)).transpose()?;
         let writer = Writer { encoder, raw: is_raw, system: &eval.system, asked };
         let items = &asked.posed.items;
         match asked.posed.suite.task.form {
@@ -257,7 +258,7 @@ impl Writer<'_> {
     fn prompt(&self, item: &Item) -> Result<Vec<u32>, Failure> {
         // A task may begin the answers itself, as a code task does with its fence.
         let own = item.details["opening"].as_str().filter(|_| !self.raw).unwrap_or_default();
-        let opening = format!("{own}{}", self.asked.posed.opening);
+        let opening = format!("{own}{}{}", self.asked.posed.opening, item.opening);
         Ok(self.encoder.prompt(&self.messages(item), &opening)?)
     }
 

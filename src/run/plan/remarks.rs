@@ -2,10 +2,12 @@
 
 use super::encoding::{Beyond, Encoding};
 use super::model::Model;
+use super::openings;
 use super::overlap::Trained;
 use super::questions::Questions;
 use crate::data::{Conversation, Role};
-use crate::eval::{EvalError, Form};
+use crate::eval::{EvalError, Form, MetricKind};
+use crate::recipe::Data;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::Tokenizer;
 
@@ -36,6 +38,21 @@ pub fn apart(suites: &[Questions]) -> Result<(), EvalError> {
     Ok(())
 }
 
+/// Where benign requests are refused in training, a suite that is reported measures what that does to others.
+///
+/// # Errors
+///
+/// There is none.
+pub fn over_refusal(data: &Data, suites: &[Questions]) -> Result<(), EvalError> {
+    let measures = |asked: &Questions| {
+        asked.posed.suite.task.kind == MetricKind::OverRefusal && !asked.posed.asked.validation
+    };
+    match data.refusal_mix.is_some() && !suites.iter().any(measures) {
+        true => Err(EvalError::NoOverRefusal),
+        false => Ok(()),
+    }
+}
+
 /// Says how many evaluation prompts were trained on.
 pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
     let messages = train.iter().flat_map(|conversation| &conversation.messages);
@@ -56,7 +73,9 @@ pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
 /// What a user should know of the questions and of how answers are read.
 pub fn asked(suites: &[Questions], model: &Model) -> Vec<String> {
     let window = model.shape.max_positions;
-    [untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)].concat()
+    let short = openings::short(suites, &model.tokenizer);
+    [short, untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)]
+        .concat()
 }
 
 /// Says where answers begin, if not at their beginning.

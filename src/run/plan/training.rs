@@ -216,7 +216,12 @@ impl Training {
 
 /// An encoder of conversations as `[data]` wants them.
 fn encoder<'a>(data: &Data, model: &'a Model) -> Result<Encoder<'a>, Failure> {
-    Ok(Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?)
+    let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), &data.system, data.loss_on)?;
+    let masked = data.refusal_mix.as_ref().and_then(|mix| Some((&mix.reply, mix.end_rule()?)));
+    Ok(match masked {
+        Some((reply, rule)) => encoder.with_refusals(reply, rule),
+        None => encoder,
+    })
 }
 
 /// `[data]` with the paths of its files.
@@ -261,7 +266,12 @@ fn of_form(mut data: Data, objective: &Objective) -> Result<Data, RecipeError> {
 /// The SHA-256 of every file of data.
 fn digests(mut data: Data) -> Result<BTreeMap<String, String>, SnapshotError> {
     let is_mixture = !data.mixture.is_empty();
-    let name = |number: usize| if is_mixture { format!("data/{number}") } else { "data".to_owned() };
+    let n_trained = data.mixture.len().max(1);
+    let name = |number: usize| match number.checked_sub(n_trained) {
+        Some(refused @ 1..) => format!("refused/{refused}"),
+        _ if is_mixture => format!("data/{number}"),
+        _ => "data".to_owned(),
+    };
     let mut files: Vec<(String, PathBuf)> = data
         .sources()
         .zip(1..)
