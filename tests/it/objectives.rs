@@ -39,7 +39,7 @@ fn run(fixture: &Fixture, out: &str, kind: &str, source: &str, more: &[&str]) ->
     let output = fixture.run(&[&common[..], &own, more].concat());
     let said =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status.code(), said.split_whitespace().collect::<Vec<_>>().join(" "))
+    (output.status.code(), said.replace('│', "").split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn weights(run: &Path, step: usize) -> Vec<u8> {
