@@ -25,7 +25,7 @@ fn run(fixture: &Fixture, out: &str, more: &[&str]) -> (Option<i32>, String) {
     let output = fixture.run(&[&common[..], &own, more].concat());
     let said =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status.code(), said.split_whitespace().collect::<Vec<_>>().join(" "))
+    (output.status.code(), said.replace('│', "").split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// The column of penalties, step by step.
