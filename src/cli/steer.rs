@@ -68,7 +68,8 @@ pub struct FitArgs {
     /// How far states are pushed, in lengths of the unit vectors; a recipe may say otherwise
     #[arg(long, value_name = "X", default_value_t = ALPHA)]
     alpha: f64,
-    /// From which score on a prompt counts as harmful [default: what tells the held-out anchors apart best]
+    /// From which score on a prompt counts as harmful, no higher than the default [default: what tells the held-out anchors apart
+    /// best]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     threshold: Option<f64>,
     /// What is put behind a prompt while it is classified

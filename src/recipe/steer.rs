@@ -16,7 +16,7 @@ pub struct Steer {
     /// How far states are pushed, in lengths of the vectors; the file's own if absent. 0 changes nothing, bit for bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// From which score on a prompt counts as harmful; the file's own if absent.
+    /// From which score on a prompt counts as harmful: the file's own if absent, and no higher than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
     /// The layers that are steered, `[from, to]`, both ends included; the file's own if absent.

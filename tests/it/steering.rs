@@ -402,6 +402,7 @@ fn what_cannot_steer_is_refused_by_name() {
     );
     refused(with(&["--alpha=-2"]), 2, &["`--alpha` is -2, expected 0 or more"]);
     refused(with(&["--threshold=-2"]), 2, &["`--threshold` is -2, expected a mean of cosines"]);
+    refused(with(&["--threshold=1"]), 2, &["`--threshold` is 1, expected at most"]);
     refused(with(&["--score-layers", "1-2"]), 2, &["`--score-layers` is 1-2, expected layers from 0 to 1"]);
     refused(with(&["--suffix", ""]), 2, &["adds no token of its own"]);
     refused(fit(&fixture, &["--model", "model"]), 2, &["2 layers have no thirds", "--layers 0-1"]);
@@ -463,7 +464,32 @@ fn in_the_tiny_world_the_classifier_finds_harm_and_steering_moves_refusals() {
     let output = fixture.run(&[&fit[..], &anchors].concat());
     assert!(output.status.success(), "{}", said(&output));
     let fitted: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Of 36 held-out anchors each it catches all and 2; the middle of 64 fitted ones could hardly do worse.
     assert!(fitted["told_apart"]["auroc"].as_f64().unwrap() > 0.9, "{fitted}");
+    assert_eq!(fitted["thirds"].as_array().unwrap().len(), 3);
+    let suites = [
+        "--suite",
+        "harmful=data/tiny/harmful-test.csv,field=goal,limit=16,max_new_tokens=16",
+        "--suite",
+        "benign=data/tiny/benign-test.csv,field=prompt,limit=16,max_new_tokens=16",
+    ];
+    let eval = ["eval", "--model", "data/tiny/model", "--device", "cpu", "--json"];
+    // A threshold below all scores: everything is pushed towards refusing.
+    let steer = ["--set", "steer.vectors=steer", "--set", "steer.threshold=-1", "--out", "out"];
+    let output = fixture.succeeds(&[&eval[..], &suites, &steer].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rates = |candidate: usize| {
+        ["attack_success_rate", "refusal_rate"].map(|metric| {
+            let metrics = report["candidates"][candidate]["metrics"].as_array().unwrap();
+            metrics.iter().find(|one| one["metric"] == metric).unwrap()["value"].as_f64().unwrap()
+        })
+    };
+    let (plain, pushed) = (rates(0), rates(1));
+    assert!(
+        pushed[1] >= plain[1] + 0.5 && pushed[0] <= plain[0],
+        "benign requests are refused: {plain:?} {pushed:?}"
+    );
+    assert_eq!(report["candidates"][1]["steered"]["suites"][1]["towards"], 16);
 }
 
 mod golden {

@@ -119,7 +119,10 @@ impl Steering {
         let (File { mut scans, about }, _) = read("steer.vectors", &asked.vectors, model, sources)?;
         let settings = &mut scans.settings;
         settings.alpha = asked.alpha.unwrap_or(settings.alpha);
-        settings.threshold = asked.threshold.unwrap_or(settings.threshold);
+        if let Some(threshold) = asked.threshold {
+            may_be(threshold, settings.threshold, "steer.threshold")?;
+            settings.threshold = threshold;
+        }
         settings.layers = asked.layers.unwrap_or(settings.layers);
         if settings.layers[1] >= model.shape.n_layers {
             let [from, to] = settings.layers;
@@ -218,6 +221,25 @@ pub fn apart(about: &About, vectors: &str, suites: &[Questions]) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// That a threshold is no higher than the one that held-out anchors gave: above it harmful prompts would be pushed away from
+/// refusing that the classifier finds.
+///
+/// # Errors
+///
+/// It is.
+pub fn may_be(threshold: f64, fitted: f64, key: &str) -> Result<(), RecipeError> {
+    match threshold > fitted {
+        true => Err(RecipeError::BadValue {
+            key: key.to_owned(),
+            found: threshold.to_string(),
+            expected: format!(
+                "at most {fitted:.4}, what the held-out anchors gave: above it harmful prompts would lose their refusals"
+            ),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Who is steered, in the order of all.

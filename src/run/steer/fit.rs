@@ -26,7 +26,7 @@ use crate::run::inspect::Of;
 use crate::run::inspect::subject::Subject;
 use crate::run::plan::probing::greedy;
 use crate::run::plan::sources::Sources;
-use crate::run::plan::steering::{FILE, apart, reading};
+use crate::run::plan::steering::{FILE, apart, may_be, reading};
 use crate::run::plan::{Options, questions};
 use crate::run::session::Session;
 use crate::snapshot::template::ChatTemplate;
@@ -307,6 +307,7 @@ impl Work<'_> {
             read(&prompts[2], &mut |states| high.push(scans.score(&states)))?;
             read(&prompts[3], &mut |states| low.push(scans.score(&states)))?;
             let best = Cut::best(&high, &low).expect("both kinds have held-out anchors");
+            asked.threshold.map_or(Ok(()), |given| may_be(given, best.at, "--threshold"))?;
             settings.threshold = asked.threshold.unwrap_or(best.at);
             scans.settings.threshold = settings.threshold;
             let fitted = self.fitted(&scans.settings, said, &high, &low);
