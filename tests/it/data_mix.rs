@@ -57,10 +57,7 @@ fn answers_begin_with_the_tokens_of_each_items_own_field() {
     );
     assert!(suite("harmful").get("prefill_field").is_none());
     let page = std::fs::read_to_string(fixture.file("run/report.md")).unwrap();
-    assert!(
-        page.contains("prefill of 2 tokens of `target`") && page.contains("prefill of all of `target`"),
-        "{page}"
-    );
+    assert!(page.contains("prefill of 2 tokens of") && page.contains("prefill of all of"), "{page}");
 
     // Judged again, the answers still begin so: the index has the openings.
     fixture.succeeds(&["judge", "run", "--judge", "refusal_reader", "--device", "cpu"]);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::questions::Questions;
+use super::posed::Posed;
 use crate::eval::{EvalError, Form};
 use crate::generate::Thinking;
 use crate::run::failure::Failure;
@@ -17,8 +17,8 @@ use crate::snapshot::tokenizer::{Tokenizer, TokenizerError};
 /// # Errors
 ///
 /// It compares likelihoods.
-pub(super) fn check(asked: &Questions) -> Result<(), EvalError> {
-    let suite = &asked.posed.suite;
+pub(super) fn check(posed: &Posed) -> Result<(), EvalError> {
+    let suite = &posed.suite;
     match suite.opening_field.is_some() && suite.task.form != Form::Answer {
         true => Err(EvalError::OpeningOfChoice { suite: suite.name.clone(), task: suite.task.name }),
         false => Ok(()),
@@ -30,9 +30,9 @@ pub(super) fn check(asked: &Questions) -> Result<(), EvalError> {
 /// # Errors
 ///
 /// The tokenizer has no way to write one.
-pub(super) fn cut(asked: &mut Questions, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let Some(n_tokens) = asked.posed.asked.prefill_tokens else { return Ok(()) };
-    for item in &mut Arc::make_mut(&mut asked.posed).items {
+pub(super) fn cut(posed: &mut Arc<Posed>, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let Some(n_tokens) = posed.asked.prefill_tokens else { return Ok(()) };
+    for item in &mut Arc::make_mut(posed).items {
         item.opening = first_tokens(tokenizer, &item.opening, n_tokens)?;
     }
     Ok(())
@@ -50,13 +50,12 @@ fn first_tokens(tokenizer: &Tokenizer, text: &str, n: usize) -> Result<String, T
 }
 
 /// Whether answers begin within the thinking, by all openings; none where they differ.
-pub(super) fn opened(asked: &Questions, found: &Thinking, unopened: bool) -> Result<bool, EvalError> {
+pub(super) fn opened(posed: &Posed, found: &Thinking, unopened: bool) -> Result<bool, EvalError> {
     let of = |opening: &str| match (opening.contains(&found.close), found.opens(opening)) {
         (true, _) => false,
         (false, true) => true,
         (false, false) => unopened,
     };
-    let posed = &asked.posed;
     if posed.suite.opening_field.is_none() {
         return Ok(of(&posed.opening));
     }
@@ -70,9 +69,8 @@ pub(super) fn opened(asked: &Questions, found: &Thinking, unopened: bool) -> Res
 }
 
 /// Says in which suites some items' fields have fewer tokens than answers are to begin with.
-pub(super) fn short(suites: &[Questions], tokenizer: &Tokenizer) -> Vec<String> {
-    let sentence = |asked: &Questions| {
-        let posed = &asked.posed;
+pub(super) fn short<'a>(suites: impl Iterator<Item = &'a Posed>, tokenizer: &Tokenizer) -> Vec<String> {
+    let sentence = |posed: &Posed| {
         let (wanted, field) = (posed.asked.prefill_tokens?, posed.asked.prefill_field.as_ref()?);
         let fewer = |text: &str| tokenizer.encode(text).is_ok_and(|ids| ids.len() < wanted);
         let n = posed.items.iter().filter(|item| fewer(&item.opening)).count();
@@ -84,7 +82,7 @@ pub(super) fn short(suites: &[Questions], tokenizer: &Tokenizer) -> Vec<String> 
             )
         })
     };
-    suites.iter().filter_map(sentence).collect()
+    suites.filter_map(sentence).collect()
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Questions {
 
     /// Where its answers begin, by how its prompts end.
     fn thinking(&self, found: Thinking) -> Result<Thinking, EvalError> {
-        let opened = openings::opened(self, &found, found.opened && self.chat != Chat::Raw)?;
+        let opened = openings::opened(&self.posed, &found, found.opened && self.chat != Chat::Raw)?;
         Ok(Thinking { opened, ..found })
     }
 
@@ -124,9 +124,8 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
         };
         let posed = Arc::new(Posed { suite, items, n_samples, opening, asked: told });
         let (prompts, choices, texts) = (Vec::new(), Vec::new(), Vec::new());
-        let asked = Questions { posed, prompts, choices, texts, decoding, chat };
-        openings::check(&asked)?;
-        Ok(asked)
+        openings::check(&posed)?;
+        Ok(Questions { posed, prompts, choices, texts, decoding, chat })
     };
     eval.suites.iter().enumerate().map(one).collect()
 }
@@ -152,7 +151,7 @@ pub fn render(suites: &mut [Questions], eval: &Eval, reader: Reader<'_>) -> Resu
     let raw = Encoder::new(tokenizer, None, "", LossOn::Completion)?;
     let thinking = thinking::find(&eval.thinking, tokenizer, template);
     for asked in suites {
-        openings::cut(asked, tokenizer)?;
+        openings::cut(&mut asked.posed, tokenizer)?;
         let is_raw = template.is_none() || asked.chat == Chat::Raw;
         let encoder = if is_raw { &raw } else { &with_template };
         asked.decoding.stop_ids = with_template.stop_ids().to_vec();

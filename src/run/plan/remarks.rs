@@ -73,7 +73,7 @@ pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
 /// What a user should know of the questions and of how answers are read.
 pub fn asked(suites: &[Questions], model: &Model) -> Vec<String> {
     let window = model.shape.max_positions;
-    let short = openings::short(suites, &model.tokenizer);
+    let short = openings::short(suites.iter().map(|asked| &*asked.posed), &model.tokenizer);
     [short, untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)]
         .concat()
 }
