@@ -13,6 +13,7 @@ mod asked;
 mod bench;
 mod eval;
 mod fetch;
+mod guard;
 mod init;
 mod inspect;
 mod jobs;
@@ -149,6 +150,9 @@ enum Command {
     /// Look into a model: which layers its refusals hang on
     #[command(subcommand)]
     Inspect(inspect::What),
+    /// A small model in front: train it on labelled requests, measure it, let it answer the harmful ones
+    #[command(subcommand)]
+    Guard(guard::What),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
     /// Safety and task along base → tuned and beyond, along random directions around a model (VISAGE), over planes
@@ -210,6 +214,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
         Some(Command::Inspect(what)) => inspect::inspect(&what),
+        Some(Command::Guard(what)) => guard::guard(&what),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),

@@ -50,7 +50,7 @@ impl Format {
             Form::Auto | Form::Messages | Form::Sharegpt => open || beside,
             // A prompt may be a list of turns.
             Form::PromptCompletion => beside,
-            Form::Alpaca | Form::Text => false,
+            Form::Alpaca | Form::Text | Form::Guard => false,
         };
         own || named || form
     }

@@ -6,6 +6,7 @@ use super::calls;
 use super::conversation::{Conversation, Message, Role};
 use super::error::DataError;
 use super::format::Format;
+use super::guard;
 use super::table::{Place, Record, kind, names};
 use super::turn::{GIVEN, MEDIA, Turn, holds_something, says_something};
 use crate::recipe::{Field, Form};
@@ -34,7 +35,7 @@ impl Turns {
         let is_chat = match format.form {
             Form::Messages | Form::Sharegpt => true,
             Form::PromptCompletion => self.is_list(&name(Field::Prompt)),
-            Form::Auto | Form::Alpaca | Form::Text => false,
+            Form::Auto | Form::Alpaca | Form::Text | Form::Guard => false,
         };
         let mut n_lists = 0;
         let mut messages = match format.form {
@@ -56,9 +57,10 @@ impl Turns {
                 pair(user, self.text(&name(Field::Output))?)
             }
             Form::Text => vec![Message::new(Role::Assistant, self.text(&name(Field::Text))?)],
+            Form::Guard => self.labelled(format)?,
         };
         let system = match format.form {
-            Form::Text => None,
+            Form::Text | Form::Guard => None,
             _ => self.optional(&name(Field::System))?,
         };
         if let Some(system) = &system {
@@ -107,6 +109,32 @@ impl Turns {
             name => messages.push(Message::new(Role::Assistant, self.text(name)?)),
         }
         Ok(messages)
+    }
+
+    /// A request, and the turn of a guard that labels it.
+    fn labelled(&mut self, format: &Format) -> Result<Vec<Message>, DataError> {
+        let [prompt, label] = [Field::Prompt, Field::Label].map(|field| format.name(field));
+        let request = self.text(&prompt)?;
+        let Some(found) = self.record.get(&label) else {
+            let found = names(&self.record);
+            return Err(DataError::MissingField { place: self.place.clone(), field: label, found });
+        };
+        let is_harmful = guard::label_of(found)
+            .ok_or_else(|| self.wrong(&label, &found.to_string(), "`harmful`, `safe`, true, false, 1 or 0"))?;
+        let [category, answer] = [Field::Category, Field::Answer].map(|field| {
+            let name = format.name(field);
+            // A name that the recipe gives is meant; without one the field may be missing.
+            match format.fields.contains_key(&field) && !self.record.contains_key(&name) && !name.is_empty() {
+                true => Err(DataError::MissingField {
+                    place: self.place.clone(),
+                    field: name,
+                    found: names(&self.record),
+                }),
+                false => self.optional(&name),
+            }
+        });
+        let turn = guard::labelled(is_harmful, category?.as_deref(), answer?.as_deref());
+        Ok(pair(request, turn))
     }
 
     /// What goes to the chat template beside the turns.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::guard::Labelling;
 use super::{RecipeError, bad};
 
 /// The training data and how it becomes tokens.
@@ -18,7 +19,7 @@ pub struct Data {
     /// Several files instead of one, each with its share.
     #[serde(default)]
     pub mixture: Vec<Part>,
-    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca` or `text`.
+    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca`, `text` or `guard`.
     #[serde(default)]
     pub format: Form,
     /// The names that the file has for the fields of its form.
@@ -57,6 +58,9 @@ pub struct Data {
     /// The most tokens a sample may have.
     #[serde(default = "thousand")]
     pub max_tokens: usize,
+    /// How a guard learns from labelled requests, which `format = "guard"` reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Labelling>,
 }
 
 /// One file of a mixture.
@@ -97,6 +101,8 @@ pub enum Form {
     Alpaca,
     /// Plain text, to be continued by nobody.
     Text,
+    /// A request, its label, and with it a category and the answer of a guard.
+    Guard,
 }
 
 /// A field of a form, by the name it has unless `fields` gives it another.
@@ -115,6 +121,11 @@ pub enum Field {
     Input,
     Output,
     Text,
+    /// Whether a request is harmful.
+    Label,
+    Category,
+    /// What a guard says to a request; used where a record has it.
+    Answer,
     /// A system message beside the turns; used where a record has it.
     System,
 }
@@ -132,6 +143,7 @@ impl Form {
             Self::PromptCompletion => &[Field::Prompt, Field::Completion, Field::System],
             Self::Alpaca => &[Field::Instruction, Field::Input, Field::Output, Field::System],
             Self::Text => &[Field::Text],
+            Self::Guard => &[Field::Prompt, Field::Label, Field::Category, Field::Answer],
         }
     }
 
@@ -142,6 +154,7 @@ impl Form {
         let is_telling =
             |(field, name): &(&Field, &String)| **field != Field::System && field.name() != **name;
         let named = || fields.iter().filter(is_telling).map(|(field, _)| field);
+        // A guard is another kind of training: only its name asks for it.
         let forms =
             [Self::Auto, Self::Messages, Self::Sharegpt, Self::PromptCompletion, Self::Alpaca, Self::Text];
         forms.into_iter().find(|form| named().all(|field| form.fields().contains(field)))
@@ -166,6 +179,7 @@ impl Form {
             Self::PromptCompletion => "prompt-completion",
             Self::Alpaca => "alpaca",
             Self::Text => "text",
+            Self::Guard => "guard",
         }
     }
 }
@@ -221,6 +235,16 @@ impl Data {
         let parts = parts.map(|(i, part)| (format!("data.mixture.{i}.source"), &mut part.source));
         let one = ("data.source".to_owned(), &mut self.source);
         std::iter::once(one).filter(|(_, source)| !source.is_empty()).chain(parts)
+    }
+
+    /// Whether labelled requests are learned, and so a guard.
+    pub fn is_of_guard(&self) -> bool {
+        self.format == Form::Guard || self.mixture.iter().any(|part| part.format == Form::Guard)
+    }
+
+    /// How a guard learns, if one does.
+    pub fn labelling(&self) -> Option<Labelling> {
+        self.is_of_guard().then(|| self.guard.clone().unwrap_or_default())
     }
 
     pub(super) fn check(&self) -> Result<(), RecipeError> {

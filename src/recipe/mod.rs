@@ -15,6 +15,7 @@ mod data;
 mod eval;
 mod gate;
 mod grid;
+mod guard;
 mod merge;
 mod method;
 mod model;
@@ -27,6 +28,7 @@ pub use data::{Data, Field, Fields, Form, LossOn, Part, TooLong};
 pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suite, Thinking};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, Soup, VARIANT, cells};
+pub use guard::{FittedBy, Guard, Labelling};
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};
@@ -63,6 +65,9 @@ pub struct Recipe {
     pub merge: Merge,
     #[serde(default)]
     pub eval: Eval,
+    /// A guard in front of candidates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// Bounds that the results must keep: `[[gate]]` tables.
     #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
@@ -163,6 +168,7 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
+        guard::check(self)?;
         let named = |candidate: &NamedCandidate| candidate.name == EMA;
         if self.train.ema.is_some() && self.eval.candidates.iter().any(named) {
             let expected = "another name: with `train.ema` it is the average's";

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, presets};
 
-use super::Report;
+use super::{Report, guarding};
 use super::remarks::remarks;
 use super::table::{self, Table};
 
@@ -18,6 +18,10 @@ pub fn terminal(report: &Report, width: u16) -> String {
         if report.programs.iter().any(|tests| !tests.same_process.is_empty()) {
             text.push_str("Programs in one process with their tests could forge their verdict.\n");
         }
+    }
+    if !report.guarded.is_empty() {
+        text.push('\n');
+        text.push_str(&draw(guarding::table(report), width));
     }
     if !report.merge.is_empty() {
         text.push('\n');

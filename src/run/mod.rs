@@ -7,6 +7,7 @@
 //! - [`ask`]: every candidate asked; answers stored by what they depend on, which runs share.
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
+//! - [`guard`]: a small model that labels requests and answers the harmful ones: trained as any, measured, in front.
 //! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`proof`]: self-test and benches.
 //! - [`work`]: a recipe settled, with its training or with given weights.
@@ -28,6 +29,7 @@ pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
+pub mod guard;
 pub mod inspect;
 pub mod judge;
 pub mod landscape;
@@ -72,7 +74,7 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     prove(&plan.opened, &plan.model)?;
     write_inputs(plan, session.folder().path())?;
     let validation_loss = tune::tune(plan, &mut session)?;
-    let cast = Cast::of_run(plan, &mut session)?;
+    let cast = Cast::of_run(plan, &mut session)?.behind(plan.guard.as_ref());
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
     let asked = ask(exam, &cast, &mut session)?;

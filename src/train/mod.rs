@@ -17,6 +17,7 @@ pub mod extent;
 pub mod frozen;
 pub mod importance;
 pub mod init;
+mod marks;
 pub mod objective;
 pub mod optimizer;
 pub mod order;
@@ -24,6 +25,7 @@ pub mod schedule;
 pub mod step;
 mod trained;
 
+pub use marks::Marks;
 pub use trained::{adapter_of, averaged_adapter, trained_adapter};
 
 use checkpoint::{Checkpoints, State};
@@ -55,6 +57,8 @@ pub struct Task<'a> {
     pub train: &'a Train,
     pub samples: &'a [Sample],
     pub validation: &'a [Sample],
+    /// Tokens of a guard, whose rows are learned and whose labels count more.
+    pub marks: Option<Marks>,
     /// The digest of all of these.
     pub key: &'a str,
 }
@@ -208,7 +212,17 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
-    let trainee = Trainee::new(decoder, task.method.kind, Objective::Sft);
+    let objective = match &task.marks {
+        Some(Marks { rows, labels, weight }) => {
+            // Full tuning learns them with all others.
+            if task.method.kind == MethodKind::Lora {
+                decoder.learn_rows(rows);
+            }
+            Objective::Labelled { labels: *labels, weight: *weight }
+        }
+        None => Objective::Sft,
+    };
+    let trainee = Trainee::new(decoder, task.method.kind, objective);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
         MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),

@@ -10,6 +10,7 @@
 //! - Ours, for what upstream's rules miss: [`numbers`], [`refusals`], [`bbh::read`].
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
+//! - Of probabilities and labels: [`detection`].
 //! - Of a curve of attack success over weights: [`visage`].
 //!
 //! [`python_text`] prints and strips as the programs do that are compared with.
@@ -20,6 +21,7 @@ pub mod bbh_flexible;
 pub mod bertscore;
 pub mod call_text;
 pub mod clustered;
+pub mod detection;
 pub mod exact_match;
 pub mod humaneval;
 pub mod majority;

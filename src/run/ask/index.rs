@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::asking::Asking;
 use super::responses::{About, Gathered, Responses, Transcript};
-use super::stores::{Stores, SuiteKeys};
+use super::stores::{Speaker, Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
 use crate::merge::Resolved;
 use crate::recipe::{Compute, Eval, RecipeError, is_name};
@@ -306,18 +306,33 @@ pub(super) fn said(
     let mut n_missing = 0;
     let answer = |key: &String| {
         let found = stores.answer(key)?;
+        let by_guard = found.guard.map(|watched| watched.by == Speaker::Guard);
+        if by_guard == Some(true) {
+            // It was told no beginning, and thinks nothing.
+            let said = Completion { text: found.text.clone(), n_tokens: found.n_tokens, finish: found.finish };
+            return Some((said, String::new(), by_guard));
+        }
         // What a judge sees begins as the answer was made to begin, and has no thinking in it.
         let mut thought = format!("{}{}", asked.opening, found.text);
         let start = asked.thinking.as_ref().map_or(Some(0), |thinking| thinking.answer_start(&thought));
         let text = thought.split_off(start.unwrap_or(thought.len()));
-        Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought))
+        Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought, by_guard))
     };
-    let (mut answers, mut thoughts) = (Vec::new(), Vec::new());
+    let (mut answers, mut thoughts, mut by_guard) = (Vec::new(), Vec::new(), Vec::new());
     for samples in &keys.answers {
-        let (found, thought): (Vec<Completion>, Vec<String>) = samples.iter().filter_map(answer).unzip();
+        let (mut found, mut thought, mut by) = (Vec::new(), Vec::new(), Vec::new());
+        for (completion, before, is_by_guard) in samples.iter().filter_map(answer) {
+            found.push(completion);
+            thought.push(before);
+            by.extend(is_by_guard);
+        }
         n_missing += samples.len() - found.len();
         answers.push(found);
         thoughts.push(thought);
+        by_guard.push(by);
+    }
+    if by_guard.iter().all(Vec::is_empty) {
+        by_guard.clear();
     }
     let texts: Vec<(f64, usize)> = keys
         .texts
@@ -333,5 +348,5 @@ pub(super) fn said(
     };
     let choices: Vec<Vec<f64>> = keys.choices.iter().enumerate().filter_map(choice).collect();
     n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
-    (Transcript { answers, thoughts, texts, choices }, n_missing)
+    (Transcript { answers, thoughts, texts, choices, by_guard }, n_missing)
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+mod guarded;
 mod importance;
 mod trained;
 
-pub use trained::{adapter, key_of_tuned};
-use trained::{average, checkpoint as tuned_at, folded, full};
+pub use trained::{adapted, adapter, key_of_tuned};
+use trained::{average, checkpoint as tuned_at, full};
 
 use super::failure::Failure;
+use super::plan::guard::GuardPlan;
 use super::plan::helpers::{Helpers, looked_at};
 use super::plan::model::DTYPE_OPTION;
 use super::plan::named::Named;
@@ -20,7 +22,7 @@ use super::plan::{Base, Plan};
 use super::session::Session;
 use crate::event::Event;
 use crate::generate;
-use crate::merge::{Alignments, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
+use crate::merge::{Alignments, EMBEDDING, HEAD, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::digest::{self, Algorithm, of_json};
@@ -45,6 +47,8 @@ enum Origin {
     By(Resolved),
     /// One of the models that the recipe names.
     Named(usize),
+    /// One of the other candidates, behind the guard.
+    Guarded(usize),
 }
 
 /// A role's weights and the digest of what decides them.
@@ -69,6 +73,8 @@ pub struct Cast {
     alignments: BTreeMap<Role, Arc<Alignments>>,
     /// By candidate, what decides a merge besides base, tuned model and spec.
     besides: Vec<Vec<Value>>,
+    /// Who stands in front of some candidates.
+    guard: Option<GuardPlan>,
     /// The dtypes that every candidate is rounded to.
     dtypes: Dtypes,
     /// The weights in which candidates can differ from the base; absent where all can.
@@ -123,7 +129,7 @@ impl Candidate {
     /// The merge that makes it, if one does.
     pub fn merge(&self) -> Option<&Resolved> {
         match &self.made {
-            Origin::Of(_) | Origin::Named(_) => None,
+            Origin::Of(_) | Origin::Named(_) | Origin::Guarded(_) => None,
             Origin::By(merge) => Some(merge),
         }
     }
@@ -141,9 +147,12 @@ impl Cast {
         let average = average(model, base, training, session.folder())?;
         let (tuned, touched) = match training.method.kind {
             MethodKind::Lora => {
-                let adapter = adapter(model, training, session.folder(), training.last_step)?;
-                let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
-                (folded(base, adapter)?, Some(touched))
+                let step = training.last_step;
+                let maps = adapter(model, training, session.folder(), step)?;
+                let touched = maps.pairs.keys().map(|module| format!("{module}.weight"));
+                let rows = model.marks.iter().flat_map(|_| [EMBEDDING.to_owned(), HEAD.to_owned()]);
+                let touched = touched.chain(rows).collect();
+                (adapted(model, base, training, session.folder(), step)?, Some(touched))
             }
             MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
@@ -189,6 +198,7 @@ impl Cast {
             named: merging.named.iter().map(|one| named(one, machine)).collect(),
             compared,
             importance,
+            guard: None,
             dtypes: base.dtypes.clone(),
             touched,
         })
@@ -215,6 +225,7 @@ impl Cast {
             compared,
             importance: None,
             helpers: weights_of(&helpers),
+            guard: None,
             dtypes,
             touched: None,
         }
@@ -225,6 +236,9 @@ impl Cast {
         let parts = match &self.candidates[nth].made {
             Origin::Of(role) => json!([self.part(*role).key]),
             Origin::Named(nth) => json!([self.named[*nth].key]),
+            Origin::Guarded(nth) => {
+                json!([self.key(*nth), self.guard.as_ref().map(GuardPlan::of_route)])
+            }
             Origin::By(merge) => {
                 let keys = [Role::Base, merge.of()].map(|role| &self.part(role).key);
                 json!([keys, merge.name(), self.besides[nth]])
@@ -253,6 +267,7 @@ impl Cast {
             Origin::By(merge) => return self.merged(merge, &self.dtypes),
             Origin::Of(role) => self.part(*role),
             Origin::Named(nth) => &self.named[*nth],
+            Origin::Guarded(nth) => return self.played(&self.candidates[*nth]),
         };
         let weights = Rounded::new(own.weights.clone(), &self.dtypes);
         Ok(CandidateWeights { weights: Arc::new(weights), merged: None })
@@ -288,6 +303,7 @@ impl Cast {
             Origin::By(merge) => self.merged(merge, &Dtypes::all(Dtype::F32))?.weights,
             Origin::Of(role) => self.part(*role).weights.clone(),
             Origin::Named(nth) => self.named[*nth].weights.clone(),
+            Origin::Guarded(nth) => return self.exact(&self.candidates[*nth]),
         })
     }
 

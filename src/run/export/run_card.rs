@@ -13,6 +13,8 @@ pub enum Exported<'a> {
     /// The adapter whose factors are the moving averages of the trained one's.
     Average,
     Tuned,
+    /// A guard, whole, whatever was trained of it.
+    Guard,
     /// By this merge.
     Merged(&'a str),
 }
@@ -37,6 +39,7 @@ pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), Snaps
             ("adapter", "peft", format!("{name}: the moving average of the adapter's factors"))
         }
         Exported::Tuned => ("finetune", "transformers", format!("{name}: the tuned model")),
+        Exported::Guard => ("finetune", "transformers", format!("{name}: a guard of requests")),
         Exported::Merged(spec) => {
             let of_average = spec.parse::<Spec>().is_ok_and(|spec| spec.of == Of::Ema);
             let of = if of_average { "the average of the tuned weights" } else { "tuned model" };

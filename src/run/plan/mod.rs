@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 mod encoding;
 pub mod evaluation;
+pub mod grown;
+pub mod guard;
 pub mod helpers;
 pub mod importance;
 pub mod judges;
@@ -45,6 +47,7 @@ use crate::merge::Resolved;
 use crate::recipe::{Compute, Recipe};
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
+use guard::GuardPlan;
 use judges::Judges;
 use named::Named;
 use sources::Sources;
@@ -87,6 +90,8 @@ pub struct Plan {
     pub key: Key,
     pub merging: Merging,
     pub evaluation: Evaluation,
+    /// A guard, and the candidates that it stands in front of.
+    pub guard: Option<(GuardPlan, Vec<String>)>,
     /// Sentences the user should read.
     pub said: Vec<String>,
     /// The commits of what came from a hub.
@@ -131,6 +136,8 @@ impl Plan {
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
         let roles = training.roles().into_iter().map(|role| role.candidate().to_owned());
         let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
+        let guard = GuardPlan::of_recipe(recipe.guard.as_ref(), &names, &mut sources)?;
+        let names = with_guarded(names, guard.as_ref());
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine)?;
@@ -148,6 +155,7 @@ impl Plan {
         said.extend(remarks::template(&recipe.data.template, &model));
         said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
         said.extend(remarks::asked(&suites, &model));
+        said.extend(guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
         let sources::Traces { commits, said: by_sources, found } = sources.traces;
@@ -168,6 +176,7 @@ impl Plan {
             key,
             merging,
             evaluation,
+            guard,
             said,
             commits,
             found,
@@ -208,6 +217,12 @@ impl Plan {
             },
         })
     }
+}
+
+/// The names of candidates with those of the ones behind a guard.
+pub fn with_guarded(mut names: Vec<String>, guard: Option<&(GuardPlan, Vec<String>)>) -> Vec<String> {
+    names.extend(guard.iter().flat_map(|(_, behind)| behind.iter().map(|name| GuardPlan::name_of(name))));
+    names
 }
 
 /// Where and in what portions everything is computed.

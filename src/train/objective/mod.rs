@@ -16,6 +16,7 @@
 
 use burn::tensor::Tensor;
 
+mod labelled;
 mod sft;
 
 use crate::model::loss::Gradients;
@@ -26,6 +27,8 @@ use crate::model::{Head, MicroBatch};
 pub enum Objective {
     /// The cross-entropy of each label.
     Sft,
+    /// The same, where that of these tokens counts `weight` times.
+    Labelled { labels: [u32; 2], weight: f64 },
 }
 
 /// The loss of one micro-batch.
@@ -44,7 +47,7 @@ impl Objective {
     /// costs nothing.
     pub fn count(&self, batch: &MicroBatch) -> usize {
         match self {
-            Self::Sft => batch.targets.len(),
+            Self::Sft | Self::Labelled { .. } => batch.targets.len(),
         }
     }
 
@@ -63,6 +66,9 @@ impl Objective {
     ) -> Cost {
         match self {
             Self::Sft => sft::cost(stream, head, batch, scale, wanted),
+            Self::Labelled { labels, weight } => {
+                labelled::cost(stream, head, batch, (labels, *weight), scale, wanted)
+            }
         }
     }
 }
