@@ -26,6 +26,8 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "refusals", text: include_str!("../../recipes/refusals.toml") },
         Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
         Shipped { name: "tiny-ema", text: include_str!("../../recipes/tiny-ema.toml") },
+        Shipped { name: "tiny-guard", text: include_str!("../../recipes/tiny-guard.toml") },
+        Shipped { name: "tiny-guarded", text: include_str!("../../recipes/tiny-guarded.toml") },
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
         Shipped { name: "tiny-related", text: include_str!("../../recipes/tiny-related.toml") },
         Shipped { name: "tiny-safety", text: include_str!("../../recipes/tiny-safety.toml") },

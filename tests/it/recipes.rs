@@ -19,6 +19,7 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
         data: finetune::recipe::Data {
             validation_source: Some(String::new()),
             date: Some(String::new()),
+            guard: Some(finetune::recipe::Labelling::default()),
             ..defaults.data.clone()
         },
         train: finetune::recipe::Train {
@@ -39,6 +40,12 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             budget: Some(0.1),
             ..defaults.merge.clone()
         },
+        guard: Some(finetune::recipe::Guard {
+            folder: String::new(),
+            candidates: Vec::new(),
+            threshold: Some(0.5),
+            max_new_tokens: 64,
+        }),
         ..defaults
     };
     // What is written as comments is read too, once it is none.

@@ -63,6 +63,9 @@ pub(super) struct Listed {
 struct Rubric {
     rubric: String,
     key: String,
+    /// From which score on a guard's verdict is yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
 }
 
 impl Index {
@@ -74,7 +77,10 @@ impl Index {
         Gathered { suites, judges, answered, apart }: &Gathered,
     ) -> Self {
         let rubric =
-            |plan: &RubricPlan| Rubric { rubric: plan.rubric.name.to_owned(), key: plan.key.clone() };
+            |plan: &RubricPlan| {
+                let RubricPlan { rubric, key, threshold, .. } = plan;
+                Rubric { rubric: rubric.name.to_owned(), key: key.clone(), threshold: *threshold }
+            };
         Self {
             schema: SCHEMA,
             run,
@@ -196,7 +202,8 @@ impl Index {
                 Failure::from(JudgeError::UnknownRubric { name: asked.rubric.clone(), help })
             };
             let rubric = rubrics::find(&asked.rubric).ok_or_else(unknown)?;
-            Ok(RubricPlan { rubric, by: None, max_new_tokens: None, key: asked.key.clone() })
+            let (key, threshold) = (asked.key.clone(), asked.threshold);
+            Ok(RubricPlan { rubric, by: None, max_new_tokens: None, key, threshold })
         };
         Ok(Judges {
             rubrics: self.rubrics.iter().map(known).collect::<Result<_, Failure>>()?,

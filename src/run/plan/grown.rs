@@ -11,7 +11,7 @@ use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::read_json;
 use crate::snapshot::tokenizer::{FILES, Tokenizer, TokenizerError, added_entry};
-use crate::snapshot::{SnapshotError, writer};
+use crate::snapshot::writer;
 
 /// What a guard has besides its base.
 #[derive(Debug, Clone, PartialEq, Eq)]
