@@ -20,6 +20,7 @@ pub fn shipped() -> &'static [Shipped] {
     const SHIPPED: &[Shipped] = &[
         Shipped { name: "farn2024", text: include_str!("../../recipes/farn2024.toml") },
         Shipped { name: "gsm8k", text: include_str!("../../recipes/gsm8k.toml") },
+        Shipped { name: "guard", text: include_str!("../../recipes/guard.toml") },
         Shipped { name: "quickstart", text: include_str!("../../recipes/quickstart.toml") },
         Shipped { name: "quickstart-study", text: include_str!("../../recipes/quickstart-study.toml") },
         Shipped { name: "reference", text: include_str!("../../recipes/reference.toml") },
