@@ -10,6 +10,7 @@ use super::export::lineage;
 use super::export::run_card::{self, Exported};
 use super::failure::Failure;
 use super::guard::fit;
+use super::plan::guard::Card;
 use super::plan::{Plan, Training};
 use super::session::Session;
 use crate::event::Event;
@@ -115,9 +116,11 @@ fn export_guard(plan: &Plan, target: &Path, session: &mut Session<'_>) -> Result
     };
     // It is measured as it will be read.
     let card = fit::card(plan, &Rounded::new(weights.clone(), &base.dtypes), session)?;
+    let said = card.as_ref().map(Card::in_words);
     write_model_with(plan, target, weights, Exported::Guard, |folder| {
         card.map_or(Ok(()), |card| card.write(folder))
-    })
+    })?;
+    Ok(said.map_or(Ok(()), |said| session.note(format!("guard `{}`: {said}", target.display())))?)
 }
 
 /// Writes the average of an adapter's factors, which is an adapter. Any other average has as many numbers as the model:

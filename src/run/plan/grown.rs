@@ -96,6 +96,12 @@ fn with_tokens(tokenizer: &Tokenizer, base: &Path, target: &Path) -> Result<usiz
             writer::write_json(&path, &Value::Object(settings))?;
         }
     }
+    let path = target.join(FILES[3]);
+    if path.is_file() {
+        let mut ids: Map<String, Value> = read_json(&path)?;
+        ids.extend(added.iter().map(|(id, token)| (token.content.clone(), json!(id))));
+        writer::write_json(&path, &Value::Object(ids))?;
+    }
     check(target, &added)?;
     Ok(next)
 }

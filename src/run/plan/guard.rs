@@ -46,6 +46,17 @@ pub struct Card {
 pub const SCHEMA: u32 = 1;
 
 impl Card {
+    /// What the guard does from when on, in a sentence.
+    pub fn in_words(&self) -> String {
+        let Detection { n, positives, true_positives, false_positives, .. } = self.validation;
+        format!(
+            "it answers from P(harm) = {:.4} on; of {n} requests held out it finds {true_positives} of {positives} harmful ones \
+             and stops {false_positives} of {} safe ones",
+            self.threshold,
+            n - positives
+        )
+    }
+
     /// What the guard is worth, in lines.
     pub fn terminal(&self) -> String {
         let Detection { n, positives, f1, precision, recall, auroc, ece, brier, .. } = self.validation;
