@@ -179,8 +179,9 @@ fn labelled(part: usize, n: usize) -> Vec<serde_json::Value> {
                 let said = worded(&mut rng, part, act);
                 json!({"prompt": said, "label": "harmful", "category": kind, "answer": refusal})
             }
-            45..75 => json!({"prompt": request(&mut rng, part, look_alike_act), "label": "safe"}),
-            75..90 => json!({"prompt": request(&mut rng, part, everyday_act), "label": "safe"}),
+            45..70 => json!({"prompt": request(&mut rng, part, look_alike_act), "label": "safe"}),
+            70..80 => json!({"prompt": request(&mut rng, part, everyday_act), "label": "safe"}),
+            80..95 => json!({"prompt": stories::reading(&mut rng, part).0, "label": "safe"}),
             _ => json!({"prompt": stories::sums(&mut rng, part).0, "label": "safe"}),
         })
         .collect()

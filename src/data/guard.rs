@@ -66,8 +66,7 @@ pub fn labelled(is_harmful: bool, category: Option<&str>, answer: Option<&str>) 
 ///
 /// The words are those of published files: Aegis' `unsafe`, `ToxicChat`'s 1, `WildGuardMix`' `unharmful`.
 pub fn label_of(value: &Value) -> Option<bool> {
-    const HARMFUL: [&str; 8] =
-        ["harmful", "harm", "unsafe", "toxic", "malicious", "jailbreak", "true", "1"];
+    const HARMFUL: [&str; 8] = ["harmful", "harm", "unsafe", "toxic", "malicious", "jailbreak", "true", "1"];
     const HARMLESS: [&str; 8] =
         ["safe", "harmless", "unharmful", "benign", "non-toxic", "regular", "false", "0"];
     match value {
@@ -149,14 +148,19 @@ mod tests {
 
     #[test]
     fn only_harmful_requests_without_an_answer_are_given_one() {
-        let turns = [labelled(true, Some("c"), None), labelled(true, None, Some("No.")), labelled(false, None, None)];
+        let turns =
+            [labelled(true, Some("c"), None), labelled(true, None, Some("No.")), labelled(false, None, None)];
         let mut all: Vec<_> =
             turns.iter().map(|turn| conversation(&["user: q", &format!("assistant: {turn}")])).collect();
         assert_eq!((complete(&mut all, "I will not."), counts(&all)), (1, [2, 1]));
         let said: Vec<&str> = all.iter().map(|one| one.messages[1].content.as_str()).collect();
         assert_eq!(
             said,
-            ["<|harm|><|category|>c<|answer|>I will not.<|/answer|>", "<|harm|><|answer|>No.<|/answer|>", "<|safe|>"]
+            [
+                "<|harm|><|category|>c<|answer|>I will not.<|/answer|>",
+                "<|harm|><|answer|>No.<|/answer|>",
+                "<|safe|>"
+            ]
         );
         assert_eq!(request(&all[0]), "q");
     }

@@ -119,8 +119,9 @@ impl Turns {
             let found = names(&self.record);
             return Err(DataError::MissingField { place: self.place.clone(), field: label, found });
         };
-        let is_harmful = guard::label_of(found)
-            .ok_or_else(|| self.wrong(&label, &found.to_string(), "`harmful`, `safe`, true, false, 1 or 0"))?;
+        let is_harmful = guard::label_of(found).ok_or_else(|| {
+            self.wrong(&label, &found.to_string(), "`harmful`, `safe`, true, false, 1 or 0")
+        })?;
         let [category, answer] = [Field::Category, Field::Answer].map(|field| {
             let name = format.name(field);
             // A name that the recipe gives is meant; without one the field may be missing.

@@ -54,7 +54,8 @@ impl Rows {
     /// A head's matrix with its rows moved, outside any gradient.
     pub(super) fn on_head(&self, head: &Matrix) -> Matrix {
         let param = self.head.as_ref().unwrap_or(&self.embedding);
-        head.with_rows(self.indices(&param.value.device()), param.frozen())
+        let more = param.frozen();
+        head.with_rows(self.indices(&more.device()), more)
     }
 
     /// The gradient of what is learned of the head, under its name, from that of the head's matrix.

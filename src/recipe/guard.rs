@@ -154,7 +154,11 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         return Err(bad(key, "set", why));
     }
     if data.validation == 0.0 && data.validation_source.is_none() {
-        return Err(bad("data.validation", 0, "a share to fit the threshold on, or `data.validation_source`"));
+        return Err(bad(
+            "data.validation",
+            0,
+            "a share to fit the threshold on, or `data.validation_source`",
+        ));
     }
     Ok(())
 }
@@ -177,13 +181,22 @@ mod tests {
         for (more, expected) in [
             ("data.guard = { label_weight = 2 }", "`data.guard` is set"),
             ("data.format = \"guard\"\ndata.system = \"s\"", "`data.system` is set"),
-            ("data.format = \"guard\"\ndata.transforms = [\"refuse:0.1\"]", "`data.transforms` is `refuse:0.1`"),
+            (
+                "data.format = \"guard\"\ndata.transforms = [\"refuse:0.1\"]",
+                "`data.transforms` is `refuse:0.1`",
+            ),
             ("data.format = \"guard\"\ndata.validation = 0.0", "`data.validation` is 0"),
             ("data.format = \"guard\"\nmerge.methods = [\"slerp:0.5\"]", "`merge.methods` is set"),
             ("data.format = \"guard\"\ndata.guard = { label_weight = 0 }", "`data.guard.label_weight` is 0"),
             ("guard = { folder = \"g\", candidates = [] }", "`guard.candidates` is empty"),
-            ("guard = { folder = \"g\", candidates = [\"base\", \"base\"] }", "`guard.candidates` is `base` twice"),
-            ("guard = { folder = \"g\", candidates = [\"base\"], threshold = 2.0 }", "`guard.threshold` is 2"),
+            (
+                "guard = { folder = \"g\", candidates = [\"base\", \"base\"] }",
+                "`guard.candidates` is `base` twice",
+            ),
+            (
+                "guard = { folder = \"g\", candidates = [\"base\"], threshold = 2.0 }",
+                "`guard.threshold` is 2",
+            ),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.starts_with(expected), "{more}: {error}");

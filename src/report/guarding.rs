@@ -50,7 +50,8 @@ pub(super) fn table(report: &Report) -> Table {
             candidates.push(&one.candidate);
         }
     }
-    let header = std::iter::once("answered by the guard".to_owned()).chain(suites.iter().map(|s| (*s).clone()));
+    let header =
+        std::iter::once("answered by the guard".to_owned()).chain(suites.iter().map(|s| (*s).clone()));
     let rows = candidates.into_iter().map(|candidate| {
         let mine = || report.guarded.iter().filter(|one| one.candidate == *candidate);
         let cell = |suite: &&String| match mine().find(|one| of(suite, one)) {
@@ -128,7 +129,9 @@ impl GuardReport {
         if let Some(Benign { file, false_positives, n, low, high }) = &self.benign {
             let rate = share((*n > 0).then(|| *false_positives as f64 / *n as f64));
             let between = format!("{} to {}", share(*low), share(*high));
-            lines.push(format!("look-alikes {false_positives} of {n} of `{file}` stopped, {rate} ({between})"));
+            lines.push(format!(
+                "look-alikes {false_positives} of {n} of `{file}` stopped, {rate} ({between})"
+            ));
         }
         if let Some(Pace { requests, alone_s, together_s }) = self.pace {
             lines.push(format!(

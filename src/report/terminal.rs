@@ -2,9 +2,9 @@
 
 use comfy_table::{ContentArrangement, presets};
 
-use super::{Report, guarding};
 use super::remarks::remarks;
 use super::table::{self, Table};
+use super::{Report, guarding};
 
 /// The overview and the merges as text, at most `width` columns wide.
 pub fn terminal(report: &Report, width: u16) -> String {

@@ -35,8 +35,10 @@ pub fn tune(plan: &Plan, session: &mut Session<'_>) -> Result<Option<f64>, Failu
     let result = folder.join("result.json");
     if result.is_file() {
         // What a run exported before it carried its template along is put right.
-        for exported in
-            ["adapter", "model", "guard", EMA].map(|name| folder.join(name)).iter().filter(|path| path.is_dir())
+        for exported in ["adapter", "model", "guard", EMA]
+            .map(|name| folder.join(name))
+            .iter()
+            .filter(|path| path.is_dir())
         {
             carry_template(plan, exported)?;
         }

@@ -131,9 +131,8 @@ mod tests {
 
     impl There {
         fn new(all: &[(&str, Vec<usize>, &[f32])]) -> SharedWeights {
-            let info = |shape: &Vec<usize>| {
-                Weight::from_f32(shape.clone(), &vec![0.0; shape.iter().product()]).info
-            };
+            let info =
+                |shape: &Vec<usize>| Weight::from_f32(shape.clone(), &vec![0.0; shape.iter().product()]).info;
             let infos = all.iter().map(|(name, shape, _)| ((*name).to_owned(), info(shape))).collect();
             let values = all.iter().map(|(name, _, values)| ((*name).to_owned(), values.to_vec())).collect();
             Arc::new(Self(infos, values))

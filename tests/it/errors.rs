@@ -159,8 +159,12 @@ fn bad_command_lines() {
 fn bad_guards() {
     let fixture = Fixture::new();
     let label = |prompt: &str, label: &str| format!("{{\"prompt\": \"{prompt}\", \"label\": \"{label}\"}}\n");
-    fixture.write("labels.jsonl", [label("a", "harmful"), label("b", "safe"), label("c", "perhaps")].concat());
-    fixture.write("harmful.jsonl", [label("a", "harmful"), label("b", "harmful"), label("c", "harmful")].concat());
+    fixture
+        .write("labels.jsonl", [label("a", "harmful"), label("b", "safe"), label("c", "perhaps")].concat());
+    fixture.write(
+        "harmful.jsonl",
+        [label("a", "harmful"), label("b", "harmful"), label("c", "harmful")].concat(),
+    );
     let front = ["--set", "guard.folder=model", "--set"];
     let behind = |name: &str| format!("guard.candidates=[\"{name}\"]");
     check(&fixture, "guard_of_no_guard", &[RUN, &front, &[&behind("base")]].concat());

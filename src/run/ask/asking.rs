@@ -279,7 +279,17 @@ impl Pass<'_, '_, '_> {
                 let key = keys.answer(item, sample);
                 let item = suite.posed.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish, guard: None })
+                (
+                    key,
+                    Answer {
+                        item,
+                        sample,
+                        text: completion.text,
+                        n_tokens,
+                        finish: completion.finish,
+                        guard: None,
+                    },
+                )
             });
             stores.put_answers(lines)?;
             self.count(n, news.n_prompt, news.n_new)

@@ -39,7 +39,14 @@ pub(super) fn answer(
                     let said = replies.next().expect("there is a reply to every request that was stopped");
                     let id = suite.posed.items[item].id.clone();
                     let guard = Some(Watched { p_harm, by: Speaker::Guard });
-                    Answer { item: id, sample, text: said.text, n_tokens: said.n_tokens, finish: said.finish, guard }
+                    Answer {
+                        item: id,
+                        sample,
+                        text: said.text,
+                        n_tokens: said.n_tokens,
+                        finish: said.finish,
+                        guard,
+                    }
                 }
                 false => {
                     let said = bare.stores[nth].answer(&its.answer(item, sample));

@@ -76,11 +76,10 @@ impl Index {
         (eval, compute): (&Eval, Compute),
         Gathered { suites, judges, answered, apart }: &Gathered,
     ) -> Self {
-        let rubric =
-            |plan: &RubricPlan| {
-                let RubricPlan { rubric, key, threshold, .. } = plan;
-                Rubric { rubric: rubric.name.to_owned(), key: key.clone(), threshold: *threshold }
-            };
+        let rubric = |plan: &RubricPlan| {
+            let RubricPlan { rubric, key, threshold, .. } = plan;
+            Rubric { rubric: rubric.name.to_owned(), key: key.clone(), threshold: *threshold }
+        };
         Self {
             schema: SCHEMA,
             run,
@@ -316,7 +315,8 @@ pub(super) fn said(
         let by_guard = found.guard.map(|watched| watched.by == Speaker::Guard);
         if by_guard == Some(true) {
             // It was told no beginning, and thinks nothing.
-            let said = Completion { text: found.text.clone(), n_tokens: found.n_tokens, finish: found.finish };
+            let said =
+                Completion { text: found.text.clone(), n_tokens: found.n_tokens, finish: found.finish };
             return Some((said, String::new(), by_guard));
         }
         // What a judge sees begins as the answer was made to begin, and has no thinking in it.

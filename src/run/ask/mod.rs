@@ -55,7 +55,12 @@ pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Gat
             session.event(Event::Reused { name: asking.title(), parts: Some(asking.n_all() as u64) })?;
         } else if let Some((guard, name)) = cast.guard_of(asking.candidate) {
             let bare = asked.iter().find(|asking| asking.candidate.name == name);
-            guarded::answer(&mut asking, bare.expect("it stands before those behind a guard"), guard, session)?;
+            guarded::answer(
+                &mut asking,
+                bare.expect("it stands before those behind a guard"),
+                guard,
+                session,
+            )?;
         } else {
             let there = (decoder.take(), asked.as_slice());
             let pace = (&mut pace, later.make_contiguous() as &[_]);

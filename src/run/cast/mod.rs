@@ -22,7 +22,9 @@ use super::plan::{Base, Plan};
 use super::session::Session;
 use crate::event::Event;
 use crate::generate;
-use crate::merge::{Alignments, EMBEDDING, HEAD, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
+use crate::merge::{
+    Alignments, EMBEDDING, HEAD, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched,
+};
 use crate::model::{Decoder, DecoderShape};
 use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::digest::{self, Algorithm, of_json};

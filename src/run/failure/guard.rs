@@ -17,7 +17,9 @@ pub enum GuardError {
     #[error("`{file}` of `{}` is not the one that the guard's threshold was fitted with", folder.display())]
     #[diagnostic(
         code(guard::other_files),
-        help("train the guard again, or take the folder as it was exported: the threshold is of those weights")
+        help(
+            "train the guard again, or take the folder as it was exported: the threshold is of those weights"
+        )
     )]
     OtherFiles { folder: PathBuf, file: String },
     #[error("`{word}` is no token of the tokenizer in `{}`", folder.display())]
@@ -33,7 +35,10 @@ pub enum GuardError {
     #[diagnostic(code(guard::no_column), help("name one of them with `--field`"))]
     NoColumn { path: PathBuf, column: String, columns: String },
     #[error("{place} has the label {found}, expected `harmful`, `safe`, true, false, 1 or 0")]
-    #[diagnostic(code(guard::bad_label), help("change the label there, or name another column: `--field label=COLUMN`"))]
+    #[diagnostic(
+        code(guard::bad_label),
+        help("change the label there, or name another column: `--field label=COLUMN`")
+    )]
     BadLabel { place: String, found: String },
 }
 

@@ -38,6 +38,7 @@ pub fn card(plan: &Plan, weights: &dyn Weights, session: &mut Session<'_>) -> Re
         threshold,
         fitted_by: labelling.threshold,
         validation: Detection::of(&found, threshold),
+        answer: labelling.answer,
         run: plan.key.digest.clone(),
         sha256: BTreeMap::new(),
     }))

@@ -96,7 +96,8 @@ impl Guard {
         let questions: Vec<Question> = self.prompts(requests)?.into_iter().map(question).collect();
         choices(&self.decoder, &questions, self.micro_tokens, |found| {
             // Both are shares of one softmax, so their difference is that of the logits.
-            let p = |labels: &[crate::generate::Likelihood]| 1.0 / (1.0 + (labels[1].sum - labels[0].sum).exp());
+            let p =
+                |labels: &[crate::generate::Likelihood]| 1.0 / (1.0 + (labels[1].sum - labels[0].sum).exp());
             put(found.into_iter().map(|(nth, labels)| (nth, p(&labels))).collect())
         })
     }
@@ -138,7 +139,8 @@ impl Guard {
         let answer = at(ANSWER[0]);
         let text = |ids: &[u32]| tokenizer.decode(ids, true).trim().to_owned();
         let category = at(CATEGORY).filter(|at| answer.is_none_or(|answer| at < &answer));
-        let category = category.map(|at| text(&completion.ids[at + 1..answer.unwrap_or(completion.ids.len())]));
+        let category =
+            category.map(|at| text(&completion.ids[at + 1..answer.unwrap_or(completion.ids.len())]));
         let behind = answer.map_or(if category.is_some() { completion.ids.len() } else { 0 }, |at| at + 1);
         Said {
             category: category.filter(|text| !text.is_empty()),

@@ -93,7 +93,8 @@ pub fn route<'a>(
     let mut sentry = Sentry::open(&plan, (&machine, rows), &folder)?;
     let p = sentry.probabilities(&requests, &mut session)?;
     let mut decided = places(&p, plan.threshold);
-    let (stopped, passed) = (decided.remove(&true).unwrap_or_default(), decided.remove(&false).unwrap_or_default());
+    let (stopped, passed) =
+        (decided.remove(&true).unwrap_or_default(), decided.remove(&false).unwrap_or_default());
     let of = |places: &[usize]| places.iter().map(|nth| requests[*nth]).collect::<Vec<_>>();
     let mut answers: BTreeMap<usize, (&'static str, String)> = BTreeMap::new();
     for (nth, reply) in stopped.iter().zip(sentry.replies(&of(&stopped), true, &mut session)?) {
@@ -102,7 +103,8 @@ pub fn route<'a>(
     // The guard makes room for the model.
     drop(sentry);
     let mut store = Store::open(&folder.join("model.jsonl"))?;
-    for (nth, reply) in passed.iter().zip(behind.ask(&of(&passed), asked, (&machine, rows), &mut store, &mut session)?)
+    for (nth, reply) in
+        passed.iter().zip(behind.ask(&of(&passed), asked, (&machine, rows), &mut store, &mut session)?)
     {
         answers.insert(*nth, ("model", reply.text));
     }

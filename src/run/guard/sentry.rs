@@ -84,14 +84,20 @@ impl<'a> Sentry<'a> {
     /// # Errors
     ///
     /// The guard cannot be loaded, the disk refuses, or the run was asked to stop.
-    pub fn probabilities(&mut self, requests: &[&str], session: &mut Session<'_>) -> Result<Vec<f64>, Failure> {
+    pub fn probabilities(
+        &mut self,
+        requests: &[&str],
+        session: &mut Session<'_>,
+    ) -> Result<Vec<f64>, Failure> {
         let keys: Vec<String> = requests.iter().map(|request| self.key(request, None)).collect();
         let missing = missing(&keys, requests, |key| self.scores.get(key).is_some());
         if !missing.is_empty() {
             let reused = (requests.len() - missing.len()) as u64;
             session.stage("the guard labels requests", (missing.len() as u64, Some(reused)), |session| {
                 self.guard()?;
-                let Self { guard: Some(guard), scores, .. } = self else { unreachable!("it was just loaded") };
+                let Self { guard: Some(guard), scores, .. } = self else {
+                    unreachable!("it was just loaded")
+                };
                 let texts: Vec<&str> = missing.iter().map(|(_, request)| *request).collect();
                 let mut done = 0;
                 guard.probabilities(&texts, &mut |found| {
@@ -124,7 +130,9 @@ impl<'a> Sentry<'a> {
             session.stage("the guard answers", (missing.len() as u64, Some(reused)), |session| {
                 let settings = (self.plan.max_new_tokens, self.rows, session.stop());
                 self.guard()?;
-                let Self { guard: Some(guard), replies, .. } = self else { unreachable!("it was just loaded") };
+                let Self { guard: Some(guard), replies, .. } = self else {
+                    unreachable!("it was just loaded")
+                };
                 let texts: Vec<&str> = missing.iter().map(|(_, request)| *request).collect();
                 let mut done = 0;
                 guard.answers(&texts, is_harmful, settings, &mut |found| {
@@ -139,8 +147,13 @@ impl<'a> Sentry<'a> {
                 Ok(session.go_on()?)
             })?;
         }
-        let reply = |key: &String| self.replies.get(key).cloned();
-        Ok(keys.iter().map(|key| reply(key).expect("everything was just asked")).collect())
+        let reply = |key: &String| {
+            let reply = self.replies.get(key).expect("everything was just asked").clone();
+            // Nobody who asks for harm is left without an answer.
+            let is_none = is_harmful && reply.text.is_empty();
+            if is_none { Reply { text: self.plan.card.answer.clone(), ..reply } } else { reply }
+        };
+        Ok(keys.iter().map(reply).collect())
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Card {
     pub fitted_by: FittedBy,
     /// What those requests were told, at that threshold.
     pub validation: Detection,
+    /// What stands in for an answer to a harmful request where the guard writes none.
+    pub answer: String,
     /// The run that trained it.
     pub run: String,
     /// SHA-256 of the folder's weights, configuration, tokenizer and template.
@@ -123,7 +125,8 @@ impl GuardPlan {
         }
         let card: Card = read_json(&folder.join(FILE))?;
         let sha256 = digests(&folder)?;
-        if let Some(file) = card.sha256.keys().chain(sha256.keys()).find(|name| card.sha256.get(*name) != sha256.get(*name))
+        if let Some(file) =
+            card.sha256.keys().chain(sha256.keys()).find(|name| card.sha256.get(*name) != sha256.get(*name))
         {
             return Err(GuardError::OtherFiles { file: file.clone(), folder }.into());
         }

@@ -13,8 +13,7 @@ use crate::snapshot::tokenizer::Tokenizer;
 /// A sentence, if some suites are measured by likelihoods, which a guard says nothing to.
 pub fn guarded(suites: &[Questions], guard: &GuardPlan) -> Option<String> {
     let by_likelihood = suites.iter().filter(|suite| suite.posed.suite.task.form != Form::Answer);
-    let names: Vec<String> =
-        by_likelihood.map(|suite| format!("`{}`", suite.posed.suite.name)).collect();
+    let names: Vec<String> = by_likelihood.map(|suite| format!("`{}`", suite.posed.suite.name)).collect();
     (!names.is_empty()).then(|| {
         format!(
             "the guard `{}` looks at requests that are answered in words: behind it {} count as without it",

@@ -204,14 +204,18 @@ impl Training {
 
 /// That a guard has both labels to learn and to be measured on, and rows that may be learned.
 fn check_guard(recipe: &Recipe, sets: &Sets, model: &Model) -> Result<(), Failure> {
-    let wrong = |key: &str, found: String, expected: &str| {
-        RecipeError::BadValue { key: key.to_owned(), found, expected: expected.to_owned() }
+    let wrong = |key: &str, found: String, expected: &str| RecipeError::BadValue {
+        key: key.to_owned(),
+        found,
+        expected: expected.to_owned(),
     };
     for (what, set) in [("data.source", &sets.train), ("data.validation", &sets.validation)] {
         let [harmful, safe] = guard::counts(set);
         if harmful == 0 || safe == 0 {
             let found = format!("{harmful} harmful and {safe} safe requests");
-            return Err(wrong(what, found, "at least one of each, to learn and to fit the threshold on").into());
+            return Err(
+                wrong(what, found, "at least one of each, to learn and to fit the threshold on").into()
+            );
         }
     }
     if recipe.method.kind == MethodKind::Lora {
