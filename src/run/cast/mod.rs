@@ -207,7 +207,6 @@ impl Cast {
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
-    ///
     pub fn of_parts(
         roles: BTreeMap<Role, RoleWeights>,
         Parts { compared, others, helpers }: Parts,
