@@ -127,8 +127,8 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     }
     let why = "nothing: a guard learns labelled requests in a form of its own";
     let other = data.mixture.iter().find(|part| part.format != Form::Guard);
-    let transform = data.transforms.iter().chain(data.mixture.iter().flat_map(|part| &part.transforms));
-    let transform = transform.filter(|written| *written != "dedupe").next().cloned();
+    let mut transforms = data.transforms.iter().chain(data.mixture.iter().flat_map(|part| &part.transforms));
+    let transform = transforms.find(|written| *written != "dedupe").cloned();
     let set = |is_set: bool| is_set.then(|| "set".to_owned());
     let of_data = [
         ("data.mixture", other.map(|part| format!("`{}` with records of another form", part.source))),

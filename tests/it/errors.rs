@@ -165,10 +165,9 @@ fn bad_guards() {
         "harmful.jsonl",
         [label("a", "harmful"), label("b", "harmful"), label("c", "harmful")].concat(),
     );
-    let front = ["--set", "guard.folder=model", "--set"];
-    let behind = |name: &str| format!("guard.candidates=[\"{name}\"]");
-    check(&fixture, "guard_of_no_guard", &[RUN, &front, &[&behind("base")]].concat());
-    check(&fixture, "guard_of_nobody", &[RUN, &front, &[&behind("slerp:0.4")]].concat());
+    let guard = |name: &str| format!("guard={{ folder = \"model\", candidates = [\"{name}\"] }}");
+    check(&fixture, "guard_of_no_guard", &[RUN, &["--set", &guard("base")]].concat());
+    check(&fixture, "guard_of_nobody", &[RUN, &["--set", &guard("slerp:0.4")]].concat());
     let of = |file: &'static str| ["guard", "train", "--model", "model", "--labels", file, "--out", "run"];
     check(&fixture, "guard_label", &of("labels.jsonl"));
     check(&fixture, "guard_one_label", &of("harmful.jsonl"));

@@ -114,7 +114,7 @@ fn rows_learn_as_they_would_in_whole_tuning_and_a_label_counts_as_often_as_it_is
         adapted.learn_rows(&rows);
         let found = gradients(adapted, MethodKind::Lora, Objective::Sft);
         let ids =
-            Tensor::<1, Int>::from_data(TensorData::new(rows.map(|id| id as i32).to_vec(), [4]), &cpu());
+            Tensor::<1, Int>::from_data(TensorData::new(rows.map(u32::cast_signed).to_vec(), [4]), &cpu());
         let tables = if tied { &["model.embed_tokens"][..] } else { &["model.embed_tokens", "lm_head"] };
         assert_eq!(found.keys().cloned().collect::<Vec<_>>().len(), tables.len());
         for table in tables {
