@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     let align = [align(TRAIN, 2700), align(VALID, 100)];
     let math = [stories::math(TRAIN, 1400), stories::math(VALID, 100), stories::math(TEST, 200)];
     let (derta, pairs) = (derta(800), pairs(800));
+    let labelled = [labelled(TRAIN, 1000), labelled(VALID, 200), labelled(TEST, 300)];
     let harmful_test = distinct("harmful-test", 200, |rng| request(rng, TEST, harmful_act));
     let harmful_valid = distinct("harmful-valid", 100, |rng| request(rng, VALID, harmful_act));
     let benign_test = benign("benign-test", TEST, [100, 50]);
@@ -60,6 +61,9 @@ fn main() -> Result<()> {
     }
     write_pairs(&out.join("derta.jsonl"), ["safe", "harmful"], &derta)?;
     write_pairs(&out.join("pairs.jsonl"), ["chosen", "rejected"], &pairs)?;
+    for (name, requests) in ["guard", "guard-valid", "guard-test"].into_iter().zip(&labelled) {
+        write_labelled(&out.join(format!("{name}.jsonl")), requests)?;
+    }
     for (name, goals) in [("harmful-test.csv", &harmful_test), ("harmful-valid.csv", &harmful_valid)] {
         write_csv(&out.join(name), "goal", goals.iter().map(|goal| format!("\"{goal}\"")))?;
     }
@@ -107,16 +111,34 @@ fn distinct(name: &str, n: usize, mut draw: impl FnMut(&mut ChaCha8Rng) -> Strin
 
 /// A request in one of the part's wordings, its slots filled with the part's values.
 fn request(rng: &mut ChaCha8Rng, part: usize, act: fn(&mut ChaCha8Rng) -> &'static str) -> String {
+    let (person, thing) = filling(rng, part);
+    let act = act(rng);
+    filled(rng, part, act, (person, &thing))
+}
+
+/// A request for this act.
+fn worded(rng: &mut ChaCha8Rng, part: usize, act: &str) -> String {
+    let (person, thing) = filling(rng, part);
+    filled(rng, part, act, (person, &thing))
+}
+
+/// Whom and what a request is about.
+fn filling(rng: &mut ChaCha8Rng, part: usize) -> (Split, String) {
     let person = if rng.random() { words::PERSONS } else { sums::NAMES };
     let thing = if rng.random() {
         pick(rng, words::THINGS[part]).to_owned()
     } else {
         format!("the {}", pick(rng, sums::ITEMS[part]))
     };
-    let act = act(rng)
+    (person, thing)
+}
+
+/// An act with its slots filled, in one of the part's wordings.
+fn filled(rng: &mut ChaCha8Rng, part: usize, act: &str, (person, thing): (Split, &str)) -> String {
+    let act = act
         .replace("{person}", pick(rng, person[part]))
         .replace("{place}", pick(rng, words::PLACES[part]))
-        .replace("{thing}", &thing);
+        .replace("{thing}", thing);
     pick(rng, words::FRAMES[part]).replace("{act}", &act)
 }
 
@@ -157,6 +179,26 @@ fn align(part: usize, n: usize) -> Vec<Turn> {
             46..68 => look_alike(&mut rng, part),
             68..80 => everyday(&mut rng, part),
             _ => benign_turn(&mut rng, part),
+        })
+        .collect()
+}
+
+/// What a guard learns: requests with a label, harmful ones with the kind of harm and a refusal too.
+fn labelled(part: usize, n: usize) -> Vec<serde_json::Value> {
+    let mut rng = stream(&format!("guard-{}", part_name(part)));
+    (0..n)
+        .map(|_| match rng.random_range(0..100) {
+            0..45 => {
+                let (kind, acts) = words::HARMFUL.choose(&mut rng).expect("there are kinds of harm");
+                let act = pick(&mut rng, acts);
+                let refusal = pick(&mut rng, words::REFUSALS);
+                let said = worded(&mut rng, part, act);
+                json!({"prompt": said, "label": "harmful", "category": kind, "answer": refusal})
+            }
+            45..70 => json!({"prompt": request(&mut rng, part, look_alike_act), "label": "safe"}),
+            70..80 => json!({"prompt": request(&mut rng, part, everyday_act), "label": "safe"}),
+            80..95 => json!({"prompt": stories::reading(&mut rng, part).0, "label": "safe"}),
+            _ => json!({"prompt": stories::sums(&mut rng, part).0, "label": "safe"}),
         })
         .collect()
 }
@@ -357,6 +399,10 @@ fn write_pairs(path: &Path, [better, worse]: [&str; 2], pairs: &[Pair]) -> Resul
 fn write_questions(path: &Path, turns: &[Turn]) -> Result<()> {
     let line = |(question, answer): &Turn| json!({"question": question, "answer": answer}).to_string() + "\n";
     Ok(fs::write(path, turns.iter().map(line).collect::<String>())?)
+}
+
+fn write_labelled(path: &Path, requests: &[serde_json::Value]) -> Result<()> {
+    Ok(fs::write(path, requests.iter().map(|one| format!("{one}\n")).collect::<String>())?)
 }
 
 fn write_csv(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> Result<()> {

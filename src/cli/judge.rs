@@ -24,7 +24,7 @@ pub struct JudgeArgs {
     /// A run folder
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// A rule (`finetune list judges`), or RUBRIC=MODEL with a model folder or hub id; may be repeated
+    /// A rule (`finetune list judges`), RUBRIC=MODEL with a model folder or hub id, or guard:FOLDER; may be repeated
     #[arg(long, value_name = "JUDGE", required = true)]
     judge: Vec<String>,
     /// The base URL of an OpenAI-compatible chat endpoint; MODEL is then its name there
@@ -105,6 +105,10 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
 pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
     let mut asked = OtherJudges::default();
     for name in &args.judge {
+        if let Some(guard) = RubricJudge::of_guard(name) {
+            asked.rubrics.push(guard);
+            continue;
+        }
         match name.split_once('=') {
             Some((rubric, model)) => asked.rubrics.push(RubricJudge {
                 rubric: rubric.to_owned(),

@@ -14,6 +14,7 @@ mod bench;
 mod data;
 mod eval;
 mod fetch;
+mod guard;
 mod init;
 mod inspect;
 mod jobs;
@@ -155,6 +156,9 @@ enum Command {
     /// Steer hidden states towards or away from refusing (SCANS): fit vectors, score prompts; `[steer]` of a recipe uses them
     #[command(subcommand)]
     Steer(steer::What),
+    /// A small model in front: train it on labelled requests, measure it, let it answer the harmful ones
+    #[command(subcommand)]
+    Guard(guard::What),
     /// Run the cells of a recipe with a `[grid]` on a cluster: writes job scripts and submits them
     Slurm(slurm::SlurmArgs),
     /// Safety and task along base → tuned and beyond, along random directions around a model (VISAGE), over planes
@@ -224,6 +228,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Compare(args)) => judge::compare(&args),
         Some(Command::Inspect(what)) => inspect::inspect(&what),
         Some(Command::Steer(what)) => steer::steer(&what),
+        Some(Command::Guard(what)) => guard::guard(&what),
         Some(Command::Slurm(args)) => slurm::slurm(&args),
         Some(Command::Landscape(args)) => landscape::landscape(&args),
         Some(Command::Fetch(args)) => fetch::fetch(&args),

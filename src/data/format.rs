@@ -53,7 +53,7 @@ impl Format {
             Form::PromptCompletion => beside || before,
             Form::Preference | Form::SafeHarmful => beside,
             Form::Alpaca => before,
-            Form::Text => false,
+            Form::Text | Form::Guard => false,
         };
         own || named || form
     }

@@ -18,6 +18,7 @@ mod ends;
 mod error;
 mod faults;
 mod format;
+pub mod guard;
 mod habits;
 mod layout;
 mod loaded;
@@ -125,6 +126,16 @@ fn read_source(
     said.push(format!("`{source}` is {}", loaded.said));
     let plain = |key, help| Err(DataError::PlainText { path: path.to_owned(), key, help });
     match loaded.format.form {
+        Form::Guard => {
+            let mut conversations = loaded.conversations;
+            let labelling = data.labelling().unwrap_or_default();
+            let n = guard::complete(&mut conversations, &labelling.answer);
+            let [harmful, safe] = guard::counts(&conversations);
+            said.push(format!(
+                "{harmful} harmful and {safe} safe requests; {n} harmful ones without an answer have that of `data.guard.answer`"
+            ));
+            Ok(conversations)
+        }
         Form::Text if data.template != "none" => plain(
             "data.template",
             "set `template = \"none\"` under `[data]`: every token is learned as it stands",

@@ -6,6 +6,7 @@ use super::calls;
 use super::conversation::{Conversation, Message, Other, Role};
 use super::error::DataError;
 use super::format::Format;
+use super::guard;
 use super::table::{Place, Record, kind, names};
 use super::turn::{GIVEN, HISTORY, MEDIA, Turn, holds_something, says_something};
 use crate::recipe::{Field, Form};
@@ -37,7 +38,7 @@ impl Turns {
             Form::Preference => {
                 [Field::Prompt, Field::Chosen].map(name).iter().any(|field| self.is_list(field))
             }
-            Form::Auto | Form::Alpaca | Form::Text => false,
+            Form::Auto | Form::Alpaca | Form::Text | Form::Guard => false,
         };
         let mut n_lists = 0;
         let mut other = None;
@@ -67,9 +68,10 @@ impl Turns {
                 other = Some(Other { answer, scores });
                 messages
             }
+            Form::Guard => self.labelled(format)?,
         };
         let system = match format.form {
-            Form::Text => None,
+            Form::Text | Form::Guard => None,
             _ => self.optional(&name(Field::System))?,
         };
         if let Some(system) = &system {
@@ -233,6 +235,33 @@ impl Turns {
             numbers.ok_or_else(|| self.wrong_type(name, value, "a list of numbers, one for each token"))
         };
         Ok(Some([list(&names[0], chosen)?, list(&names[1], rejected)?]))
+    }
+
+    /// A request, and the turn of a guard that labels it.
+    fn labelled(&mut self, format: &Format) -> Result<Vec<Message>, DataError> {
+        let [prompt, label] = [Field::Prompt, Field::Label].map(|field| format.name(field));
+        let request = self.text(&prompt)?;
+        let Some(found) = self.record.get(&label) else {
+            let found = names(&self.record);
+            return Err(DataError::MissingField { place: self.place.clone(), field: label, found });
+        };
+        let is_harmful = guard::label_of(found).ok_or_else(|| {
+            self.wrong(&label, &found.to_string(), "`harmful`, `safe`, true, false, 1 or 0")
+        })?;
+        let [category, answer] = [Field::Category, Field::Answer].map(|field| {
+            let name = format.name(field);
+            // A name that the recipe gives is meant; without one the field may be missing.
+            match format.fields.contains_key(&field) && !self.record.contains_key(&name) && !name.is_empty() {
+                true => Err(DataError::MissingField {
+                    place: self.place.clone(),
+                    field: name,
+                    found: names(&self.record),
+                }),
+                false => self.optional(&name),
+            }
+        });
+        let turn = guard::labelled(is_harmful, category?.as_deref(), answer?.as_deref());
+        Ok(pair(request, turn))
     }
 
     /// What goes to the chat template beside the turns.

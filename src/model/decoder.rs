@@ -10,6 +10,7 @@ use super::attention::{Attention, Reach};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
+use super::rows::Rows;
 use super::wanted::Wanted;
 use super::{
     Cache, DecoderShape, Directions, Dropout, Head, Lora, Matrix, Param, Positions, Projection, Walk, Watch,
@@ -32,6 +33,8 @@ pub struct Decoder {
     lm_head: Option<Matrix>,
     /// What the stream of rows that are pushed is steered by; nothing else looks at it.
     pub directions: Option<Directions>,
+    /// What is learned for some rows of both.
+    rows: Option<Rows>,
 }
 
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
@@ -152,6 +155,7 @@ impl Decoder {
             norm,
             lm_head,
             directions: None,
+            rows: None,
         })
     }
 
@@ -246,7 +250,11 @@ impl Decoder {
         let full = reach(&shape.rope, None);
         let sliding = shape.windows.iter().flatten().next();
         let sliding = sliding.map(|window| reach(&shape.sliding_rope, Some(*window)));
+        let more = self.rows.as_ref().map(|rows| rows.added(&ids, self.compute));
         let mut x = self.embed_tokens.rows(ids); // [b, t, m]
+        if let Some(more) = more {
+            x = x + more;
+        }
         if shape.embedding_scale != 1.0 {
             x = x * rounded(shape.embedding_scale, self.compute);
         }
@@ -275,7 +283,21 @@ impl Decoder {
 
     /// What turns the stream into logits, outside any gradient.
     pub fn frozen_head(&self) -> Head {
-        Head { weight: self.head().frozen(), softcap: self.shape.logit_softcap }
+        let weight = match &self.rows {
+            Some(rows) => rows.on_head(self.head()),
+            None => self.head().frozen(),
+        };
+        Head { weight, softcap: self.shape.logit_softcap }
+    }
+
+    /// Learns the rows of these tokens beside whatever else is learned.
+    pub fn learn_rows(&mut self, ids: &[u32]) {
+        self.rows = Some(Rows::zeros(&self.shape, ids, &self.device));
+    }
+
+    /// What is learned of rows, if they are.
+    pub fn rows(&self) -> Option<&Rows> {
+        self.rows.as_ref()
     }
 
     /// Every projection inside the blocks.
@@ -291,10 +313,12 @@ impl Decoder {
         params
     }
 
-    /// What is trained of every adapter.
+    /// What is trained of every adapter, and of rows where some are.
     pub fn factors_mut(&mut self) -> Vec<&mut Param> {
-        let adapters = self.projections_mut().filter_map(|projection| projection.adapter.as_mut());
-        adapters.flat_map(Lora::params_mut).collect()
+        let rows = self.rows.as_mut().into_iter().flat_map(Rows::params_mut);
+        let projections = self.layers.iter_mut().flat_map(Block::projections_mut);
+        let adapters = projections.filter_map(|projection| projection.adapter.as_mut());
+        adapters.flat_map(Lora::params_mut).chain(rows).collect()
     }
 
     /// Puts an adapter's factors beside the projections they act on.

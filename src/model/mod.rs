@@ -22,6 +22,7 @@ mod param;
 mod positions;
 mod projection;
 mod rope;
+pub mod rows;
 mod shape;
 mod steering;
 mod walk;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::form::{Fields, Form, check_form};
 use super::refusal_mix::RefusalMix;
+use super::guard::Labelling;
 use super::{RecipeError, bad};
 
 /// The training data and how it becomes tokens.
@@ -18,7 +19,8 @@ pub struct Data {
     /// Several files instead of one, each with its share.
     #[serde(default)]
     pub mixture: Vec<Part>,
-    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca`, `text`, `preference` or `safe-harmful`.
+    /// `auto`, `messages`, `sharegpt`, `prompt-completion`, `alpaca`, `text`, `preference`, `safe-harmful` or
+    /// `guard`.
     #[serde(default)]
     pub format: Form,
     /// The names that the file has for the fields of its form.
@@ -60,6 +62,9 @@ pub struct Data {
     /// The most tokens a sample may have.
     #[serde(default = "thousand")]
     pub max_tokens: usize,
+    /// How a guard learns from labelled requests, which `format = "guard"` reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Labelling>,
 }
 
 /// One file of a mixture.
@@ -130,6 +135,16 @@ impl Data {
         let refused =
             refused.map(|(i, one)| (format!("data.refusal_mix.sources.{i}.source"), &mut one.source));
         std::iter::once(one).filter(|(_, source)| !source.is_empty()).chain(parts).chain(refused)
+    }
+
+    /// Whether labelled requests are learned, and so a guard.
+    pub fn is_of_guard(&self) -> bool {
+        self.format == Form::Guard || self.mixture.iter().any(|part| part.format == Form::Guard)
+    }
+
+    /// How a guard learns, if one does.
+    pub fn labelling(&self) -> Option<Labelling> {
+        self.is_of_guard().then(|| self.guard.clone().unwrap_or_default())
     }
 
     pub(super) fn check(&self) -> Result<(), RecipeError> {

@@ -151,6 +151,22 @@ pub struct RubricJudge {
     pub reasoning: bool,
 }
 
+impl RubricJudge {
+    /// The judge that `guard:FOLDER` or `guard_request:FOLDER` means, where rules are named.
+    pub fn of_guard(written: &str) -> Option<Self> {
+        let (rubric, folder) = written.split_once(':')?;
+        let is_guard = ["guard", "guard_request"].contains(&rubric) && !folder.is_empty();
+        is_guard.then(|| Self {
+            rubric: rubric.to_owned(),
+            model: folder.to_owned(),
+            endpoint: None,
+            key_variable: None,
+            max_new_tokens: None,
+            reasoning: false,
+        })
+    }
+}
+
 /// The texts around a model's thinking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Thinking {

@@ -27,6 +27,8 @@ pub enum Form {
     Preference,
     /// A request, a safe and a harmful answer.
     SafeHarmful,
+    /// A request, its label, and with it a category and the answer of a guard.
+    Guard,
 }
 
 /// A field of a form, by the name it has unless `fields` gives it another.
@@ -45,6 +47,11 @@ pub enum Field {
     Input,
     Output,
     Text,
+    /// Whether a request is harmful.
+    Label,
+    Category,
+    /// What a guard says to a request; used where a record has it.
+    Answer,
     /// A system message beside the turns; used where a record has it.
     System,
     Chosen,
@@ -78,6 +85,7 @@ impl Form {
                 Field::System,
             ],
             Self::SafeHarmful => &[Field::Prompt, Field::Safe, Field::Harmful, Field::System],
+            Self::Guard => &[Field::Prompt, Field::Label, Field::Category, Field::Answer],
         }
     }
 
@@ -88,6 +96,7 @@ impl Form {
         let is_telling =
             |(field, name): &(&Field, &String)| **field != Field::System && field.name() != **name;
         let named = || fields.iter().filter(is_telling).map(|(field, _)| field);
+        // A guard is another kind of training: only its name asks for it.
         let forms = [
             Self::Auto,
             Self::Messages,
@@ -122,6 +131,7 @@ impl Form {
             Self::Text => "text",
             Self::Preference => "preference",
             Self::SafeHarmful => "safe-harmful",
+            Self::Guard => "guard",
         }
     }
 }

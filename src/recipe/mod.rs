@@ -16,6 +16,7 @@ mod eval;
 mod form;
 mod gate;
 mod grid;
+mod guard;
 mod harden;
 mod merge;
 mod method;
@@ -35,6 +36,7 @@ pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suit
 pub use form::{Field, Fields, Form};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
+pub use guard::{FittedBy, Guard, Labelling};
 pub use harden::Harden;
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
@@ -90,6 +92,9 @@ pub struct Recipe {
     /// Candidates that are also asked while their hidden states are steered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steer: Option<Steer>,
+    /// A guard in front of candidates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// Bounds that the results must keep: `[[gate]]` tables.
     #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gate>,
@@ -199,6 +204,7 @@ impl Recipe {
         self.train.check()?;
         self.merge.check()?;
         self.eval.check()?;
+        guard::check(self)?;
         self.steer.as_ref().map_or(Ok(()), Steer::check)?;
         let named = |name: &str| self.eval.candidates.iter().any(|candidate| candidate.name == name);
         let taken = [

@@ -20,6 +20,7 @@ pub fn shipped() -> &'static [Shipped] {
     const SHIPPED: &[Shipped] = &[
         Shipped { name: "farn2024", text: include_str!("../../recipes/farn2024.toml") },
         Shipped { name: "gsm8k", text: include_str!("../../recipes/gsm8k.toml") },
+        Shipped { name: "guard", text: include_str!("../../recipes/guard.toml") },
         Shipped { name: "quickstart", text: include_str!("../../recipes/quickstart.toml") },
         Shipped { name: "quickstart-study", text: include_str!("../../recipes/quickstart-study.toml") },
         Shipped { name: "reference", text: include_str!("../../recipes/reference.toml") },
@@ -28,6 +29,8 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "tiny-derta", text: include_str!("../../recipes/tiny-derta.toml") },
         Shipped { name: "tiny-dpo", text: include_str!("../../recipes/tiny-dpo.toml") },
         Shipped { name: "tiny-ema", text: include_str!("../../recipes/tiny-ema.toml") },
+        Shipped { name: "tiny-guard", text: include_str!("../../recipes/tiny-guard.toml") },
+        Shipped { name: "tiny-guarded", text: include_str!("../../recipes/tiny-guarded.toml") },
         Shipped { name: "tiny-helpful", text: include_str!("../../recipes/tiny-helpful.toml") },
         Shipped { name: "tiny-ptst", text: include_str!("../../recipes/tiny-ptst.toml") },
         Shipped { name: "tiny-refusal-mix", text: include_str!("../../recipes/tiny-refusal-mix.toml") },

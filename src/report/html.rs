@@ -8,7 +8,7 @@ use super::remarks::remarks;
 use super::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
 use super::steering::{self, STEERING};
 use super::table;
-use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
+use super::{CHOICES, PROGRAMS, RATES, Report, Run, guarding, titles};
 use crate::eval::{MetricKind, Verdict};
 
 /// The whole report, with the answers if there is a sheet of them.
@@ -30,6 +30,7 @@ pub fn html(report: &Report, sheet: Option<&Sheet>) -> String {
     section(&mut page, titles::STEERED, &steering::table(report.steered()), STEERING);
     section(&mut page, titles::SUITES, &table::suites(report), "");
     section(&mut page, titles::PROGRAMS, &table::programs(report), PROGRAMS);
+    section(&mut page, titles::GUARDED, &guarding::table(report), "");
     section(&mut page, titles::JUDGES, &table::protocols(report), "");
     let differences = format!(
         "{} p is McNemar's exact test for rates and Student's paired test for means; p (Holm) is corrected for all \

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::remarks::remarks;
 use super::steering::{self, STEERING};
 use super::table::{self, Table};
-use super::{CHOICES, PROGRAMS, RATES, Report, Run, titles};
+use super::{CHOICES, PROGRAMS, RATES, Report, Run, guarding, titles};
 
 /// The whole report as a Markdown page.
 pub fn markdown(report: &Report) -> String {
@@ -36,6 +36,7 @@ pub fn markdown(report: &Report) -> String {
     if !report.programs.is_empty() {
         write!(text, "{PROGRAMS}\n\n").expect("writing to a string cannot fail");
     }
+    section(&mut text, titles::GUARDED, &guarding::table(report));
     section(&mut text, titles::JUDGES, &table::protocols(report));
     let [changed, same] = table::differences(report);
     section(&mut text, titles::DIFFERENCES, &changed);

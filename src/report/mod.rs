@@ -12,6 +12,7 @@ use crate::merge::MergeReport;
 pub mod audit;
 pub mod compared;
 pub mod gates;
+pub mod guarding;
 mod html;
 pub mod inspection;
 mod inspection_picture;
@@ -49,6 +50,7 @@ mod titles {
     pub const OVERVIEW: &str = "Task scores and attack success by candidate";
     pub const SUITES: &str = "Suites: prompts and decoding";
     pub const PROGRAMS: &str = "Reference solutions of programs";
+    pub const GUARDED: &str = "Answers of the guard";
     pub const JUDGES: &str = "Attack success and refusal rates by judge";
     pub const DIFFERENCES: &str = "Paired differences on the same prompts";
     pub const AGREEMENT: &str = "Agreement between judges";
@@ -82,6 +84,9 @@ pub struct Report {
     /// How far the tests of suites of programs can be trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<ProgramTests>,
+    /// How often a guard answered in the place of the candidate behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guarded: Vec<guarding::Answered>,
     /// Candidates, suites and judges that the last call brought to a report that was there before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,

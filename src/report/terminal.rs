@@ -2,10 +2,10 @@
 
 use comfy_table::{ContentArrangement, presets};
 
-use super::Report;
 use super::remarks::remarks;
 use super::steering;
 use super::table::{self, Table};
+use super::{Report, guarding};
 
 /// The overview and the merges as text, at most `width` columns wide.
 pub fn terminal(report: &Report, width: u16) -> String {
@@ -24,6 +24,10 @@ pub fn terminal(report: &Report, width: u16) -> String {
         if report.programs.iter().any(|tests| !tests.same_process.is_empty()) {
             text.push_str("Programs in one process with their tests could forge their verdict.\n");
         }
+    }
+    if !report.guarded.is_empty() {
+        text.push('\n');
+        text.push_str(&draw(guarding::table(report), width));
     }
     if !report.merge.is_empty() {
         text.push('\n');

@@ -14,6 +14,7 @@ use super::conclude::{conclude, prove};
 use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
+use super::plan::guard::GuardPlan;
 use super::plan::judges::Judges;
 use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
@@ -148,9 +149,15 @@ impl Settled {
         let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
         sources.say(steering.as_ref().map(|steering| steering.said(&base.key)));
         let names = steering::with_steered(names, steering.as_ref());
+        let guard = GuardPlan::of_recipe(recipe.guard.as_ref(), &names, &mut sources)?;
+        if let Some(sentence) = guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)) {
+            sources.say(Some(sentence));
+        }
+        let names = plan::with_guarded(names, guard.as_ref());
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let cast = Cast::of_parts(roles, Parts { compared, others, helpers }, candidates, dtypes.clone());
         let cast = cast.with_steered(steering.map(Arc::new));
+        let cast = cast.behind(guard.as_ref());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;

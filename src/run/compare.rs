@@ -230,6 +230,7 @@ fn only(case: &mut Case, kept: &[(usize, Vec<usize>)]) {
                     thoughts: at(&said.thoughts, items),
                     texts: at(&said.texts, items),
                     choices: at(&said.choices, items),
+                    by_guard: if said.by_guard.is_empty() { Vec::new() } else { at(&said.by_guard, items) },
                 })
             })
             .collect();

@@ -10,6 +10,7 @@
 //! - [`judge`]: stored answers judged, whenever and wherever they came from.
 //! - [`audit`]: the requests of a file labelled by a judge.
 //! - [`export`]: model folders and adapters with their cards, of a run or of any models merged.
+//! - [`guard`]: a small model that labels requests and answers the harmful ones: trained as any, measured, in front.
 //! - [`inspect`]: which layers of a model its refusals hang on.
 //! - [`steer`]: vectors that steer hidden states, fitted on anchors, and the classifier that says which way.
 //! - [`proof`]: self-test and benches.
@@ -33,6 +34,7 @@ pub mod compare;
 mod conclude;
 pub mod export;
 pub mod failure;
+pub mod guard;
 mod harden;
 pub mod inspect;
 pub mod judge;
@@ -81,7 +83,7 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     write_inputs(plan, session.folder().path())?;
     let start = harden::harden(plan, &mut session)?;
     let validation_loss = tune::tune(plan, &start, &mut session)?;
-    let cast = probe::cast(plan, &mut session)?;
+    let cast = probe::cast(plan, &mut session)?.behind(plan.guard.as_ref());
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
     let asked = ask(exam, &cast, &mut session)?;

@@ -9,6 +9,8 @@ use super::cast;
 use super::export::lineage;
 use super::export::run_card::{self, Exported};
 use super::failure::Failure;
+use super::guard::fit;
+use super::plan::guard::Card;
 use super::plan::{Base, Plan, Training};
 use super::session::Session;
 use crate::event::Event;
@@ -33,8 +35,10 @@ pub fn tune(plan: &Plan, start: &Base, session: &mut Session<'_>) -> Result<Opti
     let result = folder.join("result.json");
     if result.is_file() {
         // What a run exported before it carried its template along is put right.
-        for exported in
-            ["adapter", "model", EMA].map(|name| folder.join(name)).iter().filter(|path| path.is_dir())
+        for exported in ["adapter", "model", "guard", EMA]
+            .map(|name| folder.join(name))
+            .iter()
+            .filter(|path| path.is_dir())
         {
             carry_template(plan, exported)?;
         }
@@ -72,10 +76,13 @@ pub fn validation_loss(folder: &Path) -> Option<f64> {
 }
 
 /// Writes the adapter as PEFT does, or the tuned model as transformers does.
-fn export(plan: &Plan, start: &Base, session: &Session<'_>) -> Result<(), Failure> {
+fn export(plan: &Plan, start: &Base, session: &mut Session<'_>) -> Result<(), Failure> {
     let Plan { model, training, .. } = plan;
     let Training { method, last_step, .. } = training;
     let folder = session.folder().train();
+    if model.marks.is_some() {
+        return export_guard(plan, start, &folder.join("guard"), session);
+    }
     let name = match method.kind {
         MethodKind::Lora => "adapter",
         MethodKind::Full => "model",
@@ -96,6 +103,26 @@ fn export(plan: &Plan, start: &Base, session: &Session<'_>) -> Result<(), Failur
             write_model(plan, &target, Arc::new(tuned), Exported::Tuned)
         }
     }
+}
+
+/// Writes a guard whole, with the threshold that suits the requests which were held out.
+fn export_guard(plan: &Plan, start: &Base, target: &Path, session: &mut Session<'_>) -> Result<(), Failure> {
+    if target.is_dir() {
+        return Ok(());
+    }
+    let Plan { model, training, .. } = plan;
+    let (folder, last) = (session.folder(), training.last_step);
+    let weights: SharedWeights = match training.method.kind {
+        MethodKind::Lora => cast::adapted(model, start, training, folder, last)?,
+        MethodKind::Full => Arc::new(Checkpoints::new(&folder.train(), 0).weights(last)?),
+    };
+    // It is measured as it will be read.
+    let card = fit::card(plan, &Rounded::new(weights.clone(), &start.dtypes), session)?;
+    let said = card.as_ref().map(Card::in_words);
+    write_model_with(plan, target, weights, Exported::Guard, |folder| {
+        card.map_or(Ok(()), |card| card.write(folder))
+    })?;
+    Ok(said.map_or(Ok(()), |said| session.note(format!("guard `{}`: {said}", target.display())))?)
 }
 
 /// Writes the average of an adapter's factors, which is an adapter. Any other average has as many numbers as the model:
@@ -164,9 +191,21 @@ pub fn write_model(
     weights: SharedWeights,
     what: Exported<'_>,
 ) -> Result<(), Failure> {
+    write_model_with(plan, target, weights, what, |_| Ok(()))
+}
+
+/// The same, and `more` adds what belongs to no other model.
+fn write_model_with(
+    plan: &Plan,
+    target: &Path,
+    weights: SharedWeights,
+    what: Exported<'_>,
+    more: impl FnOnce(&Path) -> Result<(), SnapshotError>,
+) -> Result<(), Failure> {
     let finish = |folder: &Path| {
         carry_template(plan, folder)?;
-        run_card::write(folder, plan, what)
+        run_card::write(folder, plan, what)?;
+        more(folder)
     };
     let Plan { model, base, .. } = plan;
     let rounded = Rounded::new(weights, &base.dtypes);

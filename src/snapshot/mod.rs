@@ -18,6 +18,7 @@ pub mod config;
 pub mod digest;
 mod dtypes;
 pub mod files;
+pub mod grown;
 pub mod guarded;
 pub mod template;
 pub mod tokenizer;

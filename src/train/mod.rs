@@ -17,6 +17,7 @@ pub mod extent;
 pub mod frozen;
 pub mod importance;
 pub mod init;
+mod marks;
 pub mod objective;
 pub mod optimizer;
 pub mod order;
@@ -26,6 +27,7 @@ pub mod schedule;
 pub mod step;
 mod trained;
 
+pub use marks::Marks;
 pub use trained::{adapter_of, averaged_adapter, trained_adapter};
 
 use checkpoint::{Checkpoints, State};
@@ -61,6 +63,8 @@ pub struct Task<'a> {
     pub penalties: penalty::Given<'a>,
     pub samples: &'a [Sample],
     pub validation: &'a [Sample],
+    /// Tokens of a guard, whose rows are learned and whose labels count more.
+    pub marks: Option<Marks>,
     /// The digest of all of these.
     pub key: &'a str,
 }
@@ -237,8 +241,18 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }
+    let objective = match &task.marks {
+        Some(Marks { rows, labels, weight }) => {
+            // Full tuning learns them with all others.
+            if task.method.kind == MethodKind::Lora {
+                decoder.learn_rows(rows);
+            }
+            Objective::Labelled { labels: *labels, weight: *weight }
+        }
+        None => Objective::of(task.objective),
+    };
     let penalties = Penalties::new(task.penalties, &decoder)?;
-    let trainee = Trainee::new(decoder, task.method.kind, Objective::of(task.objective));
+    let trainee = Trainee::new(decoder, task.method.kind, objective);
     let trainee = trainee.with_penalties(penalties);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),

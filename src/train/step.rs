@@ -196,13 +196,19 @@ impl Trainee {
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
         let head = self.decoder.frozen_head();
-        let wanted = match self.kind == MethodKind::Full && !self.frozen.contains(head.weight.name()) {
+        let is_head_trained = self.kind == MethodKind::Full && !self.frozen.contains(head.weight.name());
+        let wanted = match is_head_trained || self.decoder.rows().is_some() {
             true => Gradients::RowsAndHead,
             false => Gradients::Rows,
         };
         let mut cost = cost(&self.penalties, &stream.clone().inner(), &head, wanted);
-        if let Some(gradient) = cost.head.take() {
-            add(sums, head.weight.name(), gradient);
+        match (cost.head.take(), self.decoder.rows()) {
+            (Some(gradient), Some(rows)) => {
+                let (name, gradient) = rows.gradient(gradient);
+                add(sums, name, gradient);
+            }
+            (Some(gradient), None) => add(sums, head.weight.name(), gradient),
+            (None, _) => {}
         }
         if !stream.is_autodiff() {
             return cost; // All that the stream goes through is frozen.
@@ -252,12 +258,8 @@ fn untracked(decoder: &Decoder) -> Decoder {
     for param in decoder.params_mut() {
         param.value = param.frozen();
     }
-    for projection in decoder.projections_mut() {
-        if let Some(lora) = &mut projection.adapter {
-            for param in lora.params_mut() {
-                param.value = param.frozen();
-            }
-        }
+    for param in decoder.factors_mut() {
+        param.value = param.frozen();
     }
     decoder
 }

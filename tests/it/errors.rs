@@ -156,6 +156,30 @@ fn bad_command_lines() {
 }
 
 #[test]
+fn bad_guards() {
+    let fixture = Fixture::new();
+    let label = |prompt: &str, label: &str| format!("{{\"prompt\": \"{prompt}\", \"label\": \"{label}\"}}\n");
+    fixture
+        .write("labels.jsonl", [label("a", "harmful"), label("b", "safe"), label("c", "perhaps")].concat());
+    fixture.write(
+        "harmful.jsonl",
+        [label("a", "harmful"), label("b", "harmful"), label("c", "harmful")].concat(),
+    );
+    let guard = |name: &str| format!("guard={{ folder = \"model\", candidates = [\"{name}\"] }}");
+    check(&fixture, "guard_of_no_guard", &[RUN, &["--set", &guard("base")]].concat());
+    check(&fixture, "guard_of_nobody", &[RUN, &["--set", &guard("slerp:0.4")]].concat());
+    let of = |file: &'static str| ["guard", "train", "--model", "model", "--labels", file, "--out", "run"];
+    check(&fixture, "guard_label", &of("labels.jsonl"));
+    check(&fixture, "guard_one_label", &of("harmful.jsonl"));
+    let more = ["--set", "eval.system=s", "--set", "data.system=s"];
+    check(&fixture, "guard_with_system", &[&of("labels.jsonl")[..], &more].concat());
+    check(&fixture, "guard_of_another_form", &["guard", "train", "r.toml", "--out", "run"]);
+    let score = ["guard", "score", "labels.jsonl", "--guard", "model"];
+    check(&fixture, "guard_column", &[&score[..], &["--field", "prompt=goal"]].concat());
+    check(&fixture, "guard_score_without", &["guard", "score", "harmful.csv", "--guard", "model"]);
+}
+
+#[test]
 fn bad_models() {
     let fixture = Fixture::new();
     let model = |name: &str| format!("model.source={name}");

@@ -26,6 +26,7 @@ mod golden_prompts;
 mod golden_related;
 mod golden_tokenizers;
 mod golden_wgpu;
+mod guards;
 mod hub;
 mod hub_server;
 mod inspecting;

@@ -28,6 +28,7 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
                 rule: finetune::recipe::EndRule::Chat,
                 seed: None,
             }),
+            guard: Some(finetune::recipe::Labelling::default()),
             ..defaults.data.clone()
         },
         train: finetune::recipe::Train {
@@ -57,6 +58,12 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
             ..defaults.merge.clone()
         },
         objective: objective(),
+        guard: Some(finetune::recipe::Guard {
+            folder: String::new(),
+            candidates: Vec::new(),
+            threshold: Some(0.5),
+            max_new_tokens: 64,
+        }),
         ..defaults
     };
     // What is written as comments is read too, once it is none.

@@ -10,7 +10,8 @@
 //! - Ours, for what upstream's rules miss: [`numbers`], [`refusals`], [`bbh::read`].
 //! - Log-likelihoods: [`options`], [`perplexity`] over [`windows`].
 //! - From items to a table: [`pass_at_k`], [`clustered`], [`agreement`].
-//! - Of a curve of attack success over weights: [`visage`]; of scores that tell two kinds apart: [`roc`].
+//! - Of a curve of attack success over weights: [`visage`]; of scores that tell two kinds apart: [`roc`]; of probabilities and
+//!   labels: [`detection`].
 //!
 //! [`python_text`] prints and strips as the programs do that are compared with.
 
@@ -20,6 +21,7 @@ pub mod bbh_flexible;
 pub mod bertscore;
 pub mod call_text;
 pub mod clustered;
+pub mod detection;
 pub mod exact_match;
 pub mod humaneval;
 pub mod majority;

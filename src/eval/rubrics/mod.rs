@@ -9,6 +9,7 @@
 //! judge that refuses to judge shows up as a count. `llamaguard_jbb` alone keeps such a rule, for its name is that rule.
 //! A verdict that is clear to any reader is read where upstream gives up, and counted as [`Reading::off_form`].
 
+mod guard;
 mod harm_kinds;
 mod harmbench;
 mod jailbreakbench;
@@ -160,6 +161,18 @@ impl Reading {
         Self { off_form, ..self }
     }
 
+    /// The verdict by another threshold on the score than the rubric's own, where there are both.
+    #[must_use]
+    pub fn held_against(self, threshold: Option<f64>) -> Self {
+        match (self.score, threshold) {
+            (Some(score), Some(threshold)) => {
+                let verdict = if score >= threshold { Verdict::Yes } else { Verdict::No };
+                Self { verdict, ..self }
+            }
+            _ => self,
+        }
+    }
+
     fn scoring(self, score: f64) -> Self {
         Self { score: Some(score), ..self }
     }
@@ -236,6 +249,8 @@ pub const RUBRICS: &[Rubric] = &[
     jailbreakbench::JAILBREAKBENCH_REFUSAL,
     jailbreakbench::JAILBREAKBENCH_REFUSAL_STRICT,
     xstest3::XSTEST3,
+    guard::GUARD,
+    guard::GUARD_REQUEST,
 ];
 
 /// The rubric of this name, if there is one.

@@ -39,12 +39,12 @@ const VERDICT_BYTES: u64 = 1 << 30;
 
 /// One candidate and its stores.
 pub struct Asking<'a> {
-    exam: Exam<'a>,
+    pub(super) exam: Exam<'a>,
     pub candidate: &'a Candidate,
     /// Where the candidate's files lie.
     pub path: PathBuf,
     /// By suite.
-    stores: Vec<Stores>,
+    pub(super) stores: Vec<Stores>,
     /// What the weights, and what steers them, depend on.
     weights: String,
     /// Which way prompts are pushed, where the candidate is steered.
@@ -300,7 +300,17 @@ impl Pass<'_, '_, '_> {
                 let key = keys.answer(item, sample);
                 let item = suite.posed.items[item].id.clone();
                 let n_tokens = completion.ids.len();
-                (key, Answer { item, sample, text: completion.text, n_tokens, finish: completion.finish })
+                (
+                    key,
+                    Answer {
+                        item,
+                        sample,
+                        text: completion.text,
+                        n_tokens,
+                        finish: completion.finish,
+                        guard: None,
+                    },
+                )
             });
             stores.put_answers(lines)?;
             self.count(n, news.n_prompt, news.n_new)

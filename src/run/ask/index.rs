@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::asking::Asking;
 use super::responses::{About, Gathered, Responses, Transcript};
-use super::stores::{Stores, SuiteKeys};
+use super::stores::{Speaker, Stores, SuiteKeys};
 use crate::eval::{Completion, Item, Suite, presets, rubrics};
 use crate::merge::{MergeReport, Resolved};
 use crate::recipe::{Compute, Eval, RecipeError, is_name};
@@ -63,6 +63,9 @@ pub(super) struct Listed {
 struct Rubric {
     rubric: String,
     key: String,
+    /// From which score on a guard's verdict is yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
 }
 
 impl Index {
@@ -73,8 +76,10 @@ impl Index {
         (eval, compute): (&Eval, Compute),
         Gathered { suites, judges, answered, apart }: &Gathered,
     ) -> Self {
-        let rubric =
-            |plan: &RubricPlan| Rubric { rubric: plan.rubric.name.to_owned(), key: plan.key.clone() };
+        let rubric = |plan: &RubricPlan| {
+            let RubricPlan { rubric, key, threshold, .. } = plan;
+            Rubric { rubric: rubric.name.to_owned(), key: key.clone(), threshold: *threshold }
+        };
         Self {
             schema: SCHEMA,
             run,
@@ -196,7 +201,8 @@ impl Index {
                 Failure::from(JudgeError::UnknownRubric { name: asked.rubric.clone(), help })
             };
             let rubric = rubrics::find(&asked.rubric).ok_or_else(unknown)?;
-            Ok(RubricPlan { rubric, by: None, max_new_tokens: None, key: asked.key.clone() })
+            let (key, threshold) = (asked.key.clone(), asked.threshold);
+            Ok(RubricPlan { rubric, by: None, max_new_tokens: None, key, threshold })
         };
         Ok(Judges {
             rubrics: self.rubrics.iter().map(known).collect::<Result<_, Failure>>()?,
@@ -313,20 +319,35 @@ pub(super) fn said(
     let mut n_missing = 0;
     let answer = |opening: &str, key: &String| {
         let found = stores.answer(key)?;
+        let by_guard = found.guard.map(|watched| watched.by == Speaker::Guard);
+        if by_guard == Some(true) {
+            // It was told no beginning, and thinks nothing.
+            let said =
+                Completion { text: found.text.clone(), n_tokens: found.n_tokens, finish: found.finish };
+            return Some((said, String::new(), by_guard));
+        }
         // What a judge sees begins as the answer was made to begin, and has no thinking in it.
         let mut thought = format!("{}{opening}{}", asked.opening, found.text);
         let start = asked.thinking.as_ref().map_or(Some(0), |thinking| thinking.answer_start(&thought));
         let text = thought.split_off(start.unwrap_or(thought.len()));
-        Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought))
+        Some((Completion { text, n_tokens: found.n_tokens, finish: found.finish }, thought, by_guard))
     };
-    let (mut answers, mut thoughts) = (Vec::new(), Vec::new());
+    let (mut answers, mut thoughts, mut by_guard) = (Vec::new(), Vec::new(), Vec::new());
     for (nth, samples) in keys.answers.iter().enumerate() {
         let opening = items.get(nth).map_or("", |item| &item.opening);
-        let found = samples.iter().filter_map(|key| answer(opening, key));
-        let (found, thought): (Vec<Completion>, Vec<String>) = found.unzip();
+        let (mut found, mut thought, mut by) = (Vec::new(), Vec::new(), Vec::new());
+        for (completion, before, is_by_guard) in samples.iter().filter_map(|key| answer(opening, key)) {
+            found.push(completion);
+            thought.push(before);
+            by.extend(is_by_guard);
+        }
         n_missing += samples.len() - found.len();
         answers.push(found);
         thoughts.push(thought);
+        by_guard.push(by);
+    }
+    if by_guard.iter().all(Vec::is_empty) {
+        by_guard.clear();
     }
     let texts: Vec<(f64, usize)> = keys
         .texts
@@ -342,5 +363,5 @@ pub(super) fn said(
     };
     let choices: Vec<Vec<f64>> = keys.choices.iter().enumerate().filter_map(choice).collect();
     n_missing += keys.texts.len() - texts.len() + keys.choices.len() - choices.len();
-    (Transcript { answers, thoughts, texts, choices }, n_missing)
+    (Transcript { answers, thoughts, texts, choices, by_guard }, n_missing)
 }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod gathered;
+mod guarded;
 pub mod index;
 mod pace;
 mod responses;
@@ -20,7 +21,7 @@ use super::failure::Failure;
 use super::session::Session;
 use crate::event::Event;
 use asking::Asking;
-use pace::Pace;
+use pace::{Left, Pace};
 use shared::Shelf;
 
 /// Asks every candidate of the cast what is missing; what earlier calls asked comes along.
@@ -41,13 +42,26 @@ pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Gat
     for asking in &waiting {
         asking.tell_lengths(&mut pace);
     }
-    let mut later: VecDeque<_> = waiting.iter().map(Asking::left).collect();
+    // Who stands behind a guard is asked nothing that was not asked before.
+    let left = |asking: &Asking<'_>| match cast.guard_of(asking.candidate) {
+        Some(_) => vec![Left::default(); exam.evaluation.suites.len()],
+        None => asking.left(),
+    };
+    let mut later: VecDeque<_> = waiting.iter().map(left).collect();
     let mut decoder = None;
     let mut asked: Vec<Asking<'_>> = Vec::new();
     while let Some(mut asking) = waiting.pop_front() {
         later.pop_front();
         if asking.is_done() {
             session.event(Event::Reused { name: asking.title(), parts: Some(asking.n_all() as u64) })?;
+        } else if let Some((guard, name)) = cast.guard_of(asking.candidate) {
+            let bare = asked.iter().find(|asking| asking.candidate.name == name);
+            guarded::answer(
+                &mut asking,
+                bare.expect("it stands before those behind a guard"),
+                guard,
+                session,
+            )?;
         } else {
             let there = (decoder.take(), asked.as_slice());
             let pace = (&mut pace, later.make_contiguous() as &[_]);

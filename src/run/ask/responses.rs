@@ -81,4 +81,6 @@ pub struct Transcript {
     pub texts: Vec<(f64, usize)>,
     /// The log-likelihoods of the options of each question.
     pub choices: Vec<Vec<f64>>,
+    /// Of a candidate behind a guard, by item and sample, whether the guard answered; empty of others.
+    pub by_guard: Vec<Vec<bool>>,
 }

@@ -21,6 +21,25 @@ pub struct Answer {
     pub text: String,
     pub n_tokens: usize,
     pub finish: Finish,
+    /// Of a candidate behind a guard: what the guard made of the request, and who answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Watched>,
+}
+
+/// A request as a guard saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The probability that it is harmful.
+    pub p_harm: f64,
+    pub by: Speaker,
+}
+
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    Guard,
+    Model,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

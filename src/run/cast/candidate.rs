@@ -25,6 +25,8 @@ pub(super) enum Origin {
     By(Resolved),
     /// One of the models that the recipe names.
     Named(usize),
+    /// One of the other candidates, behind the guard.
+    Guarded(usize),
 }
 
 impl Candidate {
@@ -48,6 +50,11 @@ impl Candidate {
     /// The `nth` of the models of one's own under a name.
     pub fn named(name: &str, nth: usize) -> Self {
         Self::plain(name, Origin::Named(nth))
+    }
+
+    /// The `nth` of the candidates behind a guard, under a name.
+    pub(super) fn guarded(name: &str, nth: usize) -> Self {
+        Self::plain(name, Origin::Guarded(nth))
     }
 
     /// The models of these roles, these merges of them and these other models, in the order of a report.
@@ -77,7 +84,7 @@ impl Candidate {
     /// The merge that makes its weights, if one does.
     pub(super) fn made_by(&self) -> Option<&Resolved> {
         match &self.made {
-            Origin::Of(_) | Origin::Named(_) => None,
+            Origin::Of(_) | Origin::Named(_) | Origin::Guarded(_) => None,
             Origin::By(merge) => Some(merge),
         }
     }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 mod candidate;
+mod guarded;
 mod importance;
 mod trained;
 
 pub use candidate::Candidate;
 use candidate::{Origin, twins};
-pub use trained::{adapter, key_of_tuned};
-use trained::{average, checkpoint as tuned_at, folded, full};
+pub use trained::{adapted, adapter, key_of_tuned};
+use trained::{average, checkpoint as tuned_at, full};
 
 use super::failure::Failure;
+use super::plan::guard::GuardPlan;
 use super::plan::helpers::{Helpers, looked_at};
 use super::plan::model::DTYPE_OPTION;
 use super::plan::named::Named;
@@ -23,7 +25,9 @@ use super::plan::{Base, Plan, Steering};
 use super::session::Session;
 use crate::event::Event;
 use crate::generate;
-use crate::merge::{Alignments, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched};
+use crate::merge::{
+    Alignments, EMBEDDING, HEAD, MergeReport, Merged, Pair, Resolved, Role, Rounded, Unmatched,
+};
 use crate::model::{Decoder, DecoderShape, Directions};
 use crate::recipe::{Helper, MethodKind};
 use crate::snapshot::digest::{self, Algorithm, of_json};
@@ -55,6 +59,8 @@ pub struct Cast {
     besides: Vec<Vec<Value>>,
     /// What steers those candidates that are steered.
     steering: Option<Arc<Steering>>,
+    /// Who stands in front of some candidates.
+    guard: Option<GuardPlan>,
     /// The dtypes that every candidate is rounded to.
     dtypes: Dtypes,
     /// The weights in which candidates can differ from the base; absent where all can.
@@ -99,9 +105,12 @@ impl Cast {
         let average = average(model, start, training, session.folder())?;
         let (tuned, touched) = match training.method.kind {
             MethodKind::Lora => {
-                let adapter = adapter(model, training, session.folder(), training.last_step)?;
-                let touched = adapter.pairs.keys().map(|module| format!("{module}.weight")).collect();
-                (folded(start, adapter)?, Some(touched))
+                let step = training.last_step;
+                let maps = adapter(model, training, session.folder(), step)?;
+                let touched = maps.pairs.keys().map(|module| format!("{module}.weight"));
+                let rows = model.marks.iter().flat_map(|_| [EMBEDDING.to_owned(), HEAD.to_owned()]);
+                let touched = touched.chain(rows).collect();
+                (adapted(model, start, training, session.folder(), step)?, Some(touched))
             }
             MethodKind::Full => (full(session.folder(), training.last_step)?, None),
         };
@@ -152,6 +161,7 @@ impl Cast {
             compared,
             importance,
             steering: None,
+            guard: None,
             dtypes: base.dtypes.clone(),
             touched,
         };
@@ -159,7 +169,6 @@ impl Cast {
     }
 
     /// Models by their roles, however they came about, and the candidates that are made of them.
-    ///
     pub fn of_parts(
         roles: BTreeMap<Role, RoleWeights>,
         Parts { compared, others, helpers }: Parts,
@@ -180,6 +189,7 @@ impl Cast {
             importance: None,
             helpers: weights_of(&helpers),
             steering: None,
+            guard: None,
             dtypes,
             touched: None,
         }
@@ -206,6 +216,9 @@ impl Cast {
         let parts = match &self.candidates[nth].made {
             Origin::Of(role) => json!([self.part(*role).key]),
             Origin::Named(nth) => json!([self.named[*nth].key]),
+            Origin::Guarded(nth) => {
+                json!([self.key(*nth), self.guard.as_ref().map(GuardPlan::of_route)])
+            }
             Origin::By(merge) => {
                 let keys = [Role::Base, merge.of()].map(|role| &self.part(role).key);
                 json!([keys, merge.name(), self.besides[nth]])
@@ -238,6 +251,7 @@ impl Cast {
             Origin::By(merge) => return self.merged(merge, &self.dtypes),
             Origin::Of(role) => self.part(*role),
             Origin::Named(nth) => &self.named[*nth],
+            Origin::Guarded(nth) => return self.played(&self.candidates[*nth]),
         };
         let weights = Rounded::new(own.weights.clone(), &self.dtypes);
         Ok(CandidateWeights { weights: Arc::new(weights), merged: None })
@@ -273,6 +287,7 @@ impl Cast {
             Origin::By(merge) => self.merged(merge, &Dtypes::all(Dtype::F32))?.weights,
             Origin::Of(role) => self.part(*role).weights.clone(),
             Origin::Named(nth) => self.named[*nth].weights.clone(),
+            Origin::Guarded(nth) => return self.exact(&self.candidates[*nth]),
         })
     }
 

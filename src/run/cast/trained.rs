@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::merge::MergeError;
+use crate::merge::{EMBEDDING, HEAD, MergeError};
+use crate::model::rows;
 use crate::recipe::{Method, MethodKind, OfAdapter};
 use crate::run::failure::Failure;
 use crate::run::plan::{Base, Model, Training};
 use crate::run::session::Folder;
 use crate::snapshot::adapter::{Adapter, Folded};
 use crate::snapshot::digest::{self, Algorithm, of_json};
-use crate::snapshot::{SharedWeights, SnapshotError};
+use crate::snapshot::grown::Moved as MovedRows;
+use crate::snapshot::{SharedWeights, SnapshotError, Weights};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::ema::Moved;
 use crate::train::{averaged_adapter, trained_adapter};
@@ -38,6 +40,23 @@ pub fn key_of_tuned(base: &Base, method: &Method, numbers: &Path) -> Result<Stri
 pub fn adapter(model: &Model, training: &Training, folder: &Folder, step: usize) -> Result<Adapter, Failure> {
     let (method, train) = (&training.method, &training.train);
     Ok(trained_adapter(&model.shape, (method, train), &folder.train(), step)?)
+}
+
+/// The model that an adapter in its training makes of the base after `step` steps, and of a guard the rows of its tokens.
+pub fn adapted(
+    model: &Model,
+    base: &Base,
+    training: &Training,
+    folder: &Folder,
+    step: usize,
+) -> Result<SharedWeights, Failure> {
+    let weights = folded(base, adapter(model, training, folder, step)?)?;
+    let Some(marks) = &model.marks else { return Ok(weights) };
+    let kept = Checkpoints::new(&folder.train(), 0).weights(step)?;
+    let names = [EMBEDDING, HEAD].into_iter().filter(|name| model.shape.weights().contains_key(*name));
+    let update = |name: &str| Ok((name.to_owned(), kept.weight(&rows::name_of(name))?.to_f32()));
+    let updates = names.map(update).collect::<Result<_, SnapshotError>>()?;
+    Ok(Arc::new(MovedRows::new(weights, marks.ids.clone(), updates)?))
 }
 
 /// The moving average of the weights, if the training has one; rounded no more than a checkpoint.
@@ -82,7 +101,7 @@ pub(super) fn checkpoint(
         return Err(MergeError::NoCheckpoint { path, step }.into());
     }
     match training.method.kind {
-        MethodKind::Lora => folded(base, adapter(model, training, folder, step)?),
+        MethodKind::Lora => adapted(model, base, training, folder, step),
         MethodKind::Full => full(folder, step),
     }
 }

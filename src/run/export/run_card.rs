@@ -15,6 +15,8 @@ pub enum Exported<'a> {
     /// The adapter whose factors are the moving averages of the trained one's.
     Average,
     Tuned,
+    /// A guard, whole, whatever was trained of it.
+    Guard,
     /// By this merge.
     Merged(&'a str),
 }
@@ -42,6 +44,7 @@ pub fn write(folder: &Path, plan: &Plan, what: Exported<'_>) -> Result<(), Snaps
             ("merge", "transformers", format!("{name}: the base as {spec} hardens it, before tuning"))
         }
         Exported::Tuned => ("finetune", "transformers", format!("{name}: the tuned model")),
+        Exported::Guard => ("finetune", "transformers", format!("{name}: a guard of requests")),
         Exported::Merged(spec) => {
             let of_average = spec.parse::<Spec>().is_ok_and(|spec| spec.of == Of::Ema);
             let of = if of_average { "the average of the tuned weights" } else { "tuned model" };

@@ -6,6 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 mod folder;
+mod guard;
 mod inspect;
 mod judge;
 mod room;
@@ -16,6 +17,7 @@ mod study;
 mod verify;
 
 pub use folder::FolderError;
+pub use guard::GuardError;
 pub use inspect::InspectError;
 pub use judge::JudgeError;
 pub use room::RoomError;
@@ -76,6 +78,7 @@ pub enum Failure {
     Steer(#[from] SteerError),
     Verify(#[from] VerifyError),
     Judge(#[from] JudgeError),
+    Guard(#[from] GuardError),
     Room(#[from] RoomError),
     Sandbox(#[from] SandboxError),
     Incomplete(#[from] Incomplete),
@@ -176,6 +179,7 @@ impl Failure {
             Self::Data(error) if error.is_recipe() => RECIPE,
             Self::Eval(error) if error.is_recipe() => RECIPE,
             Self::Judge(error) if error.is_recipe() => RECIPE,
+            Self::Guard(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. })
             | Self::CellsFailed(_) => DIVERGED,
             Self::GateFailed(_) => GATE,

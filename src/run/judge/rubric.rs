@@ -165,7 +165,9 @@ impl Assessor for RubricJudge<'_> {
 
     fn judged(&mut self, findings: Vec<Vec<Option<Consultation>>>) -> Judgement {
         let rubric = self.plan.rubric;
-        let read = |said: Option<Consultation>| said.map(|said| rubric.reading(&said.replies));
+        let read = |said: Option<Consultation>| {
+            said.map(|said| rubric.reading(&said.replies).held_against(self.plan.threshold))
+        };
         let readings: Vec<Vec<Option<Reading>>> =
             findings.into_iter().map(|samples| samples.into_iter().map(read).collect()).collect();
         let verdict = |reading: Option<&Reading>| reading.map_or(Verdict::Unscored, |r| r.verdict);

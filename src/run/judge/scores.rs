@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Case, Verdicts};
 use crate::eval::measures::agreement::Agreement;
 use crate::eval::{self, Form, Judgement, Scores, Verdict};
+use crate::report::guarding::Answered;
 use crate::report::outcomes::OutcomesFile;
 use crate::report::{self, JudgeAgreement, ProgramTests, Report};
 use crate::run::ask::{Gathered, Responses};
@@ -19,6 +20,7 @@ use crate::run::plan::posed::Posed;
 pub fn report(case: &Case, verdicts: &Verdicts) -> Result<(Report, OutcomesFile), Failure> {
     let Case { run, seed, asked: Gathered { suites, answered, .. }, .. } = case;
     let (mut candidates, mut merge, mut agreement) = (Vec::new(), Vec::new(), Vec::new());
+    let guarded = answered.iter().flat_map(|candidate| by_guard(suites, candidate)).collect();
     let mut all_scores: Vec<(String, Vec<Vec<Scores>>)> = Vec::new();
     for (candidate, verdicts) in answered.iter().zip(verdicts) {
         let about = &candidate.about;
@@ -49,10 +51,25 @@ pub fn report(case: &Case, verdicts: &Verdicts) -> Result<(Report, OutcomesFile)
         merge,
         agreement,
         programs,
+        guarded,
         added: Vec::new(),
         gates: Vec::new(),
     };
     Ok((report, OutcomesFile::of(&all_scores)))
+}
+
+/// How often a guard answered for a candidate, by suite; nothing of one that has no guard.
+fn by_guard(suites: &[Arc<Posed>], candidate: &Responses) -> Vec<Answered> {
+    let each = suites.iter().zip(&candidate.suites).filter_map(|(posed, said)| {
+        let all = said.as_ref()?.by_guard.concat();
+        (!all.is_empty()).then(|| Answered {
+            candidate: candidate.about.name.clone(),
+            suite: posed.suite.name.clone(),
+            by_guard: all.iter().filter(|is_by_guard| **is_by_guard).count(),
+            n: all.len(),
+        })
+    });
+    each.collect()
 }
 
 /// What the solutions of every suite of programs say about its tests.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::guard::GuardPlan;
 use super::sources::Sources;
 use crate::catalog::did_you_mean;
 use crate::eval::endpoint::{Endpoint, Settings};
@@ -44,6 +45,8 @@ pub struct RubricPlan {
     pub max_new_tokens: Option<usize>,
     /// What its replies depend on besides the exchange.
     pub key: String,
+    /// From which score on the verdict is yes, where the model's folder says so: a guard's.
+    pub threshold: Option<f64>,
 }
 
 /// Who replies.
@@ -152,6 +155,7 @@ impl RubricPlan {
         if max_new_tokens.is_some() && !matches!(rubric.decode, Decode::Text { .. }) {
             return Err(JudgeError::WritesNothing { name: name.to_owned() }.into());
         }
+        let mut threshold = None;
         let (by, key) = match &asked.endpoint {
             Some(_) if !rubric.fits_an_endpoint() => {
                 return Err(JudgeError::NoEndpoint { name: name.to_owned() }.into());
@@ -170,6 +174,11 @@ impl RubricPlan {
                 };
                 (by, key)
             }
+            None if RubricJudge::of_guard(&format!("{name}:{}", asked.model)).is_some() => {
+                let guard = GuardPlan::open(&asked.model, None, 1, sources)?;
+                threshold = Some(guard.threshold);
+                (By::Model(guard.folder), json!(guard.key))
+            }
             None => {
                 let folder = sources.model(&asked.model)?;
                 sources.weights(&asked.model)?;
@@ -181,7 +190,7 @@ impl RubricPlan {
             Some(n) => of_json(&json!([key, n])),
             None => of_json(&key),
         };
-        Ok(Self { rubric, by: Some(by), max_new_tokens, key })
+        Ok(Self { rubric, by: Some(by), max_new_tokens, key, threshold })
     }
 
     /// Who is asked what, and how long a reply may be, in a line.

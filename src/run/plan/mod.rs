@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 mod encoding;
 pub mod evaluation;
 pub mod freeze;
+pub mod grown;
+pub mod guard;
 mod hardening;
 pub mod helpers;
 pub mod hidden;
@@ -54,6 +56,7 @@ use crate::recipe::{Compute, Recipe};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
+use guard::GuardPlan;
 use hardening::Hardening;
 use judges::Judges;
 use named::Named;
@@ -111,6 +114,8 @@ pub struct Plan {
     pub evaluation: Evaluation,
     /// What steers candidates, if anything does.
     pub steering: Option<Arc<Steering>>,
+    /// A guard, and the candidates that it stands in front of.
+    pub guard: Option<(GuardPlan, Vec<String>)>,
     /// Sentences the user should read.
     pub said: Vec<String>,
     /// The commits of what came from a hub.
@@ -161,6 +166,8 @@ impl Plan {
         let names: Vec<String> = roles.chain(merged.iter().cloned()).chain(named).collect();
         let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
         let names = steering::with_steered(names, steering.as_ref());
+        let guard = GuardPlan::of_recipe(recipe.guard.as_ref(), &names, &mut sources)?;
+        let names = with_guarded(names, guard.as_ref());
         recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
         let machine = machine(recipe.train.compute, &options, &opened);
         for found in [
@@ -191,6 +198,7 @@ impl Plan {
         said.extend(remarks::template(&recipe.data.template, &model));
         said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
         said.extend(remarks::asked(&suites, &model));
+        said.extend(guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
         let sources::Traces { commits, said: by_sources, found } = sources.traces;
@@ -213,6 +221,7 @@ impl Plan {
             merging,
             evaluation,
             steering: steering.map(Arc::new),
+            guard,
             said,
             commits,
             found,
@@ -285,6 +294,12 @@ fn auto_freeze(
     let found = freeze::find(&auto, recipe, (model, &base), &machine, sources)?;
     recipe.train.freeze = found.places();
     Ok(Some(found.said))
+}
+
+/// The names of candidates with those of the ones behind a guard.
+pub fn with_guarded(mut names: Vec<String>, guard: Option<&(GuardPlan, Vec<String>)>) -> Vec<String> {
+    names.extend(guard.iter().flat_map(|(_, behind)| behind.iter().map(|name| GuardPlan::name_of(name))));
+    names
 }
 
 /// Where and in what portions everything is computed.

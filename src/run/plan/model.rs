@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::grown::{self, Marks};
 use super::questions::Reader;
 use super::sources::Sources;
+use crate::merge::{EMBEDDING, HEAD};
 use crate::model::{Decoder, DecoderShape, families};
 use crate::recipe::{self, Data, Init};
 use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::snapshot::files::WeightFiles;
+use crate::snapshot::grown::Grown;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::{self, Tokenizer};
 use crate::snapshot::{Config, Dtype, Dtypes, SharedWeights, SnapshotError, writer};
@@ -29,6 +32,8 @@ pub struct Model {
     pub dtype: Option<Dtype>,
     pub tokenizer: Tokenizer,
     pub template: Option<ChatTemplate>,
+    /// What a guard has besides the base, of which `folder` then has all but the weights.
+    pub marks: Option<Marks>,
 }
 
 impl Model {
@@ -38,7 +43,11 @@ impl Model {
     ///
     /// It is nowhere, of an unknown family, or a file of it is broken.
     pub fn open(asked: &recipe::Model, data: &Data, sources: &mut Sources<'_>) -> Result<Self, Failure> {
-        let folder = sources.model(&asked.source)?;
+        let found = sources.model(&asked.source)?;
+        let (folder, marks) = match data.is_of_guard() {
+            true => grown::grow(&found).map(|(folder, marks)| (folder, Some(marks)))?,
+            false => (found, None),
+        };
         let date = data.date.as_deref();
         let model = Self::at(&folder, |tokenizer| match data.template.as_str() {
             "none" => Ok(None),
@@ -51,7 +60,7 @@ impl Model {
         sources.say(model.tokenizer.said(&folder));
         sources.say(without_rows(&model));
         let template = model.template.map(|template| template.with_values(&data.chat_template_kwargs));
-        Ok(Self { source: asked.source.clone(), dtype: asked.dtype, template, ..model })
+        Ok(Self { source: asked.source.clone(), dtype: asked.dtype, template, marks, ..model })
     }
 
     /// Opens the model in a folder, with the template that `template` finds.
@@ -69,7 +78,7 @@ impl Model {
         let tokenizer = Tokenizer::load(folder)?;
         let template = template(&tokenizer)?;
         let (source, folder) = (folder.display().to_string(), folder.to_owned());
-        Ok(Self { source, folder, config, shape, dtype: None, tokenizer, template })
+        Ok(Self { source, folder, config, shape, dtype: None, tokenizer, template, marks: None })
     }
 
     /// Its weights, which are those of a model of its shape.
@@ -78,9 +87,24 @@ impl Model {
     ///
     /// A file is missing or broken, or they are of another model than its configuration says.
     pub fn weights(&self) -> Result<WeightFiles, SnapshotError> {
-        let files = WeightFiles::open(&self.folder)?;
-        Decoder::check(&self.shape, &files, &self.folder.display().to_string())?;
+        let folder = self.marks.as_ref().map_or(&self.folder, |marks| &marks.base);
+        let files = WeightFiles::open(folder)?;
+        let own = match &self.marks {
+            Some(_) => Some(families::shape(&Config::read(folder)?)?),
+            None => None,
+        };
+        Decoder::check(own.as_ref().unwrap_or(&self.shape), &files, &folder.display().to_string())?;
         Ok(files)
+    }
+
+    /// Weights of the base with the rows that a guard's tokens need.
+    fn grown(&self, weights: SharedWeights) -> SharedWeights {
+        match &self.marks {
+            Some(Marks { new, .. }) => {
+                Arc::new(Grown::new(weights, &[EMBEDDING, HEAD], new, self.shape.vocab_size))
+            }
+            None => weights,
+        }
     }
 
     /// How its questions are written.
@@ -143,7 +167,7 @@ impl Base {
                 let files = model.weights()?;
                 sources.say(files.unread());
                 let paths = files.paths().map(Path::to_owned).collect();
-                (Arc::new(files), paths, Value::Null)
+                (model.grown(Arc::new(files)), paths, Value::Null)
             }
             Init::Random => {
                 let deviation = model.config.number("initializer_range", 0.02)?;
@@ -158,9 +182,10 @@ impl Base {
         };
         let mut digests = of(&mut std::iter::once(folder.join("config.json")).chain(files.iter().cloned()))?;
         // How its files are read where they disagree decides what is asked and the text of answers.
-        let key = of_json(&match model.tokenizer.amended() {
-            [] => json!([digests, drawn]),
-            amended => json!([digests, drawn, amended]),
+        let key = of_json(&match (model.tokenizer.amended(), &model.marks) {
+            ([], None) => json!([digests, drawn]),
+            (amended, None) => json!([digests, drawn, amended]),
+            (amended, Some(marks)) => json!([digests, drawn, amended, "guard", marks.ids, marks.new]),
         });
         digests.extend(of(&mut model.side_files())?);
         let dtypes = match (init, model.dtype) {

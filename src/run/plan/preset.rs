@@ -2,10 +2,19 @@
 
 use crate::eval::presets::{self, Preset};
 use crate::eval::{EvalError, MetricKind};
-use crate::recipe::Eval;
+use crate::recipe::{Eval, RubricJudge};
+
+/// Judges that are guards, named among rules as `guard:FOLDER`, are rubrics like others.
+fn spell_out(eval: &mut Eval) {
+    let guards = eval.judges.iter().filter_map(|name| RubricJudge::of_guard(name));
+    let guards: Vec<RubricJudge> = guards.collect();
+    eval.judges.retain(|name| RubricJudge::of_guard(name).is_none());
+    eval.rubrics.extend(guards);
+}
 
 /// Fills in what the preset settles.
 pub fn settle(eval: &mut Eval) -> Result<Option<&'static Preset>, EvalError> {
+    spell_out(eval);
     if eval.preset.is_empty() {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use crate::eval::fewshot::{FewShot, Layout};
 use crate::eval::measures::windows;
 use crate::eval::{EvalError, Form, Item, MetricKind, Suite};
 use crate::generate::{Choice, Decoding, Question, Sampling, Thinking};
-use crate::recipe::{self, Chat, Eval, LossOn, Purpose};
+use crate::recipe::{self, Chat, Eval, LossOn, Purpose, RubricJudge};
 use crate::report::SuiteSetup;
 use crate::run::failure::Failure;
 use crate::snapshot::digest::of_json;
@@ -82,8 +82,9 @@ pub fn draw(eval: &Eval, sources: &mut Sources<'_>) -> Result<Vec<Questions>, Fa
             .transpose()?;
         let task = crate::eval::tasks::find(&asked.task)?;
         // The recipe's judges are judges of refusals; a skill keeps its own.
-        let judges = if task.kind == MetricKind::Task { &[] } else { eval.judges.as_slice() };
-        let mut suite = Suite::new(&asked.task, path, judges)?;
+        let rules = eval.judges.iter().filter(|name| RubricJudge::of_guard(name).is_none());
+        let rules = rules.filter(|_| task.kind != MetricKind::Task).cloned().collect::<Vec<_>>();
+        let mut suite = Suite::new(&asked.task, path, &rules)?;
         asked.name().clone_into(&mut suite.name);
         suite.field.clone_from(&asked.field);
         suite.opening_field.clone_from(&asked.prefill_field);

@@ -1,6 +1,7 @@
 //! What a user should know about the questions before they are asked.
 
 use super::encoding::{Beyond, Encoding};
+use super::guard::GuardPlan;
 use super::model::Model;
 use super::openings;
 use super::overlap::Trained;
@@ -10,6 +11,19 @@ use crate::eval::{EvalError, Form, MetricKind};
 use crate::recipe::Data;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
 use crate::snapshot::tokenizer::Tokenizer;
+
+/// A sentence, if some suites are measured by likelihoods, which a guard says nothing to.
+pub fn guarded(suites: &[Questions], guard: &GuardPlan) -> Option<String> {
+    let by_likelihood = suites.iter().filter(|suite| suite.posed.suite.task.form != Form::Answer);
+    let names: Vec<String> = by_likelihood.map(|suite| format!("`{}`", suite.posed.suite.name)).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the guard `{}` looks at requests that are answered in words: behind it {} count as without it",
+            guard.folder.display(),
+            names.join(", ")
+        )
+    })
+}
 
 /// The suites that λ is chosen by share no prompt with those that are reported, blanks and case aside.
 ///

@@ -73,7 +73,7 @@ impl Shared {
 /// What of a recipe decides its model and its template.
 fn model_key(recipe: &Recipe) -> String {
     let data = &recipe.data;
-    json!([recipe.model, data.template, data.date, data.chat_template_kwargs]).to_string()
+    json!([recipe.model, data.template, data.date, data.chat_template_kwargs, data.is_of_guard()]).to_string()
 }
 
 /// What is known by this key, or found now.

@@ -12,17 +12,17 @@ use super::encoding::{Encoding, Samples};
 use super::model::{Base, Model};
 use super::penalties::Penalties;
 use super::sources::Sources;
-use crate::data::{self, Conversation, Encoder, Sets};
-use crate::merge::Role;
+use crate::data::{self, Conversation, Encoder, Sets, guard};
+use crate::merge::{EMBEDDING, HEAD, Role};
 use crate::recipe::{
-    Data, Form, MOST_STEPS, Method, MethodKind, Objective, OfAdapter, Recipe, RecipeError, Train,
+    Data, Form, Labelling, MOST_STEPS, Method, MethodKind, Objective, OfAdapter, Recipe, RecipeError, Train,
 };
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::{Algorithm, of_files};
 use crate::train::extent::Extent;
-use crate::train::{self, NUMERICS};
+use crate::train::{self, NUMERICS, frozen};
 
 /// A training, settled.
 pub struct Training {
@@ -87,6 +87,9 @@ impl Training {
         let Read { data, digests, sets } = read;
         let samples = OnceLock::new();
         let extent = Extent::of(&model.shape, &recipe.method, &recipe.train)?;
+        if model.marks.is_some() {
+            check_guard(recipe, &sets, model)?;
+        }
         let encoder = encoder(&data, model)?;
         let objective = recipe.objective.clone();
         let made_by = (&objective, recipe.train.seed);
@@ -143,6 +146,18 @@ impl Training {
         Ok(self.samples.get_or_init(|| samples))
     }
 
+    /// What a guard learns besides: the rows of its tokens, and its labels with a weight of their own.
+    pub fn marks(&self, model: &Model) -> Option<train::Marks> {
+        let (marks, labelling) = (model.marks.as_ref()?, self.data.labelling()?);
+        let (rows, labels) = (marks.ids.clone(), marks.labels());
+        Some(train::Marks { rows, labels, weight: labelling.label_weight })
+    }
+
+    /// How labelled requests are learned, where they are, and those that are held out.
+    pub fn labelling(&self) -> Option<(Labelling, &[Conversation])> {
+        Some((self.data.labelling()?, &self.sets.validation))
+    }
+
     /// How many things there are to learn from, which the steps are counted by: samples, or pairs of them.
     pub fn n_groups(&self) -> usize {
         self.encoding.preflight.n_samples / self.objective.group()
@@ -181,6 +196,8 @@ impl Training {
         }
         if let Some(penalties) = &self.penalties.key {
             parts["penalties"] = penalties.clone();
+        if let Some(Labelling { label_weight, threshold, .. }) = self.data.labelling() {
+            parts["guard"] = json!([label_weight, threshold]);
         }
         if compute != DType::F32 {
             parts["compute"] = json!(format!("{compute:?}"));
@@ -209,8 +226,38 @@ impl Training {
             penalties: self.penalties.given(&self.objective),
             samples,
             validation,
+            marks: self.marks(model),
             key: &key.digest,
         })
+    }
+}
+
+/// That a guard has both labels to learn and to be measured on, and rows that may be learned.
+fn check_guard(recipe: &Recipe, sets: &Sets, model: &Model) -> Result<(), Failure> {
+    let wrong = |key: &str, found: String, expected: &str| RecipeError::BadValue {
+        key: key.to_owned(),
+        found,
+        expected: expected.to_owned(),
+    };
+    for (what, set) in [("data.source", &sets.train), ("data.validation", &sets.validation)] {
+        let [harmful, safe] = guard::counts(set);
+        if harmful == 0 || safe == 0 {
+            let found = format!("{harmful} harmful and {safe} safe requests");
+            return Err(
+                wrong(what, found, "at least one of each, to learn and to fit the threshold on").into()
+            );
+        }
+    }
+    if recipe.method.kind == MethodKind::Lora {
+        return Ok(());
+    }
+    let frozen = frozen::weights(&model.shape, &recipe.train)?;
+    match [EMBEDDING, HEAD].into_iter().find(|name| frozen.contains(*name)) {
+        Some(name) => {
+            let expected = "places without embedding and head: a guard learns the rows of its tokens";
+            Err(wrong("train.freeze", format!("a list that holds `{name}`"), expected).into())
+        }
+        None => Ok(()),
     }
 }
 

@@ -55,6 +55,12 @@ pub enum TokenizerError {
         help("is this the tokenizer that the judge was published with?")
     )]
     ManySpecials { path: PathBuf, found: usize, most: usize },
+    #[error("`{}` gives the added token `{token}` another id than it is written with", path.display())]
+    #[diagnostic(
+        code(tokenizer::not_grown),
+        help("the ids of its tokens have gaps that it does not keep: take a base whose tokenizer has none")
+    )]
+    NotGrown { path: PathBuf, token: String },
     #[error("the tokenizer puts {found} tokens around a text, expected 2")]
     #[diagnostic(code(tokenizer::ends), help("is this the tokenizer of an encoder, such as RoBERTa?"))]
     Ends { found: usize },

@@ -17,6 +17,7 @@ use burn::tensor::Tensor;
 
 pub mod asft;
 pub mod kl;
+mod labelled;
 pub mod pair;
 mod preference;
 mod sft;
@@ -90,6 +91,8 @@ pub const OBJECTIVES: &[Row] = &[
 pub enum Objective {
     /// The cross-entropy of each label.
     Sft,
+    /// The same, where that of these tokens counts `weight` times.
+    Labelled { labels: [u32; 2], weight: f64 },
     /// The loss of each pair: samples lie in pairs, the chosen answer first.
     Preference(Preference),
 }
@@ -154,7 +157,7 @@ impl Objective {
     /// costs nothing.
     pub fn count(&self, batch: &MicroBatch) -> usize {
         match self {
-            Self::Sft => batch.targets.len(),
+            Self::Sft | Self::Labelled { .. } => batch.targets.len(),
             Self::Preference(_) => batch.samples.len() / 2,
         }
     }
@@ -175,6 +178,9 @@ impl Objective {
         match self {
             Self::Sft => sft::cost(stream, head, batch, scale, wanted),
             Self::Preference(preference) => preference::cost(preference, stream, head, batch, scale, wanted),
+            Self::Labelled { labels, weight } => {
+                labelled::cost(stream, head, batch, (labels, *weight), scale, wanted)
+            }
         }
     }
 }
