@@ -261,7 +261,7 @@ impl Turns {
             }
         });
         let turn = guard::labelled(is_harmful, category?.as_deref(), answer?.as_deref());
-        Ok(pair(request, turn))
+        Ok(pair(request, turn).to_vec())
     }
 
     /// What goes to the chat template beside the turns.

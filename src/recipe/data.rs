@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::form::{Fields, Form, check_form};
-use super::refusal_mix::RefusalMix;
 use super::guard::Labelling;
+use super::refusal_mix::RefusalMix;
 use super::{RecipeError, bad};
 
 /// The training data and how it becomes tokens.

@@ -196,6 +196,7 @@ impl Training {
         }
         if let Some(penalties) = &self.penalties.key {
             parts["penalties"] = penalties.clone();
+        }
         if let Some(Labelling { label_weight, threshold, .. }) = self.data.labelling() {
             parts["guard"] = json!([label_weight, threshold]);
         }
