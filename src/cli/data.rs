@@ -145,7 +145,9 @@ fn mix(args: &MixArgs) -> Result<(), Failure> {
     mix.check("--")?;
     let Mixed { text, n_plain, n_refused, said } = mix_file(&args.file, args.limit, &mix, args.seed)?;
     file_at_once(&args.out, text.as_bytes())?;
-    said.iter().for_each(|sentence| progress::say(sentence));
+    for sentence in &said {
+        progress::say(sentence);
+    }
     progress::say(
         "the end of the refusal is the training's to keep out of the loss: the authors' code has it in LLaVA",
     );

@@ -1,6 +1,6 @@
 //! The end of a refusal, kept out of the loss: the model learns how a refusal begins, and may still explain itself.
 //!
-//! Wang et al., CVPR 2025, arXiv 2504.10000, and its two programs (ybwang119/MLLM_safety_study 6867565), which differ from
+//! Wang et al., CVPR 2025, arXiv 2504.10000, and its two programs (`ybwang119/MLLM_safety_study` 6867565), which differ from
 //! what the paper says and from each other: [`EndRule`] has each under its own name.
 
 use super::conversation::Message;

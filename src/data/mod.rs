@@ -106,7 +106,9 @@ pub fn load(data: &Data, seed: u64) -> Result<Sets, DataError> {
         for (one, source) in mix.sources.iter().zip(data.mixture.len().max(1) + 1..) {
             let format = Format::new(one.format, &one.fields);
             let mut own = read_source(&one.source, &format, data, &mut said)?;
-            own.iter_mut().for_each(|conversation| conversation.line.source = source);
+            for conversation in &mut own {
+                conversation.line.source = source;
+            }
             pools.push(own);
         }
         refusal_mix::add(mix, &pools, &mut train, &validation, seed, &mut said)?;

@@ -1,7 +1,7 @@
 //! A few benign requests that are refused, beside the data that are trained on.
 //!
 //! Wang et al., "Do we really need curated malicious data for safety alignment in multi-modal large language models?",
-//! CVPR 2025, arXiv 2504.10000, and its code (ybwang119/MLLM_safety_study): fine-tuning data in which nothing is ever
+//! CVPR 2025, arXiv 2504.10000, and its code (`ybwang119/MLLM_safety_study`): fine-tuning data in which nothing is ever
 //! refused hide a model's refusals; some benign requests of other domains, answered with one fixed refusal, bring them back
 //! without a harmful text. The end of that refusal is kept out of the loss, so that only its beginning is learned
 //! ([`super::Encoder::with_refusals`]).
