@@ -66,8 +66,11 @@ fn scaled(unscaled: &Refusals, factors: &[f64], rows: &[Scaled]) -> Vec<Series> 
     as_it_is.into_iter().chain(by_factor).collect()
 }
 
+/// One number of a layer.
+type Reading = fn(&Cosine) -> f64;
+
 fn cosines(rows: &[Cosine]) -> Vec<Series> {
-    let of: [(&str, fn(&Cosine) -> f64); 4] = [
+    let of: [(&str, Reading); 4] = [
         ("cosine of normal pairs, × 100", |row| row.normal),
         ("of malicious pairs", |row| row.malicious),
         ("of a normal and a malicious prompt", |row| row.across),

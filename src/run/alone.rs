@@ -14,20 +14,18 @@ use super::conclude::{conclude, prove};
 use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
-use super::plan::guard::GuardPlan;
+use super::plan::fronts::Fronts;
 use super::plan::judges::Judges;
 use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
-use super::plan::{
-    self, Base, Evaluation, Model, Options, Steering, preset, questions, remarks, room, steering,
-};
+use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
 use crate::doing;
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
 use crate::event::Listener;
-use crate::merge::{Mean, Resolved, Role};
+use crate::merge::{Mean, Role};
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter;
@@ -145,31 +143,18 @@ impl Settled {
             (None, None) => (BTreeMap::from([(Role::Base, own)]), vec![Candidate::new("model", Role::Base)]),
         };
         let names: Vec<String> = candidates.iter().map(|candidate| candidate.name.clone()).collect();
-        let merged: Vec<String> = merges.iter().map(Resolved::name).collect();
-        let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
+        let Fronts { steering, guard } =
+            Fronts::open(&recipe, (names, &merges), &model, &suites, &mut sources)?;
         sources.say(steering.as_ref().map(|steering| steering.said(&base.key)));
-        let names = steering::with_steered(names, steering.as_ref());
-        let guard = GuardPlan::of_recipe(recipe.guard.as_ref(), &names, &mut sources)?;
-        if let Some(sentence) = guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)) {
-            sources.say(Some(sentence));
-        }
-        let names = plan::with_guarded(names, guard.as_ref());
-        recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
+        sources.say(guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)));
         let cast = Cast::of_parts(roles, Parts { compared, others, helpers }, candidates, dtypes.clone());
-        let cast = cast.with_steered(steering.map(Arc::new));
-        let cast = cast.behind(guard.as_ref());
+        let cast = cast.with_steered(steering.map(Arc::new)).behind(guard.as_ref());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
-        // The folder is that of the models: other merges and suites gather in it.
-        let is_model = |nth: &usize| {
-            let candidate = &cast.candidates[*nth];
-            candidate.merge().is_none() && cast.steering(candidate).is_none()
-        };
-        let models = (0..cast.candidates.len()).filter(is_model);
-        let key = Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }));
+        let key = key_of(&cast);
         let name = Path::new(&given.model).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let folder = options.out.clone();
         let folder =
@@ -287,4 +272,14 @@ fn with_adapter(base: &Base, adapter: Option<&Path>, machine: &Machine) -> Resul
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
     let (weights, key) = adapter_on(base, folder)?;
     Ok(RoleWeights { weights, key: numerics(&key, machine) })
+}
+
+/// The folder is that of the models: other merges and suites gather in it.
+fn key_of(cast: &Cast) -> Key {
+    let is_model = |nth: &usize| {
+        let candidate = &cast.candidates[*nth];
+        candidate.merge().is_none() && cast.steering(candidate).is_none()
+    };
+    let models = (0..cast.candidates.len()).filter(is_model);
+    Key::new(json!({ "evaluated": models.map(|nth| cast.key(nth)).collect::<Vec<_>>() }))
 }

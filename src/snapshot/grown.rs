@@ -130,7 +130,7 @@ mod tests {
     struct There(BTreeMap<String, WeightInfo>, BTreeMap<String, Vec<f32>>);
 
     impl There {
-        fn new(all: &[(&str, Vec<usize>, &[f32])]) -> SharedWeights {
+        fn of(all: &[(&str, Vec<usize>, &[f32])]) -> SharedWeights {
             let info =
                 |shape: &Vec<usize>| Weight::from_f32(shape.clone(), &vec![0.0; shape.iter().product()]).info;
             let infos = all.iter().map(|(name, shape, _)| ((*name).to_owned(), info(shape))).collect();
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn new_rows_are_the_mean_of_the_others_and_nothing_else_changes() {
         let table = [1.0, 2.0, 3.0, 6.0, 90.0, 90.0];
-        let base = There::new(&[("e", vec![3, 2], &table), ("w", vec![1, 2], &[5.0, 7.0])]);
+        let base = There::of(&[("e", vec![3, 2], &table), ("w", vec![1, 2], &[5.0, 7.0])]);
         // Row 2 was padding, row 3 is not there.
         let grown = Grown::new(base, &["e", "h"], &[2, 3], 4);
         let found = grown.weight("e").unwrap();
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_the_rows_of_an_update_move() {
-        let base = There::new(&[("e", vec![3, 2], &[1.0, 2.0, 3.0, 6.0, 0.5, 0.5])]);
+        let base = There::of(&[("e", vec![3, 2], &[1.0, 2.0, 3.0, 6.0, 0.5, 0.5])]);
         let update = BTreeMap::from([("e".to_owned(), vec![1.0, -1.0, 10.0, 20.0])]);
         let moved = Moved::new(base.clone(), vec![2, 0], update).unwrap();
         assert_eq!(moved.weight("e").unwrap().to_f32(), [11.0, 22.0, 3.0, 6.0, 1.5, -0.5]);

@@ -373,7 +373,9 @@ impl Loop<'_, '_> {
         let samples = if set == Set::Train { self.task.samples } else { self.task.validation };
         let mut batches = micro_groups(samples, groups, self.task.objective.group(), micro_tokens, multiple);
         if let Some(reference) = &self.reference {
-            batches.iter_mut().for_each(|batch| reference.tell(set, batch));
+            for batch in &mut batches {
+                reference.tell(set, batch);
+            }
         }
         batches
     }

@@ -179,7 +179,9 @@ impl Trainee {
             sum += cost.sum;
         }
         let (of_adapter, gradients) = self.penalties.of_adapter(&mut self.decoder);
-        gradients.into_iter().for_each(|(name, gradient)| add(sums, &name, gradient));
+        for (name, gradient) in gradients {
+            add(sums, &name, gradient);
+        }
         sum + of_adapter
     }
 

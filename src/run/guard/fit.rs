@@ -27,7 +27,9 @@ pub fn card(plan: &Plan, weights: &dyn Weights, session: &mut Session<'_>) -> Re
         let mut done = 0;
         guard.probabilities(&requests, &mut |part| {
             done += part.len() as u64;
-            part.into_iter().for_each(|(nth, p)| found[nth].0 = p);
+            for (nth, p) in part {
+                found[nth].0 = p;
+            }
             session.advance(done, None)
         })
     })?;

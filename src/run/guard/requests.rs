@@ -30,7 +30,7 @@ pub struct Request {
 pub fn read(path: &Path, names: &BTreeMap<Field, String>) -> Result<Vec<Request>, Failure> {
     let columns = start::columns(path)?;
     let known = || columns.join(", ");
-    for name in names.values().filter(|name| !columns.contains(*name)) {
+    if let Some(name) = names.values().find(|name| !columns.contains(*name)) {
         let (path, column) = (path.to_owned(), name.clone());
         return Err(GuardError::NoColumn { path, column, columns: known() }.into());
     }

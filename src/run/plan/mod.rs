@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 mod encoding;
 pub mod evaluation;
 pub mod freeze;
+pub mod fronts;
 pub mod grown;
 pub mod guard;
 mod hardening;
@@ -56,6 +57,7 @@ use crate::recipe::{Compute, Recipe};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::template::ChatTemplate;
 use crate::train::Machine;
+use fronts::Fronts;
 use guard::GuardPlan;
 use hardening::Hardening;
 use judges::Judges;
@@ -156,19 +158,14 @@ impl Plan {
         let overlap = remarks::overlap(read.train(), &suites);
         let found = auto_freeze(&mut recipe, &model, &options, shared, &mut sources)?;
         let mut training = Training::new(&recipe, read, &model)?;
-        let mut said = training.said.clone();
-        said.extend(found);
+        let mut said: Vec<String> = training.said.iter().cloned().chain(found).collect();
         let importance = merging::importance(&merges, &recipe, &model, &training, &mut sources)?;
         let opened = device::open(&options.device)?;
         let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
         let roles = training.roles().into_iter().map(|role| role.candidate().to_owned());
-        let merged: Vec<String> = merges.iter().map(Resolved::name).collect();
-        let names: Vec<String> = roles.chain(merged.iter().cloned()).chain(named).collect();
-        let steering = Steering::open(&recipe, (&names, &merged), &model, &suites, &mut sources)?;
-        let names = steering::with_steered(names, steering.as_ref());
-        let guard = GuardPlan::of_recipe(recipe.guard.as_ref(), &names, &mut sources)?;
-        let names = with_guarded(names, guard.as_ref());
-        recipe.gates.iter().try_for_each(|gate| gate.check_candidate(&names))?;
+        let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
+        let Fronts { steering, guard } =
+            Fronts::open(&recipe, (names, &merges), &model, &suites, &mut sources)?;
         let machine = machine(recipe.train.compute, &options, &opened);
         for found in [
             room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine),
@@ -183,8 +180,8 @@ impl Plan {
         let helpers = helpers::open(&merges, &recipe, &model, &base, &mut sources)?;
         let asked = (&*model, &opened.device, options.eval_rows.unwrap_or(rows(&opened)));
         let probing = merging::probing(&merges, &recipe.eval, asked, &mut sources)?;
-        let parts = (merges, named, helpers, probing);
-        let merging = Merging::new(parts, importance, &recipe, &model, &base, &training)?;
+        let merging = (merges, named, helpers, probing);
+        let merging = Merging::new(merging, importance, &recipe, &model, &base, &training)?;
         let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
         let harden = |harden| Hardening::new(harden, &recipe, &model, &base, &mut sources);
         let hardening = recipe.harden.as_ref().map(harden).transpose()?;
@@ -203,9 +200,7 @@ impl Plan {
         let evaluation = Evaluation { suites, judges, rows };
         let sources::Traces { commits, said: by_sources, found } = sources.traces;
         said.extend(by_sources);
-        let folder = options.out.clone();
-        let folder =
-            folder.unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, &key.digest[..8])));
+        let folder = folder(&options, &recipe, &key);
         Ok(Self {
             recipe,
             recipe_text,
@@ -296,10 +291,10 @@ fn auto_freeze(
     Ok(Some(found.said))
 }
 
-/// The names of candidates with those of the ones behind a guard.
-pub fn with_guarded(mut names: Vec<String>, guard: Option<&(GuardPlan, Vec<String>)>) -> Vec<String> {
-    names.extend(guard.iter().flat_map(|(_, behind)| behind.iter().map(|name| GuardPlan::name_of(name))));
-    names
+/// The run folder, unless the user names one.
+fn folder(options: &Options, recipe: &Recipe, key: &Key) -> PathBuf {
+    let own = || Path::new("runs").join(format!("{}-{}", recipe.name, &key.digest[..8]));
+    options.out.clone().unwrap_or_else(own)
 }
 
 /// Where and in what portions everything is computed.
