@@ -266,7 +266,7 @@ mod golden {
             // What is masked is no row of ours; elsewhere the gradient is that of the mean.
             let ours = values(gradient / n);
             let ours: Vec<f32> =
-                ours.iter().enumerate().map(|(i, x)| if mask[i / width] != 0.0 { *x } else { 0.0 }).collect();
+                ours.iter().enumerate().map(|(i, x)| if mask[i / width] == 0.0 { 0.0 } else { *x }).collect();
             let off = off_in_norm(&ours, &expected);
             assert!(off <= 1e-5, "{id}: {off}");
             assert!(expected.iter().enumerate().all(|(i, x)| mask[i / width] != 0.0 || *x == 0.0));

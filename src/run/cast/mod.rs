@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+mod aligned;
 mod candidate;
 mod guarded;
 mod importance;
 mod trained;
 
+use aligned::{aligned, weights_of};
 pub use candidate::Candidate;
 use candidate::{Origin, twins};
 pub use trained::{adapted, adapter, key_of_tuned};
@@ -370,19 +372,6 @@ impl Cast {
         decoder.directions = self.steering(candidate).map(on_device);
         Ok((decoder, played.report()))
     }
-}
-
-fn aligned(roles: &BTreeMap<Role, RoleWeights>, helpers: &Helpers) -> BTreeMap<Role, Arc<Alignments>> {
-    let weights = |role: Role| Some(roles.get(&role)?.weights.clone());
-    let of = |role: Role| {
-        let unaligned = helpers.get(&Helper::Unaligned)?.weights.clone();
-        Some((role, Arc::new(Alignments::new(weights(Role::Base)?, weights(role)?, unaligned))))
-    };
-    [Role::Tuned, Role::Ema].into_iter().filter_map(of).collect()
-}
-
-fn weights_of(helpers: &Helpers) -> BTreeMap<Helper, SharedWeights> {
-    helpers.iter().map(|(helper, one)| (*helper, one.weights.clone())).collect()
 }
 
 /// A model of one's own as a part.
