@@ -5,13 +5,14 @@ mod gathered;
 mod guarded;
 pub mod index;
 mod pace;
+mod pass;
 mod responses;
 mod shared;
 mod steered;
 pub mod stores;
 
-pub use asking::Exam;
 pub use index::Index;
+pub use pass::Exam;
 pub use responses::{Gathered, Responses, To, Transcript};
 
 use std::collections::VecDeque;
