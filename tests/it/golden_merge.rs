@@ -225,7 +225,7 @@ mod golden {
         let Some(folder) = std::env::var_os("FINETUNE_GOLDEN") else { return };
         let run = run(&PathBuf::from(folder).join("merge"));
         // Those that mergekit does not have prove themselves beside their code.
-        let own = ["extrapolate", "fisher", "spectral"];
+        let own = ["extrapolate", "fisher", "restore", "spectral"];
         // A random method that drops something leaves nothing to compare with: it has a case that does not.
         let no_case = ["della_linear"];
         let missing: Vec<&str> = METHODS

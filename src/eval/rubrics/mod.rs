@@ -333,10 +333,12 @@ mod tests {
         for row in RUBRICS {
             for prompt in (row.prompt)(&EXCHANGE) {
                 let pieces = pieces(&prompt);
-                for value in [EXCHANGE.request, EXCHANGE.answer] {
-                    let n = pieces.iter().filter(|piece| **piece == Piece::Value(value.to_owned())).count();
-                    assert_eq!(n, 1, "{}", row.name);
-                }
+                let counts = [EXCHANGE.request, EXCHANGE.answer].map(|value| {
+                    pieces.iter().filter(|piece| **piece == Piece::Value(value.to_owned())).count()
+                });
+                // A guard labels one text.
+                let is_guard = row.name.starts_with("guard") && counts.iter().sum::<usize>() == 1;
+                assert!(is_guard || counts == [1, 1], "{}: {counts:?}", row.name);
             }
         }
     }
