@@ -55,7 +55,7 @@ fn steady(line: &str, folder: &Path) -> String {
     let rules = [
         (r"\d+ (s|min|h)\b( \d+ (s|min))?", "N s"),
         (r"\d+ MB", "N MB"),
-        (r"cpu \([^)]*\)", "cpu (…)"),
+        (r"cpu \(.*? threads?\)", "cpu (…)"),
         (r"runs/([a-z]+)-[0-9a-f]{8}", "runs/$1-XXXXXXXX"),
         (r"\b[0-9a-f]{12,64}\b", "XXXXXXXX"),
         (r"(^|[ \[(])[-+−]?\d+\.\d+", "${1}N"),
