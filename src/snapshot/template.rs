@@ -47,6 +47,8 @@ pub struct ChatTemplate {
     rewritten: jinja::Source,
     bos_token: Option<String>,
     eos_token: Option<String>,
+    /// The texts of other tokens that have a name, such as `pad_token`.
+    tokens: BTreeMap<String, String>,
     /// What the user gives it beside messages.
     values: Map<String, serde_json::Value>,
     has_system: bool,
@@ -102,7 +104,10 @@ impl ChatTemplate {
         date: Option<&str>,
     ) -> Result<Self, TemplateError> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Self::new(name, source, some(tokenizer.bos_text()), some(tokenizer.eos_text()), date)
+        let template = Self::new(name, source, some(tokenizer.bos_text()), some(tokenizer.eos_text()), date)?;
+        let mut template = Self { tokens: tokenizer.named().clone(), ..template };
+        template.has_system = template.shows_system_text();
+        Ok(template)
     }
 
     /// Compiles a template. `name` is what errors call it.
@@ -152,6 +157,7 @@ impl ChatTemplate {
             rewritten,
             bos_token,
             eos_token,
+            tokens: BTreeMap::new(),
             values,
             has_system: false,
         };
@@ -196,6 +202,7 @@ impl ChatTemplate {
     ) -> Result<String, TemplateError> {
         let optional = |text: &Option<String>| text.clone().map_or(Value::UNDEFINED, Value::from);
         let mut context = BTreeMap::from([("tools", Value::from(())), ("documents", Value::from(()))]);
+        context.extend(self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.clone()))));
         let values = self.values.iter().chain(given);
         context.extend(values.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
         context.insert("messages", Value::from(Serde(messages)));

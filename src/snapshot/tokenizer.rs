@@ -41,6 +41,8 @@ pub struct Tokenizer {
     bos: Option<(u32, String)>,
     eos: Option<(u32, String)>,
     pad: Option<u32>,
+    /// Texts of tokens by the names that the files beside give them, such as `pad_token`: what templates see besides.
+    named: BTreeMap<String, String>,
     special: HashSet<u32>,
     stops: Vec<u32>,
     adds_bos: bool,
@@ -162,6 +164,7 @@ impl Tokenizer {
             bos: None,
             eos: None,
             pad: None,
+            named: BTreeMap::new(),
             special,
             stops: Vec::new(),
             adds_bos: false,
@@ -197,6 +200,7 @@ impl Tokenizer {
         // Rows are never padded with it, so one that the model lacks does no harm.
         let pad = named.token("pad_token").and_then(|(token, _)| self.id_of(token));
         (self.bos, self.eos, self.pad) = (bos, eos, pad);
+        self.named = named.texts();
         Ok(())
     }
 
@@ -320,6 +324,11 @@ impl Tokenizer {
     /// The text of the last token, empty if there is none: what a template sees as `eos_token`.
     pub fn eos_text(&self) -> &str {
         self.eos.as_ref().map_or("", |(_, text)| text)
+    }
+
+    /// The texts of all tokens that have a name, such as `pad_token`; transformers hands them to templates.
+    pub fn named(&self) -> &BTreeMap<String, String> {
+        &self.named
     }
 
     /// The ids at which generation stops: those of `generation_config.json` and the tokenizer's eos.

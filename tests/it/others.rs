@@ -373,3 +373,16 @@ fn models_called_y_and_n_and_dtypes_with_their_module_are_read_as_mergekit_reads
     let found = f32::from_le_bytes(bare[name].2[..4].try_into().unwrap());
     assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
 }
+
+#[test]
+fn a_template_sees_every_token_that_has_a_name() {
+    let fixture = Fixture::new();
+    let read = |name: &str| std::fs::read_to_string(fixture.file("model").join(name)).unwrap_or_default();
+    let mut config: Value = serde_json::from_str(&read("tokenizer_config.json")).unwrap_or(serde_json::json!({}));
+    config["pad_token"] = "<|end|>".into();
+    fixture.model_with("named", "tokenizer_config.json", Some(config.to_string().as_bytes()));
+    fixture.write("named/chat_template.jinja", format!("{{{{ pad_token }}}}{}", read("chat_template.jinja")));
+    let plan = ["--recipe", "r.toml", "--device", "cpu", "--set", "model.source=named", "--plan"];
+    let said = String::from_utf8_lossy(&fixture.succeeds(&plan).stdout).into_owned();
+    assert!(said.contains("\n<|end|><|user|>"), "{said}");
+}

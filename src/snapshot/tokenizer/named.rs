@@ -146,6 +146,11 @@ impl Named {
         Ok(named)
     }
 
+    /// The text of every token that has a name.
+    pub(super) fn texts(&self) -> BTreeMap<String, String> {
+        self.tokens.iter().map(|(name, token, _)| (name.clone(), token.content.clone())).collect()
+    }
+
     /// Takes the names of a file over; `is_map` if all of its tokens are special.
     fn take(&mut self, file: &JsonFile, is_map: bool) -> Result<(), TokenizerError> {
         let special = |token: Flagged| Flagged { special: token.special || is_map, ..token };
