@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::form::{Fields, Form, check_form};
-use super::guard::Labelling;
+use super::labelling::Labelling;
 use super::refusal_mix::RefusalMix;
 use super::{RecipeError, bad};
 

@@ -1,78 +1,12 @@
-//! `[data.guard]`: how a guard learns from labelled requests; `[guard]`: a guard in front of candidates.
+//! `[guard]`: a guard in front of candidates; and that a recipe which trains one asks for nothing else.
 //!
 //! "SLM as Guardian: Pioneering AI Safety with Small Language Models", 2024, arXiv 2405.19795: one small model labels a
 //! request and, where it is harmful, writes the safe answer itself. Its loss, tokens and sizes are not public; what is
 //! here is a reconstruction.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Form, LossOn, Recipe, RecipeError, bad};
-
-/// How labelled requests are learned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Labelling {
-    /// How many times the loss of a label counts that of another token.
-    pub label_weight: f64,
-    /// What the guard learns to say to harmful requests whose record has no answer.
-    pub answer: String,
-    /// How the threshold is found on what is held out: `f1` (the best F1), or `recall:0.95` (the highest threshold that
-    /// finds so many of the harmful requests).
-    pub threshold: FittedBy,
-}
-
-impl Default for Labelling {
-    fn default() -> Self {
-        Self {
-            // A label is one token beside the twenty or so of an answer.
-            label_weight: 4.0,
-            answer: "I cannot help with that.".to_owned(),
-            threshold: FittedBy::F1,
-        }
-    }
-}
-
-/// What the threshold of a guard is chosen for.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum FittedBy {
-    F1,
-    /// At least this share of the harmful requests.
-    Recall(f64),
-}
-
-impl TryFrom<String> for FittedBy {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no way to fit a threshold: `f1`, or `recall:0.95`");
-        match text.split_once(':') {
-            None if text == "f1" => Ok(Self::F1),
-            Some(("recall", share)) => {
-                let share: f64 = share.parse().map_err(|_| wrong())?;
-                (share > 0.0 && share <= 1.0).then_some(Self::Recall(share)).ok_or_else(wrong)
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl From<FittedBy> for String {
-    fn from(by: FittedBy) -> Self {
-        by.to_string()
-    }
-}
-
-impl fmt::Display for FittedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::F1 => f.write_str("f1"),
-            Self::Recall(share) => write!(f, "recall:{share}"),
-        }
-    }
-}
+use super::{Form, Labelling, LossOn, Recipe, RecipeError, bad};
 
 /// A guard in front of candidates: each is asked a second time, as `guarded:NAME`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,6 +71,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         ("data.system", set(!data.system.is_empty())),
         ("data.loss_on", set(data.loss_on != LossOn::Completion)),
         ("data.transforms", transform.map(|written| format!("`{written}`"))),
+        ("data.refusal_mix", set(data.refusal_mix.is_some())),
+        ("objective", set(!recipe.objective.is_default())),
+        ("harden.method", recipe.harden.as_ref().map(|harden| format!("`{}`", harden.method))),
         ("train.ema", set(recipe.train.ema.is_some())),
     ];
     if let Some((key, Some(found))) = of_data.into_iter().find(|(_, found)| found.is_some()) {
@@ -166,7 +103,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::super::Recipe;
-    use super::FittedBy;
+    use crate::recipe::FittedBy;
 
     fn parse(more: &str) -> Result<Recipe, String> {
         let text = format!("name = \"g\"\nmodel.source = \"m\"\ndata.source = \"l.jsonl\"\n{more}");

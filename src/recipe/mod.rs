@@ -18,6 +18,7 @@ mod gate;
 mod grid;
 mod guard;
 mod harden;
+mod labelling;
 mod merge;
 mod method;
 mod model;
@@ -36,8 +37,9 @@ pub use eval::{BertScore, Chat, Eval, NamedCandidate, Purpose, RubricJudge, Suit
 pub use form::{Field, Fields, Form};
 pub use gate::{Against, By, Gate};
 pub use grid::{ALL_SEEDS, Cell, Contrast, Grid, SEED, VARIANT, cells};
-pub use guard::{FittedBy, Guard, Labelling};
+pub use guard::Guard;
 pub use harden::Harden;
+pub use labelling::{FittedBy, Labelling};
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
 pub use method::{Method, MethodKind, Targets, Variant};
 pub use model::{Init, Model};

@@ -378,7 +378,8 @@ fn models_called_y_and_n_and_dtypes_with_their_module_are_read_as_mergekit_reads
 fn a_template_sees_every_token_that_has_a_name() {
     let fixture = Fixture::new();
     let read = |name: &str| std::fs::read_to_string(fixture.file("model").join(name)).unwrap_or_default();
-    let mut config: Value = serde_json::from_str(&read("tokenizer_config.json")).unwrap_or(serde_json::json!({}));
+    let mut config: Value =
+        serde_json::from_str(&read("tokenizer_config.json")).unwrap_or(serde_json::json!({}));
     config["pad_token"] = "<|end|>".into();
     fixture.model_with("named", "tokenizer_config.json", Some(config.to_string().as_bytes()));
     fixture.write("named/chat_template.jinja", format!("{{{{ pad_token }}}}{}", read("chat_template.jinja")));

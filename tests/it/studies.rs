@@ -256,7 +256,7 @@ fn a_study_for_a_cluster_is_planned_on_a_machine_that_could_not_run_it() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("of memory, more than is free on this machine"), "{text}");
     // What a plan says of a run stands there too, once for all cells.
-    assert_eq!(text.matches("note: json: prompt-completion with").count(), 1, "{text}");
+    assert_eq!(text.matches("note: `train.jsonl` is json: prompt-completion with").count(), 1, "{text}");
     let words = [&["slurm"], &arguments(&vast)[..], &["--dry-run"]].concat();
     let output = fixture.run(&words);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
