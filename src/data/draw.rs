@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::error::DataError;
 use super::shares::apportioned;
+use crate::recipe::{REFUSALS_PER_RECORD, RefusalMix};
 use crate::seed;
 
 /// A pool of requests.
@@ -24,8 +25,23 @@ pub(super) struct Drawn {
     pub n_free: usize,
 }
 
+impl<'a> Pool<'a> {
+    /// The pools of a mix whose refused records are there, each with its key, for `n` records that stay as they are.
+    pub fn all<T>(refused: &[Vec<(T, String)>], mix: &'a RefusalMix, n: usize) -> Vec<Self> {
+        let given = mix.sources.iter().map(|source| source.count).collect::<Option<Vec<usize>>>();
+        let shared = || counts(n, mix.ratio.unwrap_or(REFUSALS_PER_RECORD), mix.sources.len());
+        let wanted = given.unwrap_or_else(shared);
+        let pool = |(nth, count): (usize, usize)| Self {
+            name: &mix.sources[nth].source,
+            keys: refused[nth].iter().map(|(_, key)| key.clone()).collect(),
+            count,
+        };
+        wanted.into_iter().enumerate().map(pool).collect()
+    }
+}
+
 /// How many of each of `n_pools` pools are wanted for `n` records: in sum the rounded share, spread evenly.
-pub(super) fn counts(n: usize, ratio: f64, n_pools: usize) -> Vec<usize> {
+fn counts(n: usize, ratio: f64, n_pools: usize) -> Vec<usize> {
     let total = apportioned(n, &[ratio, 1.0 - ratio.min(1.0)])[0].max(1);
     apportioned(total, &vec![1.0; n_pools])
 }
@@ -52,7 +68,7 @@ pub(super) fn draw(pools: &[Pool<'_>], taken: &HashSet<String>, seed: u64) -> Re
 }
 
 /// A text as it is compared: blanks and case aside.
-pub(super) fn normal(text: &str) -> String {
+pub fn normal(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 

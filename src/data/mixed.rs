@@ -11,12 +11,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::draw::{self, Pool, counts, normal, reply_at};
+use super::draw::{self, Pool, normal, reply_at};
 use super::error::DataError;
 use super::format::Format;
 use super::table::{self, Layout, Limits, Place, Record, kind};
 use super::turn::MEDIA;
-use crate::recipe::{Field, Form, REFUSALS_PER_RECORD, RefusalMix};
+use crate::recipe::{Field, Form, RefusalMix};
 use crate::seed;
 
 /// A mixed file.
@@ -64,10 +64,6 @@ pub fn mix_file(
         .iter()
         .map(|&at| plain.records[at].0.clone())
         .collect();
-    let wanted = match mix.sources.iter().map(|one| one.count).collect::<Option<Vec<usize>>>() {
-        Some(counts) => counts,
-        None => counts(n, mix.ratio.unwrap_or(REFUSALS_PER_RECORD), mix.sources.len()),
-    };
     let mut pools = Vec::new();
     for (i, one) in mix.sources.iter().enumerate() {
         let raw = raw(Path::new(&one.source), Format::new(one.format, &one.fields))?;
@@ -75,16 +71,7 @@ pub fn mix_file(
             raw.records.iter().map(|(record, place)| refuse(&raw.format, record, place, mix, (seed, i)));
         pools.push(refused.collect::<Result<Vec<_>, _>>()?);
     }
-    let asked: Vec<Pool<'_>> = pools
-        .iter()
-        .zip(&mix.sources)
-        .zip(wanted)
-        .map(|((pool, source), count)| Pool {
-            name: &source.source,
-            keys: pool.iter().map(|(_, key)| key.clone()).collect(),
-            count,
-        })
-        .collect();
+    let asked = Pool::all(&pools, mix, n);
     let mut said =
         vec![format!("{n} of {} records of `{}` stay as they are", plain.records.len(), source.display())];
     for ((drawn, pool), of) in draw::draw(&asked, &taken, seed)?.into_iter().zip(&pools).zip(&asked) {

@@ -39,6 +39,7 @@ mod turn;
 mod turns;
 
 pub use conversation::{Conversation, Line, Message, Other, Role};
+pub use draw::normal;
 pub use encode::{Encoded, Encoder};
 pub use error::DataError;
 pub use format::Format;

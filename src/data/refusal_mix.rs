@@ -13,9 +13,9 @@
 use std::collections::HashSet;
 
 use super::conversation::{Conversation, Message, Role};
-use super::draw::{self, Drawn, Pool, counts, normal, reply_at};
+use super::draw::{self, Drawn, Pool, normal, reply_at};
 use super::error::DataError;
-use crate::recipe::{REFUSALS_PER_RECORD, RefusalMix};
+use crate::recipe::RefusalMix;
 
 /// Its row among the transforms: name, what it does, how it is written, source.
 pub const LISTED: [&str; 4] = [
@@ -43,25 +43,12 @@ pub(super) fn add(
     let users = users.filter(|message| message.role == Role::User);
     let taken: HashSet<String> = users.map(|message| normal(&message.content)).collect();
     let n = train.len();
-    let wanted = match mix.sources.iter().map(|source| source.count).collect::<Option<Vec<usize>>>() {
-        Some(counts) => counts,
-        None => counts(n, mix.ratio.unwrap_or(REFUSALS_PER_RECORD), pools.len()),
-    };
     let refused: Vec<Vec<(Conversation, String)>> = pools
         .iter()
         .enumerate()
         .map(|(i, pool)| pool.iter().map(|one| refuse(one, mix, seed, i)).collect())
         .collect();
-    let asked: Vec<Pool<'_>> = refused
-        .iter()
-        .zip(&mix.sources)
-        .zip(wanted)
-        .map(|((pool, source), count)| Pool {
-            name: &source.source,
-            keys: pool.iter().map(|(_, key)| key.clone()).collect(),
-            count,
-        })
-        .collect();
+    let asked = Pool::all(&refused, mix, n);
     for ((drawn, pool), of) in draw::draw(&asked, &taken, seed)?.into_iter().zip(&refused).zip(&asked) {
         let Drawn { places, n_free } = drawn;
         said.push(format!(

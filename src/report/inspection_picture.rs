@@ -126,8 +126,11 @@ mod tests {
         let rows = vec![row(0, -0.2), row(1, 0.1), row(2, 0.3)];
         let found = Found::Cosines { onset: Some(1), range: Some([1, 2]), threshold: 0.05, pairs: 9, rows };
         let picture = svg(found);
-        assert!(picture.contains("gap opens") && picture.contains("grows to here"), "{picture}");
-        // One curve for each number, the gap's in dashes, whose first place is below zero.
+        assert!(
+            picture.contains("gap opens") && picture.contains("grows to here") && picture.contains("−20"),
+            "{picture}"
+        );
+        // One curve for each number, the gap's in dashes.
         assert!(picture.matches("<polyline").count() >= 4, "{picture}");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::roc::auroc;
 use crate::recipe::FittedBy;
 
 /// A probability and whether it should be high.
@@ -48,6 +49,8 @@ impl Detection {
         let (true_positives, false_positives) = (yes(true), yes(false));
         let share = |k: usize, of: usize| (of > 0).then(|| k as f64 / of as f64);
         let mean = |sum: f64| (n > 0).then(|| sum / n as f64);
+        let scores =
+            |so: bool| found.iter().filter(|(_, is_so)| *is_so == so).map(|(p, _)| *p).collect::<Vec<_>>();
         let square = |(p, is_so): &Labelled| (p - f64::from(u8::from(*is_so))).powi(2);
         Self {
             n,
@@ -59,27 +62,11 @@ impl Detection {
             recall: share(true_positives, positives),
             f1: share(2 * true_positives, positives + true_positives + false_positives),
             false_positive_rate: share(false_positives, n - positives),
-            auroc: auroc(found),
+            auroc: auroc(&scores(true), &scores(false)),
             ece: mean(gaps(found)),
             brier: mean(found.iter().map(square).sum()),
         }
     }
-}
-
-/// The rank statistic of Mann and Whitney, as a share.
-fn auroc(found: &[Labelled]) -> Option<f64> {
-    let n = found.iter().filter(|(_, is_so)| *is_so).count();
-    let pairs = n * (found.len() - n);
-    let mut sorted = found.to_vec();
-    sorted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let (mut below, mut won) = (0, 0.0);
-    for equal in sorted.chunk_by(|(a, _), (b, _)| a == b) {
-        let so = equal.iter().filter(|(_, is_so)| *is_so).count();
-        let not = equal.len() - so;
-        won += so as f64 * (below as f64 + not as f64 / 2.0);
-        below += not;
-    }
-    (pairs > 0).then(|| won / pairs as f64)
 }
 
 /// The sum over the bins of how far probabilities and truth are apart.

@@ -167,7 +167,7 @@ impl Chart {
         mesh.x_desc(&self.x)
             .y_desc("%")
             .x_labels(11)
-            .y_labels(6)
+            .y_labels(((TOP - bottom) / STEP) as usize + 1)
             .axis_desc_style((FONT, 14))
             .label_style((FONT, 13));
         mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));

@@ -13,23 +13,21 @@ use serde_json::{Value, json};
 
 use super::hidden::{PAIRS, Pairs, THRESHOLD, cosines, growth, onset, states};
 use super::model::{Base, Model};
-use super::questions::{self, Questions};
+use super::probing::{greedy, posed, validating};
+use super::questions::Questions;
 use super::sources::Sources;
 use crate::doing;
 use crate::eval::{MetricKind, tasks};
 use crate::folders::own_cache;
 use crate::merge::Rounded;
 use crate::model::Decoder;
-use crate::recipe::{AutoFreeze, Eval, Purpose, Recipe, Suite};
+use crate::recipe::{AutoFreeze, Eval, Recipe, Suite};
 use crate::run::failure::{Failure, InspectError};
 use crate::snapshot::SharedWeights;
 use crate::snapshot::digest::of_json;
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::write_json;
 use crate::train::{Machine, NUMERICS};
-
-/// The most prompts of a suite, as `finetune inspect layers` takes them.
-const PROMPTS: usize = 50;
 
 /// Layers that are frozen, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,17 +106,17 @@ fn cosine(
     machine: &Machine,
     sources: &mut Sources<'_>,
 ) -> Result<Frozen, Failure> {
-    let both = [suite(&recipe.eval, true)?, suite(&recipe.eval, false)?];
-    let eval = Eval { suites: both.to_vec(), ..recipe.eval.clone() };
-    let mut posed = questions::draw(&eval, sources)?;
-    questions::render(&mut posed, &eval, model.reader())?;
+    let both = vec![suite(&recipe.eval, true)?, suite(&recipe.eval, false)?];
+    let eval = greedy(&recipe.eval, both);
+    let posed = posed(&eval, (model, &machine.device), sources)?;
     if let Some(few) = posed.iter().find(|suite| suite.prompts.len() < 2) {
         let (suite, n) = (few.posed.suite.name.clone(), few.prompts.len());
         return Err(InspectError::FewPrompts { suite, n }.into());
     }
     let prompts: Vec<&Vec<Vec<u32>>> = posed.iter().map(|suite| &suite.prompts).collect();
     let compute = format!("{:?}", machine.compute);
-    let key = json!([NUMERICS, base.key, prompts, eval.seed, compute, machine.device_name, THRESHOLD, PAIRS]);
+    let weights = json!([base.key, base.dtypes, compute, machine.device_name]);
+    let key = json!([NUMERICS, weights, prompts, eval.seed, THRESHOLD, PAIRS]);
     let key = of_json(&key);
     let path = own_cache().map(|cache| cache.join("layers").join(format!("{}.json", &key[..32])));
     if let Some(known) = path.as_ref().and_then(|path| read_json::<Frozen>(path).ok()) {
@@ -164,16 +162,10 @@ fn compared(
 
 /// The first suite of harmful requests, or of any others, among those that are not reported.
 fn suite(eval: &Eval, harmful: bool) -> Result<Suite, InspectError> {
-    let fits = |suite: &&Suite| {
-        let is_harmful = tasks::find(&suite.task).is_ok_and(|task| task.kind == MetricKind::Safety);
-        suite.purpose == Purpose::Validation && is_harmful == harmful
-    };
-    let found = eval.suites.iter().find(fits).ok_or(InspectError::NoProbePrompts {
-        what: if harmful { "harmful requests" } else { "normal requests" },
-    })?;
-    let of_all = Some(eval.limit).filter(|limit| *limit > 0);
-    let limit = found.limit.filter(|limit| *limit > 0).or(of_all).map_or(PROMPTS, |limit| limit.min(PROMPTS));
-    Ok(Suite { limit: Some(limit), ..found.clone() })
+    let fits =
+        |suite: &Suite| tasks::find(&suite.task).is_ok_and(|task| task.kind == MetricKind::Safety) == harmful;
+    let what = if harmful { "harmful requests" } else { "normal requests" };
+    validating(eval).into_iter().find(fits).ok_or(InspectError::NoProbePrompts { what })
 }
 
 fn in_words([from, to]: [usize; 2]) -> String {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::data::normal;
+
 /// Words that agree before more of two texts is compared.
 const FIRST_WORDS: usize = 8;
 
@@ -39,10 +41,6 @@ impl<'a> Trained<'a> {
         let found = runs(&normal).flat_map(here).map(|(text, _)| prompt.contains(text));
         found.reduce(|a, b| a || b)
     }
-}
-
-fn normal(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// Every run of [`FIRST_WORDS`] words and where it begins; of a shorter text the whole.
