@@ -29,7 +29,7 @@ use prefix::Prefix;
 
 /// Raised whenever what a model says to the same prompt changes beyond rounding, so that an earlier version's
 /// answers are not taken for this one's.
-pub const NUMERICS: u32 = 1;
+pub const NUMERICS: u32 = 2;
 
 /// How answers are decoded; every one of these can change a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

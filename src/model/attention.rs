@@ -11,7 +11,7 @@ use super::projection::forward_all;
 use super::rope::Rotation;
 use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Dropout, Projection};
-use crate::device::kernels::{cached, masked_softmax, matmul, soft_cap};
+use crate::device::kernels::{HeadShape, Spans, attend, cached, masked_softmax, matmul, soft_cap};
 
 /// Self-attention of one block.
 #[derive(Debug, Clone)]
@@ -33,8 +33,15 @@ pub struct Attention {
 /// What the tokens of a batch see in one kind of layer.
 pub(super) struct Reach {
     pub rotation: Rotation,
-    /// `[b or 1, 1, t, s]`, 0 where a key may be seen and very negative elsewhere.
-    pub mask: Option<Tensor<4>>,
+    pub sight: Sight,
+}
+
+/// Which keys are seen.
+pub(super) enum Sight {
+    /// Those of a whole sequence, from a first one on.
+    Spans(Spans),
+    /// `[b or 1, 1, t, s]`, 0 where a key may be seen and very negative elsewhere; all without one.
+    Mask(Option<Box<Tensor<4>>>),
 }
 
 impl Attention {
@@ -68,6 +75,20 @@ impl Attention {
             Some([q_norm, k_norm]) => (per_head(q, q_norm, d), per_head(k, k_norm, d)),
             None => (q, k),
         };
+        let mask = match &reach.sight {
+            Sight::Mask(mask) => mask.as_deref().cloned(),
+            Sight::Spans(spans) => {
+                let heads = HeadShape {
+                    n_heads: h,
+                    n_kv_heads: g,
+                    width: d,
+                    scale: self.scale as f32,
+                    cap: self.softcap.map(|cap| cap as f32),
+                };
+                let mixed = attend([q, k, v], reach.rotation.angles(), spans, heads); // [b, t, h*d]
+                return self.o_proj.forward(mixed, dropout);
+            }
+        };
         let heads = |y: Tensor<3>, n: usize| {
             let t = y.dims()[1];
             y.reshape([b, t, n, d]).swap_dims(1, 2)
@@ -84,10 +105,10 @@ impl Attention {
         let (q, mask) = match wanted {
             Some(wanted) => {
                 let q = wanted.of(q.swap_dims(1, 2).reshape([b, t, h * d]));
-                let mask = reach.mask.clone().map(|mask| wanted.of(mask.squeeze_dim(1)).unsqueeze_dim(1));
+                let mask = mask.map(|mask| wanted.of(mask.squeeze_dim(1)).unsqueeze_dim(1));
                 (heads(q, h), mask) // [b, h, w, d], [b, 1, w, s]
             }
-            None => (q, reach.mask.clone()),
+            None => (q, mask),
         };
         let t = q.dims()[2];
         // The queries that share a key head lie together, so keys are never copied.

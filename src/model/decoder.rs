@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::attention::{Attention, Reach};
+use super::attention::{Attention, Reach, Sight};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
@@ -15,8 +15,11 @@ use super::wanted::Wanted;
 use super::{
     Cache, DecoderShape, Directions, Dropout, Head, Lora, Matrix, Param, Positions, Projection, Walk, Watch,
 };
+use crate::device::is_cpu;
+use crate::device::kernels::{Inputs, attends};
+use crate::dtype::Dtype;
 use crate::snapshot::adapter::Adapter;
-use crate::snapshot::{SnapshotError, Weights};
+use crate::snapshot::{SnapshotError, WeightInfo, Weights};
 
 /// A language model on a device.
 #[derive(Debug, Clone)]
@@ -24,8 +27,9 @@ pub struct Decoder {
     pub shape: DecoderShape,
     /// Without autodiff.
     pub device: Device,
-    /// The format activations are computed in.
+    /// The format of activations: on the processor always f32.
     pub compute: DType,
+    kept: Kept,
     embed_tokens: Matrix,
     layers: Vec<Block>,
     norm: RmsNorm,
@@ -51,10 +55,10 @@ struct Block {
 }
 
 impl Block {
-    fn new(shape: &DecoderShape, layer: usize, take: &mut impl FnMut(&str) -> Param) -> Self {
+    fn new(shape: &DecoderShape, layer: usize, inputs: Inputs, take: &mut impl FnMut(&str) -> Param) -> Self {
         let mut take = |name: &str, kind: &str| take(&format!("model.layers.{layer}.{name}.{kind}"));
         let mut linear = |name: &str, bias: bool| Projection {
-            weight: Matrix::new(take(name, "weight")),
+            weight: Matrix::new(take(name, "weight")).with_inputs(inputs),
             bias: bias.then(|| take(name, "bias")),
             adapter: None,
         };
@@ -126,7 +130,10 @@ impl Block {
 }
 
 impl Decoder {
-    /// Puts the weights on a device in the format `compute`. Check them first.
+    /// Puts the weights on a device. Check them first.
+    ///
+    /// A GPU keeps and multiplies them in the format `compute`. The processor keeps matrices in the format that they have;
+    /// if `compute` is bf16 it keeps them in that, and rounds to it what they are multiplied with.
     ///
     /// # Errors
     ///
@@ -137,19 +144,22 @@ impl Decoder {
         device: &Device,
         compute: DType,
     ) -> Result<Self, SnapshotError> {
+        let kept = Kept::of(device, compute);
         // Merging as it loads is arithmetic worth both cores; the device takes them one by one.
         let names: Vec<String> = shape.weights().into_keys().collect();
-        let read = |name: &String| Ok((name.clone(), param(name, weights, device, compute)?));
+        let read = |name: &String| Ok((name.clone(), param(name, weights, device, kept)?));
         let mut params: BTreeMap<String, Param> = names.par_iter().map(read).collect::<Result<_, _>>()?;
         let mut take = |name: &str| params.remove(name).expect("the shape lists every weight it uses");
-        let embed_tokens = Matrix::new(take("model.embed_tokens.weight"));
-        let lm_head = (!shape.tied).then(|| Matrix::new(take("lm_head.weight")));
+        let inputs = kept.inputs();
+        let embed_tokens = Matrix::new(take("model.embed_tokens.weight")).with_inputs(inputs);
+        let lm_head = (!shape.tied).then(|| Matrix::new(take("lm_head.weight")).with_inputs(inputs));
         let norm = norm(shape, take("model.norm.weight"));
-        let layers = (0..shape.n_layers).map(|layer| Block::new(shape, layer, &mut take)).collect();
+        let layers = (0..shape.n_layers).map(|layer| Block::new(shape, layer, inputs, &mut take)).collect();
         Ok(Self {
             shape: shape.clone(),
             device: device.clone(),
-            compute,
+            compute: kept.activations(),
+            kept,
             embed_tokens,
             layers,
             norm,
@@ -170,13 +180,13 @@ impl Decoder {
         weights: &dyn Weights,
         changed: impl Fn(&str) -> bool,
     ) -> Result<(), SnapshotError> {
-        let (device, compute) = (self.device.clone(), self.compute);
+        let (device, kept) = (self.device.clone(), self.kept);
         let mut old: Vec<&mut Param> =
             self.params_mut().into_iter().filter(|param| changed(&param.name)).collect();
         // A few at a time: old and new ones stand side by side on the device.
         for old in old.chunks_mut(rayon::current_num_threads()) {
             let names: Vec<String> = old.iter().map(|param| param.name.clone()).collect();
-            let new = names.par_iter().map(|name| param(name, weights, &device, compute));
+            let new = names.par_iter().map(|name| param(name, weights, &device, kept));
             let new: Vec<Param> = new.collect::<Result<_, _>>()?;
             old.iter_mut().zip(new).for_each(|(old, new)| **old = new);
         }
@@ -243,13 +253,24 @@ impl Decoder {
         let [_, t] = ids.dims();
         let wanted = at.and_then(|at| Wanted::new(at, t, &self.device));
         let (shape, device) = (&self.shape, &self.device);
-        let reach = |rope, window| Reach {
-            rotation: Rotation::new(rope, &positions.of_tokens(), device),
-            mask: positions.mask(window, device),
+        let is_whole = cache.is_none() && attends(device, self.compute);
+        let reach = |window: Option<usize>, is_whole: bool| Reach {
+            rotation: Rotation::new(
+                if window.is_some() { &shape.sliding_rope } else { &shape.rope },
+                &positions.of_tokens(),
+                device,
+            ),
+            sight: match positions.spans(window).filter(|_| is_whole) {
+                Some(spans) => Sight::Spans(spans),
+                None => Sight::Mask(positions.mask(window, device).map(Box::new)),
+            },
         };
-        let full = reach(&shape.rope, None);
+        let full = reach(None, is_whole);
         let sliding = shape.windows.iter().flatten().next();
-        let sliding = sliding.map(|window| reach(&shape.sliding_rope, Some(*window)));
+        let sliding = sliding.map(|window| reach(Some(*window), is_whole));
+        // The last block computes the wanted tokens alone, which are no whole sequence.
+        let last =
+            wanted.as_ref().filter(|_| is_whole).map(|_| reach(shape.windows[shape.n_layers - 1], false));
         let more = self.rows.as_ref().map(|rows| rows.added(&ids, self.compute));
         let mut x = self.embed_tokens.rows(ids); // [b, t, m]
         if let Some(more) = more {
@@ -260,8 +281,13 @@ impl Decoder {
         }
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
-            let reach = sliding.as_ref().filter(|_| block.window.is_some()).unwrap_or(&full);
-            let wanted = wanted.as_ref().filter(|_| i + 1 == self.layers.len());
+            let is_last = i + 1 == self.layers.len();
+            let wanted = wanted.as_ref().filter(|_| is_last);
+            let reach = match (&sliding, &last) {
+                (_, Some(last)) if is_last => last,
+                (Some(sliding), _) if block.window.is_some() => sliding,
+                _ => &full,
+            };
             x = block.forward(x, reach, wanted, cache, dropout);
             if let Some(steering) = steering {
                 x = steering.added(i, x, wanted);
@@ -367,17 +393,69 @@ fn rounded(x: f64, dtype: DType) -> f64 {
     }
 }
 
+/// The formats that a model's weights are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// All in this one, which is computed in.
+    All(DType),
+    /// On the processor: matrices as they are stored, the rest in f32.
+    Stored,
+    /// On the processor: matrices and what they are multiplied with in bf16, the rest in f32.
+    Bf16,
+}
+
+impl Kept {
+    fn of(device: &Device, compute: DType) -> Self {
+        match (is_cpu(device), compute) {
+            (false, _) => Self::All(compute),
+            (true, DType::BF16) => Self::Bf16,
+            (true, _) => Self::Stored,
+        }
+    }
+
+    fn inputs(self) -> Inputs {
+        if self == Self::Bf16 { Inputs::Bf16 } else { Inputs::Exact }
+    }
+
+    fn activations(self) -> DType {
+        match self {
+            Self::All(dtype) => dtype,
+            Self::Stored | Self::Bf16 => DType::F32,
+        }
+    }
+
+    /// Of a weight.
+    fn dtype(self, info: &WeightInfo) -> DType {
+        match (self, info.shape.len(), info.dtype) {
+            (Self::All(dtype), ..) => dtype,
+            (Self::Bf16, 2, _) | (Self::Stored, 2, Dtype::Bf16) => DType::BF16,
+            (Self::Stored, 2, Dtype::F16) => DType::F16,
+            _ => DType::F32,
+        }
+    }
+}
+
 /// One weight on the device, vectors as rows.
 pub(super) fn param(
     name: &str,
     weights: &dyn Weights,
     device: &Device,
-    compute: DType,
+    kept: Kept,
 ) -> Result<Param, SnapshotError> {
     let weight = weights.weight(name)?;
     let shape = weight.info.shape.clone();
     let rows = if shape.len() == 1 { 1 } else { shape[0] };
-    let columns = shape[shape.len() - 1];
-    let data = TensorData::new(weight.to_f32(), [rows, columns]);
-    Ok(Param { name: name.to_owned(), shape, value: Tensor::from_data(data, (device, compute)) })
+    let dims = [rows, shape[shape.len() - 1]];
+    let dtype = kept.dtype(&weight.info);
+    let pairs = weight.bytes.as_chunks::<2>().0.iter();
+    let data = match (weight.info.dtype, dtype) {
+        (Dtype::Bf16, DType::BF16) => {
+            TensorData::new(pairs.map(|bytes| bf16::from_le_bytes(*bytes)).collect(), dims)
+        }
+        (Dtype::F16, DType::F16) => {
+            TensorData::new(pairs.map(|bytes| f16::from_le_bytes(*bytes)).collect(), dims)
+        }
+        _ => TensorData::new(weight.to_f32(), dims),
+    };
+    Ok(Param { name: name.to_owned(), shape, value: Tensor::from_data(data, (device, dtype)) })
 }

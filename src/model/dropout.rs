@@ -14,15 +14,16 @@ pub struct Dropout {
     pub seed: u64,
     /// The step, counted from 0.
     pub step: usize,
-    /// The sample of each row.
-    pub samples: Vec<usize>,
+    /// The samples of the stream, and how many positions each has.
+    pub samples: Vec<(usize, usize)>,
 }
 
 impl Dropout {
     /// What is dropped of the inputs of `module`.
     pub(super) fn mask(&self, module: &str) -> Mask {
         let Self { share, seed, step, samples } = self;
-        let stream = |sample: &usize| rng(*seed, &format!("dropout {module} {step} {sample}"));
+        let stream =
+            |(sample, n): &(usize, usize)| (rng(*seed, &format!("dropout {module} {step} {sample}")), *n);
         Mask::new(*share, samples.iter().map(stream).collect())
     }
 }

@@ -28,7 +28,7 @@ mod steering;
 mod walk;
 mod wanted;
 
-pub use batch::{MicroBatch, micro_batches, micro_groups};
+pub use batch::{Cut, MicroBatch, micro_batches};
 pub use cache::Cache;
 pub use decoder::Decoder;
 pub use dropout::Dropout;

@@ -1,6 +1,10 @@
 //! Where the tokens of a batch sit and which of them each may see.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::device::kernels::Spans;
 
 /// What a key that must not be seen adds to its score: enough to vanish, finite in every format.
 const UNSEEN: f32 = -1e30;
@@ -20,6 +24,8 @@ enum Layout {
         seen: usize,
         t: usize,
     },
+    /// Rows of `t` tokens: documents of these lengths one behind the other, then padding.
+    Documents { t: usize, rows: Vec<Vec<usize>> },
     /// Rows that split: new tokens behind `seen` old ones, each on a branch; padding at the end.
     Branches { seen: usize, t: usize, rows: Vec<Vec<Branched>> },
 }
@@ -47,15 +53,30 @@ impl Positions {
         Self(Layout::Rows { prefix, padding: padding.to_vec(), seen, t })
     }
 
+    /// Rows of `t` tokens that hold documents of these lengths one behind the other: each begins at position 0 and sees
+    /// itself only. What is left of a row is padding.
+    pub fn documents(t: usize, rows: Vec<Vec<usize>>) -> Self {
+        Self(Layout::Documents { t, rows })
+    }
+
     /// Rows of at most `t` new tokens after `seen` old ones that all rows have; `rows` says where each
     /// token stands, and shorter rows are padded at their end.
     pub fn branched(seen: usize, t: usize, rows: Vec<Vec<Branched>>) -> Self {
         Self(Layout::Branches { seen, t, rows })
     }
 
-    /// `[b or 1, t]`: the position of every token; padding is anywhere.
-    pub(super) fn of_tokens(&self) -> Vec<Vec<usize>> {
-        match &self.0 {
+    /// `[b or 1, t]`: the position of every token, text after text in each row; padding is anywhere.
+    pub(super) fn of_tokens(&self) -> Vec<Vec<Vec<usize>>> {
+        let rows: Vec<Vec<usize>> = match &self.0 {
+            Layout::Documents { t, rows } => {
+                let lens =
+                    |row: &Vec<usize>| row.iter().copied().chain([t - row.iter().sum::<usize>()]).collect();
+                let texts = |row: &Vec<usize>| {
+                    let lens: Vec<usize> = lens(row);
+                    lens.into_iter().map(|len| (0..len).collect()).collect()
+                };
+                return rows.iter().map(texts).collect();
+            }
             Layout::Rows { padding, seen, t, .. } => {
                 let slots = *seen..seen + t;
                 padding
@@ -70,7 +91,29 @@ impl Positions {
                 };
                 rows.iter().map(row).collect()
             }
-        }
+        };
+        rows.into_iter().map(|row| vec![row]).collect()
+    }
+
+    /// The first key that each token sees, if it sees all from there to itself and nothing was seen before.
+    pub(super) fn spans(&self, window: Option<usize>) -> Option<Spans> {
+        let reach = window.unwrap_or(usize::MAX);
+        // A padding token sees itself.
+        let first = |start: usize, slot: usize| start.max((slot + 1).saturating_sub(reach)).min(slot) as u32;
+        let first: Vec<u32> = match &self.0 {
+            Layout::Rows { prefix: 0, padding, seen: 0, t } => {
+                padding.iter().flat_map(|pad| (0..*t).map(|slot| first(*pad, slot))).collect()
+            }
+            Layout::Documents { t, rows } => {
+                let of_row = |row: &Vec<usize>| {
+                    let starts = starts(row, *t).into_iter().enumerate();
+                    starts.map(|(slot, start)| first(start, slot)).collect::<Vec<u32>>()
+                };
+                rows.iter().flat_map(of_row).collect()
+            }
+            Layout::Rows { .. } | Layout::Branches { .. } => return None,
+        };
+        Some(Spans { first: Arc::new(first) })
     }
 
     /// What is added to the scores, `[b or 1, 1, t, s]`: 0 where a key may be seen and very negative
@@ -80,6 +123,7 @@ impl Positions {
     pub(super) fn mask(&self, window: Option<usize>, device: &Device) -> Option<Tensor<4>> {
         let (b, t, seen) = match &self.0 {
             Layout::Rows { padding, seen, t, .. } => (padding.len(), *t, *seen),
+            Layout::Documents { t, rows } => (rows.len(), *t, 0),
             Layout::Branches { seen, t, rows } => (rows.len(), *t, *seen),
         };
         let s = seen + t;
@@ -97,6 +141,13 @@ impl Positions {
                     line[first..=slot].fill(0.0);
                     let first = (slot + 1).saturating_sub(reach.saturating_add(pad));
                     line[first.min(*prefix)..*prefix].fill(0.0);
+                }
+            }
+            Layout::Documents { t, rows } => {
+                for (mask, row) in mask.chunks_mut(t * s).zip(rows) {
+                    for ((slot, line), start) in mask.chunks_mut(s).enumerate().zip(starts(row, *t)) {
+                        line[start.max((slot + 1).saturating_sub(reach)).min(slot)..=slot].fill(0.0);
+                    }
                 }
             }
             Layout::Branches { rows, .. } => {
@@ -117,6 +168,16 @@ impl Positions {
         }
         Some(Tensor::from_data(TensorData::new(mask, [b, 1, t, s]), device))
     }
+}
+
+/// Where the document of each of a row's `t` tokens begins; padding is one more document.
+fn starts(row: &[usize], t: usize) -> Vec<usize> {
+    let mut starts = Vec::with_capacity(t);
+    for len in row.iter().copied().chain([t]) {
+        let start = starts.len();
+        starts.resize((start + len).min(t), start);
+    }
+    starts
 }
 
 #[cfg(test)]
@@ -149,7 +210,7 @@ mod tests {
         assert_eq!(seen(&positions, None), ["#####", "##..#"]);
         // Positions 2 and 4, a window of two: the row with padding still reaches the prefix.
         assert_eq!(seen(&positions, Some(2)), ["...##", ".#..#"]);
-        assert_eq!(positions.of_tokens(), [[4], [2]]);
+        assert_eq!(positions.of_tokens(), [[[4]], [[2]]]);
     }
 
     #[test]
@@ -166,6 +227,19 @@ mod tests {
         let device = Device::flex();
         assert!(Positions::left_padded(0, &[0, 0], 5, 1).mask(Some(6), &device).is_none());
         assert!(Positions::left_padded(0, &[0, 0], 5, 1).mask(Some(5), &device).is_some());
-        assert_eq!(Positions::left_padded(0, &[0, 2], 3, 2).of_tokens(), [[3, 4], [1, 2]]);
+        assert_eq!(Positions::left_padded(0, &[0, 2], 3, 2).of_tokens(), [[[3, 4]], [[1, 2]]]);
+    }
+
+    #[test]
+    fn documents_see_themselves_only_and_begin_anew() {
+        let positions = Positions::documents(5, vec![vec![2, 3], vec![3]]);
+        let full = ["#....", "##...", "..#..", "..##.", "..###"];
+        let padded = ["#....", "##...", "###..", "...#.", "...##"];
+        assert_eq!(seen(&positions, None), [full, padded].concat());
+        assert_eq!(seen(&positions, Some(2))[4..], ["...##", "#....", "##...", ".##..", "...#.", "...##"]);
+        assert_eq!(*positions.spans(Some(2)).unwrap().first, [0, 0, 2, 2, 3, 0, 0, 1, 3, 3]);
+        let texts = positions.of_tokens();
+        assert_eq!(texts[0], [vec![0, 1], vec![0, 1, 2], vec![]]);
+        assert_eq!(texts[1], [vec![0, 1, 2], vec![0, 1]]);
     }
 }

@@ -193,14 +193,14 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The rotation for `positions`, one list of `t` for every row or a single one for all.
-    pub fn new(shape: &RopeShape, positions: &[Vec<usize>], device: &Device) -> Self {
-        let (b, t) = (positions.len(), positions[0].len());
+    /// The rotation for `positions`, the texts of every row, `t` in all, or those of a single row for all.
+    pub fn new(shape: &RopeShape, positions: &[Vec<Vec<usize>>], device: &Device) -> Self {
+        let (b, t) = (positions.len(), positions[0].iter().map(Vec::len).sum());
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for row in positions {
-            let longest = row.iter().max().map_or(0, |position| position + 1);
+        for text in positions.iter().flatten() {
+            let longest = text.iter().max().map_or(0, |position| position + 1);
             let (frequencies, factor) = shape.frequencies(longest);
-            for (position, frequency) in row.iter().flat_map(|p| frequencies.iter().map(move |f| (p, f))) {
+            for (position, frequency) in text.iter().flat_map(|p| frequencies.iter().map(move |f| (p, f))) {
                 // In f32, as the reference computes it: position times frequency, rounded once.
                 let angle = f64::from(*position as f32 * *frequency as f32);
                 cos.push((angle.cos() * factor) as f32);
@@ -215,9 +215,14 @@ impl Rotation {
         Self {
             cos: tensor(&|x| x, &cos),
             sin: tensor(&|x| -x, &sin),
-            angles: Angles { cos: Arc::new(cos), sin: Arc::new(sin) },
+            angles: Angles { cos: Arc::new(cos), sin: Arc::new(sin), half: shape.dim / 2 },
             dim: shape.dim,
         }
+    }
+
+    /// Cosines and sines on the processor.
+    pub(super) fn angles(&self) -> &Angles {
+        &self.angles
     }
 
     /// Turns every head of `x` by its position.

@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{DecoderShape, Matrix, Param};
+use crate::device::is_cpu;
 
 /// What is added to the rows of some tokens. A head that is the embedding shares it.
 #[derive(Debug, Clone)]
@@ -81,6 +82,9 @@ impl Matrix {
     fn with_rows(&self, rows: Tensor<1, Int>, more: Tensor<2>) -> Self {
         let mut moved = self.frozen();
         let param = moved.param_mut();
+        if is_cpu(&more.device()) {
+            param.value = param.value.clone().cast(DType::F32);
+        }
         let more = more.cast(param.value.dtype());
         param.value = param.value.clone().select_assign(0, rows, more, IndexingUpdateOp::Add);
         moved

@@ -51,7 +51,7 @@ impl<'a> Steering<'a> {
     ) -> Option<Self> {
         let directions = directions.filter(|_| rows.iter().any(Option::is_some))?;
         let (_, any) = directions.by_layer.first_key_value()?;
-        let places = positions.of_tokens();
+        let places: Vec<Vec<usize>> = positions.of_tokens().iter().map(|texts| texts.concat()).collect();
         let t = places[0].len();
         // Where all rows stand alike there is but one.
         let row = |(nth, push): (usize, &Option<Push>)| {

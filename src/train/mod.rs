@@ -42,7 +42,7 @@ use step::Trainee;
 
 use crate::data::Sample;
 use crate::event::{Event, Recorder, StepEvent};
-use crate::model::{Decoder, DecoderShape, MicroBatch, micro_groups};
+use crate::model::{Cut, Decoder, DecoderShape, MicroBatch};
 use crate::recipe::{self, Method, MethodKind, Train};
 use crate::snapshot::Weights;
 
@@ -51,7 +51,7 @@ const PACE: Duration = Duration::from_mins(5);
 
 /// Raised whenever a default or an algorithm changes, so that what an earlier version trained is not taken for
 /// what this one would.
-pub const NUMERICS: u32 = 1;
+pub const NUMERICS: u32 = 2;
 
 /// Everything that a training is a function of.
 pub struct Task<'a> {
@@ -82,11 +82,21 @@ pub struct Machine {
     pub device: Device,
     /// The device's kind, recorded in checkpoints.
     pub device_name: String,
+    /// The format that a training computes in.
     pub compute: DType,
+    /// The format that answers are computed in: on the processor always f32.
+    pub answers: DType,
     /// Positions per micro-batch.
     pub micro_tokens: usize,
     /// Widths are padded to a multiple of this.
     pub multiple: usize,
+}
+
+impl Machine {
+    /// How groups of so many samples are cut into micro-batches.
+    pub fn cut(&self, group: usize) -> Cut {
+        Cut { group, micro_tokens: self.micro_tokens, multiple: self.multiple }
+    }
 }
 
 /// How a training ended.
@@ -286,16 +296,14 @@ impl Loop<'_, '_> {
     /// The micro-batches at whose labels this step compares the model with its base.
     fn beside(&self) -> Vec<MicroBatch> {
         let Some((kl, samples)) = self.task.penalties.kl else { return Vec::new() };
-        let Machine { micro_tokens, multiple, .. } = *self.machine;
         let places = penalty::places(self.task.train.seed, self.done, kl.batch, samples.len());
-        micro_groups(samples, &places, 1, micro_tokens, multiple)
+        self.machine.cut(1).packed(samples, &places)
     }
 
     /// The micro-batches of some samples, or of some pairs of them.
     fn batches(&self, set: Set, groups: &[usize]) -> Vec<MicroBatch> {
-        let Machine { micro_tokens, multiple, .. } = *self.machine;
         let samples = if set == Set::Train { self.task.samples } else { self.task.validation };
-        let mut batches = micro_groups(samples, groups, self.task.objective.group(), micro_tokens, multiple);
+        let mut batches = self.machine.cut(self.task.objective.group()).packed(samples, groups);
         if let Some(reference) = &self.reference {
             for batch in &mut batches {
                 reference.tell(set, batch);

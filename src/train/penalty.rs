@@ -10,7 +10,7 @@ use super::objective::kl::{self, Comparison, Side};
 use super::objective::{Cost, Pairs};
 use crate::data::Sample;
 use crate::model::loss::Gradients;
-use crate::model::{Decoder, Head, MicroBatch, Positions};
+use crate::model::{Decoder, Head, MicroBatch};
 use crate::recipe::{Asft, Kl, Measure};
 use crate::seed;
 use crate::snapshot::{SnapshotError, Weights};
@@ -77,7 +77,7 @@ impl Penalties {
         wanted: Gradients,
     ) -> Cost {
         let (kl, base) = self.kl.as_ref().expect("only a penalty on the distance from the base has batches");
-        let hidden = base.hidden(batch.ids(&base.device), &Positions::causal(batch.width), None);
+        let hidden = base.hidden(batch.ids(&base.device), &batch.positions(), None);
         let [b, t, m] = hidden.dims();
         let indices = batch.row_indices(&stream.device());
         let of_base = hidden.reshape([b * t, m]).select(0, indices.clone()); // [n, m]

@@ -11,7 +11,7 @@ use super::objective::log_probabilities;
 use super::{Machine, Task, TrainError, compute};
 use crate::data::Sample;
 use crate::event::{Event, Recorder};
-use crate::model::{Decoder, MicroBatch, Positions, micro_groups};
+use crate::model::{Decoder, MicroBatch};
 use crate::snapshot::writer::write_json;
 
 /// The file's name in the folder of the training.
@@ -85,7 +85,7 @@ pub fn settle(
     let group = task.objective.group();
     let cut = |set, samples: &[Sample]| {
         let groups: Vec<usize> = (0..samples.len() / group).collect();
-        let batches = micro_groups(samples, &groups, group, machine.micro_tokens, machine.multiple);
+        let batches = machine.cut(group).packed(samples, &groups);
         batches.into_iter().map(move |batch| (set, batch))
     };
     let batches: Vec<(Set, MicroBatch)> =
@@ -114,7 +114,7 @@ pub fn settle(
 
 /// The log-probability of each row's labels together.
 fn of_batch(decoder: &Decoder, batch: &MicroBatch) -> Vec<f64> {
-    let hidden = decoder.hidden(batch.ids(&decoder.device), &Positions::causal(batch.width), None);
+    let hidden = decoder.hidden(batch.ids(&decoder.device), &batch.positions(), None);
     let [b, t, m] = hidden.dims();
     log_probabilities(&hidden.reshape([b * t, m]), &decoder.frozen_head(), batch)
 }

@@ -8,7 +8,7 @@ use super::objective::{Cost, Objective, Pairs};
 use super::optimizer::Optimizer;
 use super::penalty::Penalties;
 use crate::model::loss::Gradients;
-use crate::model::{Decoder, Dropout, Head, MicroBatch, Param, Positions};
+use crate::model::{Decoder, Dropout, Head, MicroBatch, Param};
 use crate::recipe::MethodKind;
 
 /// The gradients of a step, by weight name, `[rows, columns]` in f32.
@@ -85,8 +85,12 @@ impl Trainee {
         }
     }
 
-    /// Makes every trained weight a leaf whose gradient is asked for.
+    /// Makes every trained weight a leaf whose gradient is asked for. A model that is trained has all its weights in f32,
+    /// so that a checkpoint gives back what was computed with.
     pub fn track(&mut self) {
+        for param in self.kept() {
+            param.value = param.frozen().cast(DType::F32);
+        }
         for param in self.trainable() {
             param.value = leaf(param.frozen());
         }
@@ -159,7 +163,7 @@ impl Trainee {
             share: self.dropout,
             seed: self.seed,
             step,
-            samples: batch.samples.clone(),
+            samples: batch.samples.iter().copied().zip(batch.spans()).collect(),
         });
         let objective = self.objective.clone();
         let cost = self.backward(batch, dropout.as_ref(), sums, |_, stream, head, wanted| {
@@ -193,7 +197,7 @@ impl Trainee {
         sums: &mut Sums,
         cost: impl FnOnce(&Penalties, &Tensor<2>, &Head, Gradients) -> Cost,
     ) -> Cost {
-        let (ids, positions) = (batch.ids(&self.decoder.device), Positions::causal(batch.width));
+        let (ids, positions) = (batch.ids(&self.decoder.device), batch.positions());
         let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout);
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
@@ -241,8 +245,7 @@ impl Trainee {
         for (i, batch) in batches.iter().enumerate() {
             let count = self.objective.count(batch);
             if count > 0 {
-                let hidden =
-                    decoder.hidden(batch.ids(&decoder.device), &Positions::causal(batch.width), None);
+                let hidden = decoder.hidden(batch.ids(&decoder.device), &batch.positions(), None);
                 let [b, t, m] = hidden.dims();
                 let stream = hidden.reshape([b * t, m]);
                 sum += self.objective.cost(&stream, &decoder.frozen_head(), batch, 1.0, Gradients::None).sum;

@@ -40,6 +40,7 @@ fn it_is_the_mean_square_of_the_slope_of_the_log_likelihood() {
         device: device.clone(),
         device_name: "cpu".to_owned(),
         compute: DType::F32,
+        answers: DType::F32,
         micro_tokens: 64,
         multiple: 1,
     };

@@ -31,6 +31,7 @@ mod golden {
             device: Device::flex(),
             device_name: "cpu".to_owned(),
             compute: DType::F32,
+            answers: DType::F32,
             micro_tokens: 4096,
             multiple: 1,
         };

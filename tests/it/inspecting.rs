@@ -416,6 +416,7 @@ mod golden {
             device: cpu(),
             device_name: "cpu".to_owned(),
             compute: DType::F32,
+            answers: DType::F32,
             micro_tokens: 40,
             multiple: 1,
         };

@@ -25,13 +25,14 @@ pub struct Mask {
     below: u32,
     /// What is left is multiplied by this, so that the sum is expected to stay.
     keep: f32,
-    /// One for each row of the batch, which draws once for each number in the row, position after position.
-    streams: Arc<[ChaCha8Rng]>,
+    /// One for each sample, which draws once for each number of its positions, one after the other; and how many
+    /// positions it has.
+    streams: Arc<[(ChaCha8Rng, usize)]>,
 }
 
 impl Mask {
-    /// Drops the share `share`, below 1, by the draws of these streams, one for each row of the batch.
-    pub fn new(share: f64, streams: Vec<ChaCha8Rng>) -> Self {
+    /// Drops the share `share`, below 1, by the draws of these streams, each for so many positions.
+    pub fn new(share: f64, streams: Vec<(ChaCha8Rng, usize)>) -> Self {
         let below = (share * f64::from(u32::MAX)).ceil() as u32;
         Self { below, keep: (1.0 / (1.0 - share)) as f32, streams: streams.into() }
     }
@@ -39,9 +40,16 @@ impl Mask {
     /// Tells `change` of each number of `[b·t, in]` whether it is dropped.
     fn each<T: Send>(&self, numbers: &mut [T], n_in: usize, change: impl Fn(&mut T, bool) + Sync) {
         let task = (TASK / n_in).max(1) * n_in;
-        let row = numbers.len() / self.streams.len();
-        numbers.par_chunks_mut(row).zip(self.streams.par_iter()).for_each(|(row, stream)| {
-            row.par_chunks_mut(task).enumerate().for_each(|(i, part)| {
+        let mut samples = Vec::with_capacity(self.streams.len());
+        let mut rest = numbers;
+        for (stream, n) in self.streams.iter() {
+            let (sample, others) = rest.split_at_mut(n * n_in);
+            samples.push((sample, stream));
+            rest = others;
+        }
+        assert!(rest.is_empty(), "every position belongs to a sample");
+        samples.into_par_iter().for_each(|(sample, stream)| {
+            sample.par_chunks_mut(task).enumerate().for_each(|(i, part)| {
                 let mut stream = stream.clone();
                 stream.set_word_pos((i * task) as u128);
                 for number in part {
@@ -69,7 +77,7 @@ impl Mask {
 ///
 /// # Shapes
 ///
-/// - `x`: `[b·t, in]`, with as many `b` as `mask` has streams; the result has the same.
+/// - `x`: `[b·t, in]`, with as many positions as `mask`'s streams; the result has the same.
 pub fn dropped(x: Tensor<2>, mask: &Mask) -> Tensor<2> {
     if !fused(&x) {
         let device = x.device().without_autodiff();
@@ -115,8 +123,8 @@ mod tests {
     use super::{Mask, dropped};
     use crate::seed::rng;
 
-    fn mask(share: f64, n_rows: usize) -> Mask {
-        Mask::new(share, (0..n_rows).map(|row| rng(3, &row.to_string())).collect())
+    fn mask(share: f64, n_rows: usize, n_positions: usize) -> Mask {
+        Mask::new(share, (0..n_rows).map(|row| (rng(3, &row.to_string()), n_positions)).collect())
     }
 
     /// What is left of ones.
@@ -128,7 +136,7 @@ mod tests {
     fn each_number_has_the_draw_of_its_place() {
         // Wider than a task, and several positions in one.
         for n_in in [7, 1000, 40_000] {
-            let found = left(&mask(0.3, 2), [2 * 5, n_in]);
+            let found = left(&mask(0.3, 2, 5), [2 * 5, n_in]);
             for (row, found) in found.chunks(5 * n_in).enumerate() {
                 let mut stream = rng(3, &row.to_string());
                 let below = 0.3 * f64::from(u32::MAX);
@@ -141,7 +149,7 @@ mod tests {
     #[test]
     fn the_share_is_dropped_and_the_mean_stays() {
         for share in [0.0, 0.05, 0.5, 0.9] {
-            let found = left(&mask(share, 4), [400, 100]);
+            let found = left(&mask(share, 4, 100), [400, 100]);
             let zeros = found.iter().filter(|x| **x == 0.0).count() as f64 / 40_000.0;
             // Five standard deviations of a binomial.
             assert!((zeros - share).abs() <= 5.0 * (share * (1.0 - share) / 40_000.0).sqrt(), "{zeros}");
@@ -152,7 +160,7 @@ mod tests {
 
     #[test]
     fn padding_to_another_width_drops_the_same() {
-        let (narrow, wide) = (left(&mask(0.5, 3), [3 * 4, 11]), left(&mask(0.5, 3), [3 * 9, 11]));
+        let (narrow, wide) = (left(&mask(0.5, 3, 4), [3 * 4, 11]), left(&mask(0.5, 3, 9), [3 * 9, 11]));
         for (narrow, wide) in narrow.chunks(4 * 11).zip(wide.chunks(9 * 11)) {
             assert_eq!(narrow, &wide[..4 * 11]);
         }
@@ -160,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_gradient_is_dropped_as_the_input_was_in_every_format() {
-        let mask = mask(0.4, 2);
+        let mask = mask(0.4, 2, 3);
         let expected = left(&mask, [2 * 3, 50]);
         for dtype in [DType::F32, DType::BF16] {
             let ones = || Tensor::<2>::ones([2 * 3, 50], (&Device::flex(), dtype));

@@ -13,6 +13,7 @@ use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
 use super::dropout::Mask;
+use super::held::{Inputs, is_held, linear, linear_back};
 use super::product::product;
 use super::{fused, numbers, plain, rows, slice, tracked};
 
@@ -27,12 +28,13 @@ pub fn low_rank_linear(
     weight: &Tensor<2>,
     [a, b]: [&Tensor<2>; 2],
     scale: f64,
-    mask: Option<&Mask>,
+    (mask, inputs): (Option<&Mask>, Inputs),
 ) -> Option<Tensor<2>> {
-    if !(fused(x) && fused(weight) && fused(a)) || weight.is_autodiff() {
+    if !(fused(x) && (fused(weight) || is_held(weight)) && fused(a)) || weight.is_autodiff() {
         return None;
     }
     let (weight, scale) = (plain(weight.clone()), scale as f32);
+    let weight = Weight { tensor: weight, inputs };
     if !(x.is_autodiff() || a.is_autodiff() || b.is_autodiff()) {
         let (x, a, b) = (plain(x.clone()), plain(a.clone()), plain(b.clone()));
         return Some(Tensor::from_primitive::<Flex>(forward(&x, &weight, &a, &b, scale, mask).0));
@@ -49,13 +51,20 @@ pub fn low_rank_linear(
     }))
 }
 
+/// The frozen weight, and what its inputs are rounded to.
+#[derive(Debug, Clone)]
+struct Weight {
+    tensor: FlexTensor,
+    inputs: Inputs,
+}
+
 #[derive(Debug)]
 struct LowRankLinear;
 
 #[derive(Debug, Clone)]
 struct State {
     x: FlexTensor,
-    weight: FlexTensor,
+    weight: Weight,
     a: FlexTensor,
     b: FlexTensor,
     /// `s · drop(x) Aᵀ`, `[n, r]`.
@@ -79,7 +88,7 @@ impl Backward<Flex, 3> for LowRankLinear {
             gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &left(&x, mask.as_ref()))); // [r, in]
         }
         if let Some(node) = x_node {
-            let d_x = product(&g, &weight); // [n, in]
+            let d_x = linear_back(&g, &weight.tensor, weight.inputs); // [n, in]
             let d_x = match &mask {
                 None => plus_product(d_x, &d_low, &a),
                 Some(mask) => {
@@ -96,14 +105,14 @@ impl Backward<Flex, 3> for LowRankLinear {
 /// The result, and `s · drop(x) Aᵀ`.
 fn forward(
     x: &FlexTensor,
-    weight: &FlexTensor,
+    weight: &Weight,
     a: &FlexTensor,
     b: &FlexTensor,
     scale: f32,
     mask: Option<&Mask>,
 ) -> (FlexTensor, FlexTensor) {
     let low = scaled(product(&left(x, mask), &a.transpose(0, 1)), scale); // [n, r]
-    (plus_product(product(x, &weight.transpose(0, 1)), &low, &b.transpose(0, 1)), low)
+    (plus_product(linear(x, &weight.tensor, weight.inputs), &low, &b.transpose(0, 1)), low)
 }
 
 /// What dropout leaves of `x`: a copy that lives as long as the product it is made for.
@@ -133,7 +142,7 @@ mod tests {
     use burn_backend::Tolerance;
 
     use super::super::dropout::{Mask, dropped};
-    use super::low_rank_linear;
+    use super::{Inputs, low_rank_linear};
 
     /// Numbers between −1 and 1 that look like no pattern.
     fn matrix(rows: usize, columns: usize, salt: usize, device: &Device) -> Tensor<2> {
@@ -144,13 +153,13 @@ mod tests {
     #[test]
     fn values_and_gradients_are_those_of_the_composed_form() {
         let device = crate::device::open(&"cpu".parse().unwrap()).unwrap().device;
-        let mask = Mask::new(0.4, (0..3).map(|row| crate::seed::rng(1, &row.to_string())).collect());
+        let mask = Mask::new(0.4, (0..3).map(|row| (crate::seed::rng(1, &row.to_string()), 2)).collect());
         for (rank, mask) in [(1, None), (3, Some(&mask)), (4, None), (9, Some(&mask))] {
             let weight = matrix(7, 33, 1, &device);
             let leaf = |rows, columns, salt| matrix(rows, columns, salt, &device).autodiff().require_grad();
             let (x, a, b) = (leaf(6, 33, 2), leaf(rank, 33, 3), leaf(7, rank, 4));
             let seed = matrix(6, 7, 5, &device);
-            let one_pass = low_rank_linear(&x, &weight, [&a, &b], 0.5, mask).unwrap();
+            let one_pass = low_rank_linear(&x, &weight, [&a, &b], 0.5, (mask, Inputs::Exact)).unwrap();
             let left = mask.map_or_else(|| x.clone(), |mask| dropped(x.clone(), mask));
             let low = left.matmul(a.clone().transpose());
             let composed = x.clone().matmul(weight.transpose()) + low.matmul(b.clone().transpose()) * 0.5;

@@ -15,18 +15,23 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::is_cpu;
 
+mod attention;
 pub mod cached;
 mod cross_entropy;
 mod dropout;
+mod held;
 mod low_rank;
 mod math;
 mod product;
 mod rows;
+mod short;
 mod soft_cap;
 mod thin;
 
+pub use attention::{HeadShape, Spans, attend, attends};
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Mask, dropped};
+pub use held::{Inputs, held_back, held_linear};
 pub use low_rank::low_rank_linear;
 pub use product::matmul;
 pub use soft_cap::{soft_cap, soft_cap_backward};
@@ -199,6 +204,8 @@ pub fn rotate(x: Tensor<4>, angles: &Angles, composed: impl FnOnce(Tensor<4>) ->
 pub struct Angles {
     pub cos: std::sync::Arc<Vec<f32>>,
     pub sin: std::sync::Arc<Vec<f32>>,
+    /// Pairs of a head that turn.
+    pub half: usize,
 }
 
 #[derive(Debug)]

@@ -100,6 +100,76 @@ pub(super) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(y, dims))
 }
 
+/// A matrix within some numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub numbers: &'a [f32],
+    /// Rows and columns.
+    pub size: [usize; 2],
+    /// From one row, and from one column, to the next.
+    pub steps: [usize; 2],
+}
+
+impl<'a> Part<'a> {
+    /// A matrix whose rows lie one after the other.
+    pub fn of(numbers: &'a [f32], size: [usize; 2]) -> Self {
+        Self { numbers, size, steps: [size[1], 1] }
+    }
+
+    /// Rows as columns.
+    pub fn turned(self) -> Self {
+        let ([rows, columns], [row, column]) = (self.size, self.steps);
+        Self { size: [columns, rows], steps: [column, row], ..self }
+    }
+
+    fn holds_all(&self) -> bool {
+        let last = self.size.iter().zip(self.steps).map(|(n, step)| (n - 1) * step).sum::<usize>();
+        last < self.numbers.len()
+    }
+}
+
+/// Writes `a b` into `y`, whose rows begin `step` numbers apart, or `y + a b` where it is to `add`.
+pub(super) fn product_into(y: &mut [f32], step: usize, a: Part<'_>, b: Part<'_>, add: bool, threads: bool) {
+    let ([m, k], n) = (a.size, b.size[1]);
+    assert_eq!(k, b.size[0], "sizes of a product");
+    if m * k * n == 0 {
+        return;
+    }
+    let is_inside = a.holds_all() && b.holds_all() && n <= step && (m - 1) * step + n <= y.len();
+    assert!(is_inside, "a product's numbers");
+    let threads = match threads && m * n * k >= WORTH_THREADS {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    };
+    let [[a_row, a_column], [b_row, b_column]] =
+        [a.steps, b.steps].map(|steps| steps.map(usize::cast_signed));
+    #[expect(unsafe_code, reason = "the function takes pointers")]
+    // SAFETY: the last number of each matrix lies within its slice.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            y.as_mut_ptr(),
+            1,
+            step.cast_signed(),
+            add,
+            a.numbers.as_ptr(),
+            a_column,
+            a_row,
+            b.numbers.as_ptr(),
+            b_column,
+            b_row,
+            if add { 1.0 } else { 0.0 },
+            1.0,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
 /// The matrices of a tensor.
 struct Matrices<'a> {
     numbers: &'a [f32],

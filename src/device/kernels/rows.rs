@@ -3,6 +3,8 @@
 //! Every row is computed whole by one thread in a fixed order: results do not depend on how many
 //! threads there are.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::math::exp;
@@ -62,23 +64,25 @@ pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f3
 }
 
 pub fn soft_cap(x: &[f32], cap: f32) -> Vec<f32> {
-    vectorised! {
-        fn pass<'a>(x: &'a [f32], cap: f32, y: &'a mut [f32]) {
-            let rate = 2.0 / cap;
-            for (y, x) in y.iter_mut().zip(x) {
-                // tanh u is 1 − 2 / (e^2u + 1), which loses a small u to rounding.
-                let u = x / cap;
-                let square = u * u;
-                let series = (-17.0f32 / 315.0).mul_add(square, 2.0 / 15.0);
-                let small = u * series.mul_add(square, -1.0 / 3.0).mul_add(square, 1.0);
-                let large = 1.0 - 2.0 / (exp(x * rate) + 1.0);
-                *y = cap * if u.abs() < 0.2 { small } else { large };
-            }
+    let mut y = x.to_vec();
+    y.par_chunks_mut(TASK).for_each(|y| soft_cap_of(y, cap));
+    y
+}
+
+vectorised! {
+    /// In the place of `x`, on one thread.
+    pub fn soft_cap_of<'a>(x: &'a mut [f32], cap: f32) {
+        let rate = 2.0 / cap;
+        for x in x {
+            // tanh u is 1 − 2 / (e^2u + 1), which loses a small u to rounding.
+            let u = *x / cap;
+            let square = u * u;
+            let series = (-17.0f32 / 315.0).mul_add(square, 2.0 / 15.0);
+            let small = u * series.mul_add(square, -1.0 / 3.0).mul_add(square, 1.0);
+            let large = 1.0 - 2.0 / (exp(*x * rate) + 1.0);
+            *x = cap * if u.abs() < 0.2 { small } else { large };
         }
     }
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| pass(x, cap, y));
-    y
 }
 
 pub fn soft_cap_backward(y: &[f32], g: &[f32], cap: f32) -> Vec<f32> {
@@ -183,19 +187,22 @@ pub fn add_product(y: &mut [f32], low: &[f32], factor: &[f32], [rank, width]: [u
     rows.for_each(|(y, low)| row(y, low, factor));
 }
 
-/// Turns every head by its position, forward for `direction` 1 and back for −1.
-pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) {
-    vectorised! {
-        fn row<'a>(x: &'a mut [f32], cos: &'a [f32], sin: &'a [f32], direction: f32) {
-            let half = cos.len();
-            let (x1, x2) = x.split_at_mut(half);
-            for i in 0..half {
-                let (sin, a, b) = (sin[i] * direction, x1[i], x2[i]);
-                x1[i] = a * cos[i] - b * sin;
-                x2[i] = b * cos[i] + a * sin;
-            }
+vectorised! {
+    /// Turns the first numbers of a head, as many pairs as there are cosines; back for a `direction` of −1.
+    pub fn turn<'a>(x: &'a mut [f32], cos: &'a [f32], sin: &'a [f32], direction: f32) {
+        let half = cos.len();
+        let (x1, rest) = x.split_at_mut(half);
+        let x2 = &mut rest[..half];
+        for i in 0..half {
+            let (sin, a, b) = (sin[i] * direction, x1[i], x2[i]);
+            x1[i] = a * cos[i] - b * sin;
+            x2[i] = b * cos[i] + a * sin;
         }
     }
+}
+
+/// Turns every head by its position, forward for `direction` 1 and back for −1.
+pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, direction: f32) {
     let half = d / 2;
     // One list of positions for all rows, or one for each.
     let n_lists = angles.cos.len() / (t * half);
@@ -203,48 +210,95 @@ pub fn rotate(x: &mut [f32], [_, heads, t, d]: [usize; 4], angles: &Angles, dire
     rows.for_each(|(i, x)| {
         let (batch, position) = (i / (heads * t), i % t);
         let at = ((batch % n_lists) * t + position) * half;
-        row(x, &angles.cos[at..at + half], &angles.sin[at..at + half], direction);
+        turn(x, &angles.cos[at..at + half], &angles.sin[at..at + half], direction);
     });
+}
+
+vectorised! {
+    /// In the place of scores that are all seen; returns the logarithm of their exponentials' sum.
+    fn softmax_of<'a>(y: &'a mut [f32]) -> f32 {
+        let mut largest = [f32::NEG_INFINITY; 16];
+        let chunks = y.chunks_exact(16);
+        let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for chunk in chunks {
+            for i in 0..16 {
+                largest[i] = if chunk[i] > largest[i] { chunk[i] } else { largest[i] };
+            }
+        }
+        let largest = largest.into_iter().fold(rest, f32::max);
+        for y in y.iter_mut() {
+            *y = exp(*y - largest);
+        }
+        let mut sums = [0.0f32; 16];
+        let chunks = y.chunks_exact(16);
+        let rest: f32 = chunks.remainder().iter().sum();
+        for chunk in chunks {
+            for i in 0..16 {
+                sums[i] += chunk[i];
+            }
+        }
+        let sum = sums.iter().sum::<f32>() + rest;
+        let scale = sum.recip();
+        for y in y.iter_mut() {
+            *y *= scale;
+        }
+        largest + sum.ln()
+    }
+
+    fn add<'a>(y: &'a mut [f32], more: &'a [f32]) {
+        for (y, more) in y.iter_mut().zip(more) {
+            *y += more;
+        }
+    }
+
+    /// From scores their shares again, and in the place of the shares' gradient that of the scores before `cap`.
+    fn shares_of<'a>(y: &'a mut [f32], g: &'a mut [f32], log: f32, cap: Option<f32>) {
+        let slope = cap.map_or(0.0, |cap| (cap * cap).recip());
+        let mut sums = [0.0f32; 16];
+        let chunks = y.chunks_exact(16).zip(g.chunks_exact(16));
+        for (y, g) in chunks {
+            for i in 0..16 {
+                sums[i] = exp(y[i] - log).mul_add(g[i], sums[i]);
+            }
+        }
+        let whole = y.len() / 16 * 16;
+        let rest: f32 = y[whole..].iter().zip(&g[whole..]).map(|(y, g)| exp(y - log) * g).sum();
+        let sum = sums.iter().sum::<f32>() + rest;
+        for (y, g) in y.iter_mut().zip(g.iter_mut()) {
+            let share = exp(*y - log);
+            *g = share * (*g - sum) * (1.0 - *y * *y * slope);
+            *y = share;
+        }
+    }
+}
+
+/// In the place of scores, of which only those within `seen` count; returns the logarithm of their exponentials' sum.
+pub fn softmax_within(scores: &mut [f32], seen: Range<usize>) -> f32 {
+    scores[..seen.start].fill(0.0);
+    scores[seen.end..].fill(0.0);
+    softmax_of(&mut scores[seen])
+}
+
+/// From scores their shares again by the logarithm of their sum, and in the place of the shares' gradient that of the
+/// scores before they were capped.
+pub fn shares_again(scores: &mut [f32], g: &mut [f32], seen: Range<usize>, log: f32, cap: Option<f32>) {
+    for x in [&mut *scores, &mut *g] {
+        x[..seen.start].fill(0.0);
+        x[seen.end..].fill(0.0);
+    }
+    shares_of(&mut scores[seen.clone()], &mut g[seen], log, cap);
 }
 
 /// In the place of the scores `y`.
 pub fn softmax(y: &mut [f32], mask: Option<&[f32]>, [b, h, t, s]: [usize; 4]) {
-    vectorised! {
-        fn row<'a>(mask: &'a [f32], y: &'a mut [f32]) {
-            for (y, mask) in y.iter_mut().zip(mask) {
-                *y += mask;
-            }
-            let mut largest = [f32::NEG_INFINITY; 16];
-            let chunks = y.chunks_exact(16);
-            let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for chunk in chunks {
-                for i in 0..16 {
-                    largest[i] = if chunk[i] > largest[i] { chunk[i] } else { largest[i] };
-                }
-            }
-            let largest = largest.into_iter().fold(rest, f32::max);
-            for y in y.iter_mut() {
-                *y = exp(*y - largest);
-            }
-            let mut sums = [0.0f32; 16];
-            let chunks = y.chunks_exact(16);
-            let rest: f32 = chunks.remainder().iter().sum();
-            for chunk in chunks {
-                for i in 0..16 {
-                    sums[i] += chunk[i];
-                }
-            }
-            let scale = (sums.iter().sum::<f32>() + rest).recip();
-            for y in y.iter_mut() {
-                *y *= scale;
-            }
-        }
-    }
     let n_masks = mask.map_or(1, |mask| mask.len() / (t * s));
     let rows = y.par_chunks_mut(s).with_min_len(rows_of(s)).enumerate();
     rows.for_each(|(i, y)| {
         let at = ((i / (h * t)) % n_masks.min(b.max(1)) * t + i % t) * s;
-        row(mask.map_or(&[][..], |mask| &mask[at..at + s]), y);
+        if let Some(mask) = mask {
+            add(y, &mask[at..at + s]);
+        }
+        softmax_of(y);
     });
 }
 

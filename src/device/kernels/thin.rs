@@ -2,13 +2,17 @@
 //!
 //! General matrix products copy both sides into tiles first. With as few rows as a batch that
 //! generates has, copying the weight costs more than the product itself; here it is read once,
-//! as it lies.
+//! as it lies, in f32 or in 16 bits.
+
+use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
+use pulp::bytemuck::try_cast_slice;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::held::{Held, is_held};
 use super::{fused, numbers, plain, slice};
 
 /// With more rows than this the tiles pay.
@@ -17,8 +21,12 @@ const MOST_ROWS: usize = 96;
 const TASK: usize = 32;
 /// With at least so many rows it pays to copy a tile of the weight to where vectors do not straddle cache lines.
 const MANY_ROWS: usize = 16;
+/// With at least so many rows it pays to make a tile of a weight in bf16 f32 first.
+const SOME_ROWS: usize = 4;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// More numbers than any processor's vector holds.
+const MOST_LANES: usize = 64;
 /// Rows of the weight and of the input that are multiplied together: as many sums as registers hold.
 const TILE: (usize, usize) = (4, 3);
 
@@ -26,26 +34,51 @@ const TILE: (usize, usize) = (4, 3);
 ///
 /// # Shapes
 ///
-/// - `x`: `[n, in]`, `weight`: `[out, in]`
+/// - `x`: `[n, in]` in f32, `weight`: `[out, in]` in f32, bf16 or f16
 /// - result: `[n, out]`
 pub fn thin_linear(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([n, n_in], [n_out, _]) = (x.dims(), weight.dims());
-    if n > MOST_ROWS || !(fused(x) && fused(weight)) || x.is_autodiff() || weight.is_autodiff() {
+    if n > MOST_ROWS || !(fused(x) && (fused(weight) || is_held(weight))) {
+        return None;
+    }
+    if x.is_autodiff() || weight.is_autodiff() {
         return None;
     }
     let (x, weight) = (numbers(&plain(x.clone())), numbers(&plain(weight.clone())));
-    let y = products(slice(&x), slice(&weight), [n, n_in, n_out]);
+    let y = products(slice(&x), Held::of(&weight), [n, n_in, n_out]);
     Some(Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(y, [n, n_out]))))
 }
 
 /// Every sum is made in the same order whatever `n` and the number of threads.
-fn products(x: &[f32], weight: &[f32], [n, n_in, n_out]: [usize; 3]) -> Vec<f32> {
+fn products(x: &[f32], weight: Held<'_>, [n, n_in, n_out]: [usize; 3]) -> Vec<f32> {
     let arch = Arch::new();
     let mut own = Own::default();
-    let x = own.copy(x);
-    let part = |weight| arch.dispatch(Part { x, weight, n_in });
-    let parts: Vec<Vec<f32>> = weight.par_chunks(TASK * n_in).with_min_len(2).map(part).collect();
+    let words = match weight {
+        Held::Bf16(numbers) if n_in.is_multiple_of(2) => try_cast_slice(numbers).ok(),
+        _ => None,
+    };
+    let mut sorted = Vec::new();
+    if words.is_some() {
+        let lanes = arch.dispatch(Lanes);
+        sorted.reserve(x.len());
+        x.chunks_exact(n_in).for_each(|row| by_halves(row, lanes, &mut sorted));
+    }
+    let x = own.copy(if words.is_some() { &sorted } else { x });
+    let part = |first: usize, y: &mut [f32]| {
+        let rows = first..(first + TASK).min(n_out);
+        arch.dispatch(Part { x, words, weight, rows, n_in, y });
+    };
     let mut y = vec![0.0; n * n_out];
+    if n == 1 {
+        y.par_chunks_mut(TASK).with_min_len(2).enumerate().for_each(|(i, y)| part(i * TASK, y));
+        return y;
+    }
+    let parts = (0..n_out.div_ceil(TASK)).into_par_iter().with_min_len(2).map(|i| {
+        let mut y = vec![0.0; n * TASK.min(n_out - i * TASK)];
+        part(i * TASK, &mut y);
+        y
+    });
+    let parts: Vec<Vec<f32>> = parts.collect();
     for (row, y) in y.chunks_mut(n_out).enumerate() {
         for (part, y) in parts.iter().zip(y.chunks_mut(TASK)) {
             y.copy_from_slice(&part[row * y.len()..(row + 1) * y.len()]);
@@ -54,26 +87,70 @@ fn products(x: &[f32], weight: &[f32], [n, n_in, n_out]: [usize; 3]) -> Vec<f32>
     y
 }
 
+/// Numbers of a vector.
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+/// Of every two vectors the numbers at even places, then those at odd ones: the order in which words of two numbers in
+/// bf16 become two vectors. What is left at the end stays as it is.
+fn by_halves(row: &[f32], lanes: usize, sorted: &mut Vec<f32>) {
+    let pairs = row.chunks_exact(2 * lanes);
+    let rest = pairs.remainder();
+    for pair in pairs {
+        for first in [0, 1] {
+            sorted.extend(pair.iter().skip(first).step_by(2));
+        }
+    }
+    sorted.extend(rest);
+}
+
 /// The columns of the result that belong to some rows of the weight, `[n, rows]`.
 struct Part<'a> {
+    /// Rows, in the order of [`by_halves`] if there are `words`.
     x: &'a [f32],
-    weight: &'a [f32],
+    /// The weight as words of two numbers in bf16, if it is in bf16.
+    words: Option<&'a [u32]>,
+    weight: Held<'a>,
+    rows: Range<usize>,
     n_in: usize,
+    y: &'a mut [f32],
 }
 
 impl WithSimd for Part<'_> {
-    type Output = Vec<f32>;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Part { x, weight, n_in } = self;
-        let (n, width) = (x.len() / n_in, weight.len() / n_in);
-        let mut y = vec![0.0; n * width];
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Part { x, words, weight, rows, n_in, y } = self;
+        let (n, width) = (x.len() / n_in, rows.len());
         let (mut out, mut own) = (0, Own::default());
         while out < width {
             let some = if out + TILE.0 <= width { TILE.0 } else { 1 };
-            let weight = &weight[out * n_in..(out + some) * n_in];
-            let weight = if n < MANY_ROWS { weight } else { own.copy(weight) };
+            let (start, len) = ((rows.start + out) * n_in, some * n_in);
+            let words = words.map(|words| &words[start / 2..][..len / 2]);
+            if let Some(words) = words.filter(|_| n < SOME_ROWS) {
+                for (x, y) in x.chunks_exact(n_in).zip(y.chunks_exact_mut(width)) {
+                    match some {
+                        1 => tile_of_words::<S, 1>(simd, x, words, &mut y[out..]),
+                        _ => tile_of_words::<S, { TILE.0 }>(simd, x, words, &mut y[out..]),
+                    }
+                }
+                out += some;
+                continue;
+            }
+            let weight = match (words, weight) {
+                (Some(words), _) => own.spread(simd, words, some),
+                (None, Held::F32(numbers)) if n < MANY_ROWS => &numbers[start..start + len],
+                _ => own.read(weight, start, len),
+            };
             let mut at = 0;
             while at < n {
                 let many = if at + TILE.1 <= n { TILE.1 } else { 1 };
@@ -89,7 +166,6 @@ impl WithSimd for Part<'_> {
             }
             out += some;
         }
-        y
     }
 }
 
@@ -99,11 +175,84 @@ struct Own(Vec<f32>);
 
 impl Own {
     fn copy(&mut self, numbers: &[f32]) -> &[f32] {
-        self.0.resize(numbers.len() + LINE / size_of::<f32>(), 0.0);
-        let start = self.0.as_ptr().align_offset(LINE);
-        let own = &mut self.0[start..start + numbers.len()];
-        own.copy_from_slice(numbers);
+        self.read(Held::F32(numbers), 0, numbers.len())
+    }
+
+    /// `len` numbers, from the `start`th on.
+    fn read(&mut self, numbers: Held<'_>, start: usize, len: usize) -> &[f32] {
+        let own = self.room(len);
+        numbers.read(start, own);
         own
+    }
+
+    /// The numbers of `n_rows` rows of words, each row in the order of [`by_halves`].
+    #[inline(always)]
+    fn spread<S: Simd>(&mut self, simd: S, words: &[u32], n_rows: usize) -> &[f32] {
+        let own = self.room(2 * words.len());
+        let width = words.len() / n_rows;
+        for (words, own) in words.chunks_exact(width).zip(own.chunks_exact_mut(2 * width)) {
+            let (words, rest) = S::as_simd_u32s(words);
+            let (own, own_rest) = own.split_at_mut(2 * width - 2 * rest.len());
+            for (words, own) in words.iter().zip(S::as_mut_simd_f32s(own).0.chunks_exact_mut(2)) {
+                own.copy_from_slice(&numbers_of(simd, *words));
+            }
+            for (word, own) in rest.iter().zip(own_rest.chunks_exact_mut(2)) {
+                own.copy_from_slice(&numbers_of_one(*word));
+            }
+        }
+        own
+    }
+
+    fn room(&mut self, len: usize) -> &mut [f32] {
+        self.0.resize(len + LINE / size_of::<f32>(), 0.0);
+        let first = self.0.as_ptr().align_offset(LINE);
+        &mut self.0[first..first + len]
+    }
+}
+
+/// The high half of a word of two numbers.
+const HIGH: u32 = 0xffff_0000;
+
+/// The first numbers of words of two in bf16, and the second ones.
+#[inline(always)]
+fn numbers_of<S: Simd>(simd: S, words: S::u32s) -> [S::f32s; 2] {
+    let first = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16));
+    let second = simd.and_u32s(words, simd.splat_u32s(HIGH));
+    [simd.transmute_f32s_u32s(first), simd.transmute_f32s_u32s(second)]
+}
+
+fn numbers_of_one(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & HIGH)]
+}
+
+/// The products of `R` rows of the weight, in words, with a row of the input in the order of [`by_halves`]: the sums of
+/// [`tile`], without the copy.
+#[inline(always)]
+fn tile_of_words<S: Simd, const R: usize>(simd: S, x: &[f32], words: &[u32], y: &mut [f32]) {
+    let width = words.len() / R;
+    let w: [_; R] = std::array::from_fn(|r| S::as_simd_u32s(&words[r * width..(r + 1) * width]));
+    let n_rest = w[0].1.len();
+    let (x, x_rest) = x.split_at(2 * (width - n_rest));
+    let mut sums = [simd.splat_f32s(0.0); R];
+    for (i, x) in S::as_simd_f32s(x).0.chunks_exact(2).enumerate() {
+        for r in 0..R {
+            let [first, second] = numbers_of(simd, w[r].0[i]);
+            sums[r] = simd.mul_add_e_f32s(first, x[0], sums[r]);
+            sums[r] = simd.mul_add_e_f32s(second, x[1], sums[r]);
+        }
+    }
+    let (x, x_rest) = S::as_simd_f32s(x_rest);
+    for r in 0..R {
+        let mut rest = [0.0; 2 * MOST_LANES];
+        for (word, rest) in w[r].1.iter().zip(rest.chunks_exact_mut(2)) {
+            rest.copy_from_slice(&numbers_of_one(*word));
+        }
+        let (rest, rest_rest) = S::as_simd_f32s(&rest[..2 * n_rest]);
+        for (rest, x) in rest.iter().zip(x) {
+            sums[r] = simd.mul_add_e_f32s(*rest, *x, sums[r]);
+        }
+        let rest: f32 = rest_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum();
+        y[r] = simd.reduce_sum_f32s(sums[r]) + rest;
     }
 }
 
@@ -140,22 +289,48 @@ fn tile<S: Simd, const R: usize, const C: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::products;
+    use half::{bf16, f16};
+
+    use super::{Held, products};
 
     #[test]
-    fn products_are_those_of_the_definition_for_any_shape() {
+    fn products_are_those_of_the_definition_for_any_shape_and_format() {
         let number = |i: usize, salt: usize| ((i * 7919 + salt * 104_729) % 1009) as f32 / 504.5 - 1.0;
         for n in [1, 2, 3, 7, 19] {
-            for n_in in [1, 5, 16, 67] {
+            for n_in in [1, 5, 16, 67, 130] {
                 for n_out in [1, 4, 33, 70] {
                     let x: Vec<f32> = (0..n * n_in).map(|i| number(i, 1)).collect();
                     let weight: Vec<f32> = (0..n_out * n_in).map(|i| number(i, 2)).collect();
-                    let y = products(&x, &weight, [n, n_in, n_out]);
-                    for (i, y) in y.iter().enumerate() {
-                        let (x, w) = (&x[i / n_out * n_in..][..n_in], &weight[i % n_out * n_in..][..n_in]);
-                        let exact: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-                        assert!((f64::from(*y) - exact).abs() < 1e-5, "{n} × {n_in} × {n_out} at {i}");
+                    let in_bf16: Vec<bf16> = weight.iter().map(|w| bf16::from_f32(*w)).collect();
+                    let in_f16: Vec<f16> = weight.iter().map(|w| f16::from_f32(*w)).collect();
+                    for held in [Held::F32(&weight), Held::Bf16(&in_bf16), Held::F16(&in_f16)] {
+                        let mut weight = vec![0.0; n_in * n_out];
+                        held.read(0, &mut weight);
+                        let y = products(&x, held, [n, n_in, n_out]);
+                        for (i, y) in y.iter().enumerate() {
+                            let (x, w) =
+                                (&x[i / n_out * n_in..][..n_in], &weight[i % n_out * n_in..][..n_in]);
+                            let exact: f64 =
+                                x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                            assert!((f64::from(*y) - exact).abs() < 1e-5, "{n} × {n_in} × {n_out} at {i}");
+                        }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_sums_whatever_rows_are_beside_it() {
+        for n_in in [2, 30, 67, 130, 576] {
+            let number = |i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0;
+            let (x, weight): (Vec<f32>, Vec<f32>) =
+                ((0..19 * n_in).map(number).collect(), (0..37 * n_in).map(number).collect());
+            let in_bf16: Vec<bf16> = weight.iter().map(|w| bf16::from_f32(*w)).collect();
+            for held in [Held::F32(&weight), Held::Bf16(&in_bf16)] {
+                let all = products(&x, held, [19, n_in, 37]);
+                for n in [1, 2, 3, 4, 18] {
+                    assert_eq!(products(&x[..n * n_in], held, [n, n_in, 37]), all[..n * 37]);
                 }
             }
         }

@@ -18,8 +18,9 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, module};
 use self::attention::Distances;
 use self::block::Block;
 use self::norm::LayerNorm;
-use super::decoder::param;
+use super::decoder::{Kept, param};
 use super::{Matrix, Param, Projection};
+use crate::device::is_cpu;
 use crate::snapshot::{SnapshotError, Weights};
 
 /// An encoder up to one layer, on a device, in f32.
@@ -51,9 +52,19 @@ impl<'a> Reader<'a> {
         Self { weights, prefix, place, device }
     }
 
+    /// A weight that is read number by number.
     fn take(&self, name: &str, expected: &[usize]) -> Result<Param, SnapshotError> {
+        self.kept(name, expected, Kept::All(DType::F32))
+    }
+
+    fn matrix(&self, name: &str, expected: [usize; 2]) -> Result<Matrix, SnapshotError> {
+        let kept = if is_cpu(self.device) { Kept::Stored } else { Kept::All(DType::F32) };
+        Ok(Matrix::new(self.kept(name, &expected, kept)?))
+    }
+
+    fn kept(&self, name: &str, expected: &[usize], kept: Kept) -> Result<Param, SnapshotError> {
         let name = format!("{}{name}", self.prefix);
-        let param = param(&name, self.weights, self.device, DType::F32)?;
+        let param = param(&name, self.weights, self.device, kept)?;
         if param.shape == expected {
             return Ok(param);
         }
@@ -62,9 +73,9 @@ impl<'a> Reader<'a> {
     }
 
     fn linear(&self, name: &str, [n_out, n_in]: [usize; 2], bias: bool) -> Result<Projection, SnapshotError> {
-        let weight = self.take(&format!("{name}.weight"), &[n_out, n_in])?;
+        let weight = self.matrix(&format!("{name}.weight"), [n_out, n_in])?;
         let bias = bias.then(|| self.take(&format!("{name}.bias"), &[n_out])).transpose()?;
-        Ok(Projection { weight: Matrix::new(weight), bias, adapter: None })
+        Ok(Projection { weight, bias, adapter: None })
     }
 
     fn norm(&self, name: &str, shape: &EncoderShape) -> Result<LayerNorm, SnapshotError> {
@@ -98,7 +109,7 @@ impl Encoder {
             .then(|| table("embeddings.token_type_embeddings", shape.type_vocab_size));
         let relative = shape.relative.map(|relative| table("encoder.rel_embeddings", 2 * relative.span));
         Ok(Self {
-            word_embeddings: Matrix::new(table("embeddings.word_embeddings", shape.vocab_size)?),
+            word_embeddings: reader.matrix("embeddings.word_embeddings.weight", [shape.vocab_size, m])?,
             position_embeddings: positions.transpose()?,
             token_type_embeddings: types.transpose()?,
             layer_norm: reader.norm("embeddings.LayerNorm", shape)?,

@@ -355,7 +355,7 @@ impl Cast {
     ) -> Result<(Decoder, Option<MergeReport>), Failure> {
         let played = self.played(candidate)?;
         let mut decoder = match there {
-            None => Decoder::load(shape, played.weights.as_ref(), &machine.device, machine.compute)?,
+            None => Decoder::load(shape, played.weights.as_ref(), &machine.device, machine.answers)?,
             Some(mut decoder) => {
                 // A model of one's own, and what comes after it, may differ everywhere.
                 let is_other = matches!(candidate.made, Origin::Named(_));
@@ -367,7 +367,7 @@ impl Cast {
         };
         let on_device = |steering: &Steering| {
             let alpha = steering.scans.settings.alpha as f32;
-            Directions::new(&steering.scans.directions(), alpha, &machine.device, machine.compute)
+            Directions::new(&steering.scans.directions(), alpha, &machine.device, machine.answers)
         };
         decoder.directions = self.steering(candidate).map(on_device);
         Ok((decoder, played.report()))
@@ -386,5 +386,5 @@ pub fn part_of(base: &Base, machine: &Machine) -> RoleWeights {
 
 /// A key of weights with how they are computed with.
 pub fn numerics(key: &str, machine: &Machine) -> String {
-    of_json(&json!([key, format!("{:?}", machine.compute), generate::NUMERICS]))
+    of_json(&json!([key, format!("{:?}", machine.answers), generate::NUMERICS]))
 }

@@ -59,7 +59,7 @@ impl Guard {
         weights: &dyn Weights,
         machine: &Machine,
     ) -> Result<Self, Failure> {
-        let decoder = Decoder::load(&model.shape, weights, &machine.device, machine.compute)?;
+        let decoder = Decoder::load(&model.shape, weights, &machine.device, machine.answers)?;
         Ok(Self { model, decoder, labels, micro_tokens: machine.micro_tokens })
     }
 

@@ -167,7 +167,7 @@ impl Behind {
             let reused = (keys.len() - missing.len()) as u64;
             session.stage("the model answers", (missing.len() as u64, Some(reused)), |session| {
                 let weights = Rounded::new(self.weights.clone(), &self.dtypes);
-                let decoder = Decoder::load(shape, &weights, &machine.device, machine.compute)?;
+                let decoder = Decoder::load(shape, &weights, &machine.device, machine.answers)?;
                 let queries: Vec<Query<'_>> = missing.iter().map(|nth| Query::once(&prompts[*nth])).collect();
                 let decode = |ids: &[u32]| tokenizer.decode(ids, true);
                 let generator =

@@ -73,7 +73,7 @@ impl<'a> Cosines<'a> {
         let Subject { model, machine, recipe, .. } = self.subject;
         let n_all = (self.malicious.prompts.len() + self.normal.prompts.len()) as u64;
         let [normal, malicious] = session.stage("read prompts", (n_all, None), |session| {
-            let decoder = Decoder::load(&model.shape, &self.weights, &machine.device, machine.compute)?;
+            let decoder = Decoder::load(&model.shape, &self.weights, &machine.device, machine.answers)?;
             let mut before = 0;
             let mut read = |suite: &Questions| {
                 let found = states(&decoder, &suite.prompts, machine, |done| {

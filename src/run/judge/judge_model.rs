@@ -32,7 +32,7 @@ impl JudgeModel {
     pub fn load(folder: &Path, machine: &Machine) -> Result<Self, Failure> {
         let model = Model::at(folder, |tokenizer| Ok(ChatTemplate::load(folder, tokenizer, None).ok()))?;
         let weights = model.weights()?;
-        let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.compute)?;
+        let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.answers)?;
         let guarded = GuardedTokenizer::load(folder)?;
         Ok(Self { model, decoder, guarded, micro_tokens: machine.micro_tokens })
     }

@@ -114,7 +114,7 @@ fn cosine(
         return Err(InspectError::FewPrompts { suite, n }.into());
     }
     let prompts: Vec<&Vec<Vec<u32>>> = posed.iter().map(|suite| &suite.prompts).collect();
-    let compute = format!("{:?}", machine.compute);
+    let compute = format!("{:?}", machine.answers);
     let weights = json!([base.key, base.dtypes, compute, machine.device_name]);
     let key = json!([NUMERICS, weights, prompts, eval.seed, THRESHOLD, PAIRS]);
     let key = of_json(&key);
@@ -145,7 +145,7 @@ fn compared(
 ) -> Result<[usize; 2], Failure> {
     let _doing = doing::now("looking for the layers to freeze".to_owned());
     let weights: SharedWeights = std::sync::Arc::new(Rounded::new(base.weights.clone(), &base.dtypes));
-    let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.compute)?;
+    let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.answers)?;
     let read = |suite: &Questions| states(&decoder, &suite.prompts, machine, |_| Ok::<(), Failure>(()));
     let (malicious, normal) = (read(&posed[0])?, read(&posed[1])?);
     let pairs = Pairs::drawn(posed[1].prompts.len(), posed[0].prompts.len(), PAIRS, seed);

@@ -309,6 +309,7 @@ pub fn machine(compute: Compute, options: &Options, opened: &Opened) -> Machine 
         device: opened.device.clone(),
         device_name: opened.spec.to_string().split(':').next().unwrap_or_default().to_owned(),
         compute,
+        answers: if on_cpu { DType::F32 } else { compute },
         micro_tokens: options.micro_tokens.unwrap_or(if on_cpu { 1024 } else { 8192 }),
         // A GPU compiles kernels by shape: few widths, few kernels.
         multiple: if on_cpu { 1 } else { 64 },

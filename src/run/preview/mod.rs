@@ -16,7 +16,6 @@ use crate::data;
 use crate::device::{free_memory, is_cpu};
 use crate::doing;
 use crate::eval::MetricKind;
-use crate::model::micro_groups;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
@@ -357,10 +356,7 @@ fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
 fn positions(plan: &Plan) -> Result<(f64, usize), Failure> {
     let (order, samples) = (order(plan), &plan.training.samples(&plan.model)?.train);
     let group = plan.training.objective.group();
-    let cut = |step: usize| {
-        let micro_tokens = plan.machine.micro_tokens;
-        micro_groups(samples, &order.samples(step), group, micro_tokens, plan.machine.multiple)
-    };
+    let cut = |step: usize| plan.machine.cut(group).packed(samples, &order.samples(step));
     let steps = plan.training.last_step.clamp(1, 20);
     let all: Vec<usize> = (0..steps).flat_map(cut).map(|batch| batch.n_positions()).collect();
     let largest = all.iter().copied().max().unwrap_or(1);

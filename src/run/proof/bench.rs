@@ -12,7 +12,7 @@ use crate::data::Sample;
 use crate::device::{self, DeviceSpec};
 use crate::generate::{Decoding, Generator, Query, likelihoods};
 use crate::model::{
-    self, Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, families, micro_batches,
+    self, Cut, Decoder, DecoderShape, MicroBatch, Positions, RopeScaling, RopeShape, families,
 };
 use crate::recipe::{Method, MethodKind, Train};
 use crate::run::failure::Failure;
@@ -103,7 +103,7 @@ impl Bench {
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..=self.sizes.steps {
             let started = Instant::now();
-            let batches = micro_batches(&samples, &indices, micro_tokens, 1);
+            let batches = Cut { group: 1, micro_tokens, multiple: 1 }.packed(&samples, &indices);
             losses.push(trainee.step(&batches, &mut optimizer, step, 1e-4, 1.0).loss);
             self.opened.device.sync().ok();
             times.push(started.elapsed().as_secs_f64());

@@ -35,7 +35,7 @@ fn read_from(of: &Of, subject: &Subject, tuned: bool) -> Result<(&'static str, R
 /// The model on its device.
 fn loaded(subject: &Subject, weights: &RoleWeights) -> Result<Decoder, Failure> {
     let Subject { model, machine, .. } = subject;
-    Ok(Decoder::load(&model.shape, &weights.weights, &machine.device, machine.compute)?)
+    Ok(Decoder::load(&model.shape, &weights.weights, &machine.device, machine.answers)?)
 }
 
 /// Where it is written: the folder that the options name, `steer/` of a run folder, or one of its own.

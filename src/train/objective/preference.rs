@@ -1,4 +1,4 @@
-//! Preference losses: rows come in pairs, the chosen answer before the rejected one, and every label of an answer has
+//! Preference losses: samples come in pairs, the chosen answer before the rejected one, and every label of an answer has
 //! the weight that the pair's loss gives to the answer's log-probability.
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
@@ -25,7 +25,7 @@ pub(super) fn cost(
     let policy = log_probabilities(stream, head, batch);
     let mut n_labels = vec![0; policy.len()];
     for row in &batch.rows {
-        n_labels[*row as usize / batch.width] += 1;
+        n_labels[batch.sample_of(*row)] += 1;
     }
     let (mut sum, mut pairs, mut slopes) = (0.0, Pairs::default(), Vec::with_capacity(policy.len()));
     for chosen in (0..policy.len()).step_by(2) {
@@ -50,7 +50,7 @@ pub(super) fn cost(
         return Cost { stream: Some(zeros), ..none };
     }
     // A label's log-probability is minus its cross-entropy.
-    let slope = |row: &u32| (-slopes[*row as usize / batch.width] * scale) as f32;
+    let slope = |row: &u32| (-slopes[batch.sample_of(*row)] * scale) as f32;
     let each: Vec<f32> = batch.rows.iter().map(slope).collect();
     let indices = batch.row_indices(&device);
     let rows = stream.clone().select(0, indices.clone()); // [n, m]
@@ -59,7 +59,7 @@ pub(super) fn cost(
     Cost { stream: loss.rows.map(of_stream), head: loss.head, ..none }
 }
 
-/// The log-probability of each row's labels together, summed in f64 in the order of places.
+/// The log-probability of each sample's labels together, summed in f64 in the order of places.
 ///
 /// # Shapes
 ///
@@ -72,7 +72,7 @@ pub fn log_probabilities(stream: &Tensor<2>, head: &Head, batch: &MicroBatch) ->
     let rows = stream.clone().select(0, batch.row_indices(&stream.device())); // [n, m]
     let loss = cross_entropy(&rows, head, &batch.targets, Scale::All(1.0), Gradients::None);
     for (row, loss) in batch.rows.iter().zip(loss.losses) {
-        sums[*row as usize / batch.width] -= f64::from(loss);
+        sums[batch.sample_of(*row)] -= f64::from(loss);
     }
     sums
 }
