@@ -2,22 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
-use super::attention::{Attention, Reach, Sight};
-use super::mlp::Mlp;
+use super::block::{Block, norm};
+use super::course::Course;
+use super::kept::{Kept, params};
 use super::norm::RmsNorm;
-use super::rope::Rotation;
 use super::rows::Rows;
 use super::wanted::Wanted;
 use super::{
     Cache, DecoderShape, Directions, Dropout, Head, Lora, Matrix, Param, Positions, Projection, Walk, Watch,
 };
-use crate::device::is_cpu;
-use crate::device::kernels::{Inputs, attends};
-use crate::dtype::Dtype;
 use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, WeightInfo, Weights};
 
@@ -41,94 +37,6 @@ pub struct Decoder {
     rows: Option<Rows>,
 }
 
-/// One block: attention and feed-forward, each on a normalised copy of the stream.
-#[derive(Debug, Clone)]
-struct Block {
-    /// How many tokens its tokens see back; `None` sees all.
-    window: Option<usize>,
-    input_layernorm: RmsNorm,
-    self_attn: Attention,
-    post_attention_layernorm: RmsNorm,
-    /// `pre_` and `post_feedforward_layernorm`; with them the norm above is behind attention.
-    feedforward_layernorms: Option<[RmsNorm; 2]>,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn new(shape: &DecoderShape, layer: usize, inputs: Inputs, take: &mut impl FnMut(&str) -> Param) -> Self {
-        let mut take = |name: &str, kind: &str| take(&format!("model.layers.{layer}.{name}.{kind}"));
-        let mut linear = |name: &str, bias: bool| Projection {
-            weight: Matrix::new(take(name, "weight")).with_inputs(inputs),
-            bias: bias.then(|| take(name, "bias")),
-            adapter: None,
-        };
-        let attention_maps = shape.attention_maps().into_iter();
-        let attention_maps = attention_maps.map(|(name, _)| linear(name, shape.qkv_bias)).collect();
-        let o_proj = linear("self_attn.o_proj", shape.o_bias);
-        let mlp_maps = shape.mlp_maps().into_iter();
-        let mlp = Mlp {
-            inputs: mlp_maps.map(|(name, _)| linear(name, shape.mlp_bias)).collect(),
-            down_proj: linear("mlp.down_proj", shape.mlp_bias),
-            gate: shape.gate,
-            width: shape.intermediate_size,
-        };
-        let mut norm = |name: &str| norm(shape, take(name, "weight"));
-        let head_norms = shape.head_norms.then(|| ["self_attn.q_norm", "self_attn.k_norm"].map(&mut norm));
-        let around = ["pre_feedforward_layernorm", "post_feedforward_layernorm"];
-        Self {
-            window: shape.windows[layer],
-            input_layernorm: norm("input_layernorm"),
-            self_attn: Attention::new(shape, attention_maps, o_proj, head_norms),
-            post_attention_layernorm: norm("post_attention_layernorm"),
-            feedforward_layernorms: shape.post_norms.then(|| around.map(&mut norm)),
-            mlp,
-        }
-    }
-
-    /// Adds what attention and feed-forward find to the stream, `[b, t, m]`, or to its `wanted` tokens.
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        reach: &Reach,
-        wanted: Option<&Wanted>,
-        cache: Option<(&mut Cache, usize)>,
-        dropout: Option<&Dropout>,
-    ) -> Tensor<3> {
-        let normed = self.input_layernorm.forward(x.clone());
-        let y = self.self_attn.forward(normed, reach, wanted, cache, dropout);
-        let x = match wanted {
-            Some(wanted) => wanted.of(x),
-            None => x,
-        };
-        let Some([before, behind]) = &self.feedforward_layernorms else {
-            let x = x + y;
-            return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x), dropout);
-        };
-        let x = x + self.post_attention_layernorm.forward(y);
-        x.clone() + behind.forward(self.mlp.forward(before.forward(x), dropout))
-    }
-
-    fn projections_mut(&mut self) -> Vec<&mut Projection> {
-        let mut projections: Vec<&mut Projection> = self.self_attn.inputs.iter_mut().collect();
-        projections.push(&mut self.self_attn.o_proj);
-        projections.extend(&mut self.mlp.inputs);
-        projections.push(&mut self.mlp.down_proj);
-        projections
-    }
-
-    fn params_mut(&mut self) -> Vec<&mut Param> {
-        let mut params = vec![&mut self.input_layernorm.weight, &mut self.post_attention_layernorm.weight];
-        let norms = self.feedforward_layernorms.iter_mut().chain(&mut self.self_attn.head_norms).flatten();
-        params.extend(norms.map(|norm| &mut norm.weight));
-        let inputs = self.self_attn.inputs.iter_mut().chain(&mut self.mlp.inputs);
-        for linear in inputs.chain([&mut self.self_attn.o_proj, &mut self.mlp.down_proj]) {
-            params.push(linear.weight.param_mut());
-            params.extend(linear.bias.as_mut());
-        }
-        params
-    }
-}
-
 impl Decoder {
     /// Puts the weights on a device. Check them first.
     ///
@@ -145,10 +53,10 @@ impl Decoder {
         compute: DType,
     ) -> Result<Self, SnapshotError> {
         let kept = Kept::of(device, compute);
-        // Merging as it loads is arithmetic worth both cores; the device takes them one by one.
         let names: Vec<String> = shape.weights().into_keys().collect();
-        let read = |name: &String| Ok((name.clone(), param(name, weights, device, kept)?));
-        let mut params: BTreeMap<String, Param> = names.par_iter().map(read).collect::<Result<_, _>>()?;
+        let read = params(&names, weights, device, kept)?;
+        let mut params: BTreeMap<String, Param> =
+            read.into_iter().map(|param| (param.name.clone(), param)).collect();
         let mut take = |name: &str| params.remove(name).expect("the shape lists every weight it uses");
         let inputs = kept.inputs();
         let embed_tokens = Matrix::new(take("model.embed_tokens.weight")).with_inputs(inputs);
@@ -169,6 +77,12 @@ impl Decoder {
         })
     }
 
+    /// Bytes that weights take on a device, loaded as [`Decoder::load`] does.
+    pub fn bytes(infos: &BTreeMap<String, WeightInfo>, device: &Device, compute: DType) -> u64 {
+        let kept = Kept::of(device, compute);
+        infos.values().map(|info| (info.n_elements() * kept.dtype(info).size()) as u64).sum()
+    }
+
     /// Puts other weights in the place of those that `changed` names; the rest stays on the device as
     /// it is.
     ///
@@ -186,8 +100,7 @@ impl Decoder {
         // A few at a time: old and new ones stand side by side on the device.
         for old in old.chunks_mut(rayon::current_num_threads()) {
             let names: Vec<String> = old.iter().map(|param| param.name.clone()).collect();
-            let new = names.par_iter().map(|name| param(name, weights, &device, kept));
-            let new: Vec<Param> = new.collect::<Result<_, _>>()?;
+            let new = params(&names, weights, &device, kept)?;
             old.iter_mut().zip(new).for_each(|(old, new)| **old = new);
         }
         Ok(())
@@ -252,43 +165,12 @@ impl Decoder {
         let Walk { mut cache, at, dropout, mut watch, steering } = walk;
         let [_, t] = ids.dims();
         let wanted = at.and_then(|at| Wanted::new(at, t, &self.device));
-        let (shape, device) = (&self.shape, &self.device);
-        let is_whole = cache.is_none() && attends(device, self.compute);
-        let reach = |window: Option<usize>, is_whole: bool| Reach {
-            rotation: Rotation::new(
-                if window.is_some() { &shape.sliding_rope } else { &shape.rope },
-                &positions.of_tokens(),
-                device,
-            ),
-            sight: match positions.spans(window).filter(|_| is_whole) {
-                Some(spans) => Sight::Spans(spans),
-                None => Sight::Mask(positions.mask(window, device).map(Box::new)),
-            },
-        };
-        let full = reach(None, is_whole);
-        let sliding = shape.windows.iter().flatten().next();
-        let sliding = sliding.map(|window| reach(Some(*window), is_whole));
-        // The last block computes the wanted tokens alone, which are no whole sequence.
-        let last =
-            wanted.as_ref().filter(|_| is_whole).map(|_| reach(shape.windows[shape.n_layers - 1], false));
-        let more = self.rows.as_ref().map(|rows| rows.added(&ids, self.compute));
-        let mut x = self.embed_tokens.rows(ids); // [b, t, m]
-        if let Some(more) = more {
-            x = x + more;
-        }
-        if shape.embedding_scale != 1.0 {
-            x = x * rounded(shape.embedding_scale, self.compute);
-        }
+        let course = Course::new(self, positions, cache.is_some(), wanted.is_some());
+        let mut x = self.embedded(ids);
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
-            let is_last = i + 1 == self.layers.len();
-            let wanted = wanted.as_ref().filter(|_| is_last);
-            let reach = match (&sliding, &last) {
-                (_, Some(last)) if is_last => last,
-                (Some(sliding), _) if block.window.is_some() => sliding,
-                _ => &full,
-            };
-            x = block.forward(x, reach, wanted, cache, dropout);
+            let wanted = wanted.as_ref().filter(|_| i + 1 == self.layers.len());
+            x = block.forward(x, course.reach(i), wanted, cache, dropout);
             if let Some(steering) = steering {
                 x = steering.added(i, x, wanted);
             }
@@ -299,6 +181,47 @@ impl Decoder {
         if let Some(cache) = cache {
             cache.advance(t);
         }
+        self.normed(x)
+    }
+
+    /// The stream before the first block, of the tokens `ids`.
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: `[b, t]`
+    /// - result: `[b, t, m]` in the compute format
+    pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let more = self.rows.as_ref().map(|rows| rows.added(&ids, self.compute));
+        let mut x = self.embed_tokens.rows(ids); // [b, t, m]
+        if let Some(more) = more {
+            x = x + more;
+        }
+        if self.shape.embedding_scale != 1.0 {
+            x = x * rounded(self.shape.embedding_scale, self.compute);
+        }
+        x
+    }
+
+    /// What the tokens of whole sequences see in every block, for [`Decoder::block`].
+    pub fn course(&self, positions: &Positions) -> Course {
+        Course::new(self, positions, false, false)
+    }
+
+    /// The stream behind the block `i`, from that before it; adapters read only what `dropout` leaves.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[b, t, m]`; the result has the same.
+    pub fn block(&self, i: usize, x: Tensor<3>, course: &Course, dropout: Option<&Dropout>) -> Tensor<3> {
+        self.layers[i].forward(x, course.reach(i), None, None, dropout)
+    }
+
+    /// The last norm of the stream behind the last block.
+    ///
+    /// # Shapes
+    ///
+    /// As [`Decoder::block`].
+    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
         self.norm.forward(x)
     }
 
@@ -380,10 +303,6 @@ impl Decoder {
     }
 }
 
-fn norm(shape: &DecoderShape, weight: Param) -> RmsNorm {
-    RmsNorm { weight, epsilon: shape.norm_epsilon, scale: shape.norm_scale }
-}
-
 /// A constant as the format of the activations holds it.
 fn rounded(x: f64, dtype: DType) -> f64 {
     match dtype {
@@ -391,71 +310,4 @@ fn rounded(x: f64, dtype: DType) -> f64 {
         DType::F16 => f16::from_f64(x).to_f64(),
         _ => f64::from(x as f32),
     }
-}
-
-/// The formats that a model's weights are kept in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// All in this one, which is computed in.
-    All(DType),
-    /// On the processor: matrices as they are stored, the rest in f32.
-    Stored,
-    /// On the processor: matrices and what they are multiplied with in bf16, the rest in f32.
-    Bf16,
-}
-
-impl Kept {
-    fn of(device: &Device, compute: DType) -> Self {
-        match (is_cpu(device), compute) {
-            (false, _) => Self::All(compute),
-            (true, DType::BF16) => Self::Bf16,
-            (true, _) => Self::Stored,
-        }
-    }
-
-    fn inputs(self) -> Inputs {
-        if self == Self::Bf16 { Inputs::Bf16 } else { Inputs::Exact }
-    }
-
-    fn activations(self) -> DType {
-        match self {
-            Self::All(dtype) => dtype,
-            Self::Stored | Self::Bf16 => DType::F32,
-        }
-    }
-
-    /// Of a weight.
-    fn dtype(self, info: &WeightInfo) -> DType {
-        match (self, info.shape.len(), info.dtype) {
-            (Self::All(dtype), ..) => dtype,
-            (Self::Bf16, 2, _) | (Self::Stored, 2, Dtype::Bf16) => DType::BF16,
-            (Self::Stored, 2, Dtype::F16) => DType::F16,
-            _ => DType::F32,
-        }
-    }
-}
-
-/// One weight on the device, vectors as rows.
-pub(super) fn param(
-    name: &str,
-    weights: &dyn Weights,
-    device: &Device,
-    kept: Kept,
-) -> Result<Param, SnapshotError> {
-    let weight = weights.weight(name)?;
-    let shape = weight.info.shape.clone();
-    let rows = if shape.len() == 1 { 1 } else { shape[0] };
-    let dims = [rows, shape[shape.len() - 1]];
-    let dtype = kept.dtype(&weight.info);
-    let pairs = weight.bytes.as_chunks::<2>().0.iter();
-    let data = match (weight.info.dtype, dtype) {
-        (Dtype::Bf16, DType::BF16) => {
-            TensorData::new(pairs.map(|bytes| bf16::from_le_bytes(*bytes)).collect(), dims)
-        }
-        (Dtype::F16, DType::F16) => {
-            TensorData::new(pairs.map(|bytes| f16::from_le_bytes(*bytes)).collect(), dims)
-        }
-        _ => TensorData::new(weight.to_f32(), dims),
-    };
-    Ok(Param { name: name.to_owned(), shape, value: Tensor::from_data(data, (device, dtype)) })
 }

@@ -7,13 +7,16 @@
 
 mod attention;
 mod batch;
+mod block;
 mod cache;
 mod check;
+mod course;
 mod decoder;
 mod dropout;
 pub mod encoder;
 pub mod families;
 mod head;
+mod kept;
 pub mod loss;
 mod matrix;
 mod mlp;
@@ -30,6 +33,7 @@ mod wanted;
 
 pub use batch::{Cut, MicroBatch, micro_batches};
 pub use cache::Cache;
+pub use course::Course;
 pub use decoder::Decoder;
 pub use dropout::Dropout;
 pub use head::Head;

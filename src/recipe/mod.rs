@@ -52,7 +52,7 @@ pub use refusal_mix::{EndRule, REFUSAL, REFUSALS_PER_RECORD, RefusalMix, Refused
 pub use shipped::{Shipped, shipped};
 pub use soup::{Ingredients, Soup};
 pub use steer::{First, MERGES, Steer};
-pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, Schedule, Train};
+pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, Recompute, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;

@@ -40,6 +40,8 @@ pub struct Train {
     pub freeze: Vec<String>,
     /// The format activations are computed in: `auto`, `f32` or `bf16`.
     pub compute: Compute,
+    /// What is computed again on the way back instead of kept in memory: `none`, every `block`, or `auto` by free memory.
+    pub recompute: Recompute,
     /// Steps between two looks at the validation loss; 0 looks once, at the end.
     pub validate_every: usize,
     /// Steps between two checkpoints; 0 writes one every five minutes.
@@ -141,6 +143,17 @@ pub enum Compute {
     Bf16,
 }
 
+/// What the way back computes again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recompute {
+    /// Blocks, where keeping what they need would take more than half of the free memory.
+    #[default]
+    Auto,
+    None,
+    Block,
+}
+
 impl Default for Train {
     /// The paper's settings where it has them (Farn et al. 2024, section 4).
     fn default() -> Self {
@@ -159,6 +172,7 @@ impl Default for Train {
             seed: 42,
             freeze: Vec::new(),
             compute: Compute::Auto,
+            recompute: Recompute::Auto,
             validate_every: 0,
             checkpoint_every: 0,
             keep_checkpoints: 2,

@@ -21,6 +21,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod order;
 pub mod penalty;
+pub mod recompute;
 pub mod reference;
 pub mod schedule;
 pub mod step;
@@ -187,7 +188,10 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     };
     let penalties = Penalties::new(task.penalties, &decoder)?;
     let trainee = Trainee::new(decoder, task.method.kind, objective);
-    let trainee = trainee.with_penalties(penalties);
+    let longest = task.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(1);
+    let positions = (machine.micro_tokens.max(longest), longest);
+    let recompute = recompute::is_on(task.train.recompute, task.shape, positions, machine);
+    let trainee = trainee.with_penalties(penalties).recomputing(recompute);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),
         MethodKind::Full => trainee.without(frozen::weights(task.shape, task.train)?),

@@ -7,6 +7,7 @@ use burn::tensor::{DType, Tensor};
 use super::objective::{Cost, Objective, Pairs};
 use super::optimizer::Optimizer;
 use super::penalty::Penalties;
+use super::recompute::Kept;
 use crate::model::loss::Gradients;
 use crate::model::{Decoder, Dropout, Head, MicroBatch, Param};
 use crate::recipe::MethodKind;
@@ -27,6 +28,8 @@ pub struct Trainee {
     dropout: f64,
     /// By which it is drawn what is dropped.
     seed: u64,
+    /// Whether blocks are computed again on the way back.
+    recompute: bool,
 }
 
 /// What a step found.
@@ -46,7 +49,7 @@ impl Trainee {
     /// A model of which `kind` says what is trained, by `objective`, without dropout.
     pub fn new(decoder: Decoder, kind: MethodKind, objective: Objective) -> Self {
         let (frozen, penalties) = (BTreeSet::new(), Penalties::default());
-        Self { decoder, kind, frozen, objective, penalties, dropout: 0.0, seed: 0 }
+        Self { decoder, kind, frozen, objective, penalties, dropout: 0.0, seed: 0, recompute: false }
     }
 
     /// Leaves these weights of full tuning as they are: no gradient is asked for them.
@@ -57,6 +60,11 @@ impl Trainee {
     /// Drops this share of what adapters read in every step, by this seed.
     pub fn with_dropout(self, dropout: f64, seed: u64) -> Self {
         Self { dropout, seed, ..self }
+    }
+
+    /// Computes blocks again on the way back instead of keeping what their gradients need.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// Adds these to the loss of every step.
@@ -198,7 +206,13 @@ impl Trainee {
         cost: impl FnOnce(&Penalties, &Tensor<2>, &Head, Gradients) -> Cost,
     ) -> Cost {
         let (ids, positions) = (batch.ids(&self.decoder.device), batch.positions());
-        let hidden = self.decoder.hidden_with_dropout(ids, &positions, dropout);
+        let (kept, hidden) = match self.recompute {
+            true => {
+                let (kept, hidden) = Kept::forward(&self.decoder, ids, &positions, dropout);
+                (Some(kept), hidden)
+            }
+            false => (None, self.decoder.hidden_with_dropout(ids, &positions, dropout)),
+        };
         let [b, t, m] = hidden.dims();
         let stream = hidden.reshape([b * t, m]);
         let head = self.decoder.frozen_head();
@@ -216,18 +230,43 @@ impl Trainee {
             (Some(gradient), None) => add(sums, head.weight.name(), gradient),
             (None, _) => {}
         }
-        if !stream.is_autodiff() {
+        if kept.is_none() && !stream.is_autodiff() {
             return cost; // All that the stream goes through is frozen.
         }
         let seed = cost.stream.take().expect("the gradient of the stream was asked for"); // [b*t, m]
-        // The gradient of this sum with respect to the stream is `seed`: the chain rule's next link.
-        let mut gradients = (stream.cast(DType::F32) * seed).sum().backward();
+        let Some(mut kept) = kept else {
+            self.back(stream, seed, sums);
+            return cost;
+        };
+        let mut seed = seed.reshape([b, t, m]);
+        for stage in 0..kept.n_stages() {
+            let (x, y) = kept.stage(&self.decoder, stage, dropout);
+            if !y.is_autodiff() {
+                break; // The embedding is frozen.
+            }
+            let mut gradients = self.back(y, seed, sums);
+            let Some(before) = x.and_then(|x| x.grad_remove(&mut gradients)) else { break };
+            seed = before.cast(DType::F32);
+        }
+        cost
+    }
+
+    /// Goes back from `y`, whose gradient is `seed`: gradients of what is trained are added to `sums`, the others are
+    /// returned.
+    fn back<const D: usize>(
+        &mut self,
+        y: Tensor<D>,
+        seed: Tensor<D>,
+        sums: &mut Sums,
+    ) -> burn::tensor::Gradients {
+        // The gradient of this sum with respect to `y` is `seed`: the chain rule's next link.
+        let mut gradients = (y.cast(DType::F32) * seed).sum().backward();
         for param in self.trainable() {
             if let Some(gradient) = param.value.grad_remove(&mut gradients) {
                 add(sums, &param.name, gradient.cast(DType::F32));
             }
         }
-        cost
+        gradients
     }
 
     /// Mean loss of micro-batches without any gradient, and of how many it is the mean.
@@ -258,7 +297,7 @@ impl Trainee {
 }
 
 /// A copy of the model outside any gradient; values are shared.
-fn untracked(decoder: &Decoder) -> Decoder {
+pub(super) fn untracked(decoder: &Decoder) -> Decoder {
     let mut decoder = decoder.clone();
     for param in decoder.params_mut() {
         param.value = param.frozen();

@@ -251,6 +251,48 @@ fn steps_of(run: &Path) -> Vec<usize> {
     steps
 }
 
+#[test]
+fn blocks_computed_again_change_no_bit() {
+    let fixture = Fixture::new();
+    let alone = ["--set", "eval.suites=[]", "--set", "merge.methods=[]", "--set", "train.steps=6"];
+    let ways: [&[&str]; 3] = [
+        &["--set", "method.dropout=0.3"],
+        &["--set", "method.kind=full"],
+        &["--set", "train.compute=bf16", "--micro-tokens", "64"],
+    ];
+    for (i, way) in ways.iter().enumerate() {
+        let runs = ["none", "block"].map(|recompute| {
+            let (out, set) = (format!("{recompute}-{i}"), format!("train.recompute={recompute}"));
+            fixture.study(&out, &[&alone, *way, &["--set", &set]].concat());
+            trained(&fixture.file(&out), 6)
+        });
+        assert!(runs[0] == runs[1], "{way:?}");
+    }
+}
+
+/// The losses of a run's steps, in their order.
+fn losses(run: &Path) -> Vec<f64> {
+    let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    let at = metrics.lines().next().unwrap().split(',').position(|name| name == "loss").unwrap();
+    metrics.lines().skip(1).filter_map(|row| row.split(',').nth(at).unwrap().parse().ok()).collect()
+}
+
+#[test]
+fn training_in_bf16_follows_that_in_f32_and_is_answered_in_f32() {
+    let fixture = Fixture::new();
+    let alone = ["--set", "merge.methods=[]", "--set", "train.steps=100", "--set", "eval.suites=[]"];
+    let [exact, short] = ["f32", "bf16"].map(|compute| {
+        fixture.study(compute, &[&alone[..], &["--set", &format!("train.compute={compute}")]].concat());
+        losses(&fixture.file(compute))
+    });
+    assert_eq!(exact.len(), short.len());
+    assert!(exact != short, "nothing was rounded");
+    for (step, (exact, short)) in exact.iter().zip(&short).enumerate() {
+        // Eight bits of each input, averaged over the products of a step.
+        assert!((exact - short).abs() < 0.02 * exact + 0.01, "step {step}: {exact} {short}");
+    }
+}
+
 fn start(fixture: &Fixture, out: &str) -> Child {
     let arguments =
         ["--recipe", "r.toml", "--device", "cpu", "--out", out, "--set", "train.checkpoint_every=1"];

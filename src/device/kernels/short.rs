@@ -255,21 +255,18 @@ mod native {
         let (rows, _) = rows.as_chunks::<ROWS>();
         let (columns, _) = columns.as_chunks::<COLUMNS>();
         for (rows, columns) in rows.iter().zip(columns) {
-            #[expect(unsafe_code, reason = "two vectors of words")]
-            // SAFETY: the array holds them and begins with a cache line, as its panel does.
-            let columns = unsafe {
+            #[expect(unsafe_code, reason = "vectors of words, seen as pairs")]
+            // SAFETY: the array holds two vectors and begins with a cache line, as its panel does; words and pairs are
+            // 512 bits of anything.
+            unsafe {
                 let at = columns.as_ptr();
-                [_mm512_load_si512(at.cast()), _mm512_load_si512(at.add(LINE).cast())]
-            };
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let row = _mm512_set1_epi32(row.cast_signed());
-                for (sum, columns) in sums.iter_mut().zip(columns) {
-                    #[expect(unsafe_code, reason = "one vector seen as pairs")]
-                    // SAFETY: both are 512 bits of anything.
-                    unsafe {
-                        let pairs = |words: __m512i| transmute::<__m512i, __m512bh>(words);
-                        *sum = _mm512_dpbf16_ps(*sum, pairs(row), pairs(columns));
-                    }
+                let first = transmute::<__m512i, __m512bh>(_mm512_load_si512(at.cast()));
+                let second = transmute::<__m512i, __m512bh>(_mm512_load_si512(at.add(LINE).cast()));
+                // Counted, so that the sums stay in registers.
+                for r in 0..ROWS {
+                    let row = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(rows[r].cast_signed()));
+                    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], row, first);
+                    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], row, second);
                 }
             }
         }

@@ -21,8 +21,9 @@ const MOST_ROWS: usize = 96;
 const TASK: usize = 32;
 /// With at least so many rows it pays to copy a tile of the weight to where vectors do not straddle cache lines.
 const MANY_ROWS: usize = 16;
-/// With at least so many rows it pays to make a tile of a weight in bf16 f32 first.
-const SOME_ROWS: usize = 4;
+/// With at least so many rows it pays to read two rows of a weight in bf16 at once; with fewer, one after the other is
+/// what memory reads ahead best.
+const SOME_ROWS: usize = 5;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// More numbers than any processor's vector holds.
@@ -57,13 +58,16 @@ fn products(x: &[f32], weight: Held<'_>, [n, n_in, n_out]: [usize; 3]) -> Vec<f3
         Held::Bf16(numbers) if n_in.is_multiple_of(2) => try_cast_slice(numbers).ok(),
         _ => None,
     };
-    let mut sorted = Vec::new();
-    if words.is_some() {
-        let lanes = arch.dispatch(Lanes);
-        sorted.reserve(x.len());
-        x.chunks_exact(n_in).for_each(|row| by_halves(row, lanes, &mut sorted));
+    let own = own.room(x.len());
+    match words {
+        Some(_) => {
+            let lanes = arch.dispatch(Lanes);
+            let rows = x.chunks_exact(n_in).zip(own.chunks_exact_mut(n_in));
+            rows.for_each(|(row, sorted)| by_halves(row, lanes, sorted));
+        }
+        None => own.copy_from_slice(x),
     }
-    let x = own.copy(if words.is_some() { &sorted } else { x });
+    let x = &*own;
     let part = |first: usize, y: &mut [f32]| {
         let rows = first..(first + TASK).min(n_out);
         arch.dispatch(Part { x, words, weight, rows, n_in, y });
@@ -101,15 +105,16 @@ impl WithSimd for Lanes {
 
 /// Of every two vectors the numbers at even places, then those at odd ones: the order in which words of two numbers in
 /// bf16 become two vectors. What is left at the end stays as it is.
-fn by_halves(row: &[f32], lanes: usize, sorted: &mut Vec<f32>) {
+fn by_halves(row: &[f32], lanes: usize, sorted: &mut [f32]) {
     let pairs = row.chunks_exact(2 * lanes);
-    let rest = pairs.remainder();
-    for pair in pairs {
-        for first in [0, 1] {
-            sorted.extend(pair.iter().skip(first).step_by(2));
+    let whole = row.len() - pairs.remainder().len();
+    for (pair, sorted) in pairs.zip(sorted.chunks_exact_mut(2 * lanes)) {
+        let (even, odd) = sorted.split_at_mut(lanes);
+        for (i, two) in pair.as_chunks::<2>().0.iter().enumerate() {
+            [even[i], odd[i]] = *two;
         }
     }
-    sorted.extend(rest);
+    sorted[whole..].copy_from_slice(&row[whole..]);
 }
 
 /// The columns of the result that belong to some rows of the weight, `[n, rows]`.
@@ -136,30 +141,34 @@ impl WithSimd for Part<'_> {
             let some = if out + TILE.0 <= width { TILE.0 } else { 1 };
             let (start, len) = ((rows.start + out) * n_in, some * n_in);
             let words = words.map(|words| &words[start / 2..][..len / 2]);
-            if let Some(words) = words.filter(|_| n < SOME_ROWS) {
-                for (x, y) in x.chunks_exact(n_in).zip(y.chunks_exact_mut(width)) {
-                    match some {
-                        1 => tile_of_words::<S, 1>(simd, x, words, &mut y[out..]),
-                        _ => tile_of_words::<S, { TILE.0 }>(simd, x, words, &mut y[out..]),
+            if let Some(words) = words {
+                if some == TILE.0 && n >= SOME_ROWS {
+                    for (pair, words) in words.chunks_exact(n_in).enumerate() {
+                        all_of_words::<S, 2>(simd, x, words, &mut y[out + 2 * pair..], width);
+                    }
+                } else {
+                    for (row, words) in words.chunks_exact(n_in / 2).enumerate() {
+                        all_of_words::<S, 1>(simd, x, words, &mut y[out + row..], width);
                     }
                 }
                 out += some;
                 continue;
             }
-            let weight = match (words, weight) {
-                (Some(words), _) => own.spread(simd, words, some),
-                (None, Held::F32(numbers)) if n < MANY_ROWS => &numbers[start..start + len],
+            let weight = match weight {
+                Held::F32(numbers) if n < MANY_ROWS => &numbers[start..start + len],
                 _ => own.read(weight, start, len),
             };
             let mut at = 0;
             while at < n {
-                let many = if at + TILE.1 <= n { TILE.1 } else { 1 };
+                let many = (n - at).min(TILE.1);
                 let x = &x[at * n_in..(at + many) * n_in];
                 let y = &mut y[at * width + out..];
                 match (some, many) {
                     (1, 1) => tile::<S, 1, 1>(simd, x, weight, y, width),
+                    (1, 2) => tile::<S, 1, 2>(simd, x, weight, y, width),
                     (1, _) => tile::<S, 1, { TILE.1 }>(simd, x, weight, y, width),
                     (_, 1) => tile::<S, { TILE.0 }, 1>(simd, x, weight, y, width),
+                    (_, 2) => tile::<S, { TILE.0 }, 2>(simd, x, weight, y, width),
                     _ => tile::<S, { TILE.0 }, { TILE.1 }>(simd, x, weight, y, width),
                 }
                 at += many;
@@ -174,32 +183,10 @@ impl WithSimd for Part<'_> {
 struct Own(Vec<f32>);
 
 impl Own {
-    fn copy(&mut self, numbers: &[f32]) -> &[f32] {
-        self.read(Held::F32(numbers), 0, numbers.len())
-    }
-
     /// `len` numbers, from the `start`th on.
     fn read(&mut self, numbers: Held<'_>, start: usize, len: usize) -> &[f32] {
         let own = self.room(len);
         numbers.read(start, own);
-        own
-    }
-
-    /// The numbers of `n_rows` rows of words, each row in the order of [`by_halves`].
-    #[inline(always)]
-    fn spread<S: Simd>(&mut self, simd: S, words: &[u32], n_rows: usize) -> &[f32] {
-        let own = self.room(2 * words.len());
-        let width = words.len() / n_rows;
-        for (words, own) in words.chunks_exact(width).zip(own.chunks_exact_mut(2 * width)) {
-            let (words, rest) = S::as_simd_u32s(words);
-            let (own, own_rest) = own.split_at_mut(2 * width - 2 * rest.len());
-            for (words, own) in words.iter().zip(S::as_mut_simd_f32s(own).0.chunks_exact_mut(2)) {
-                own.copy_from_slice(&numbers_of(simd, *words));
-            }
-            for (word, own) in rest.iter().zip(own_rest.chunks_exact_mut(2)) {
-                own.copy_from_slice(&numbers_of_one(*word));
-            }
-        }
         own
     }
 
@@ -225,35 +212,85 @@ fn numbers_of_one(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & HIGH)]
 }
 
-/// The products of `R` rows of the weight, in words, with a row of the input in the order of [`by_halves`]: the sums of
-/// [`tile`], without the copy.
+/// The products of `R` rows of the weight, in words, with all rows of the input in the order of [`by_halves`].
 #[inline(always)]
-fn tile_of_words<S: Simd, const R: usize>(simd: S, x: &[f32], words: &[u32], y: &mut [f32]) {
-    let width = words.len() / R;
-    let w: [_; R] = std::array::from_fn(|r| S::as_simd_u32s(&words[r * width..(r + 1) * width]));
-    let n_rest = w[0].1.len();
-    let (x, x_rest) = x.split_at(2 * (width - n_rest));
-    let mut sums = [simd.splat_f32s(0.0); R];
-    for (i, x) in S::as_simd_f32s(x).0.chunks_exact(2).enumerate() {
-        for r in 0..R {
-            let [first, second] = numbers_of(simd, w[r].0[i]);
-            sums[r] = simd.mul_add_e_f32s(first, x[0], sums[r]);
-            sums[r] = simd.mul_add_e_f32s(second, x[1], sums[r]);
+fn all_of_words<S: Simd, const R: usize>(simd: S, x: &[f32], words: &[u32], y: &mut [f32], width: usize) {
+    let n_in = 2 * words.len() / R;
+    let (n, mut at) = (x.len() / n_in, 0);
+    while at < n {
+        let (x, y) = (&x[at * n_in..], &mut y[at * width..]);
+        at += match n - at {
+            1 => tile_of_words::<S, R, 1>(simd, x, words, y, width),
+            2 | 3 => tile_of_words::<S, R, 2>(simd, x, words, y, width),
+            4..8 => tile_of_words::<S, R, 4>(simd, x, words, y, width),
+            _ => tile_of_words::<S, R, 8>(simd, x, words, y, width),
         }
     }
-    let (x, x_rest) = S::as_simd_f32s(x_rest);
+}
+
+/// The products of `R` rows of the weight, in words, with `C` of the input; returns `C`.
+#[inline(always)]
+fn tile_of_words<S: Simd, const R: usize, const C: usize>(
+    simd: S,
+    x: &[f32],
+    words: &[u32],
+    y: &mut [f32],
+    width: usize,
+) -> usize {
+    let half = words.len() / R;
+    let n_vectors = half / S::U32_LANES;
+    // Arrays are filled in loops: what takes a function is not inlined into functions with wider instructions.
+    let (mut w, mut rows): ([&[S::u32s]; R], [&[S::f32s]; C]) = ([&[]; R], [&[]; C]);
     for r in 0..R {
-        let mut rest = [0.0; 2 * MOST_LANES];
-        for (word, rest) in w[r].1.iter().zip(rest.chunks_exact_mut(2)) {
-            rest.copy_from_slice(&numbers_of_one(*word));
-        }
-        let (rest, rest_rest) = S::as_simd_f32s(&rest[..2 * n_rest]);
-        for (rest, x) in rest.iter().zip(x) {
-            sums[r] = simd.mul_add_e_f32s(*rest, *x, sums[r]);
-        }
-        let rest: f32 = rest_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum();
-        y[r] = simd.reduce_sum_f32s(sums[r]) + rest;
+        w[r] = &S::as_simd_u32s(&words[r * half..(r + 1) * half]).0[..n_vectors];
     }
+    for c in 0..C {
+        rows[c] = &S::as_simd_f32s(&x[2 * c * half..2 * (c + 1) * half]).0[..2 * n_vectors];
+    }
+    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+    for i in 0..n_vectors {
+        for r in 0..R {
+            if R > 1 {
+                fetch(words.as_ptr().wrapping_add((r + R) * half + i * S::U32_LANES));
+            }
+            let [first, second] = numbers_of(simd, w[r][i]);
+            for c in 0..C {
+                sums[r][c] = simd.mul_add_e_f32s(first, rows[c][2 * i], sums[r][c]);
+                sums[r][c] = simd.mul_add_e_f32s(second, rows[c][2 * i + 1], sums[r][c]);
+            }
+        }
+    }
+    let whole = n_vectors * S::U32_LANES;
+    for r in 0..R {
+        let mut end = [0.0; 2 * MOST_LANES];
+        for i in whole..half {
+            [end[2 * (i - whole)], end[2 * (i - whole) + 1]] = numbers_of_one(words[r * half + i]);
+        }
+        let (end, end_rest) = S::as_simd_f32s(&end[..2 * (half - whole)]);
+        for c in 0..C {
+            let (x, x_rest) = S::as_simd_f32s(&x[2 * (c * half + whole)..2 * (c + 1) * half]);
+            for i in 0..end.len() {
+                sums[r][c] = simd.mul_add_e_f32s(end[i], x[i], sums[r][c]);
+            }
+            let rest: f32 = end_rest.iter().zip(x_rest).map(|(w, x)| w * x).sum();
+            y[c * width + r] = simd.reduce_sum_f32s(sums[r][c]) + rest;
+        }
+    }
+    C
+}
+
+/// Asks for the cache line of a word that is read soon: the next rows of the weight come while these are multiplied.
+#[inline(always)]
+fn fetch(word: *const u32) {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "a hint to the processor")]
+    // SAFETY: any address may be asked for; nothing is read from it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(word.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
 }
 
 /// The products of `R` rows of the weight with `C` of the input, to columns and rows of `y`.
@@ -266,22 +303,27 @@ fn tile<S: Simd, const R: usize, const C: usize>(
     width: usize,
 ) {
     let n_in = weight.len() / R;
-    let w: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&weight[r * n_in..(r + 1) * n_in]));
-    let x: [_; C] = std::array::from_fn(|c| S::as_simd_f32s(&x[c * n_in..(c + 1) * n_in]));
-    let n_vectors = w[0].0.len();
-    let (w_rest, x_rest) = (w.map(|(_, rest)| rest), x.map(|(_, rest)| rest));
-    let (w, x) = (w.map(|(w, _)| &w[..n_vectors]), x.map(|(x, _)| &x[..n_vectors]));
+    let n_vectors = n_in / S::F32_LANES;
+    let (mut w, mut columns): ([&[S::f32s]; R], [&[S::f32s]; C]) = ([&[]; R], [&[]; C]);
+    for r in 0..R {
+        w[r] = &S::as_simd_f32s(&weight[r * n_in..(r + 1) * n_in]).0[..n_vectors];
+    }
+    for c in 0..C {
+        columns[c] = &S::as_simd_f32s(&x[c * n_in..(c + 1) * n_in]).0[..n_vectors];
+    }
     let mut sums = [[simd.splat_f32s(0.0); C]; R];
     for i in 0..n_vectors {
         for r in 0..R {
             for c in 0..C {
-                sums[r][c] = simd.mul_add_e_f32s(w[r][i], x[c][i], sums[r][c]);
+                sums[r][c] = simd.mul_add_e_f32s(w[r][i], columns[c][i], sums[r][c]);
             }
         }
     }
+    let end = n_vectors * S::F32_LANES;
     for r in 0..R {
         for c in 0..C {
-            let rest: f32 = w_rest[r].iter().zip(x_rest[c]).map(|(w, x)| w * x).sum();
+            let (w, x) = (&weight[r * n_in + end..(r + 1) * n_in], &x[c * n_in + end..(c + 1) * n_in]);
+            let rest: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
             y[c * width + r] = simd.reduce_sum_f32s(sums[r][c]) + rest;
         }
     }

@@ -18,7 +18,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, module};
 use self::attention::Distances;
 use self::block::Block;
 use self::norm::LayerNorm;
-use super::decoder::{Kept, param};
+use super::kept::{Kept, param};
 use super::{Matrix, Param, Projection};
 use crate::device::is_cpu;
 use crate::snapshot::{SnapshotError, Weights};

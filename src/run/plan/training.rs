@@ -174,7 +174,7 @@ impl Training {
     /// `start`, and the settings that are not the default. A setting that comes later leaves the keys of before alone.
     pub fn key(&self, start: &str, compute: DType) -> Key {
         // How often a run looks and saves does not change what it learns; the format stands resolved below.
-        let idle = ["validate_every", "checkpoint_every", "keep_checkpoints", "compute"];
+        let idle = ["validate_every", "checkpoint_every", "keep_checkpoints", "compute", "recompute"];
         let method = match self.method.kind {
             MethodKind::Full => Method { kind: MethodKind::Full, ..Method::default() },
             MethodKind::Lora => self.method.clone(),

@@ -11,14 +11,15 @@ mod measure;
 use super::cast::Candidate;
 use super::failure::Failure;
 use super::plan::questions::Questions;
-use super::plan::{Model, Plan, Training, room};
+use super::plan::{Model, Plan, Training};
 use crate::data;
 use crate::device::{free_memory, is_cpu};
 use crate::doing;
 use crate::eval::MetricKind;
+use crate::model::Decoder;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
-use crate::train::{init, optimizer};
+use crate::train::{init, optimizer, recompute};
 use measure::Figures;
 
 /// What a run will take.
@@ -306,10 +307,18 @@ fn scaled(
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { asking::evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, plan.training.extent.trained as u64);
-    let compute = if full { 4 } else { plan.machine.compute.size() as u64 };
+    let weights = match full {
+        true => 4 * n,
+        false => Decoder::bytes(plan.base.weights.infos(), &plan.machine.device, plan.machine.compute),
+    };
     let shape = &plan.model.shape;
     let width = micro_positions.min(plan.training.encoding.preflight.longest);
-    let activations = room::activations(shape, micro_positions, width);
+    let on_cpu = is_cpu(&plan.machine.device);
+    let sizes = (micro_positions, width);
+    let activations = match recompute::is_on(plan.training.train.recompute, shape, sizes, &plan.machine) {
+        true => recompute::recomputed_bytes(shape, micro_positions, width, on_cpu),
+        false => recompute::kept_bytes(shape, micro_positions, width, on_cpu),
+    };
     let checkpoints =
         if plan.training.train.keep_checkpoints == 0 { 1 } else { plan.training.train.keep_checkpoints };
     let merges = if plan.options.keep_merged { plan.merging.merges.len() as u64 } else { 0 };
@@ -324,7 +333,7 @@ fn scaled(
     Ok(Estimate {
         train_s: step_s * plan.training.last_step as f64,
         evaluate_s,
-        weights: n * compute + if full { 0 } else { 4 * n_trainable },
+        weights: weights + if full { 0 } else { 4 * n_trainable },
         optimizer: (optimizer::BYTES + 4) * n_trainable,
         activations: activations + 3 * (64 << 20) + dropout(plan, micro_positions)?,
         average: if is_cpu(&plan.machine.device) { average::bytes(plan) } else { 0 },
