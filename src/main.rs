@@ -9,6 +9,9 @@ use finetune::device::Memory;
 use finetune::doing;
 use finetune::run::failure::Broken;
 
+/// As much as a main thread usually has.
+const STACK_BYTES: usize = 8 << 20;
+
 #[global_allocator]
 static MEMORY: Memory = Memory;
 
@@ -23,7 +26,7 @@ fn main() -> ExitCode {
     }
     finetune::device::keep_freed_memory();
     let cli = cli::parse();
-    let failure = match doing::guarded(|| cli::run(cli)) {
+    let failure = match among_workers(|| doing::guarded(|| cli::run(cli))) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,
         Err(why) => Broken(why).into(),
@@ -32,4 +35,16 @@ fn main() -> ExitCode {
     let report = miette::Report::new(failure);
     let _ = writeln!(std::io::stderr(), "{}", plain(&format!("{report:?}")));
     ExitCode::from(code)
+}
+
+/// Runs it on one of the threads that compute: what is too small to be shared is then computed where it is asked for,
+/// without handing it to another thread and waiting.
+fn among_workers<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    let workers =
+        rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).thread_name(|i| format!("worker {i}"));
+    // Only a system without threads refuses; then everything is computed here.
+    if workers.build_global().is_err() {
+        return run();
+    }
+    rayon::scope(|_| run())
 }
