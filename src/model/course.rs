@@ -1,8 +1,10 @@
 //! What the tokens of a batch see on their way through the blocks.
 
+use burn::tensor::{DType, Device};
+
 use super::attention::{Reach, Sight};
 use super::rope::Rotation;
-use super::{Decoder, Positions};
+use super::{DecoderShape, Positions};
 use crate::device::kernels::attends;
 
 /// Rotations and sight in every block, made once for a batch.
@@ -16,14 +18,15 @@ pub struct Course {
 }
 
 impl Course {
+    /// For a model of this shape on a device, which computes in the format `compute`.
     pub(super) fn new(
-        decoder: &Decoder,
+        shape: &DecoderShape,
+        (device, compute): (&Device, DType),
         positions: &Positions,
         is_cached: bool,
         is_some_wanted: bool,
     ) -> Self {
-        let (shape, device) = (&decoder.shape, &decoder.device);
-        let is_whole = !is_cached && attends(device, decoder.compute);
+        let is_whole = !is_cached && attends(device, compute);
         let reach = |window: Option<usize>, is_whole: bool| {
             let rope = if window.is_some() { &shape.sliding_rope } else { &shape.rope };
             Reach {

@@ -165,7 +165,8 @@ impl Decoder {
         let Walk { mut cache, at, dropout, mut watch, steering } = walk;
         let [_, t] = ids.dims();
         let wanted = at.and_then(|at| Wanted::new(at, t, &self.device));
-        let course = Course::new(self, positions, cache.is_some(), wanted.is_some());
+        let on = (&self.device, self.compute);
+        let course = Course::new(&self.shape, on, positions, cache.is_some(), wanted.is_some());
         let mut x = self.embedded(ids);
         for (i, block) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, i));
@@ -204,7 +205,7 @@ impl Decoder {
 
     /// What the tokens of whole sequences see in every block, for [`Decoder::block`].
     pub fn course(&self, positions: &Positions) -> Course {
-        Course::new(self, positions, false, false)
+        Course::new(&self.shape, (&self.device, self.compute), positions, false, false)
     }
 
     /// The stream behind the block `i`, from that before it; adapters read only what `dropout` leaves.

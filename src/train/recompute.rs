@@ -6,7 +6,6 @@
 use burn::tensor::{Int, Tensor};
 
 use super::Machine;
-use super::step::untracked;
 use crate::device::{free_memory, is_cpu};
 use crate::model::{Course, Decoder, DecoderShape, Dropout, Positions};
 use crate::recipe::Recompute;
@@ -53,8 +52,14 @@ pub fn is_on(
 pub(super) struct Kept {
     course: Course,
     ids: Tensor<2, Int>,
-    /// The stream before each block, and that behind the last one.
+    /// The stream before each block, and that behind the last one: a leaf where something before it is trained, so that
+    /// the same operations give the same bits as if nothing were computed again.
     streams: Vec<Tensor<3>>,
+}
+
+/// What a stage gave, as a beginning for the next one.
+fn cut(y: Tensor<3>) -> Tensor<3> {
+    if y.is_autodiff() { y.inner().autodiff().require_grad() } else { y }
 }
 
 impl Kept {
@@ -65,13 +70,13 @@ impl Kept {
         positions: &Positions,
         dropout: Option<&Dropout>,
     ) -> (Self, Tensor<3>) {
-        let (course, decoder) = (decoder.course(positions), untracked(decoder));
-        let mut streams = vec![decoder.embedded(ids.clone())];
+        let course = decoder.course(positions);
+        let mut streams = vec![cut(decoder.embedded(ids.clone()))];
         for i in 0..decoder.shape.n_layers {
             let x = streams[i].clone();
-            streams.push(decoder.block(i, x, &course, dropout));
+            streams.push(cut(decoder.block(i, x, &course, dropout)));
         }
-        let stream = decoder.normed(streams[decoder.shape.n_layers].clone());
+        let stream = cut(decoder.normed(streams[decoder.shape.n_layers].clone()));
         (Self { course, ids, streams }, stream)
     }
 
@@ -80,7 +85,7 @@ impl Kept {
         self.streams.len() + 1
     }
 
-    /// A stage on the way back, computed again: what it reads, a leaf unless it is the embedding, and what it gives.
+    /// A stage on the way back, computed again: what it reads, if that has a gradient, and what it gives.
     pub fn stage(
         &mut self,
         decoder: &Decoder,
@@ -88,11 +93,10 @@ impl Kept {
         dropout: Option<&Dropout>,
     ) -> (Option<Tensor<3>>, Tensor<3>) {
         let Some(x) = self.streams.pop() else { return (None, decoder.embedded(self.ids.clone())) };
-        let x = x.autodiff().require_grad();
         let y = match stage {
             0 => decoder.normed(x.clone()),
             _ => decoder.block(decoder.shape.n_layers - stage, x.clone(), &self.course, dropout),
         };
-        (Some(x), y)
+        (Some(x).filter(Tensor::is_autodiff), y)
     }
 }

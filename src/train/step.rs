@@ -242,9 +242,10 @@ impl Trainee {
         for stage in 0..kept.n_stages() {
             let (x, y) = kept.stage(&self.decoder, stage, dropout);
             if !y.is_autodiff() {
-                break; // The embedding is frozen.
+                break;
             }
             let mut gradients = self.back(y, seed, sums);
+            // Nothing before it is trained, or this is the embedding.
             let Some(before) = x.and_then(|x| x.grad_remove(&mut gradients)) else { break };
             seed = before.cast(DType::F32);
         }
@@ -297,7 +298,7 @@ impl Trainee {
 }
 
 /// A copy of the model outside any gradient; values are shared.
-pub(super) fn untracked(decoder: &Decoder) -> Decoder {
+fn untracked(decoder: &Decoder) -> Decoder {
     let mut decoder = decoder.clone();
     for param in decoder.params_mut() {
         param.value = param.frozen();

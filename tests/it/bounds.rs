@@ -140,7 +140,8 @@ fn prompts_beyond_the_model_or_memory_are_refused_before_any_training() {
     let message = "the longest sample is longer than 32 times the model's 256 positions";
     refused(plan(&fixture, &sets), 3, message);
     let (code, said) = plan(&fixture, &[&sets[..], &["model.source=wide"]].concat());
-    assert!(code == 3 && said.contains("tokens, the longest sample, takes at least"), "{code}: {said}");
+    // What is kept on the way back grows with the tokens, not with their square.
+    assert!(code == 0 && said.contains("activations and logits"), "{code}");
     // A little beyond the window is said, and asked.
     let fixture = Fixture::new();
     fixture.write("harmful.csv", format!("goal\nshort\n{}\n", "so it goes ".repeat(200)));

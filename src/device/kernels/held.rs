@@ -16,7 +16,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::product::{Part, product, product_into};
+use super::product::{Part, Side, product, product_into};
 use super::{fused, is_cpu, numbers, plain, short, slice, tracked};
 use crate::simd::vectorised;
 
@@ -154,13 +154,6 @@ pub(super) fn linear_back(g: &FlexTensor, weight: &FlexTensor, inputs: Inputs) -
         return product(g, weight);
     }
     multiplied(g, weight, Side::AsItLies, inputs)
-}
-
-/// How a weight stands in a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    AsItLies,
-    Turned,
 }
 
 fn multiplied(x: &FlexTensor, weight: &FlexTensor, side: Side, inputs: Inputs) -> FlexTensor {

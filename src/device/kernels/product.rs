@@ -100,6 +100,13 @@ pub(super) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(y, dims))
 }
 
+/// How a weight stands in a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    AsItLies,
+    Turned,
+}
+
 /// A matrix within some numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {

@@ -6,7 +6,7 @@
 
 use half::bf16;
 
-use super::held::Side;
+use super::product::Side;
 
 /// Whether this processor multiplies pairs of bf16.
 pub(super) fn is_native() -> bool {

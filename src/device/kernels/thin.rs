@@ -240,7 +240,8 @@ fn tile_of_words<S: Simd, const R: usize, const C: usize>(
     let half = words.len() / R;
     let n_vectors = half / S::U32_LANES;
     // Arrays are filled in loops: what takes a function is not inlined into functions with wider instructions.
-    let (mut w, mut rows): ([&[S::u32s]; R], [&[S::f32s]; C]) = ([&[]; R], [&[]; C]);
+    let mut w: [&[S::u32s]; R] = [&[]; R];
+    let mut rows: [&[S::f32s]; C] = [&[]; C];
     for r in 0..R {
         w[r] = &S::as_simd_u32s(&words[r * half..(r + 1) * half]).0[..n_vectors];
     }
@@ -304,7 +305,8 @@ fn tile<S: Simd, const R: usize, const C: usize>(
 ) {
     let n_in = weight.len() / R;
     let n_vectors = n_in / S::F32_LANES;
-    let (mut w, mut columns): ([&[S::f32s]; R], [&[S::f32s]; C]) = ([&[]; R], [&[]; C]);
+    let mut w: [&[S::f32s]; R] = [&[]; R];
+    let mut columns: [&[S::f32s]; C] = [&[]; C];
     for r in 0..R {
         w[r] = &S::as_simd_f32s(&weight[r * n_in..(r + 1) * n_in]).0[..n_vectors];
     }
