@@ -33,6 +33,8 @@ pub enum Event {
     Validating { done: usize, total: usize },
     /// So many of the parts of what the base says of all samples are done.
     Reference { done: usize, total: usize },
+    /// So many of the parts of a reward model's scores of all samples are done.
+    Scores { done: usize, total: usize },
     /// A look at the validation loss.
     Validation { step: usize, loss: f64, tokens: usize },
     /// A checkpoint is complete.

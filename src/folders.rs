@@ -75,8 +75,8 @@ pub fn own_cache() -> Option<PathBuf> {
 pub fn sweep_own_cache() {
     // Nothing that is written there takes a minute.
     const LEFT: Duration = Duration::from_hours(1);
-    let own = own_cache();
-    for folder in own.iter().flat_map(|own| [own.clone(), own.join("samples")]) {
+    let Some(own) = own_cache() else { return };
+    for folder in ["", "samples", "questions", "data", "overlap"].map(|kind| own.join(kind)) {
         sweep(&folder, LEFT);
     }
 }

@@ -11,7 +11,7 @@ use crate::hub::Transfer;
 use crate::recipe::{self, Recipe, RecipeError};
 use crate::run::alone::{Given, Settled};
 use crate::run::plan::sources::Sources;
-use crate::run::{Failure, Options};
+use crate::run::{Failure, Options, Shared};
 
 /// What it is given.
 pub const USAGE: &str = "finetune eval --model DIR|ID [--adapter DIR] [--pre DIR|ID --merge SPEC] --suite TASK=FILE\n       \
@@ -89,7 +89,7 @@ pub fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let mut watch = |event| progress.show(&event);
     let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
     let sources = Sources::new(&origin, options.out.as_deref(), &mut tell);
-    let settled = Settled::new(given, recipe, &origin, &options, sources)?;
+    let settled = Settled::new(given, recipe, &origin, &options, sources, &mut Shared::default())?;
     let report = settled.run(&stop, &mut watch)?;
     judge::show(&report, args.json);
     progress::say(&format!("report {}", settled.folder.join("report.md").display()));

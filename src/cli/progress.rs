@@ -53,6 +53,9 @@ impl Progress {
             Event::Reused { name, parts: Some(n) } => self.say(&format!("{name}: all {n} reused")),
             Event::Validating { done, total } => self.aside("validation", *done, *total),
             Event::Reference { done, total } => self.aside("what the base says of the pairs", *done, *total),
+            Event::Scores { done, total } => {
+                self.aside("the reward model's scores of the pairs", *done, *total);
+            }
             Event::Validation { step, loss, tokens } => {
                 self.say(&format!("step {step}: validation loss {loss:.4} over {tokens} tokens"));
             }

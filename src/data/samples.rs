@@ -33,7 +33,7 @@ pub fn samples(
         if let Some(lone) = conversations.iter().find(|conversation| conversation.other.is_none()) {
             return Err(DataError::NoPair { line: lone.line, kind });
         }
-        return pairs::samples(conversations, encoder, objective.mask());
+        return pairs::samples(conversations, encoder, objective.mask_of_file());
     }
     debug_assert_eq!(objective.kind, ObjectiveKind::Sft, "every other kind has its samples");
     let lines: Vec<_> = paired.map(|conversation| conversation.line).collect();

@@ -49,6 +49,12 @@ pub enum EvalError {
         help("add a table `[[eval.rubrics]]` with `rubric = \"{rubric}\"` and `model = \"FOLDER\"`")
     )]
     PresetWithoutRubric { preset: &'static str, rubric: &'static str },
+    #[error("the questions of suite `{suite}` are no longer what was counted before")]
+    #[diagnostic(
+        code(eval::other_questions),
+        help("another version of this program counted them; the same command counts them anew")
+    )]
+    OtherQuestions { suite: String },
     #[error("judge `{judge}` says {says}, but suite `{suite}` measures {measures}")]
     #[diagnostic(code(eval::wrong_judge), help("judges for `{suite}` are: {fitting}"))]
     WrongJudge { judge: String, says: &'static str, suite: String, measures: &'static str, fitting: String },

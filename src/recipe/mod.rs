@@ -46,7 +46,7 @@ pub use model::{Init, Model};
 pub use objective::{
     Derta, DertaRecord, Mask, Objective, ObjectiveKind, Preference, PreferenceLoss, RtoDraw,
 };
-pub use penalty::{Asft, Direction, Kl, Measure};
+pub use penalty::{Asft, Direction, Kl, Measure, Projection};
 pub use place::{Pattern, Place, layer_of};
 pub use refusal_mix::{EndRule, REFUSAL, REFUSALS_PER_RECORD, RefusalMix, Refused, Turn};
 pub use shipped::{Shipped, shipped};

@@ -42,6 +42,10 @@ pub struct Objective {
     /// Of `adpo`, instead of the threshold: a token's state is that of the last score at least this far from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_hysteresis: Option<f64>,
+    /// Of `adpo`: a reward model that scores the tokens, a folder or a hub's id of one of the families with a head of
+    /// one number; absent, the file's scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_model: Option<String>,
     /// Of any kind: also the distance from the base on given prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<Kl>,
@@ -116,7 +120,7 @@ pub struct Preference {
 }
 
 /// Which tokens of a pair count by their scores.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum Mask {
     Threshold(f64),
     Hysteresis(f64),
@@ -183,6 +187,11 @@ impl Objective {
         })
     }
 
+    /// Which tokens count by scores that the file has.
+    pub fn mask_of_file(&self) -> Option<Mask> {
+        self.mask().filter(|_| self.reward_model.is_none())
+    }
+
     /// Which tokens count, if not all do.
     pub fn mask(&self) -> Option<Mask> {
         let by_threshold = Mask::Threshold(self.mask_threshold.unwrap_or(0.0));
@@ -203,7 +212,8 @@ impl Objective {
                 Some(Mask::Threshold(threshold)) => format!(", tokens with scores beyond {threshold}"),
                 Some(Mask::Hysteresis(height)) => format!(", tokens by scores with hysteresis {height}"),
             };
-            return format!("{}: {loss} loss of pairs, beta {beta}{smoothing}{mask}", self.kind.name());
+            let by = self.reward_model.as_ref().map_or(String::new(), |by| format!(" of `{by}`"));
+            return format!("{}: {loss} loss of pairs, beta {beta}{smoothing}{mask}{by}", self.kind.name());
         }
         match self.derta() {
             Some(Derta { records, keep, draw, weight, refusal }) => format!(
@@ -286,7 +296,7 @@ impl Objective {
     /// That every key that is set is one of its kind.
     fn check_places(&self) -> Result<(), RecipeError> {
         use ObjectiveKind::{Adpo, Derta, Dpo};
-        let set: [(&str, bool, &[ObjectiveKind]); 10] = [
+        let set: [(&str, bool, &[ObjectiveKind]); 11] = [
             ("records", self.records.is_some(), &[Derta]),
             ("rto_keep", self.rto_keep.is_some(), &[Derta]),
             ("rto_draw", self.rto_draw.is_some(), &[Derta]),
@@ -297,6 +307,7 @@ impl Objective {
             ("label_smoothing", self.label_smoothing.is_some(), &[Dpo]),
             ("mask_threshold", self.mask_threshold.is_some(), &[Adpo]),
             ("mask_hysteresis", self.mask_hysteresis.is_some(), &[Adpo]),
+            ("reward_model", self.reward_model.is_some(), &[Adpo]),
         ];
         let misplaced = set.iter().find(|(_, is_set, kinds)| *is_set && !kinds.contains(&self.kind));
         let Some((key, _, kinds)) = misplaced else { return Ok(()) };

@@ -52,9 +52,12 @@ pub struct Asft {
     /// What the penalty is multiplied by.
     #[serde(default = "one")]
     pub weight: f64,
-    /// `relative` (to each update), `mean` (over matrices) or `sum` (as the authors' program).
+    /// `relative` (to each update), `mean` (over matrices), `sum` (as the authors' program) or `norm` (as the paper).
     #[serde(default)]
     pub measure: Measure,
+    /// What stands for the directions of the alignment: `weighted` (as the authors' program) or `exact` (as the paper).
+    #[serde(default, skip_serializing_if = "Projection::is_weighted")]
+    pub projection: Projection,
     /// Whether the update is taken with alpha / rank, which the authors' program leaves out; `relative` has no scale.
     #[serde(default)]
     pub scaled: bool,
@@ -71,6 +74,26 @@ pub enum Measure {
     Mean,
     /// Its sum: it grows with the model.
     Sum,
+    /// The sum of the norms, not squared.
+    Norm,
+}
+
+/// What is taken out of an update before it is measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Projection {
+    /// C = V Vᵀ / ‖V‖ of it: the directions of the alignment by their weight.
+    #[default]
+    Weighted,
+    /// All that lies in the space of V's columns; where V has full row rank nothing is left to be measured.
+    Exact,
+}
+
+impl Projection {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_weighted(&self) -> bool {
+        *self == Self::Weighted
+    }
 }
 
 fn one() -> f64 {

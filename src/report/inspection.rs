@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::SuiteSetup;
+use super::plot::Picture;
 use super::table::Table;
 use super::terminal::draw;
+use super::{SuiteSetup, page};
 use crate::eval::stats::wilson;
 
 /// What was looked into, by which prompts, and what came of it.
@@ -117,15 +118,35 @@ pub struct Cosine {
 }
 
 impl Inspection {
+    /// What was looked into, in a line.
+    fn title(&self) -> String {
+        format!("layers of {} ({}) by {}", self.of, self.model, self.probe)
+    }
+
+    /// What was asked and who judged, a sentence each.
+    fn asked(&self) -> Vec<String> {
+        let suite = |SuiteSetup { suite, source, items, of, .. }: &SuiteSetup| {
+            format!("asked: {items} of {of} prompts of suite `{suite}` ({source})")
+        };
+        let judge = |judge: &String| format!("refusals by {judge}, with 95 % Wilson intervals in percent");
+        self.suites.iter().map(suite).chain(self.judge.as_ref().map(judge)).collect()
+    }
+
+    /// The inspection as a page: its picture, its table, its notes.
+    pub fn html(&self) -> String {
+        let paragraph = |text: &String| format!("<p class=\"note\">{}</p>\n", page::escaped(text));
+        let title = self.title();
+        let mut page = page::begun(&title, &self.asked().iter().map(paragraph).collect::<String>());
+        page::shown(&mut page, &[Picture { file: String::new(), title, svg: self.svg() }]);
+        page::section(&mut page, "Layers", &self.table(), "");
+        page.extend(self.notes.iter().map(paragraph));
+        page::ended(page)
+    }
+
     /// The inspection as text, at most `width` columns wide.
     pub fn terminal(&self, width: u16) -> String {
-        let mut text = format!("layers of {} ({}) by {}\n", self.of, self.model, self.probe);
-        for SuiteSetup { suite, source, items, of, .. } in &self.suites {
-            let _ = writeln!(text, "asked: {items} of {of} prompts of suite `{suite}` ({source})");
-        }
-        if let Some(judge) = &self.judge {
-            let _ = writeln!(text, "refusals by {judge}, with 95 % Wilson intervals in percent");
-        }
+        let lines = std::iter::once(self.title()).chain(self.asked());
+        let mut text: String = lines.map(|line| line + "\n").collect();
         text.push_str(&draw(self.table(), width));
         for note in &self.notes {
             let _ = writeln!(text, "{note}");
@@ -244,6 +265,12 @@ mod tests {
         let found = inspection(Found::Restored { rows });
         assert!(found.terminal(100).contains("45 of 50 [78.6, 95.7]"), "{}", found.terminal(100));
         assert!(found.terminal(100).ends_with("A note.\n"));
+        let page = found.html();
+        for part in
+            ["<svg", "<td>45 of 50 [78.6, 95.7]</td>", "<p class=\"note\">A note.</p>", "layers of runs/a"]
+        {
+            assert!(page.contains(part), "{part} in {page}");
+        }
         let csv = found.csv();
         assert!(
             csv.lines().nth(2).unwrap().starts_with("3,\"linear:1,layers.3=0\",45,50,0.9,0.786"),

@@ -15,10 +15,9 @@ use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
 use super::plan::fronts::Fronts;
-use super::plan::judges::Judges;
 use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
-use super::plan::{self, Base, Evaluation, Model, Options, preset, questions, remarks, room};
+use super::plan::{self, Base, Evaluation, Model, Options, Shared, preset, remarks, room, writing};
 use super::session::{Key, Session};
 use crate::device::{self, Opened};
 use crate::doing;
@@ -53,8 +52,8 @@ pub struct Settled {
     given: Given,
     recipe: Recipe,
     preset: Option<&'static Preset>,
-    pub(super) model: Model,
-    base: Base,
+    pub(super) model: Arc<Model>,
+    base: Arc<Base>,
     dtypes: Dtypes,
     pub(super) opened: Opened,
     pub(super) machine: Machine,
@@ -95,6 +94,7 @@ impl Settled {
         origin: &str,
         options: &Options,
         mut sources: Sources<'_>,
+        shared: &mut Shared,
     ) -> Result<Self, Failure> {
         let _doing = doing::now(format!("settling what `{origin}` asks for"));
         let preset = preset::settle(&mut recipe.eval)?;
@@ -102,20 +102,19 @@ impl Settled {
         let cure =
             "only a training with `train.ema` has one; `finetune merge --post RUN` merges that of a run";
         plan::merging::check_of(&merges, false, cure)?;
-        let named = |source: &str| recipe::Model { source: source.to_owned(), ..recipe.model.clone() };
-        let model = Model::open(&named(&given.model), &recipe.data, &mut sources)?;
-        let mut suites = questions::draw(&recipe.eval, &mut sources)?;
-        questions::render(&mut suites, &recipe.eval, model.reader())?;
-        remarks::apart(&suites)?;
+        let (own, data) = (named(&recipe, &given.model), &recipe.data);
+        let model = shared.model(&own, data, &mut sources)?;
+        let asked = shared.asked(&recipe.eval, (&own, data), &model, &mut sources)?;
+        let suites = asked.suites.clone();
         let opened = device::open(&options.device)?;
         let machine = plan::machine(recipe.train.compute, options, &opened);
         for found in [
-            room::check_weights(&model.shape, None, &machine),
+            room::check_weights(&model.shape, None, 0, &machine),
             room::check_questions(&suites, &model.shape, &opened.device),
         ] {
             sources.say(room::told(found, options.elsewhere)?);
         }
-        let base = Base::open(&model, Init::Checkpoint, 0, &mut sources)?;
+        let base = shared.base(&own, (data, 0), &model, &mut sources)?;
         let (own, compared) = match given.runs.as_slice() {
             [] => (with_adapter(&base, given.adapter.as_deref(), &machine)?, Vec::new()),
             runs => over(&base, runs, &machine)?,
@@ -124,9 +123,10 @@ impl Settled {
         let mut helpers = plan::helpers::Helpers::new();
         let (roles, candidates) = match (&given.pre, &given.adapter) {
             (Some(pre), _) => {
-                let before = Model::open(&named(pre), &recipe.data, &mut sources)?;
+                let pre = named(&recipe, pre);
+                let before = shared.model(&pre, data, &mut sources)?;
                 let asked = &recipe.eval.candidates;
-                let before_base = Base::open(&before, Init::Checkpoint, 0, &mut sources)?;
+                let before_base = shared.base(&pre, (data, 0), &before, &mut sources)?;
                 dtypes = before_base.dtypes.clone();
                 let own_models = Named::all(asked, &before, &before_base, &mut sources)?;
                 helpers = plan::helpers::open(&merges, &recipe, &before, &before_base, &mut sources)?;
@@ -151,7 +151,7 @@ impl Settled {
         let cast = cast.with_steered(steering.map(Arc::new)).behind(guard.as_ref());
         // A merge that cannot be made is refused before anybody is asked.
         cast.candidates.iter().try_for_each(|candidate| cast.played(candidate).map(drop))?;
-        let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+        let judges = shared.judges(&recipe.eval, preset, &mut sources)?;
         let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
         let key = key_of(&cast);
@@ -212,6 +212,15 @@ impl Settled {
         }
     }
 
+    /// Writes the questions as tokens; until then they are only counted.
+    ///
+    /// # Errors
+    ///
+    /// They are not what was counted.
+    pub(super) fn write_questions(&self) -> Result<(), Failure> {
+        writing::write(&self.evaluation.suites, &self.recipe.eval, self.model.reader())
+    }
+
     /// Every file and folder that was read.
     pub fn found(&self) -> &BTreeSet<PathBuf> {
         &self.traces.found
@@ -228,6 +237,7 @@ impl Settled {
         for sentence in remarks::asked(&evaluation.suites, model).into_iter().chain(traces.said.clone()) {
             session.note(sentence)?;
         }
+        self.write_questions()?;
         prove(opened, model)?;
         let manifest = json!({
             "schema": 1,
@@ -247,6 +257,11 @@ impl Settled {
         let case = Case { run: self.about(), seed: recipe.train.seed, asked, gates: recipe.gates.clone() };
         conclude(&case, (&recipe.eval, recipe.train.compute), (machine, evaluation.rows), &mut session)
     }
+}
+
+/// `[model]` with weights from elsewhere.
+fn named(recipe: &Recipe, source: &str) -> recipe::Model {
+    recipe::Model { source: source.to_owned(), init: Init::Checkpoint, ..recipe.model.clone() }
 }
 
 /// The mean of what several runs tuned from `base`, and each of them.

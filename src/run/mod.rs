@@ -84,6 +84,7 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     let start = harden::harden(plan, &mut session)?;
     let validation_loss = tune::tune(plan, &start, &mut session)?;
     let cast = probe::cast(plan, &mut session)?.behind(plan.guard.as_ref());
+    plan.write_questions()?;
     let Plan { model, machine, evaluation, .. } = plan;
     let exam = Exam { model, evaluation, machine, device: &plan.opened.name };
     let asked = ask(exam, &cast, &mut session)?;

@@ -39,7 +39,7 @@ impl Work {
         };
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
         let given = Given::tuned(&tuned, &recipe, &mut sources)?;
-        Ok(Self::Given(Box::new(Settled::new(given, recipe, &origin, &options, sources)?)))
+        Ok(Self::Given(Box::new(Settled::new(given, recipe, &origin, &options, sources, shared)?)))
     }
 
     /// The digest of what decides its models.

@@ -76,6 +76,15 @@ pub enum TrainError {
     #[error("the samples are no longer what an earlier command found them to be")]
     #[diagnostic(code(train::other_samples), help("type the same command again: it looks at them anew"))]
     OtherSamples,
+    #[error("no token of any of {n_pairs} pairs counts by the reward model's scores")]
+    #[diagnostic(
+        code(train::nothing_counts),
+        help(
+            "lower `objective.mask_threshold` or `mask_hysteresis`: `train/scores.json` of the run folder has the scores. A \
+             reward model that was trained on comparisons alone has its zero anywhere"
+        )
+    )]
+    NothingCounts { n_pairs: usize },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Unwritable(#[from] Unwritable),

@@ -18,11 +18,13 @@ pub mod importance;
 pub mod init;
 mod marks;
 pub mod objective;
+pub mod once;
 pub mod optimizer;
 pub mod order;
 pub mod penalty;
 pub mod recompute;
 pub mod reference;
+pub mod rewards;
 pub mod schedule;
 pub mod step;
 mod trained;
@@ -34,10 +36,11 @@ pub use trained::{adapter_of, averaged_adapter, trained_adapter};
 use checkpoint::{Checkpoints, State};
 use ema::Ema;
 use objective::Objective;
+use once::Set;
 use optimizer::Optimizer;
 use order::Order;
 use penalty::Penalties;
-use reference::{Reference, Set};
+use reference::Reference;
 use schedule::LearningRate;
 use step::Trainee;
 
@@ -55,6 +58,7 @@ const PACE: Duration = Duration::from_mins(5);
 pub const NUMERICS: u32 = 2;
 
 /// Everything that a training is a function of.
+#[derive(Clone)]
 pub struct Task<'a> {
     pub shape: &'a DecoderShape,
     pub weights: &'a dyn Weights,
@@ -62,6 +66,8 @@ pub struct Task<'a> {
     pub train: &'a Train,
     pub objective: &'a recipe::Objective,
     pub penalties: penalty::Given<'a>,
+    /// Whose scores say which tokens of pairs count, where the samples do not say it.
+    pub rewards: Option<rewards::Rewards<'a>>,
     pub samples: &'a [Sample],
     pub validation: &'a [Sample],
     /// Tokens of a guard, whose rows are learned and whose labels count more.
@@ -133,6 +139,17 @@ pub fn train(
     stop: &AtomicBool,
     recorder: &mut Recorder<'_>,
 ) -> Result<Outcome, TrainError> {
+    let counted = match task.rewards {
+        None => None,
+        Some(rewards) => match rewards::settle(task, rewards, machine, folder, stop, recorder)? {
+            None => return Ok(Outcome::Stopped { step: 0 }),
+            settled => settled,
+        },
+    };
+    let task = &match &counted {
+        None => task.clone(),
+        Some(counted) => Task { samples: &counted.train, validation: &counted.validation, ..task.clone() },
+    };
     let checkpoints = Checkpoints::of(folder, task.train);
     let mut optimizer = Optimizer::new(task.train);
     let reference = match task.objective.preference() {

@@ -44,7 +44,7 @@ impl Penalties {
             (kl.clone(), Box::new(base))
         });
         let mut all = BTreeMap::new();
-        if let Some((_, unaligned)) = given.asft {
+        if let Some((settings, unaligned)) = given.asft {
             for projection in
                 decoder.clone().projections_mut().filter(|projection| projection.adapter.is_some())
             {
@@ -52,7 +52,7 @@ impl Penalties {
                 let values = unaligned.weight(projection.weight.name())?.to_f32();
                 let device = (&decoder.device, DType::F32);
                 let other = Tensor::from_data(TensorData::new(values, weight.dims()), device);
-                all.insert(projection.module().to_owned(), asft::outside(weight, other));
+                all.insert(projection.module().to_owned(), asft::outside(weight, other, settings.projection));
             }
         }
         Ok(Self { kl, asft: given.asft.map(|(asft, _)| (asft.clone(), all)) })
@@ -99,7 +99,7 @@ impl Penalties {
     pub fn of_adapter(&self, decoder: &mut Decoder) -> (f64, BTreeMap<String, Tensor<2>>) {
         let Some((asft, outside)) = &self.asft else { return (0.0, BTreeMap::new()) };
         let by = match asft.measure {
-            Measure::Sum => asft.weight,
+            Measure::Sum | Measure::Norm => asft.weight,
             Measure::Mean | Measure::Relative => asft.weight / outside.len().max(1) as f64,
         };
         let (mut sum, mut gradients) = (0.0, BTreeMap::new());

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use finetune::recipe::Recipe;
 use finetune::run::plan::questions::{self, Reader};
 use finetune::run::plan::sources::Sources;
+use finetune::run::plan::writing;
 use finetune::snapshot::template::ChatTemplate;
 use finetune::snapshot::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -488,8 +489,8 @@ fn a_system_text_reaches_questions_with_and_without_a_template() {
         let recipe = Recipe::parse(&recipe, "x", &[]).unwrap();
         let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ())).unwrap();
         let reader = Reader { tokenizer: &tokenizer, template: Some(&template), window: 512, rows: 1 << 20 };
-        questions::render(&mut suites, &recipe.eval, reader).unwrap();
-        tokenizer.decode(&suites[0].prompts[0], false)
+        writing::render(&mut suites, &recipe.eval, reader).unwrap();
+        tokenizer.decode(&suites[0].tokens().prompts[0], false)
     };
     let count = |chat: &str, what: &str| text(chat).matches(what).count();
     for chat in ["turns", "text", "raw"] {

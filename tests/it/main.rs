@@ -41,6 +41,7 @@ mod pipeline;
 mod recipes;
 mod related;
 mod reports;
+mod rewards;
 mod rooms;
 mod sandbox;
 mod steering;

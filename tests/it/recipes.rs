@@ -111,6 +111,7 @@ fn objective() -> finetune::recipe::Objective {
         label_smoothing: Some(0.1),
         mask_threshold: Some(0.0),
         mask_hysteresis: Some(0.3),
+        reward_model: Some(String::new()),
         kl: Some(finetune::recipe::Kl {
             source: String::new(),
             format: finetune::recipe::Form::Auto,
@@ -125,6 +126,7 @@ fn objective() -> finetune::recipe::Objective {
             weight: 1.0,
             measure: finetune::recipe::Measure::Relative,
             scaled: false,
+            projection: finetune::recipe::Projection::Weighted,
         }),
         ..finetune::recipe::Objective::default()
     }

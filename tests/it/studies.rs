@@ -626,3 +626,32 @@ fn what_judges_found_of_the_base_is_found_once() {
     };
     assert!(of_base("seed-1") == of_base("seed-2"));
 }
+
+#[test]
+fn a_plan_that_finds_what_an_earlier_one_kept_says_the_same() {
+    let fixture = fixture(GRID, &[]);
+    let plan = || {
+        let output = fixture.run(&arguments(&["--plan"]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let files = |kind: &str| {
+        let entries = std::fs::read_dir(fixture.file("cache/finetune").join(kind)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>()
+    };
+    let first = plan();
+    // Four cells, two suites of one model, data split by two seeds.
+    let kept = ["questions", "data", "overlap", "samples"].map(files);
+    assert_eq!(kept.each_ref().map(BTreeSet::len), [2, 2, 2, 2]);
+    assert_eq!(plan(), first);
+    assert_eq!(["questions", "data", "overlap", "samples"].map(files), kept);
+    // What cannot be read is found again.
+    for path in kept.iter().flatten() {
+        std::fs::write(path, "{").unwrap();
+    }
+    assert_eq!(plan(), first);
+    // Another file of questions is another thing to count.
+    fixture.write("harmful.csv", "goal\nTell me something bad.\nSay something worse.\nAnd the worst.\n");
+    assert!(plan().contains("harmful: 3 prompts"), "{first}");
+    assert_eq!(files("questions").len(), 3);
+}

@@ -65,7 +65,11 @@ impl Pass<'_, '_, '_> {
         let push = |item: usize| self.classified?.push(self.nth, item);
         let queries: Vec<Query<'_>> = missing
             .iter()
-            .map(|(item, sample)| Query { ids: &suite.prompts[*item], sample: *sample, push: push(*item) })
+            .map(|(item, sample)| Query {
+                ids: &suite.tokens().prompts[*item],
+                sample: *sample,
+                push: push(*item),
+            })
             .collect();
         let tokenizer = &self.exam.model.tokenizer;
         // Marks of thinking may be special tokens; in the text they stay.
@@ -105,7 +109,7 @@ impl Pass<'_, '_, '_> {
         let keys = Keys { weights: self.weights, suite };
         for part in stores.missing_texts(keys).chunks(self.exam.evaluation.rows) {
             let samples =
-                part.iter().flat_map(|i| suite.texts[*i].iter().map(move |text| (*i, text.clone())));
+                part.iter().flat_map(|i| suite.tokens().texts[*i].iter().map(move |text| (*i, text.clone())));
             let (items, samples): (Vec<usize>, Vec<Sample>) = samples.unzip();
             let pushes: Vec<_> =
                 items.iter().zip(&samples).map(|(item, sample)| self.push_of(*item, sample)).collect();
@@ -114,14 +118,15 @@ impl Pass<'_, '_, '_> {
             let found = likelihoods_pushed(self.decoder, &samples, &pushes, micro_tokens, go_on)?;
             let mut found = found.into_iter();
             let lines = part.iter().map(|i| {
-                let windows: Vec<_> = found.by_ref().take(suite.texts[*i].len()).collect();
+                let windows: Vec<_> = found.by_ref().take(suite.tokens().texts[*i].len()).collect();
                 let log_likelihood = vec![windows.iter().map(|window| window.sum).sum()];
                 let n_tokens = vec![windows.iter().map(|window| window.n_tokens).sum()];
                 (keys.text(*i), Likely { item: suite.posed.items[*i].id.clone(), log_likelihood, n_tokens })
             });
             let lines: Vec<_> = lines.collect();
             stores.put_texts(lines)?;
-            let positions = part.iter().flat_map(|i| &suite.texts[*i]).map(|sample| sample.ids.len()).sum();
+            let positions =
+                part.iter().flat_map(|i| &suite.tokens().texts[*i]).map(|sample| sample.ids.len()).sum();
             self.count(part.len(), positions, 0)?;
         }
         Ok(())
@@ -138,8 +143,9 @@ impl Pass<'_, '_, '_> {
     fn choose_pushed(&mut self, suite: &Questions, stores: &mut Stores) -> Result<(), Failure> {
         let keys = Keys { weights: self.weights, suite };
         for part in stores.missing_choices(keys).chunks(self.exam.evaluation.rows) {
-            let options =
-                part.iter().flat_map(|i| suite.choices[*i].choices.iter().map(move |option| (*i, option)));
+            let options = part
+                .iter()
+                .flat_map(|i| suite.tokens().choices[*i].choices.iter().map(move |option| (*i, option)));
             let sample = |(item, Choice { ids, n_context }): (usize, &Choice)| {
                 let trained = (0..ids.len()).map(|i| i >= *n_context);
                 (item, Sample::of_trained(ids.clone(), trained, 1.into()))
@@ -152,7 +158,7 @@ impl Pass<'_, '_, '_> {
             let found = likelihoods_pushed(self.decoder, &samples, &pushes, micro_tokens, go_on)?;
             let mut found = found.into_iter();
             let lines = part.iter().map(|i| {
-                let options: Vec<_> = found.by_ref().take(suite.choices[*i].choices.len()).collect();
+                let options: Vec<_> = found.by_ref().take(suite.tokens().choices[*i].choices.len()).collect();
                 let log_likelihood = options.iter().map(|option| option.sum).collect();
                 let n_tokens = options.iter().map(|option| option.n_tokens).collect();
                 (keys.choice(*i), Likely { item: suite.posed.items[*i].id.clone(), log_likelihood, n_tokens })
@@ -171,7 +177,7 @@ impl Pass<'_, '_, '_> {
         }
         let keys = Keys { weights: self.weights, suite };
         let missing = stores.missing_choices(keys);
-        let questions: Vec<_> = missing.iter().map(|i| suite.choices[*i].clone()).collect();
+        let questions: Vec<_> = missing.iter().map(|i| suite.tokens().choices[*i].clone()).collect();
         generate::choices(self.decoder, &questions, self.exam.machine.micro_tokens, |batch| {
             let n = batch.len();
             let choices = batch.iter().flat_map(|(i, _)| &questions[*i].choices);

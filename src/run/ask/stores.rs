@@ -74,19 +74,19 @@ pub struct Keys<'a> {
 
 impl Keys<'_> {
     pub fn answer(&self, item: usize, sample: u64) -> String {
-        let (prompt, decoding) = (&self.suite.prompts[item], &self.suite.decoding);
+        let (prompt, decoding) = (&self.suite.tokens().prompts[item], &self.suite.decoding);
         let mut parts = vec![json!(self.weights), json!(prompt), json!(decoding)];
         parts.extend((sample > 0).then(|| json!(sample)));
         short(&json!(parts))
     }
 
     pub fn text(&self, item: usize) -> String {
-        let parts = self.suite.texts[item].iter().map(|sample| json!([sample.ids, sample.labels]));
+        let parts = self.suite.tokens().texts[item].iter().map(|sample| json!([sample.ids, sample.labels]));
         short(&json!([self.weights, parts.collect::<Vec<_>>()]))
     }
 
     pub fn choice(&self, item: usize) -> String {
-        let choices = self.suite.choices[item].choices.iter();
+        let choices = self.suite.tokens().choices[item].choices.iter();
         let choices = choices.map(|choice| json!([choice.ids, choice.n_context]));
         short(&json!([self.weights, choices.collect::<Vec<_>>()]))
     }
@@ -95,11 +95,11 @@ impl Keys<'_> {
     pub fn all(self) -> SuiteKeys {
         let samples = 0..self.suite.posed.n_samples as u64;
         SuiteKeys {
-            answers: (0..self.suite.prompts.len())
+            answers: (0..self.suite.tokens().prompts.len())
                 .map(|item| samples.clone().map(|sample| self.answer(item, sample)).collect())
                 .collect(),
-            texts: (0..self.suite.texts.len()).map(|item| self.text(item)).collect(),
-            choices: (0..self.suite.choices.len()).map(|item| self.choice(item)).collect(),
+            texts: (0..self.suite.tokens().texts.len()).map(|item| self.text(item)).collect(),
+            choices: (0..self.suite.tokens().choices.len()).map(|item| self.choice(item)).collect(),
         }
     }
 }
@@ -150,19 +150,23 @@ impl Stores {
     /// Items and samples without an answer.
     pub fn missing_answers(&self, keys: Keys<'_>) -> Vec<(usize, u64)> {
         let n_samples = keys.suite.posed.n_samples as u64;
-        let all =
-            (0..keys.suite.prompts.len()).flat_map(|item| (0..n_samples).map(move |sample| (item, sample)));
+        let all = (0..keys.suite.outline.prompts.len())
+            .flat_map(|item| (0..n_samples).map(move |sample| (item, sample)));
         all.filter(|(item, sample)| self.answers.get(&keys.answer(*item, *sample)).is_none()).collect()
     }
 
     /// Items whose text was not measured.
     pub fn missing_texts(&self, keys: Keys<'_>) -> Vec<usize> {
-        (0..keys.suite.texts.len()).filter(|item| self.texts.get(&keys.text(*item)).is_none()).collect()
+        (0..keys.suite.outline.texts.len())
+            .filter(|item| self.texts.get(&keys.text(*item)).is_none())
+            .collect()
     }
 
     /// Items whose options were not measured.
     pub fn missing_choices(&self, keys: Keys<'_>) -> Vec<usize> {
-        (0..keys.suite.choices.len()).filter(|item| self.choices.get(&keys.choice(*item)).is_none()).collect()
+        (0..keys.suite.outline.choices.len())
+            .filter(|item| self.choices.get(&keys.choice(*item)).is_none())
+            .collect()
     }
 
     pub fn n_missing(&self, keys: Keys<'_>) -> usize {
@@ -173,9 +177,10 @@ impl Stores {
     pub fn left(&self, keys: Keys<'_>) -> Left {
         let suite = keys.suite;
         let answers = self.missing_answers(keys);
-        let prompts = answers.iter().map(|(item, _)| suite.prompts[*item].len());
-        let texts = self.missing_texts(keys).into_iter().flat_map(|item| &suite.texts[item]);
-        let options = self.missing_choices(keys).into_iter().flat_map(|item| &suite.choices[item].choices);
+        let prompts = answers.iter().map(|(item, _)| suite.tokens().prompts[*item].len());
+        let texts = self.missing_texts(keys).into_iter().flat_map(|item| &suite.tokens().texts[item]);
+        let options =
+            self.missing_choices(keys).into_iter().flat_map(|item| &suite.tokens().choices[item].choices);
         let positions = prompts
             .chain(texts.map(|sample| sample.ids.len()))
             .chain(options.map(|choice| choice.ids.len()))
@@ -186,8 +191,8 @@ impl Stores {
     /// The lengths of the answers that are there, in tokens.
     pub fn lengths(&self, keys: Keys<'_>) -> Vec<usize> {
         let samples = keys.suite.posed.n_samples as u64;
-        let all =
-            (0..keys.suite.prompts.len()).flat_map(|item| (0..samples).map(move |sample| (item, sample)));
+        let all = (0..keys.suite.outline.prompts.len())
+            .flat_map(|item| (0..samples).map(move |sample| (item, sample)));
         let found = all.filter_map(|(item, sample)| self.answers.get(&keys.answer(item, sample)));
         found.map(|answer| answer.n_tokens).collect()
     }

@@ -9,6 +9,7 @@ mod folder;
 mod guard;
 mod inspect;
 mod judge;
+mod reward;
 mod room;
 mod selftest;
 mod source;
@@ -20,6 +21,7 @@ pub use folder::FolderError;
 pub use guard::GuardError;
 pub use inspect::InspectError;
 pub use judge::JudgeError;
+pub use reward::RewardError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
@@ -79,6 +81,7 @@ pub enum Failure {
     Verify(#[from] VerifyError),
     Judge(#[from] JudgeError),
     Guard(#[from] GuardError),
+    Reward(#[from] RewardError),
     Room(#[from] RoomError),
     Sandbox(#[from] SandboxError),
     Incomplete(#[from] Incomplete),

@@ -25,6 +25,20 @@ pub enum RoomError {
     )]
     Weights { parameters: u64, needed: u64, free: u64 },
     #[error(
+        "the weights and what penalties keep beside them take at least {} of memory, and {} are free",
+        gigabytes(*needed),
+        gigabytes(*free)
+    )]
+    #[diagnostic(
+        code(run::penalties_too_large),
+        help(
+            "{} are the penalties': adapt fewer matrices (`method.targets`) under `objective.asft`, or tune by LoRA under \
+             `objective.kl`",
+            gigabytes(*penalties)
+        )
+    )]
+    Penalties { penalties: u64, needed: u64, free: u64 },
+    #[error(
         "attention over {tokens} tokens, {whose}, takes at least {} of memory, and {} are free",
         gigabytes(*needed),
         gigabytes(*free)

@@ -17,7 +17,7 @@ use crate::snapshot::Weights;
 ///
 /// A weight cannot be computed, or the run was asked to stop.
 pub fn card(plan: &Plan, weights: &dyn Weights, session: &mut Session<'_>) -> Result<Option<Card>, Failure> {
-    let (Some(marks), Some((labelling, held_out))) = (&plan.model.marks, plan.training.labelling()) else {
+    let (Some(marks), Some((labelling, held_out))) = (&plan.model.marks, plan.training.labelling()?) else {
         return Ok(None);
     };
     let requests: Vec<&str> = held_out.iter().map(guard::request).collect();

@@ -85,7 +85,7 @@ pub fn route<'a>(
     let behind = Behind::open(asked, &mut sources)?;
     let opened = device::open(&options.device)?;
     let machine = plan::machine(behind.recipe.train.compute, options, &opened);
-    room::check_weights(&behind.model.shape, None, &machine)?;
+    room::check_weights(&behind.model.shape, None, 0, &machine)?;
     let folder = options.out.clone().unwrap_or_else(|| own_folder(&plan));
     let mut session = Session::open(&folder, None, stop, watcher)?;
     let rows = options.eval_rows.unwrap_or(plan::rows(&opened));

@@ -55,8 +55,8 @@ impl<'a> Cosines<'a> {
             let asked = (&subject.model, &subject.opened.device);
             posed(&greedy(&subject.recipe.eval, both), asked, sources)?
         };
-        if let Some(few) = posed.iter().find(|suite| suite.prompts.len() < 2) {
-            let (suite, n) = (few.posed.suite.name.clone(), few.prompts.len());
+        if let Some(few) = posed.iter().find(|suite| suite.outline.prompts.len() < 2) {
+            let (suite, n) = (few.posed.suite.name.clone(), few.outline.prompts.len());
             return Err(InspectError::FewPrompts { suite, n }.into());
         }
         let (normal, malicious) = (posed.pop().expect("the second"), posed.pop().expect("the first"));
@@ -71,22 +71,27 @@ impl<'a> Cosines<'a> {
     /// A weight cannot be read, the disk refuses, or the wish to stop.
     pub(super) fn run(&self, session: &mut Session<'_>) -> Result<Outcome, Failure> {
         let Subject { model, machine, recipe, .. } = self.subject;
-        let n_all = (self.malicious.prompts.len() + self.normal.prompts.len()) as u64;
+        let n_all = (self.malicious.outline.prompts.len() + self.normal.outline.prompts.len()) as u64;
         let [normal, malicious] = session.stage("read prompts", (n_all, None), |session| {
             let decoder = Decoder::load(&model.shape, &self.weights, &machine.device, machine.answers)?;
             let mut before = 0;
             let mut read = |suite: &Questions| {
-                let found = states(&decoder, &suite.prompts, machine, |done| {
+                let found = states(&decoder, &suite.tokens().prompts, machine, |done| {
                     session.event(Event::Progress { done: (before + done) as u64, remaining: None })?;
                     Ok::<(), Failure>(session.go_on()?)
                 });
-                before += suite.prompts.len();
+                before += suite.outline.prompts.len();
                 found
             };
             Ok([read(&self.normal)?, read(&self.malicious)?])
         })?;
         let seed = recipe.eval.seed;
-        let pairs = Pairs::drawn(self.normal.prompts.len(), self.malicious.prompts.len(), PAIRS, seed);
+        let pairs = Pairs::drawn(
+            self.normal.outline.prompts.len(),
+            self.malicious.outline.prompts.len(),
+            PAIRS,
+            seed,
+        );
         let rows = cosines(&normal, &malicious, &pairs);
         let onset = onset(&rows, THRESHOLD);
         let range = onset.map(|onset| growth(&rows, onset));

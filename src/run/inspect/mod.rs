@@ -132,6 +132,7 @@ pub fn layers<'a>(
     write_json(&path, &json!(inspection))?;
     file_at_once(&path.with_extension("csv"), inspection.csv().as_bytes())?;
     file_at_once(&path.with_extension("svg"), inspection.svg().as_bytes())?;
+    file_at_once(&path.with_extension("html"), inspection.html().as_bytes())?;
     Ok((inspection, path))
 }
 

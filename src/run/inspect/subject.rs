@@ -108,7 +108,7 @@ impl Subject {
         let model = Model::open(&recipe.model, &recipe.data, sources)?;
         let opened = device::open(&options.device)?;
         let machine = plan::machine(recipe.train.compute, options, &opened);
-        room::check_weights(&model.shape, None, &machine)?;
+        room::check_weights(&model.shape, None, 0, &machine)?;
         prove(&opened, &model)?;
         let base = Base::open(&model, recipe.model.init, recipe.train.seed, sources)?;
         let tuned = of.run().zip(n_steps).map(|(run, step)| {

@@ -55,6 +55,7 @@ impl Subject {
         let text = recipe.to_toml();
         let options = Options { out: Some(folder.to_owned()), ..options };
         let plan = Plan::new(recipe, text, origin, options, &mut Shared::default(), tell)?;
+        plan.write_questions()?;
         let mut session = Session::open(&plan.folder, Some(&plan.key), stop, watcher)?;
         let cast = Cast::of_run(&plan, &mut session)?;
         let (run, seed) = (super::super::about(&plan, None), plan.recipe.train.seed);
@@ -79,10 +80,11 @@ impl Subject {
         let recipe = fitted(recipe, request)?;
         let seed = recipe.train.seed;
         let given = Given::tuned(post, &recipe, &mut sources)?;
-        let settled = Settled::new(given, recipe, origin, options, sources)?;
+        let settled = Settled::new(given, recipe, origin, options, sources, &mut Shared::default())?;
+        settled.write_questions()?;
         let run = settled.about();
         let Settled { model, evaluation, machine, opened, cast, .. } = settled;
-        Ok(Self { model: Arc::new(model), evaluation, machine, opened, cast, run, seed })
+        Ok(Self { model, evaluation, machine, opened, cast, run, seed })
     }
 }
 

@@ -2,21 +2,17 @@
 //! the counts, so that a run that is trained need not encode again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::kept::{Kept, forget, kept};
 use super::model::Model;
 use crate::data::{self, Encoder, Fitted, Preflight, Sample, Sets};
-use crate::folders::own_cache;
 use crate::model::DecoderShape;
 use crate::recipe::{Data, Objective};
 use crate::run::failure::Failure;
-use crate::snapshot::digest::{Algorithm, of_files, of_json};
-use crate::snapshot::files::read_json;
-use crate::snapshot::template::ChatTemplate;
-use crate::snapshot::writer::write_json;
 use crate::train::NUMERICS;
 
 /// What is trained on, and what is held out.
@@ -34,8 +30,9 @@ pub struct Encoding {
     pub preflight: Preflight,
     pub n_validation: usize,
     /// What the objective made of the conversations, one sentence each.
-    #[serde(default)]
     pub said: Vec<String>,
+    /// A sentence on the fields of turns that the template does not write.
+    pub unread: Option<String>,
     /// Samples that are longer than the model's window, of those that are trained on and those that are held out.
     pub beyond: [Beyond; 2],
     /// Where it is remembered.
@@ -92,8 +89,8 @@ impl Samples {
         let preflight = data::check(&train, encoder, shape.vocab_size)?;
         let digest = digest_of(&[&train, &validation]);
         let beyond = [&train, &validation].map(|samples| Beyond::new(samples, shape.max_positions));
-        let encoding =
-            Encoding { digest, fitted, preflight, n_validation: validation.len(), said, beyond, path: None };
+        let (n_validation, unread) = (validation.len(), encoder.unread(&sets.train));
+        let encoding = Encoding { digest, fitted, preflight, n_validation, said, unread, beyond, path: None };
         Ok((Self { train, validation }, encoding))
     }
 }
@@ -112,37 +109,15 @@ impl Encoding {
         model: &Model,
         encode: impl FnOnce() -> Result<Self, Failure>,
     ) -> Result<Self, Failure> {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let sides: Vec<_> = model.side_files().map(|path| (name(&path), path)).collect();
-        let sides = of_files(&sides, Algorithm::Sha256)?;
-        let template = model.template.as_ref().map(ChatTemplate::digest);
-        let key = of_json(&json!([
-            env!("CARGO_PKG_VERSION"),
-            NUMERICS,
-            settings(data),
-            files,
-            sides,
-            template,
-            model.shape.vocab_size,
-            model.shape.max_positions,
-            seed,
-            model.tokenizer.amended(),
-            objective,
-        ]));
-        let path = own_cache().map(|cache| cache.join("samples").join(format!("{}.json", &key[..32])));
-        if let Some(known) = path.as_ref().and_then(|path| read_json::<Self>(path).ok()) {
-            return Ok(Self { path, ..known });
-        }
-        let found = Self { path, ..encode()? };
-        // Without a cache every command encodes.
-        let _ = found.path.as_ref().map(|path| write_json(path, &json!(found)));
-        Ok(found)
+        let rows = [model.shape.vocab_size, model.shape.max_positions];
+        let key = json!([NUMERICS, settings(data), files, model.writing()?, rows, seed, objective]);
+        let Kept { found, path } = kept("samples", &key, encode)?;
+        Ok(Self { path, ..found })
     }
 
     /// Forgets what is remembered.
     pub fn forget(&self) {
-        // One that cannot be removed is found wrong again.
-        let _ = self.path.as_ref().map(std::fs::remove_file);
+        forget(self.path.as_ref());
     }
 }
 

@@ -109,11 +109,11 @@ fn cosine(
     let both = vec![suite(&recipe.eval, true)?, suite(&recipe.eval, false)?];
     let eval = greedy(&recipe.eval, both);
     let posed = posed(&eval, (model, &machine.device), sources)?;
-    if let Some(few) = posed.iter().find(|suite| suite.prompts.len() < 2) {
-        let (suite, n) = (few.posed.suite.name.clone(), few.prompts.len());
+    if let Some(few) = posed.iter().find(|suite| suite.outline.prompts.len() < 2) {
+        let (suite, n) = (few.posed.suite.name.clone(), few.outline.prompts.len());
         return Err(InspectError::FewPrompts { suite, n }.into());
     }
-    let prompts: Vec<&Vec<Vec<u32>>> = posed.iter().map(|suite| &suite.prompts).collect();
+    let prompts: Vec<&Vec<Vec<u32>>> = posed.iter().map(|suite| &suite.tokens().prompts).collect();
     let compute = format!("{:?}", machine.answers);
     let weights = json!([base.key, base.dtypes, compute, machine.device_name]);
     let key = json!([NUMERICS, weights, prompts, eval.seed, THRESHOLD, PAIRS]);
@@ -146,9 +146,10 @@ fn compared(
     let _doing = doing::now("looking for the layers to freeze".to_owned());
     let weights: SharedWeights = std::sync::Arc::new(Rounded::new(base.weights.clone(), &base.dtypes));
     let decoder = Decoder::load(&model.shape, &weights, &machine.device, machine.answers)?;
-    let read = |suite: &Questions| states(&decoder, &suite.prompts, machine, |_| Ok::<(), Failure>(()));
+    let read =
+        |suite: &Questions| states(&decoder, &suite.tokens().prompts, machine, |_| Ok::<(), Failure>(()));
     let (malicious, normal) = (read(&posed[0])?, read(&posed[1])?);
-    let pairs = Pairs::drawn(posed[1].prompts.len(), posed[0].prompts.len(), PAIRS, seed);
+    let pairs = Pairs::drawn(normal.len(), malicious.len(), PAIRS, seed);
     let rows = cosines(&normal, &malicious, &pairs);
     match onset(&rows, THRESHOLD) {
         Some(onset) => Ok(growth(&rows, onset)),

@@ -35,6 +35,10 @@ pub struct Judges {
     pub headline: Option<String>,
 }
 
+/// Looks up who replies to a rubric, as [`RubricPlan::of`] does.
+pub type Find<'f> =
+    dyn FnMut(&'static Rubric, &RubricJudge, &mut Sources<'_>) -> Result<RubricPlan, Failure> + 'f;
+
 /// A judge that is a model.
 #[derive(Debug, Clone)]
 pub struct RubricPlan {
@@ -78,9 +82,23 @@ impl Judges {
         preset: Option<&'static Preset>,
         sources: &mut Sources<'_>,
     ) -> Result<Self, Failure> {
+        Self::found(eval, preset, sources, &mut RubricPlan::of)
+    }
+
+    /// The same, where `find` knows who replies to a rubric.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn found(
+        eval: &Eval,
+        preset: Option<&'static Preset>,
+        sources: &mut Sources<'_>,
+        find: &mut Find<'_>,
+    ) -> Result<Self, Failure> {
         let mut rubrics: Vec<RubricPlan> = Vec::new();
         for asked in &eval.rubrics {
-            let planned = RubricPlan::new(asked, eval, sources)?;
+            let planned = find(fitting(asked, eval)?, asked, sources)?;
             if rubrics.iter().any(|other| other.rubric.name == planned.rubric.name) {
                 return Err(JudgeError::Twice { name: asked.rubric.clone() }.into());
             }
@@ -128,16 +146,7 @@ impl RubricPlan {
     ///
     /// As [`Judges::new`].
     pub fn new(asked: &RubricJudge, eval: &Eval, sources: &mut Sources<'_>) -> Result<Self, Failure> {
-        let name = asked.rubric.as_str();
-        let rubric = rubrics::find(name).ok_or_else(|| JudgeError::UnknownRubric {
-            name: name.to_owned(),
-            help: did_you_mean(name, rubrics::RUBRICS.iter().map(|rubric| rubric.name)),
-        })?;
-        let mut tasks = eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
-        if !tasks.any(|task| task.kind.fits(rubric.asks)) {
-            return Err(JudgeError::Idle { name: name.to_owned() }.into());
-        }
-        Self::of(rubric, asked, sources)
+        Self::of(fitting(asked, eval)?, asked, sources)
     }
 
     /// Looks up who replies to a rubric.
@@ -217,6 +226,20 @@ impl RubricPlan {
             None => self.rubric.decode,
         };
         Rubric { decode, ..*self.rubric }
+    }
+}
+
+/// The rubric that is asked for, which a suite has something for.
+fn fitting(asked: &RubricJudge, eval: &Eval) -> Result<&'static Rubric, JudgeError> {
+    let name = asked.rubric.as_str();
+    let rubric = rubrics::find(name).ok_or_else(|| JudgeError::UnknownRubric {
+        name: name.to_owned(),
+        help: did_you_mean(name, rubrics::RUBRICS.iter().map(|rubric| rubric.name)),
+    })?;
+    let mut tasks = eval.suites.iter().filter_map(|suite| crate::eval::tasks::find(&suite.task).ok());
+    match tasks.any(|task| task.kind.fits(rubric.asks)) {
+        true => Ok(rubric),
+        false => Err(JudgeError::Idle { name: name.to_owned() }),
     }
 }
 

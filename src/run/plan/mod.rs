@@ -22,23 +22,27 @@ pub mod helpers;
 pub mod hidden;
 pub mod importance;
 pub mod judges;
+mod kept;
 pub mod merging;
 pub mod model;
 pub mod named;
 mod openings;
+mod outline;
 mod overlap;
-mod penalties;
+pub mod penalties;
 pub mod posed;
 pub mod preset;
 pub mod probing;
 pub mod questions;
 pub mod remarks;
+pub mod rewards;
 pub mod room;
 mod shared;
 pub mod sources;
 pub mod steering;
 mod thinking;
 pub mod training;
+pub mod writing;
 
 pub use evaluation::Evaluation;
 pub use merging::Merging;
@@ -47,7 +51,7 @@ pub use shared::Shared;
 pub use steering::Steering;
 pub use training::Training;
 
-use super::failure::Failure;
+use super::failure::{Failure, RoomError};
 use super::session::{Folder, Key};
 use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
@@ -60,9 +64,10 @@ use crate::train::Machine;
 use fronts::Fronts;
 use guard::GuardPlan;
 use hardening::Hardening;
-use judges::Judges;
 use named::Named;
 use penalties::Penalties;
+use questions::Questions;
+use rewards::Rewards;
 use sources::Sources;
 
 /// What the command line adds to the recipe. None of it changes a result beyond rounding.
@@ -150,12 +155,12 @@ impl Plan {
             "set `train.ema = { half_life = 0.25 }`; it is another training then",
         )?;
         let mut sources = Sources::new(&origin, options.out.as_deref(), tell);
-        let model = shared.model(&recipe, &mut sources)?;
+        let model = shared.model(&recipe.model, &recipe.data, &mut sources)?;
         let read = shared.data(&recipe, &mut sources)?;
-        let suites = shared.suites(&recipe, &model, &mut sources)?;
-        remarks::apart(&suites)?;
+        let asked = shared.asked(&recipe.eval, (&recipe.model, &recipe.data), &model, &mut sources)?;
+        let suites = asked.suites.clone();
         remarks::over_refusal(&recipe.data, &suites)?;
-        let overlap = remarks::overlap(read.train(), &suites);
+        let overlap = shared.overlap(&read, &suites, &mut sources)?;
         let found = auto_freeze(&mut recipe, &model, &options, shared, &mut sources)?;
         let mut training = Training::new(&recipe, read, &model)?;
         let mut said: Vec<String> = training.said.iter().cloned().chain(found).collect();
@@ -167,25 +172,22 @@ impl Plan {
         let Fronts { steering, guard } =
             Fronts::open(&recipe, (names, &merges), &model, &suites, &mut sources)?;
         let machine = machine(recipe.train.compute, &options, &opened);
-        for found in [
-            room::check_weights(&model.shape, Some((recipe.method.kind, training.extent)), &machine),
-            room::check_samples(&model.shape, training.encoding.longest(), &opened.device),
-            room::check_questions(&suites, &model.shape, &opened.device),
-        ] {
-            said.extend(room::told(found, options.elsewhere)?);
-        }
+        said.extend(rooms((&recipe, &training), &model, &suites, &machine, options.elsewhere)?);
         // Last, for it may be a download of gigabytes.
-        let base = shared.base(&recipe, &model, &mut sources)?;
+        let of = (&recipe.data, recipe.train.seed);
+        let base = shared.base(&recipe.model, of, &model, &mut sources)?;
         let named = Named::all(&recipe.eval.candidates, &model, &base, &mut sources)?;
         let helpers = helpers::open(&merges, &recipe, &model, &base, &mut sources)?;
-        let asked = (&*model, &opened.device, options.eval_rows.unwrap_or(rows(&opened)));
-        let probing = merging::probing(&merges, &recipe.eval, asked, &mut sources)?;
+        let probed = (&*model, &opened.device, options.eval_rows.unwrap_or(rows(&opened)));
+        let probing = merging::probing(&merges, &recipe.eval, probed, &mut sources)?;
         let merging = (merges, named, helpers, probing);
         let merging = Merging::new(merging, importance, &recipe, &model, &base, &training)?;
-        let judges = Judges::new(&recipe.eval, preset, &mut sources)?;
+        let judges = shared.judges(&recipe.eval, preset, &mut sources)?;
         let harden = |harden| Hardening::new(harden, &recipe, &model, &base, &mut sources);
         let hardening = recipe.harden.as_ref().map(harden).transpose()?;
         training.penalties = Penalties::settle(&recipe, &model, &base, &mut sources)?;
+        training.rewards = Rewards::settle(&recipe, &model, &mut sources)?;
+        said.extend(training.rewards.as_ref().map(Rewards::said));
         said.extend(training.penalties.said.clone());
         let start = hardening.as_ref().map_or(&base.key, |hardening| &hardening.key);
         let key = training.key(start, machine.compute);
@@ -194,7 +196,7 @@ impl Plan {
         said.extend(overlap);
         said.extend(remarks::template(&recipe.data.template, &model));
         said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
-        said.extend(remarks::asked(&suites, &model));
+        said.extend(asked.said.iter().cloned());
         said.extend(guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)));
         let rows = options.eval_rows.unwrap_or(rows(&opened));
         let evaluation = Evaluation { suites, judges, rows };
@@ -236,6 +238,15 @@ impl Plan {
         }
     }
 
+    /// Writes the questions as tokens; until then they are only counted.
+    ///
+    /// # Errors
+    ///
+    /// They are not what was counted.
+    pub fn write_questions(&self) -> Result<(), Failure> {
+        writing::write(&self.evaluation.suites, &self.recipe.eval, self.model.reader())
+    }
+
     /// SHA-256 of every file that was read.
     pub fn digests(&self) -> BTreeMap<String, String> {
         let training = &self.training;
@@ -273,6 +284,26 @@ impl Plan {
     }
 }
 
+/// That training and questions find room; what finds none on this machine and may on another is said.
+fn rooms(
+    (recipe, training): (&Recipe, &Training),
+    model: &Model,
+    suites: &[Questions],
+    machine: &Machine,
+    elsewhere: bool,
+) -> Result<Vec<String>, RoomError> {
+    let shape = &model.shape;
+    let kept = (&recipe.method, &recipe.train, training.extent);
+    let kept = penalties::Kept::of(&recipe.objective, kept, shape).bytes();
+    let found = [
+        room::check_weights(shape, Some((recipe.method.kind, training.extent)), kept, machine),
+        room::check_samples(shape, training.encoding.longest(), &machine.device),
+        room::check_questions(suites, shape, &machine.device),
+    ];
+    let told = found.into_iter().map(|found| room::told(found, elsewhere));
+    Ok(told.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
 /// Puts the layers that are to be found in the place of `train.freeze = "auto"`, and says which; reads the base's weights.
 fn auto_freeze(
     recipe: &mut Recipe,
@@ -284,8 +315,8 @@ fn auto_freeze(
     let Some(auto) = recipe.train.auto_freeze() else { return Ok(None) };
     let opened = device::open(&options.device)?;
     let machine = machine(recipe.train.compute, options, &opened);
-    room::check_weights(&model.shape, None, &machine)?;
-    let base = shared.base(recipe, model, sources)?;
+    room::check_weights(&model.shape, None, 0, &machine)?;
+    let base = shared.base(&recipe.model, (&recipe.data, recipe.train.seed), model, sources)?;
     let found = freeze::find(&auto, recipe, (model, &base), &machine, sources)?;
     recipe.train.freeze = found.places();
     Ok(Some(found.said))

@@ -114,6 +114,18 @@ impl Model {
         Reader { tokenizer, template, window: self.shape.max_positions, rows }
     }
 
+    /// What decides how a text or a conversation is written as tokens, but for what a recipe says.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read.
+    pub fn writing(&self) -> Result<Value, SnapshotError> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sides: Vec<_> = self.side_files().map(|path| (name(&path), path)).collect();
+        let sides = of_files(&sides, Algorithm::Sha256)?;
+        Ok(json!([sides, self.template.as_ref().map(ChatTemplate::digest), self.tokenizer.amended()]))
+    }
+
     /// The files beside the weights that decide what samples, prompts and stops are.
     pub fn side_files(&self) -> impl Iterator<Item = PathBuf> {
         let names = ["config.json", "generation_config.json"].into_iter().chain(tokenizer::FILES);

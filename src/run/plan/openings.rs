@@ -68,12 +68,10 @@ pub(super) fn opened(posed: &Posed, found: &Thinking, unopened: bool) -> Result<
     }
 }
 
-/// Says in which suites some items' fields have fewer tokens than answers are to begin with.
-pub(super) fn short<'a>(suites: impl Iterator<Item = &'a Posed>, tokenizer: &Tokenizer) -> Vec<String> {
-    let sentence = |posed: &Posed| {
+/// Says in which suites some items' fields, so many, have fewer tokens than answers are to begin with.
+pub(super) fn short<'a>(suites: impl Iterator<Item = (&'a Posed, usize)>) -> Vec<String> {
+    let sentence = |(posed, n): (&Posed, usize)| {
         let (wanted, field) = (posed.asked.prefill_tokens?, posed.asked.prefill_field.as_ref()?);
-        let fewer = |text: &str| tokenizer.encode(text).is_ok_and(|ids| ids.len() < wanted);
-        let n = posed.items.iter().filter(|item| fewer(&item.opening)).count();
         let (of, name) = (posed.items.len(), &posed.suite.name);
         (n > 0).then(|| {
             format!(

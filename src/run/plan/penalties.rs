@@ -9,10 +9,47 @@ use super::helpers::{self, Opened};
 use super::model::{Base, Model};
 use super::sources::Sources;
 use crate::data::{self, Encoder, Sample};
-use crate::recipe::{Data, Helper, Recipe};
+use crate::model::DecoderShape;
+use crate::recipe::{Data, Helper, Method, MethodKind, Objective, Projection, Recipe, Train};
 use crate::run::failure::Failure;
 use crate::snapshot::digest::{Algorithm, of_files};
+use crate::train::extent::Extent;
+use crate::train::init;
 use crate::train::penalty::Given;
+
+/// Bytes of a number that penalties keep.
+const NUMBER_BYTES: u64 = 4;
+
+/// What penalties keep in memory beside the model that is trained, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The weights of the base that training would change.
+    pub base: u64,
+    /// What lies outside the alignment, [out, out] for each adapted matrix, and how many these are.
+    pub outside: u64,
+    pub n_matrices: usize,
+}
+
+impl Kept {
+    /// What `objective` keeps where this is trained of a model of this shape.
+    pub fn of(
+        objective: &Objective,
+        (method, train, extent): (&Method, &Train, Extent),
+        shape: &DecoderShape,
+    ) -> Self {
+        let is_copied = objective.kl.is_some() && method.kind == MethodKind::Full;
+        let base = if is_copied { NUMBER_BYTES * extent.trained as u64 } else { 0 };
+        let targets = objective.asft.as_ref().and_then(|_| init::targets(shape, method, train).ok());
+        let targets = targets.unwrap_or_default();
+        let outside = targets.values().map(|[n_out, _]| NUMBER_BYTES * (n_out * n_out) as u64).sum();
+        Self { base, outside, n_matrices: targets.len() }
+    }
+
+    /// All of it.
+    pub fn bytes(self) -> u64 {
+        self.base + self.outside
+    }
+}
 
 /// What they look at.
 #[derive(Default)]
@@ -71,7 +108,8 @@ impl Penalties {
         if let Some(asft) = &recipe.objective.asft {
             let source = asft.unaligned(&recipe.merge).expect("the recipe was checked");
             let opened = helpers::whole(Helper::Unaligned, source, model, base, sources)?;
-            let settings = json!([asft.weight, asft.measure, asft.scaled]);
+            let mut settings = vec![json!(asft.weight), json!(asft.measure), json!(asft.scaled)];
+            settings.extend((asft.projection != Projection::default()).then(|| json!(asft.projection)));
             key.insert("asft".to_owned(), json!([opened.key, settings]));
             found.unaligned = Some(opened);
         }
@@ -79,8 +117,18 @@ impl Penalties {
         Ok(found)
     }
 
+    /// The mean number of tokens of a conversation that the model is held to the base on.
+    pub fn mean_tokens(&self) -> f64 {
+        self.kl.iter().map(|sample| sample.ids.len()).sum::<usize>() as f64 / self.kl.len().max(1) as f64
+    }
+
+    /// The most positions of one of them at which the two are compared.
+    pub fn positions(&self) -> usize {
+        self.kl.iter().map(Sample::n_trained).max().unwrap_or(0)
+    }
+
     /// For the training itself.
-    pub fn given<'a>(&'a self, recipe: &'a crate::recipe::Objective) -> Given<'a> {
+    pub fn given<'a>(&'a self, recipe: &'a Objective) -> Given<'a> {
         let unaligned = self.unaligned.as_ref().map(|opened| opened.weights.as_ref());
         Given {
             kl: recipe.kl.as_ref().map(|kl| (kl, self.kl.as_slice())),

@@ -6,7 +6,7 @@ use super::judges::Judges;
 use super::model::Model;
 use super::questions::{self, Questions};
 use super::sources::Sources;
-use super::{Evaluation, room};
+use super::{Evaluation, room, writing};
 use crate::eval::judges::JudgeRow;
 use crate::eval::{Criterion, MetricKind, tasks};
 use crate::recipe::{Eval, Purpose, Suite};
@@ -44,7 +44,7 @@ impl Probing {
         let rules = &suites[0].posed.suite.judges;
         let judge = rules.iter().copied().find(|row| matches!(row.asks, Criterion::Refused));
         let none = InspectError::NoRefusals { suite: suite.name().to_owned() };
-        let judge = judge.filter(|_| !suites[0].prompts.is_empty()).ok_or(none)?;
+        let judge = judge.filter(|_| !suites[0].outline.prompts.is_empty()).ok_or(none)?;
         let judges = Judges::new(&eval, None, sources)?;
         Ok(Self { evaluation: Evaluation { suites, judges, rows }, judge })
     }
@@ -95,7 +95,7 @@ pub fn posed(
     sources: &mut Sources<'_>,
 ) -> Result<Vec<Questions>, Failure> {
     let mut suites = questions::draw(eval, sources)?;
-    questions::render(&mut suites, eval, model.reader())?;
+    writing::render(&mut suites, eval, model.reader())?;
     room::check_questions(&suites, &model.shape, device)?;
     Ok(suites)
 }

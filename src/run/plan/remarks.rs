@@ -1,16 +1,21 @@
 //! What a user should know about the questions before they are asked.
 
+use rayon::prelude::*;
+use serde_json::json;
+
 use super::encoding::{Beyond, Encoding};
 use super::guard::GuardPlan;
+use super::kept::kept;
 use super::model::Model;
 use super::openings;
 use super::overlap::Trained;
 use super::questions::Questions;
-use crate::data::{Conversation, Role};
+use super::training::Read;
+use crate::data::Role;
 use crate::eval::{EvalError, Form, MetricKind};
 use crate::recipe::Data;
+use crate::run::failure::Failure;
 use crate::snapshot::template::{ChatTemplate, TemplateError};
-use crate::snapshot::tokenizer::Tokenizer;
 
 /// A sentence, if some suites are measured by likelihoods, which a guard says nothing to.
 pub fn guarded(suites: &[Questions], guard: &GuardPlan) -> Option<String> {
@@ -67,29 +72,39 @@ pub fn over_refusal(data: &Data, suites: &[Questions]) -> Result<(), EvalError> 
     }
 }
 
-/// Says how many evaluation prompts were trained on.
-pub fn overlap(train: &[Conversation], suites: &[Questions]) -> Vec<String> {
-    let messages = train.iter().flat_map(|conversation| &conversation.messages);
-    let users = messages.filter(|message| message.role == Role::User);
-    let trained = Trained::new(users.map(|message| message.content.as_str()));
-    let sentence = |asked: &Questions| {
+/// Says how many evaluation prompts were trained on; what was compared before is kept.
+///
+/// # Errors
+///
+/// The training data cannot be read.
+pub fn overlap(read: &Read, suites: &[Questions]) -> Result<Vec<String>, Failure> {
+    let drawn: Vec<&str> = suites.iter().map(Questions::drawn).collect();
+    let found = kept("overlap", &json!([read.key(), drawn]), || {
+        let messages = read.sets()?.train.iter().flat_map(|conversation| &conversation.messages);
+        let users = messages.filter(|message| message.role == Role::User);
+        let trained = Trained::new(users.map(|message| message.content.as_str()));
+        let count = |asked: &Questions| {
+            let items = asked.posed.items.par_iter();
+            let found: Vec<bool> = items.filter_map(|item| trained.within(&item.prompt)).collect();
+            [found.len(), found.iter().filter(|verbatim| **verbatim).count()]
+        };
+        Ok(suites.iter().map(count).collect::<Vec<[usize; 2]>>())
+    })?
+    .found;
+    let sentence = |(asked, [n, exact]): (&Questions, [usize; 2])| {
         let (name, of) = (&asked.posed.suite.name, asked.posed.items.len());
-        let found: Vec<bool> =
-            asked.posed.items.iter().filter_map(|item| trained.within(&item.prompt)).collect();
-        let (n, exact) = (found.len(), found.iter().filter(|verbatim| **verbatim).count());
         (n > 0).then(|| {
             format!("{n} of {of} prompts of suite `{name}` stand in the training data, {exact} word for word")
         })
     };
-    suites.iter().filter_map(sentence).collect()
+    Ok(suites.iter().zip(found).filter_map(sentence).collect())
 }
 
 /// What a user should know of the questions and of how answers are read.
 pub fn asked(suites: &[Questions], model: &Model) -> Vec<String> {
-    let window = model.shape.max_positions;
-    let short = openings::short(suites.iter().map(|asked| &*asked.posed), &model.tokenizer);
-    [short, untried(suites), thinking(suites).into_iter().collect(), long(suites, &model.tokenizer, window)]
-        .concat()
+    let short = openings::short(suites.iter().map(|asked| (&*asked.posed, asked.outline.n_short)));
+    let long = long(suites, model.shape.max_positions);
+    [short, untried(suites), thinking(suites).into_iter().collect(), long].concat()
 }
 
 /// Says where answers begin, if not at their beginning.
@@ -147,12 +162,9 @@ fn untried(suites: &[Questions]) -> Vec<String> {
 
 /// Says how many reference answers are longer than a suite lets answers be, and how many questions leave a model's
 /// `window` no room for an answer.
-fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<String> {
+fn long(suites: &[Questions], window: usize) -> Vec<String> {
     let reference = |asked: &Questions| {
-        let most = asked.decoding.max_new_tokens;
-        let references = asked.posed.items.iter().filter(|_| asked.posed.suite.task.form == Form::Answer);
-        let references = references.filter_map(|item| item.reference.as_ref());
-        let n = references.filter(|text| tokenizer.encode(text).is_ok_and(|ids| ids.len() > most)).count();
+        let (most, n) = (asked.decoding.max_new_tokens, asked.outline.n_long);
         let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
         (n > 0).then(|| {
             format!(
@@ -162,7 +174,7 @@ fn long(suites: &[Questions], tokenizer: &Tokenizer, window: usize) -> Vec<Strin
     };
     let cramped = |asked: &Questions| {
         let most = asked.decoding.max_new_tokens;
-        let n = asked.prompts.iter().filter(|ids| ids.len() + most > window).count();
+        let n = asked.outline.prompts.iter().filter(|n_tokens| **n_tokens + most > window).count();
         let (of, name) = (asked.posed.items.len(), &asked.posed.suite.name);
         (n > 0).then(|| {
             format!(

@@ -25,7 +25,7 @@ fn learning(shape: &DecoderShape, tokens: usize, device: &Device) -> u64 {
     recomputed_bytes(shape, tokens, tokens, is_cpu(device))
 }
 
-/// That the weights find room, and beside them what full tuning needs of each that it trains.
+/// That the weights find room, and beside them what full tuning needs of each that it trains and what penalties keep.
 ///
 /// # Errors
 ///
@@ -33,10 +33,11 @@ fn learning(shape: &DecoderShape, tokens: usize, device: &Device) -> u64 {
 pub fn check_weights(
     shape: &DecoderShape,
     training: Option<(MethodKind, Extent)>,
+    penalties: u64,
     machine: &Machine,
 ) -> Result<(), RoomError> {
     let n = shape.n_parameters() as u64;
-    let needed = match training {
+    let weights = match training {
         // The weights in f32, and of those that are trained gradients and what the optimizer remembers.
         Some((MethodKind::Full, Extent { trained, .. })) => {
             let of_trained = (trained as u64).saturating_mul(NUMBER_BYTES + optimizer::BYTES);
@@ -46,7 +47,11 @@ pub fn check_weights(
         Some((MethodKind::Lora, _)) | None if is_cpu(&machine.device) => n.saturating_mul(2),
         Some((MethodKind::Lora, _)) | None => n.saturating_mul(machine.compute.size() as u64),
     };
+    let needed = weights.saturating_add(penalties);
     match free_memory(&machine.device) {
+        Some(free) if needed > free && weights <= free => {
+            Err(RoomError::Penalties { penalties, needed, free })
+        }
         Some(free) if needed > free => Err(RoomError::Weights { parameters: n, needed, free }),
         _ => Ok(()),
     }
@@ -74,9 +79,8 @@ pub fn check_samples(shape: &DecoderShape, longest: usize, device: &Device) -> R
 pub fn check_questions(suites: &[Questions], shape: &DecoderShape, device: &Device) -> Result<(), RoomError> {
     for asked in suites {
         // Windows of text are cut to the model's.
-        let choices =
-            asked.choices.iter().map(|question| question.choices.iter().map(|choice| choice.ids.len()).max());
-        let lengths = asked.prompts.iter().map(Vec::len).chain(choices.map(|longest| longest.unwrap_or(0)));
+        let choices = asked.outline.choices.iter().map(|[longest, _]| *longest);
+        let lengths = asked.outline.prompts.iter().copied().chain(choices);
         let Some((nth, tokens)) = lengths.enumerate().max_by_key(|(_, tokens)| *tokens) else { continue };
         let (item, suite) = (&asked.posed.items[nth].id, &asked.posed.suite.name);
         let text = Text {
@@ -104,6 +108,9 @@ pub fn told(found: Result<(), RoomError>, elsewhere: bool) -> Result<Option<Stri
                 gigabytes(parameters),
                 gigabytes(needed)
             )
+        }
+        Err(RoomError::Penalties { needed, .. }) if elsewhere => {
+            format!("the weights and what penalties keep take at least {:.1} GB", gigabytes(needed))
         }
         Err(RoomError::Memory { whose, tokens, needed, .. }) if elsewhere => {
             format!("attention over {tokens} tokens, {whose}, takes at least {:.1} GB", gigabytes(needed))

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::model::Model;
-use super::questions::{self, Questions};
+use super::questions::Questions;
 use super::sources::Sources;
+use super::writing;
 use crate::generate::scans::file::{About, File, Unread, digest_of};
 use crate::generate::scans::read::{Probe, Reading};
 use crate::generate::scans::{Scans, Settings};
@@ -133,10 +134,11 @@ impl Steering {
         apart(&about, &asked.vectors, suites)?;
         let candidates = chosen(asked.candidates.as_deref(), names, merges)?;
         let suffix = scans.settings.suffix.clone();
+        writing::write(suites, &recipe.eval, model.reader())?;
         let prompts = suites.iter().map(|suite| {
-            let both = questions::unopened(suite, &recipe.eval, model.reader(), &suffix)?.into_iter();
+            let both = writing::unopened(suite, &recipe.eval, model.reader(), &suffix)?.into_iter();
             let prompt = |(nth, [prompt, with_suffix]): (usize, [Vec<u32>; 2])| {
-                let opened = suite.prompts.get(nth).map_or(&prompt[..], Vec::as_slice);
+                let opened = suite.tokens().prompts.get(nth).map_or(&prompt[..], Vec::as_slice);
                 // What begins the answer may share a token with the prompt's end.
                 let n = prompt.iter().zip(opened).take_while(|(a, b)| a == b).count();
                 let from = first_pushed(asked.first, n);

@@ -9,10 +9,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::encoding::{Encoding, Samples};
+use super::kept::kept;
 use super::model::{Base, Model};
 use super::penalties::Penalties;
+use super::rewards::Rewards;
 use super::sources::Sources;
-use crate::data::{self, Conversation, Encoder, Sets, guard};
+use crate::data::{self, Conversation, DataError, Encoder, Sets, guard};
 use crate::merge::{EMBEDDING, HEAD, Role};
 use crate::recipe::{
     Data, Form, Labelling, MOST_STEPS, Method, MethodKind, Objective, OfAdapter, Recipe, RecipeError, Train,
@@ -20,7 +22,7 @@ use crate::recipe::{
 use crate::run::failure::Failure;
 use crate::run::session::Key;
 use crate::snapshot::SnapshotError;
-use crate::snapshot::digest::{Algorithm, of_files};
+use crate::snapshot::digest::{Algorithm, of_files, of_json};
 use crate::train::extent::Extent;
 use crate::train::{self, NUMERICS, frozen};
 
@@ -31,6 +33,8 @@ pub struct Training {
     pub objective: Objective,
     /// What is added to it; settled when the base's weights are.
     pub penalties: Penalties,
+    /// A model whose scores say which tokens of pairs count.
+    pub rewards: Option<Rewards>,
     /// What the samples are, in numbers.
     pub encoding: Encoding,
     /// SHA-256 of every file of data.
@@ -44,22 +48,27 @@ pub struct Training {
     is_hardened: bool,
     /// What the user should know of the data.
     pub said: Vec<String>,
-    data: Data,
-    sets: Arc<Sets>,
+    read: Read,
     samples: OnceLock<Samples>,
 }
 
-/// What `[data]` is, read but not encoded.
+/// What `[data]` is: its files read, by this or an earlier command.
 #[derive(Clone)]
 pub struct Read {
     /// `[data]` with the paths of its files.
     data: Data,
     digests: BTreeMap<String, String>,
-    sets: Arc<Sets>,
+    seed: u64,
+    /// The digest of all that decides the conversations.
+    key: String,
+    /// What is said of the files.
+    said: Vec<String>,
+    /// The conversations, once they are needed.
+    sets: Arc<OnceLock<Sets>>,
 }
 
 impl Read {
-    /// Finds and reads the files of `[data]`.
+    /// Finds and reads the files of `[data]`, unless an earlier command read the same.
     ///
     /// # Errors
     ///
@@ -67,13 +76,34 @@ impl Read {
     pub fn new(recipe: &Recipe, sources: &mut Sources<'_>) -> Result<Self, Failure> {
         let data = of_form(find(&recipe.data, sources)?, &recipe.objective)?;
         let digests = digests(data.clone())?;
-        let sets = Arc::new(data::load(&data, recipe.train.seed)?);
-        Ok(Self { data, digests, sets })
+        let (seed, sets) = (recipe.train.seed, OnceLock::new());
+        let key = json!([data, digests, seed]);
+        let said = kept("data", &key, || {
+            let found = data::load(&data, seed)?;
+            let said = found.said.clone();
+            let _ = sets.set(found);
+            Ok(said)
+        })?;
+        let key = of_json(&key);
+        Ok(Self { data, digests, seed, key, said: said.found, sets: Arc::new(sets) })
     }
 
-    /// The conversations that are trained on.
-    pub fn train(&self) -> &[Conversation] {
-        &self.sets.train
+    /// The digest of all that decides the conversations.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The conversations, read now where another command did it before.
+    ///
+    /// # Errors
+    ///
+    /// A file is gone or wrong.
+    pub fn sets(&self) -> Result<&Sets, DataError> {
+        if let Some(sets) = self.sets.get() {
+            return Ok(sets);
+        }
+        let found = data::load(&self.data, self.seed)?;
+        Ok(self.sets.get_or_init(|| found))
     }
 }
 
@@ -84,22 +114,22 @@ impl Training {
     ///
     /// The data cannot be encoded, are too long or teach nothing.
     pub fn new(recipe: &Recipe, read: Read, model: &Model) -> Result<Self, Failure> {
-        let Read { data, digests, sets } = read;
         let samples = OnceLock::new();
         let extent = Extent::of(&model.shape, &recipe.method, &recipe.train)?;
         if model.marks.is_some() {
-            check_guard(recipe, &sets, model)?;
+            check_guard(recipe, read.sets()?, model)?;
         }
-        let encoder = encoder(&data, model)?;
+        let (data, digests) = (&read.data, read.digests.clone());
+        let encoder = encoder(data, model)?;
         let objective = recipe.objective.clone();
         let made_by = (&objective, recipe.train.seed);
-        let encoding = Encoding::known(&data, &digests, made_by, model, || {
-            let (found, encoding) = Samples::encode(&sets, &data, made_by, &encoder, &model.shape)?;
+        let encoding = Encoding::known(data, &digests, made_by, model, || {
+            let (found, encoding) = Samples::encode(read.sets()?, data, made_by, &encoder, &model.shape)?;
             let _ = samples.set(found);
             Ok(encoding)
         })?;
-        let mut said = [sets.said.clone(), encoder.said().to_vec()].concat();
-        said.extend(encoder.unread(&sets.train));
+        let mut said = [read.said.clone(), encoder.said().to_vec()].concat();
+        said.extend(encoding.unread.clone());
         said.extend(encoding.said.clone());
         let n_groups = encoding.preflight.n_samples / objective.group();
         let (total_steps, last_step) = train::steps(&recipe.train, n_groups);
@@ -114,6 +144,7 @@ impl Training {
             train,
             objective,
             penalties: Penalties::default(),
+            rewards: None,
             encoding,
             digests,
             total_steps,
@@ -121,8 +152,7 @@ impl Training {
             extent,
             is_hardened: recipe.harden.is_some(),
             said,
-            data,
-            sets,
+            read,
             samples,
         })
     }
@@ -136,9 +166,10 @@ impl Training {
         if let Some(samples) = self.samples.get() {
             return Ok(samples);
         }
-        let encoder = encoder(&self.data, model)?;
+        let (data, sets) = (&self.read.data, self.read.sets()?);
+        let encoder = encoder(data, model)?;
         let made_by = (&self.objective, self.train.seed);
-        let (samples, found) = Samples::encode(&self.sets, &self.data, made_by, &encoder, &model.shape)?;
+        let (samples, found) = Samples::encode(sets, data, made_by, &encoder, &model.shape)?;
         if found.digest != self.encoding.digest {
             self.encoding.forget();
             return Err(train::TrainError::OtherSamples.into());
@@ -148,14 +179,19 @@ impl Training {
 
     /// What a guard learns besides: the rows of its tokens, and its labels with a weight of their own.
     pub fn marks(&self, model: &Model) -> Option<train::Marks> {
-        let (marks, labelling) = (model.marks.as_ref()?, self.data.labelling()?);
+        let (marks, labelling) = (model.marks.as_ref()?, self.read.data.labelling()?);
         let (rows, labels) = (marks.ids.clone(), marks.labels());
         Some(train::Marks { rows, labels, weight: labelling.label_weight })
     }
 
     /// How labelled requests are learned, where they are, and those that are held out.
-    pub fn labelling(&self) -> Option<(Labelling, &[Conversation])> {
-        Some((self.data.labelling()?, &self.sets.validation))
+    ///
+    /// # Errors
+    ///
+    /// A file of them is gone or wrong.
+    pub fn labelling(&self) -> Result<Option<(Labelling, &[Conversation])>, DataError> {
+        let Some(labelling) = self.read.data.labelling() else { return Ok(None) };
+        Ok(Some((labelling, &self.read.sets()?.validation)))
     }
 
     /// How many things there are to learn from, which the steps are counted by: samples, or pairs of them.
@@ -194,10 +230,13 @@ impl Training {
         if let Some(preference) = self.objective.preference() {
             parts["objective"] = json!(preference);
         }
+        if let Some((rewards, mask)) = self.rewards.as_ref().zip(self.objective.mask()) {
+            parts["rewards"] = json!([rewards.key, mask]);
+        }
         if let Some(penalties) = &self.penalties.key {
             parts["penalties"] = penalties.clone();
         }
-        if let Some(Labelling { label_weight, threshold, .. }) = self.data.labelling() {
+        if let Some(Labelling { label_weight, threshold, .. }) = self.read.data.labelling() {
             parts["guard"] = json!([label_weight, threshold]);
         }
         if compute != DType::F32 {
@@ -225,6 +264,11 @@ impl Training {
             train: &self.train,
             objective: &self.objective,
             penalties: self.penalties.given(&self.objective),
+            rewards: self
+                .rewards
+                .as_ref()
+                .zip(self.objective.mask())
+                .map(|(rewards, mask)| rewards.given(mask)),
             samples,
             validation,
             marks: self.marks(model),

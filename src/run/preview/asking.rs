@@ -19,27 +19,18 @@ fn asking(plan: &Plan, figures: &Figures, suites: &[Questions]) -> f64 {
     let mut seconds = figures.load;
     for suite in suites {
         let rows = plan.evaluation.rows.clamp(1, suite.n_answers().max(1));
-        let prompts: usize = suite.prompts.iter().map(Vec::len).sum::<usize>() * suite.posed.n_samples;
-        let choices = suite.choices.iter().flat_map(|question| &question.choices);
-        let texts = suite.texts.iter().flatten().map(|sample| sample.ids.len());
-        let read: usize = choices.map(|choice| choice.ids.len()).chain(texts).sum::<usize>() + prompts;
+        let outline = &suite.outline;
+        let prompts = outline.prompts.iter().sum::<usize>() * suite.posed.n_samples;
+        let choices: usize = outline.choices.iter().map(|[_, all]| all).sum();
+        let read = prompts + choices + outline.texts.iter().sum::<usize>();
         let batches = suite.n_answers() as f64 / rows as f64;
-        seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(plan, suite);
+        seconds += figures.read * read as f64 + figures.decode * batches * new_tokens(suite);
     }
     seconds
 }
 
 /// How many tokens an answer will have: twice the mean reference, or half of what is allowed.
-fn new_tokens(plan: &Plan, suite: &Questions) -> f64 {
+fn new_tokens(suite: &Questions) -> f64 {
     let allowed = suite.decoding.max_new_tokens as f64;
-    let references = suite.posed.items.iter().filter_map(|item| item.reference.as_ref());
-    let lengths: Vec<usize> = references
-        .take(50)
-        .filter_map(|text| plan.model.tokenizer.encode(text).ok())
-        .map(|ids| ids.len())
-        .collect();
-    match lengths.len() {
-        0 => allowed / 2.0,
-        n => (2.0 * lengths.iter().sum::<usize>() as f64 / n as f64).min(allowed),
-    }
+    suite.outline.reference.map_or(allowed / 2.0, |mean| (2.0 * mean).min(allowed))
 }

@@ -172,19 +172,24 @@ fn training(plan: &Plan) -> Result<f64, Failure> {
 
 /// Seconds of reading a position, of one more token for all rows, and of loading.
 fn answering(plan: &Plan) -> Result<(f64, f64, f64), Failure> {
+    plan.write_questions()?;
     let started = Instant::now();
     let Plan { model, base, machine, evaluation, .. } = plan;
     let decoder = Decoder::load(&model.shape, base.weights.as_ref(), &machine.device, machine.compute)?;
     let load = started.elapsed().as_secs_f64();
-    let Some(probe) = evaluation.suites.iter().find(|suite| !suite.prompts.is_empty()) else {
+    let Some(probe) = evaluation.suites.iter().find(|suite| !suite.outline.prompts.is_empty()) else {
         return Ok((0.0, 0.0, load));
     };
     let generator =
         Generator { decoder: &decoder, decode: &|_| String::new(), rows: evaluation.rows, stop: None };
-    let longest = probe.prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let longest = probe.tokens().prompts.iter().map(Vec::len).max().unwrap_or(0);
     let rows = generator.rows_of(longest + probe.decoding.max_new_tokens).min(probe.n_answers());
-    let prompts: Vec<&[u32]> =
-        probe.prompts.iter().map(|ids| &ids[ids.len().saturating_sub(MOST_POSITIONS / 4)..]).collect();
+    let prompts: Vec<&[u32]> = probe
+        .tokens()
+        .prompts
+        .iter()
+        .map(|ids| &ids[ids.len().saturating_sub(MOST_POSITIONS / 4)..])
+        .collect();
     let prompts: Vec<Query<'_>> = prompts.into_iter().cycle().take(rows).map(Query::once).collect();
     let time = |n_rows: usize, max_new_tokens: usize| {
         let started = Instant::now();

@@ -6,6 +6,7 @@ use burn::tensor::DType;
 
 mod asking;
 mod average;
+mod beside;
 mod measure;
 
 use super::cast::Candidate;
@@ -33,6 +34,10 @@ pub struct Estimate {
     pub activations: u64,
     /// Of a moving average, where the device's memory is this machine's.
     pub average: u64,
+    /// What penalties keep.
+    pub penalties: u64,
+    /// Of the moment before the training in which a reward model reads the pairs.
+    pub rewards: u64,
     /// Bytes the run folder will hold.
     pub disk: u64,
 }
@@ -40,7 +45,7 @@ pub struct Estimate {
 impl Estimate {
     /// Bytes at the largest moment.
     pub fn memory(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + self.average
+        (self.weights + self.optimizer + self.activations + self.average + self.penalties).max(self.rewards)
     }
 }
 
@@ -62,6 +67,7 @@ pub fn facts(plan: &Plan, colour: bool) -> Result<String, Failure> {
         text.push_str(&data::preview(sample, &plan.model.tokenizer, colour));
         text.push('\n');
     }
+    plan.write_questions()?;
     if let Some(suite) = plan.evaluation.suites.first() {
         let (what, ids) = first_asked(suite);
         let (shown, name) = (plan.model.tokenizer.decode(ids, false), &suite.posed.suite.name);
@@ -101,9 +107,10 @@ pub fn estimates(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<String, Fail
 
 /// The tokens that a suite's first item is asked with, and what they are, by how its items are asked.
 fn first_asked(suite: &Questions) -> (&'static str, &[u32]) {
-    let choice = || suite.choices.first().and_then(|question| question.choices.first());
-    let window = || suite.texts.iter().flatten().next();
-    if let Some(ids) = suite.prompts.first() {
+    let written = suite.tokens();
+    let choice = || written.choices.first().and_then(|question| question.choices.first());
+    let window = || written.texts.iter().flatten().next();
+    if let Some(ids) = written.prompts.first() {
         ("prompt", ids)
     } else if let Some(choice) = choice() {
         ("question, with its first option,", &choice.ids)
@@ -181,6 +188,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
             .map(|hardening| ("hardened", format!("{} before the training", hardening.name()))),
     );
     rows.extend(average::in_words(plan).map(|average| ("average", average)));
+    rows.extend(beside::in_words(plan));
     if !training.train.freeze.is_empty() {
         // Below the row of what is trained.
         rows.insert(4, ("frozen", frozen(training)));
@@ -190,10 +198,10 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
     }
     let names: Vec<String> = Candidate::of_plan(plan).into_iter().map(|one| one.name).collect();
     rows.push(("candidates", names.join(", ")));
-    for Questions { posed, decoding, texts, .. } in &plan.evaluation.suites {
+    for Questions { posed, decoding, outline, .. } in &plan.evaluation.suites {
         let suite = &posed.suite;
         let judges: Vec<&str> = suite.judges.iter().map(|judge| judge.name).collect();
-        let likely = if texts.is_empty() { "" } else { ", log-likelihood of texts" };
+        let likely = if outline.texts.is_empty() { "" } else { ", log-likelihood of texts" };
         let value = format!(
             "{}: {} items, max_new_tokens {}, {} by {}{likely}",
             suite.name,
@@ -246,14 +254,16 @@ fn frozen(training: &Training) -> String {
 }
 
 fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
-    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, disk } = *estimate;
+    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, penalties, disk, .. } =
+        *estimate;
     let mega = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     let free =
         free_memory(&plan.machine.device).map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
     let average = if average > 0 { format!(", average {}", mega(average)) } else { String::new() };
+    let penalties = if penalties > 0 { format!(", penalties {}", mega(penalties)) } else { String::new() };
     writeln!(
         text,
-        "memory   {}: weights {}, optimizer {}, activations and logits {}{average}{free}",
+        "memory   {}: weights {}, optimizer {}, activations and logits {}{average}{penalties}{free}",
         mega(estimate.memory()),
         mega(weights),
         mega(optimizer),
@@ -331,13 +341,18 @@ fn scaled(
             .map(|(name, info)| info.n_elements() as u64 * plan.base.dtypes.get(name).size() as u64)
             .sum::<u64>();
     Ok(Estimate {
-        train_s: step_s * plan.training.last_step as f64,
+        train_s: step_s * plan.training.last_step as f64 + beside::seconds(plan, figures),
         evaluate_s,
         weights: weights + if full { 0 } else { 4 * n_trainable },
         optimizer: (optimizer::BYTES + 4) * n_trainable,
-        activations: activations + 3 * (64 << 20) + dropout(plan, micro_positions)?,
+        activations: activations
+            + (3 * (64 << 20)).max(beside::logits(plan))
+            + dropout(plan, micro_positions)?,
         average: if is_cpu(&plan.machine.device) { average::bytes(plan) } else { 0 },
-        disk: (n_trainable * (optimizer::BYTES + 4) + average::bytes(plan)) * (checkpoints as u64 + 1)
+        penalties: beside::kept(plan).bytes(),
+        rewards: beside::rewards(plan),
+        disk: beside::disk(plan)
+            + (n_trainable * (optimizer::BYTES + 4) + average::bytes(plan)) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })

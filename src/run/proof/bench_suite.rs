@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -17,6 +16,7 @@ use crate::run::Failure;
 use crate::run::plan::Model;
 use crate::run::plan::questions::{self, Questions};
 use crate::run::plan::sources::Sources;
+use crate::run::plan::writing;
 use crate::snapshot::template::ChatTemplate;
 use crate::snapshot::tokenizer::Tokenizer;
 use crate::snapshot::writer::file_at_once;
@@ -54,16 +54,14 @@ impl SuiteBench<'_> {
         );
         let recipe = Recipe::parse(&text, "bench", &[])?;
         let mut suites = questions::draw(&recipe.eval, &mut Sources::new("", None, &mut |_| ()))?;
-        questions::render(&mut suites, &recipe.eval, model.reader())?;
+        writing::render(&mut suites, &recipe.eval, model.reader())?;
         let mut suite = suites.pop().expect("the recipe has one suite");
         if let Some(n) = self.first {
-            Arc::make_mut(&mut suite.posed).items.truncate(n);
-            suite.prompts.truncate(n);
-            suite.choices.truncate(n);
-            suite.texts.truncate(n);
+            suite.truncate(n);
         }
         if let Some(path) = self.prompts_out {
-            let lines: String = suite.prompts.iter().map(|ids| format!("{}\n", json!(ids))).collect();
+            let lines: String =
+                suite.tokens().prompts.iter().map(|ids| format!("{}\n", json!(ids))).collect();
             file_at_once(path, lines.as_bytes())?;
         }
         let started = Instant::now();
@@ -100,7 +98,7 @@ fn answers(
     rows: usize,
     found: &mut [Value],
 ) -> usize {
-    let queries: Vec<Query<'_>> = suite.prompts.iter().map(|ids| Query::once(ids)).collect();
+    let queries: Vec<Query<'_>> = suite.tokens().prompts.iter().map(|ids| Query::once(ids)).collect();
     let decode = |ids: &[u32]| tokenizer.decode(ids, true);
     let generator = Generator { decoder, decode: &decode, rows, stop: None };
     let mut n_tokens = 0;
@@ -116,7 +114,7 @@ fn answers(
 
 fn choices(suite: &Questions, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
     let mut n_tokens = 0;
-    let Ok(()) = generate::choices::<Infallible>(decoder, &suite.choices, micro_tokens, |batch| {
+    let Ok(()) = generate::choices::<Infallible>(decoder, &suite.tokens().choices, micro_tokens, |batch| {
         for (i, options) in batch {
             n_tokens += options.iter().map(|option| option.n_tokens).sum::<usize>();
             found[i] = json!(options.iter().map(|option| option.sum).collect::<Vec<f64>>());
@@ -128,7 +126,7 @@ fn choices(suite: &Questions, decoder: &Decoder, micro_tokens: usize, found: &mu
 
 fn texts(suite: &Questions, decoder: &Decoder, micro_tokens: usize, found: &mut [Value]) -> usize {
     let mut n_tokens = 0;
-    for (found, windows) in found.iter_mut().zip(&suite.texts) {
+    for (found, windows) in found.iter_mut().zip(&suite.tokens().texts) {
         let Ok(likely) = likelihoods(decoder, windows, micro_tokens, || Ok::<(), Infallible>(()));
         n_tokens += likely.iter().map(|window| window.n_tokens).sum::<usize>();
         *found = json!(likely.iter().map(|window| window.sum).sum::<f64>());

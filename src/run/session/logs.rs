@@ -54,7 +54,10 @@ impl Logs {
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
         let result = match event {
-            Event::Progress { .. } | Event::Validating { .. } | Event::Reference { .. } => Ok(()),
+            Event::Progress { .. }
+            | Event::Validating { .. }
+            | Event::Reference { .. }
+            | Event::Scores { .. } => Ok(()),
             _ => self.line(event).and_then(|()| self.metrics(event)),
         };
         result.map_err(|source| Unwritable { folder: self.folder.clone(), source })

@@ -16,6 +16,7 @@ use crate::run::plan::probing::greedy;
 use crate::run::plan::questions::{self, Questions};
 use crate::run::plan::sources::Sources;
 use crate::run::plan::steering::probe;
+use crate::run::plan::writing;
 use crate::snapshot::digest::{Algorithm, known, of_json};
 
 /// A prompt of a file.
@@ -87,7 +88,7 @@ impl Pool {
     /// A prompt cannot be written, or the suffix adds nothing to it.
     pub fn prompts(&self, suffix: &str, subject: &Subject) -> Result<Vec<Prompt>, Failure> {
         let Subject { model, recipe, .. } = subject;
-        let both = questions::unopened(&self.questions, &recipe.eval, model.reader(), suffix)?;
+        let both = writing::unopened(&self.questions, &recipe.eval, model.reader(), suffix)?;
         let items = self.questions.posed.items.iter().zip(both);
         let prompt = |(item, [prompt, with_suffix]): (&Item, [Vec<u32>; 2])| {
             Ok(Prompt { id: item.id.clone(), probe: probe(&prompt, with_suffix, suffix, model)? })

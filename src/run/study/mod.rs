@@ -132,7 +132,7 @@ impl Study {
                 let source = recipe.model.source.clone();
                 let given = Given { model: source.clone(), adapter: None, pre: Some(source), runs: members };
                 let sources = Sources::new(&self.origin, None, tell);
-                Work::Given(Box::new(Settled::new(given, recipe, &self.origin, &options, sources)?))
+                Work::Given(Box::new(Settled::new(given, recipe, &self.origin, &options, sources, shared)?))
             }
         };
         work.place(self.cells_folder().join(format!("{}-{}", cell.name, &work.key()[..8])));
@@ -212,7 +212,8 @@ impl Study {
         watcher: &mut Listener<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<(), Failure> {
-        self.check(tell)?;
+        let mut shared = Shared::default();
+        self.check_with(&mut shared, tell)?;
         self.claim()?;
         let mut asked: Vec<String> = Vec::new();
         for cell in self.missing() {
@@ -237,7 +238,7 @@ impl Study {
             let out = self.folder.join("bases").join(&key[..8]);
             let options = Options { out: Some(out), ..self.options.clone() };
             let sources = Sources::new(&self.origin, None, tell);
-            Settled::new(given, recipe, &self.origin, &options, sources)?
+            Settled::new(given, recipe, &self.origin, &options, sources, &mut shared)?
                 .run(stop, &mut |event| watcher(event))?;
             asked.push(key);
         }

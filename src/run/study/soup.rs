@@ -17,6 +17,7 @@ use crate::merge;
 use crate::recipe::{Cell, Ingredients, Purpose, Recipe, RecipeError, Soup};
 use crate::run::alone::{Given, Settled};
 use crate::run::failure::{Failure, StudyError};
+use crate::run::plan::Shared;
 use crate::run::plan::sources::Sources;
 use crate::snapshot::files::read_json;
 use crate::train::checkpoint::Checkpoints;
@@ -140,12 +141,14 @@ impl Study {
         let names = |chosen: &[usize]| {
             chosen.iter().map(|nth| members_of[*nth].0.as_str()).collect::<Vec<_>>().join(", ")
         };
+        let mut shared = Shared::default();
         let mut asked = |tried: &[usize]| {
             let runs = tried.iter().map(|nth| members_of[*nth].1.clone()).collect();
             let source = recipe.model.source.clone();
             let given = Given { model: source.clone(), adapter: None, pre: Some(source), runs };
             let sources = Sources::new(&self.origin, None, tell);
-            let mut settled = Settled::new(given, recipe.clone(), &self.origin, &self.options, sources)?;
+            let (origin, options) = (&self.origin, &self.options);
+            let mut settled = Settled::new(given, recipe.clone(), origin, options, sources, &mut shared)?;
             let name = format!("{}-{}", cell.name, &settled.key()[..8]);
             settled.folder = self.folder.join("soups").join(name);
             settled.run(stop, &mut |event| watcher(event))?;

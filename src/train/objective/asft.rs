@@ -1,14 +1,15 @@
 //! AsFT: how far an adapter's update leads out of what alignment changed.
 //!
 //! Yang et al., "AsFT: Anchoring Safety During LLM Fine-Tuning Within Narrow Safety Basin", 2025, arXiv 2506.08473. With
-//! `V` the aligned less the unaligned weight and `C = V Vᵀ / ‖V‖`, as in the authors' program (the paper has the exact
-//! projector on V's columns, which is the identity wherever V has full row rank), the penalty of an update `B A` is
-//! `‖(I − C) B A‖²`. The program sums it over matrices and leaves alpha / rank out; here it may also be a mean, or be
-//! measured in each update's own length.
+//! `V` the aligned less the unaligned weight and `C = V Vᵀ / ‖V‖`, as in the authors' program, the penalty of an update
+//! `B A` is `‖(I − C) B A‖²`. The program sums it over matrices and leaves alpha / rank out; here it may also be a mean, or
+//! be measured in each update's own length. The paper has the exact projector on V's columns in the place of C, which is
+//! the identity wherever V has full row rank, and the norm unsquared.
 
 use burn::tensor::{DType, Tensor, TensorData};
 
-use crate::recipe::Measure;
+use super::projector;
+use crate::recipe::{Measure, Projection};
 
 /// An alignment shorter than this is none.
 const NO_LENGTH: f32 = 1e-9;
@@ -21,13 +22,16 @@ pub struct Part {
     pub b: Tensor<2>,
 }
 
-/// `I − C`, `[out, out]` in f32, of one matrix of the base and the unaligned model.
+/// `I − C`, or `I − P`, `[out, out]` in f32, of one matrix of the base and the unaligned model.
 ///
 /// # Shapes
 ///
 /// - `base`, `unaligned`: `[out, in]` in f32
-pub fn outside(base: Tensor<2>, unaligned: Tensor<2>) -> Tensor<2> {
+pub fn outside(base: Tensor<2>, unaligned: Tensor<2>, projection: Projection) -> Tensor<2> {
     let v = base - unaligned;
+    if projection == Projection::Exact {
+        return projector::outside(v);
+    }
     let [n_out, _] = v.dims();
     let length = scalar(v.clone().square().sum().sqrt());
     let identity: Vec<f32> = (0..n_out * n_out).map(|i| f32::from(u8::from(i % (n_out + 1) == 0))).collect();
@@ -45,7 +49,7 @@ pub fn outside(base: Tensor<2>, unaligned: Tensor<2>) -> Tensor<2> {
 /// - `outside`: `[out, out]`, `a`: `[r, in]`, `b`: `[out, r]`, all in f32
 pub fn part(outside: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, measure: Measure, scale: f64) -> Part {
     let out = outside.clone().matmul(b.clone()); // [out, r]
-    // I − C is symmetric.
+    // I − C is symmetric, and so is I − P.
     let back = outside.clone().matmul(out.clone()); // [out, r]
     let gram = a.clone().matmul(a.clone().transpose()); // [r, r]
     let length = |x: &Tensor<2>| {
@@ -55,6 +59,15 @@ pub fn part(outside: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, measure: Measure,
     let lost = length(&out);
     let (d_a, d_b) =
         (b.clone().transpose().matmul(back.clone()).matmul(a.clone()), back.matmul(gram.clone()));
+    if measure == Measure::Norm {
+        let length = lost.max(0.0).sqrt();
+        if length == 0.0 {
+            // Nothing leads out, or there is no update yet: the norm has no slope of its own there.
+            return Part { value: 0.0, a: d_a.zeros_like(), b: d_b.zeros_like() };
+        }
+        let by = scale / length;
+        return Part { value: length * scale, a: d_a * by, b: d_b * by };
+    }
     if measure != Measure::Relative {
         let by = scale * scale;
         return Part { value: lost * by, a: d_a * (2.0 * by), b: d_b * (2.0 * by) };

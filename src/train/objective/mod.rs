@@ -20,6 +20,7 @@ pub mod kl;
 mod labelled;
 pub mod pair;
 mod preference;
+mod projector;
 mod sft;
 
 pub use preference::log_probabilities;
@@ -66,7 +67,7 @@ pub const OBJECTIVES: &[Row] = &[
     Row {
         name: "adpo",
         summary: "dpo over good tokens of the chosen and bad tokens of the rejected answer",
-        needs: "the same, chosen_scores, rejected_scores",
+        needs: "the same, chosen_scores, rejected_scores or a reward_model",
         example: "kind = \"adpo\", mask_threshold = 0.0",
         source: "Tan et al. 2025, arXiv 2502.11555",
     },
