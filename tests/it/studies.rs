@@ -92,7 +92,7 @@ fn a_grid_runs_every_cell_once_and_says_what_they_say_together() {
     assert!(!again("seed-1") && again("seed-2") && again("weight-decay-0.3_seed-1"));
 
     let report = json(&fixture.file("study/report.json"));
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], 2);
     let rows = report["rows"].as_array().unwrap();
     let row = |group: &str, candidate: &str| {
         let mut found = rows.iter().filter(|row| row["headline"] == true && row["suite"] == "harmful");
@@ -103,8 +103,8 @@ fn a_grid_runs_every_cell_once_and_says_what_they_say_together() {
     let values: Vec<f64> =
         merged["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
     assert!((merged["mean"].as_f64().unwrap() - values.iter().sum::<f64>() / 2.0).abs() < 1e-12);
-    assert!(merged["over_prompts"].is_array() && merged["less_base"]["p"].is_number());
-    assert!(row("weight decay 0.3", "tuned")["less_tuned"].is_null());
+    assert!(merged["over_prompts"].is_array() && merged["difference_from_base"]["p"].is_number());
+    assert!(row("weight decay 0.3", "tuned")["difference_from_tuned"].is_null());
     let contrasts = report["contrasts"].as_array().unwrap();
     let named: Vec<&str> = contrasts.iter().map(|answer| answer["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["the slope", "gentler training"]);

@@ -9,6 +9,7 @@ mod folder;
 mod guard;
 mod inspect;
 mod judge;
+mod reproduce;
 mod room;
 mod selftest;
 mod source;
@@ -20,6 +21,7 @@ pub use folder::FolderError;
 pub use guard::GuardError;
 pub use inspect::InspectError;
 pub use judge::JudgeError;
+pub use reproduce::ReproduceError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
 pub use source::SourceError;
@@ -84,6 +86,7 @@ pub enum Failure {
     Incomplete(#[from] Incomplete),
     Unlisted(#[from] Unlisted),
     NothingInCommon(#[from] NothingInCommon),
+    Reproduce(#[from] ReproduceError),
     Study(#[from] StudyError),
     CellsFailed(#[from] CellsFailed),
     JobsFailed(#[from] JobsFailed),
@@ -164,6 +167,7 @@ impl Failure {
                 | StudyError::BadContrast { .. }
                 | StudyError::NothingToChooseBy { .. },
             )
+            | Self::Reproduce(ReproduceError::NotARun { .. } | ReproduceError::Study { .. })
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
@@ -182,7 +186,7 @@ impl Failure {
             Self::Guard(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. })
             | Self::CellsFailed(_) => DIVERGED,
-            Self::GateFailed(_) => GATE,
+            Self::GateFailed(_) | Self::Reproduce(ReproduceError::NotEqual { .. }) => GATE,
             Self::JobsFailed(error) => error.code,
             Self::Stopped(_) => STOPPED,
             Self::Broken(_) => UNEXPECTED,

@@ -6,6 +6,7 @@ use burn::tensor::DType;
 
 mod asking;
 mod average;
+mod json;
 mod measure;
 
 use super::cast::Candidate;
@@ -20,6 +21,7 @@ use crate::model::micro_groups;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
 use crate::train::{init, optimizer};
+pub use json::json;
 use measure::Figures;
 
 /// What a run will take.
