@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::{pretty, print, progress, stop_on_signals, trust};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
-use crate::report::difference::Difference;
+use crate::report::difference::{Cause, Difference};
 use crate::run::diff::{Recorded, diff as compared};
-use crate::run::reproduce::{Again, check_inputs, folder, require_equal, with_earlier_merges};
+use crate::run::reproduce::{Again, check_inputs, folder, require_equal, unlike, with_earlier_merges};
 use crate::run::{Failure, Options};
 
 #[derive(Debug, Args)]
@@ -82,9 +83,10 @@ pub fn reproduce(args: &ReproduceArgs) -> Result<(), Failure> {
     let (mut recipe, origin) = recorded.recipe()?;
     let unprotected = args.unprotected_programs.then(|| "eval.unprotected_programs=true".to_owned());
     trust::settle(&mut recipe.eval, &args.key, unprotected.as_slice())?;
+    let device = args.device.as_ref().map_or(Ok(recorded.device()), |device| device.parse::<DeviceSpec>())?;
+    tell_causes(&unlike(&recorded, &device)?);
     check_inputs(&recorded)?;
     with_earlier_merges(&recorded, &mut recipe)?;
-    let device = args.device.as_ref().map_or(Ok(recorded.device()), |device| device.parse::<DeviceSpec>())?;
     let options = Options {
         micro_tokens: recorded.portion("micro_tokens"),
         eval_rows: recorded.portion("rows"),
@@ -98,15 +100,7 @@ pub fn reproduce(args: &ReproduceArgs) -> Result<(), Failure> {
     let mut transfers = progress::Transfers::default();
     let mut tell = |transfer: Transfer<'_>| transfers.show(transfer);
     let again = Again::settle(recorded, (recipe, origin), &out, options, &mut tell)?;
-    for cause in &again.causes {
-        let value = |value: &serde_json::Value| match value {
-            serde_json::Value::Null => "not noted".to_owned(),
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let (a, b) = (value(&cause.a), value(&cause.b));
-        progress::say(&format!("unlike the run: {} {}: {a} then, {b} now", cause.kind, cause.key));
-    }
+    tell_causes(&again.causes);
     progress::say(&format!("run folder {}", out.display()));
     let stop = stop_on_signals();
     let mut progress = progress::Progress::new();
@@ -117,6 +111,18 @@ pub fn reproduce(args: &ReproduceArgs) -> Result<(), Failure> {
         require_equal(&found, &out)?;
     }
     Ok(())
+}
+
+/// Says what is otherwise than it was when the run was made.
+fn tell_causes(causes: &[Cause]) {
+    let value = |value: &Value| match value {
+        Value::Null => "not noted".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    for Cause { kind, key, a, b } in causes {
+        progress::say(&format!("unlike the run: {kind} {key}: {} then, {} now", value(a), value(b)));
+    }
 }
 
 fn show(found: &Difference, as_json: bool) {

@@ -177,7 +177,7 @@ fn in_words(event: &Event) -> Option<String> {
         Event::Validation { step, loss, tokens } => {
             format!("step {step}: validation loss {loss:.4} over {tokens} tokens")
         }
-        Event::Resumed { step } => format!("going on from step {step}"),
+        Event::Resumed { step } => format!("resuming from step {step}"),
         Event::Note { text } => text.clone(),
         Event::Cells { done, all } => format!("{done} of {all} cells are done"),
         Event::Cell { name, nth, of } => format!("cell {nth} of {of}: {name}"),

@@ -103,6 +103,13 @@ pub struct Said {
     pub b: String,
 }
 
+impl Cause {
+    /// Whether it is of the program or the machine.
+    pub fn is_of_here(&self) -> bool {
+        ["program", "machine"].contains(&self.kind)
+    }
+}
+
 impl Difference {
     /// Settles whether the two are equal.
     #[must_use]

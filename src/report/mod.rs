@@ -57,8 +57,8 @@ mod titles {
     pub const DIFFERENCES: &str = "Paired differences on the same prompts";
     pub const AGREEMENT: &str = "Agreement between judges";
     pub const MERGES: &str = "Merges: relative update and effective λ";
-    pub const CHOICES: &str = "Merges that choose: matrices by alignment";
-    pub const STEERED: &str = "Steered candidates: which way prompts were pushed";
+    pub const CHOICES: &str = "Selective merges: matrices by alignment";
+    pub const STEERED: &str = "Steered candidates: prompts by direction of steering";
 }
 
 /// What stands under the table of programs.

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::alone::Settled;
 use super::diff::{Recorded, causes, diff};
 use super::failure::{Failure, ReproduceError};
-use super::manifest::Input;
+use super::manifest::{self, Input};
 use super::plan::sources::{LOCK, Sources};
 use super::plan::{Options, Shared};
 use super::work::Work;
+use crate::device::{self, DeviceSpec};
 use crate::event::Listener;
 use crate::folders::{SETTINGS_BYTES, read};
 use crate::hub;
@@ -30,7 +31,7 @@ pub struct Again {
     recorded: Recorded,
     work: Work,
     folder: PathBuf,
-    /// What differs between then and now.
+    /// What besides program and machine differs between then and now.
     pub causes: Vec<Cause>,
 }
 
@@ -42,6 +43,18 @@ pub fn folder(recorded: &Recorded) -> PathBuf {
         Some(study) => study.join("reproduced").join(name),
         None => path.with_file_name(format!("{name}-reproduced")),
     }
+}
+
+/// In what program and machine differ from those of the run; `device` is the one that is used now.
+///
+/// # Errors
+///
+/// The device is not there.
+pub fn unlike(recorded: &Recorded, device: &DeviceSpec) -> Result<Vec<Cause>, Failure> {
+    let mut now = recorded.manifest.clone();
+    now["program"] = manifest::program();
+    now["device"] = manifest::machine(device, &device::open(device)?);
+    Ok(causes([&recorded.manifest, &now], [&Value::Null, &Value::Null]))
 }
 
 /// That every file which the run read, and which is still where it was, is what it was.
@@ -114,7 +127,8 @@ impl Again {
         check(&recorded.manifest, &now)?;
         let causes = causes([&recorded.manifest, &now], [&recorded.key_parts(), work.key_parts()]);
         // The merges of earlier calls are the run's, too.
-        let causes = causes.into_iter().filter(|cause| cause.key != "merge.methods").collect();
+        let is_new = |cause: &Cause| !cause.is_of_here() && cause.key != "merge.methods";
+        let causes = causes.into_iter().filter(is_new).collect();
         Ok(Self { recorded, work, folder: folder.to_owned(), causes })
     }
 

@@ -82,12 +82,17 @@ fn a_file_that_is_another_now_is_named_and_nothing_is_begun() {
     let fixture = Fixture::new();
     fixture.study("run", SHORT);
     let original = std::fs::read(fixture.file("harmful.csv")).unwrap();
+    // As if another build had made it: that is said first.
+    let mut manifest = json_of(&fixture.file("run/manifest.json"));
+    manifest["program"]["commit"] = json!("0123456789");
+    fixture.write("run/manifest.json", manifest.to_string());
     for (name, text) in
         [("train.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n"), ("harmful.csv", "goal\nOther.\n")]
     {
         let before = std::fs::read(fixture.file(name)).unwrap();
         fixture.write(name, text);
         let (said, code) = refused(&fixture, &["reproduce", "run"]);
+        assert!(said.starts_with("unlike the run: program commit: 0123456789 then, "), "{said}");
         assert!(said.contains(&format!("`{name}` is no longer what the run read")), "{said}");
         assert_eq!(code, Some(3));
         fixture.write(name, before);

@@ -194,7 +194,7 @@ fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
     }
     // What there was to lose is still told.
     let lost = merge(&fixture, "--post run --merge linear:0.001 --out lost");
-    assert!(lost.contains("for rounding left"), "{lost}");
+    assert!(lost.contains("for rounding kept"), "{lost}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ const NOTE: &str = "Mean over seeds ± standard deviation of the seeds' means; i
 const CONTRASTS: &str = "Named in the recipe before the results were there; p over prompts, corrected by Holm's method for all contrasts of \
      the study. All other differences of this report are exploratory.";
 
-const CHOICES: &str = "λ by the validation suites alone";
+const CHOICES: &str = "λ selected on the validation suites";
 
 /// The study as Markdown.
 pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {

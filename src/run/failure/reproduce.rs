@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error, Diagnostic)]
 pub enum ReproduceError {
     #[error("`{}` holds no run: {why}", folder.display())]
-    #[diagnostic(code(reproduce::not_a_run), help("{help}"))]
+    #[diagnostic(code(run::no_run), help("{help}"))]
     NotARun { folder: PathBuf, why: String, help: String },
     #[error("`{}` is a study, and {why}", folder.display())]
     #[diagnostic(code(reproduce::study), help("name one of its cells with `--cell`: {cells}"))]
