@@ -14,8 +14,10 @@ use thiserror::Error;
 
 use crate::catalog::did_you_mean;
 
+mod driver;
 pub mod kernels;
 mod memory;
+pub use driver::driver;
 pub use memory::{Memory, available_memory, keep_freed_memory, peak_memory};
 
 /// A kind of device this program knows, compiled in or not.
@@ -53,6 +55,16 @@ pub const KINDS: &[DeviceKind] = &[
     },
     DeviceKind { name: "cpu", summary: "this machine's processor", feature: "", enumerate: Some(cpus) },
 ];
+
+/// The cargo features of kinds that this program was built with.
+pub fn features() -> Vec<&'static str> {
+    KINDS
+        .iter()
+        .filter(|kind| kind.compiled_in())
+        .map(|kind| kind.feature)
+        .filter(|it| !it.is_empty())
+        .collect()
+}
 
 type Enumerate = Option<fn() -> Vec<Device>>;
 #[cfg(feature = "cuda")]

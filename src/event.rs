@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use miette::Diagnostic;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// One thing that happened. Numbers are final: a listener never computes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A stage began; `total` counts what [`Event::Progress`] will count, besides those that were there already.
     Stage {
         name: String,
         total: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         reused: Option<u64>,
     },
     /// So many of the stage's parts are done, and so long it will take from here, where that was measured.
@@ -24,7 +24,7 @@ pub enum Event {
     /// A stage's result was there already, in so many parts where they are counted.
     Reused {
         name: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         parts: Option<u64>,
     },
     /// An optimizer step.
@@ -43,10 +43,16 @@ pub enum Event {
     Resumed { step: usize },
     /// Something the user should know.
     Note { text: String },
+    /// The run has its report.
+    RunDone,
+    /// So many of a study's cells are done.
+    Cells { done: usize, all: usize },
+    /// A cell of a study begins, the `nth` of the `of` that were missing, counted from 1.
+    Cell { name: String, nth: usize, of: usize },
 }
 
 /// Seconds until the end, as far as was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Remaining {
     /// Of the stage.
     pub stage_s: f64,
@@ -55,7 +61,7 @@ pub struct Remaining {
 }
 
 /// The figures of one optimizer step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepEvent {
     /// Counted from 1.
     pub step: usize,
@@ -75,15 +81,15 @@ pub struct StepEvent {
     pub padding: f64,
     pub elapsed_s: f64,
     /// Of a preference loss.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<PairFigures>,
     /// What penalties added to the loss, where there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
 }
 
 /// What a model thinks of a step's pairs, as means: a reward is β times the log-probability gained on the base.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairFigures {
     pub reward_chosen: f64,
     pub reward_rejected: f64,

@@ -38,6 +38,7 @@ impl Asked {
             eval_rows: more.and_then(|more| more.eval_rows),
             keep_merged: more.is_some_and(|more| more.keep_merged),
             allow_device_change: more.is_some_and(|more| more.allow_device_change),
+            own_answers: false,
             elsewhere: false,
         };
         Ok(Self { text, origin, recipe, options })

@@ -82,7 +82,7 @@ fn given(argument: Option<&String>, option: &str, question: &str) -> Result<Stri
     if let Some(value) = argument {
         return Ok(value.clone());
     }
-    progress::say(&format!("{question}:"));
+    progress::ask(&format!("{question}:"));
     let mut line = String::new();
     match std::io::stdin().read_line(&mut line) {
         Ok(n) if n > 0 => Ok(line.trim().to_owned()),
@@ -101,7 +101,7 @@ fn columns(data: &str) -> Result<Option<[String; 2]>, Failure> {
         }
         Known::Columns(known) => known,
     };
-    progress::say(&format!("`{data}` has the columns {}", known.join(", ")));
+    progress::ask(&format!("`{data}` has the columns {}", known.join(", ")));
     let column = |what: &str| {
         let name = given(None, "--data", &format!("The column of the {what}"))?;
         match known.contains(&name) {
@@ -122,7 +122,7 @@ fn requests(file: String) -> Result<[String; 2], Failure> {
     let column = match start::requests(&known) {
         Some(column) => column,
         None => {
-            progress::say(&format!("`{file}` has the columns {}", known.join(", ")));
+            progress::ask(&format!("`{file}` has the columns {}", known.join(", ")));
             given(None, "--harmful", "The column of the requests")?
         }
     };

@@ -1,4 +1,4 @@
-//! `finetune list` and `finetune doctor`: what this program knows and what this machine has.
+//! `finetune list`: what this program knows and what this machine has.
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, presets};
@@ -31,7 +31,7 @@ pub enum What {
 }
 
 /// A list as a table's header and rows.
-type Rows = (Vec<&'static str>, Vec<Vec<String>>);
+pub(super) type Rows = (Vec<&'static str>, Vec<Vec<String>>);
 
 /// Prints a list.
 pub fn list(what: What, as_json: bool) {
@@ -39,7 +39,7 @@ pub fn list(what: What, as_json: bool) {
     print(&if as_json { json_of(&header, &rows) } else { draw(&header, rows) });
 }
 
-fn rows(what: What) -> Rows {
+pub(super) fn rows(what: What) -> Rows {
     let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     match what {
         What::Methods => {
@@ -90,25 +90,6 @@ fn rows(what: What) -> Rows {
     }
 }
 
-/// Prints devices, memory and the program's version.
-pub fn doctor(as_json: bool) {
-    let (header, rows) = rows(What::Devices);
-    let memory = device::available_memory();
-    if as_json {
-        let devices: Value = serde_json::from_str(&json_of(&header, &rows)).expect("it was just printed");
-        let version = env!("CARGO_PKG_VERSION");
-        let report = json!({ "version": version, "available_memory_bytes": memory, "devices": devices });
-        print(&serde_json::to_string_pretty(&report).expect("plain data prints"));
-        return;
-    }
-    let free = memory.map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
-    print(&format!(
-        "finetune {}\nmemory available: {free}\n{}\n`finetune doctor --selftest` proves a device right.",
-        env!("CARGO_PKG_VERSION"),
-        draw(&header, rows)
-    ));
-}
-
 /// The comparisons of a self-test.
 pub fn selftests(device: &str, name: &str, tests: &[Selftest], as_json: bool) -> String {
     let checks = || tests.iter().flat_map(|test| &test.checks);
@@ -143,7 +124,7 @@ pub fn selftests(device: &str, name: &str, tests: &[Selftest], as_json: bool) ->
     format!("{device} ({name})\n{table}\n{} comparisons, {failed} wrong{skipped}", checks().count())
 }
 
-fn draw(header: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table
         .load_style(presets::NOTHING)
@@ -160,7 +141,7 @@ fn draw(header: &[&str], rows: Vec<Vec<String>>) -> String {
         .to_owned()
 }
 
-fn json_of(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn json_of(header: &[&str], rows: &[Vec<String>]) -> String {
     let object = |row: &Vec<String>| {
         header
             .iter()

@@ -260,7 +260,7 @@ fn say(report: &MergeReport, n_weights: usize) {
         100.0 * report.relative_update,
         report.largest_angle_degrees,
         report.effective_lambda.map_or_else(
-            || format!("{:.1} % of the change kept after rounding", 100.0 * report.survived),
+            || format!("{:.1} % of the update kept after rounding", 100.0 * report.survived),
             |lambda| format!("effective λ after rounding {lambda:.3}"),
         ),
         100.0 * report.unchanged,
@@ -286,7 +286,7 @@ fn say(report: &MergeReport, n_weights: usize) {
     }
     if report.is_mostly_lost() {
         progress::say(&format!(
-            "warning: nearly the base, for rounding left {:.0} % of the change; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean, \
+            "warning: nearly the base, for rounding kept {:.0} % of the update; `--out-dtype f32` keeps all of it, `--rounding stochastic` its mean, \
              and an adapter scaled by `--adapter-only` is not rounded to the model's format",
             100.0 * report.survived
         ));

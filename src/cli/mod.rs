@@ -11,7 +11,10 @@ use clap::{Args, Parser, Subcommand};
 mod again;
 mod asked;
 mod bench;
+mod clean;
 mod data;
+mod differ;
+mod doctor;
 mod eval;
 mod fetch;
 mod guard;
@@ -21,6 +24,7 @@ mod jobs;
 mod judge;
 mod landscape;
 mod list;
+mod manners;
 mod manual;
 mod merge;
 mod progress;
@@ -30,6 +34,8 @@ mod steer;
 mod study;
 mod trust;
 mod typed;
+mod view;
+mod watch;
 
 use asked::Asked;
 pub use typed::parse;
@@ -37,7 +43,6 @@ pub use typed::parse;
 use crate::folders;
 use crate::report::gates::{self, GateResult};
 use crate::run::alone::Settled;
-use crate::run::proof::selftest;
 use crate::run::{self, Failure, Work, preview};
 
 /// Keep a safety-aligned language model safe through fine-tuning: snapshot the base, fine-tune,
@@ -58,6 +63,8 @@ pub struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    manners: manners::Manners,
 }
 
 #[derive(Debug, Args)]
@@ -108,7 +115,7 @@ struct RunArgs {
     /// Write every merged model as a folder that transformers loads
     #[arg(long)]
     keep_merged: bool,
-    /// Print the report as JSON
+    /// Print the report, or with `--plan` the plan, as JSON
     #[arg(long)]
     json: bool,
     /// Positions per micro-batch; changes speed and memory, not the result
@@ -150,6 +157,14 @@ enum Command {
     Report(judge::ReportArgs),
     /// Compare finished runs on the prompts they share: rates, paired differences, flips, mean ± sd over seeds
     Compare(judge::CompareArgs),
+    /// Make a finished run again in a new folder, and say which of its numbers moved and by how much
+    Reproduce(differ::ReproduceArgs),
+    /// Show a run or a study that runs elsewhere, until it ends
+    Watch(watch::WatchArgs),
+    /// Say how two runs differ, from version to recipe key to the first answer that is another; runs nothing
+    Diff(differ::DiffArgs),
+    /// List what a run or a study can do without, with what it costs to get back; remove it with `--yes`
+    Clean(clean::CleanArgs),
     /// Look into a model: which layers its refusals hang on
     #[command(subcommand)]
     Inspect(inspect::What),
@@ -177,7 +192,7 @@ enum Command {
         json: bool,
     },
     /// Show devices, dtypes and memory; with --selftest, prove a device right
-    Doctor(DoctorArgs),
+    Doctor(doctor::DoctorArgs),
     /// Print what a shell completes: source <(finetune completions bash)
     Completions(manual::CompletionsArgs),
     /// Write the manual as man pages
@@ -196,26 +211,13 @@ struct ChatArgs {
     max_new_tokens: usize,
 }
 
-#[derive(Debug, Args)]
-struct DoctorArgs {
-    /// Compare the device with the processor and, if DIR is given, with the golden cases in it
-    #[arg(long, value_name = "DIR", num_args = 0..=1)]
-    #[expect(clippy::option_option, reason = "absent, given without a folder, given with one")]
-    selftest: Option<Option<PathBuf>>,
-    /// The device to test
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs what was typed. Results go to stdout, everything else to stderr.
 ///
 /// # Errors
 ///
 /// Whatever goes wrong, with its exit code.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    cli.manners.hold();
     match cli.command {
         None => run_recipe(&cli.run),
         Some(Command::Init(args)) => init::init(&args),
@@ -226,6 +228,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Judge(args)) => judge::judge(&args),
         Some(Command::Report(args)) => judge::report(&args),
         Some(Command::Compare(args)) => judge::compare(&args),
+        Some(Command::Reproduce(args)) => differ::reproduce(&args),
+        Some(Command::Watch(args)) => watch::watch(&args),
+        Some(Command::Diff(args)) => differ::diff(&args),
+        Some(Command::Clean(args)) => clean::clean(&args),
         Some(Command::Inspect(what)) => inspect::inspect(&what),
         Some(Command::Steer(what)) => steer::steer(&what),
         Some(Command::Guard(what)) => guard::guard(&what),
@@ -237,7 +243,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             list::list(what, json);
             Ok(())
         }
-        Some(Command::Doctor(args)) => doctor(&args),
+        Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Completions(args)) => {
             manual::completions(&args);
             Ok(())
@@ -267,11 +273,15 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
         Work::Trained(plan) => plan,
         Work::Given(settled) => return run_given(args, settled, &stop),
     };
+    if args.plan && args.json {
+        print(&pretty(&preview::json(plan, &mut |doing| progress::say(doing))?));
+        return Ok(());
+    }
     if args.plan {
         if args.resolved {
             print(&format!("# recipe {}, every default filled in\n{}\n", plan.origin, plan.recipe.to_toml()));
         }
-        print(&format!("{}\n", preview::facts(plan, std::io::stdout().is_terminal())?));
+        print(&format!("{}\n", preview::facts(plan, manners::colours())?));
         print(&preview::estimates(plan, &mut |doing| progress::say(doing))?);
         return Ok(());
     }
@@ -289,6 +299,10 @@ fn run_recipe(args: &RunArgs) -> Result<(), Failure> {
 /// Merges and asks what the recipe's `[model] tuned` names.
 fn run_given(args: &RunArgs, settled: &Settled, stop: &AtomicBool) -> Result<(), Failure> {
     let folder = settled.folder.display();
+    if args.plan && args.json {
+        print(&pretty(&settled.outlook()?));
+        return Ok(());
+    }
     if args.plan {
         print(&format!(
             "run folder  {folder}\ncandidates  {}, of given weights: nothing is trained",
@@ -320,40 +334,6 @@ fn chat(args: &ChatArgs) -> Result<(), Failure> {
     run::chat::chat(&plan, args.max_new_tokens, &mut input.lock(), &mut output, prompt)
 }
 
-fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    if args.selftest.is_none() {
-        list::doctor(args.json);
-        return Ok(());
-    }
-    let opened = crate::device::open(&args.device.parse()?)?;
-    let name = opened.spec.to_string();
-    let on_cpu = crate::device::is_cpu(&opened.device);
-    let mut tests = Vec::new();
-    if let Some(Some(folder)) = &args.selftest {
-        let models = folder.join("models");
-        let folder = if models.is_dir() { &models } else { folder };
-        let tolerance = if on_cpu { selftest::EXACT } else { selftest::GPU };
-        tests.push(selftest::golden(folder, &opened.device, tolerance)?);
-    }
-    let compared = selftest::compare_with_processor(&name, &opened.device, None);
-    tests.extend(compared.as_ref().ok().cloned());
-    print(&list::selftests(&name, &opened.name, &tests, args.json));
-    compared?;
-    let figures: Vec<String> = tests
-        .iter()
-        .flat_map(selftest::Selftest::failures)
-        .map(|check| {
-            format!("{} {} {:.2e} (allowed {:.0e})", check.case, check.part, check.measured, check.allowed)
-        })
-        .collect();
-    match figures.is_empty() {
-        true => Ok(()),
-        false => {
-            Err(run::failure::SelftestError::WrongDevice { device: name, figures: figures.join("; ") }.into())
-        }
-    }
-}
-
 /// Sets a flag on Ctrl-C and SIGTERM; a second one ends the process at once.
 fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -374,6 +354,11 @@ fn stop_on_signals() -> Arc<AtomicBool> {
         }
     });
     stop
+}
+
+/// Plain data as JSON.
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain data prints")
 }
 
 /// Writes a result to stdout; a closed pipe is the reader's choice.

@@ -1,11 +1,14 @@
-//! What a person sees while a run runs: a bar on a terminal, plain lines elsewhere.
+//! What a person sees while a run runs: one view on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::manners::quiet;
 use super::screen::plain;
+use super::view::View;
+use crate::device::peak_memory;
 use crate::event::{Event, Remaining, StepEvent};
 use crate::hub::Transfer;
 use crate::run::preview::duration;
@@ -13,10 +16,12 @@ use crate::run::preview::duration;
 /// Without a terminal a line is written at most this often.
 const PACE: Duration = Duration::from_secs(10);
 
-/// Shows the events of a run.
+/// On a terminal the view is drawn at most this often.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// Shows the events of a run: as one view on a terminal, as lines elsewhere.
 pub struct Progress {
-    terminal: bool,
-    bar: Option<ProgressBar>,
+    live: Option<Live>,
     stage: String,
     total: u64,
     begun: Instant,
@@ -25,12 +30,19 @@ pub struct Progress {
     first_step: Option<usize>,
 }
 
+/// The view on a terminal.
+struct Live {
+    view: View,
+    bar: ProgressBar,
+    begun: Instant,
+    drawn: Option<Instant>,
+}
+
 impl Progress {
     pub fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let is_live = std::io::stderr().is_terminal() && !quiet();
         Self {
-            terminal,
-            bar: None,
+            live: is_live.then(Live::new),
             stage: String::new(),
             total: 0,
             begun: Instant::now(),
@@ -41,32 +53,31 @@ impl Progress {
 
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
+        if let Some(live) = &mut self.live {
+            live.show(event);
+            return;
+        }
         match event {
             Event::Stage { name, total, reused } => self.begin(name, *total, *reused),
             Event::Progress { done, remaining } => self.progress(*done, *remaining),
             Event::Step(step) => self.step(step),
             Event::StageDone { name, elapsed_s } => {
-                self.end();
-                self.say(&format!("{name}: done in {}", duration(*elapsed_s)));
+                say(&format!("{name}: done in {}", duration(*elapsed_s)));
             }
-            Event::Reused { name, parts: None } => self.say(&format!("{name}: done before")),
-            Event::Reused { name, parts: Some(n) } => self.say(&format!("{name}: all {n} reused")),
             Event::Validating { done, total } => self.aside("validation", *done, *total),
-            Event::Reference { done, total } => self.aside("what the base says of the pairs", *done, *total),
+            Event::Reference { done, total } => self.aside("log-probabilities of the base", *done, *total),
             Event::Scores { done, total } => {
                 self.aside("the reward model's scores of the pairs", *done, *total);
             }
-            Event::Validation { step, loss, tokens } => {
-                self.say(&format!("step {step}: validation loss {loss:.4} over {tokens} tokens"));
+            other => {
+                if let Some(text) = in_words(other) {
+                    say(&text);
+                }
             }
-            Event::Resumed { step } => self.say(&format!("going on from step {step}")),
-            Event::Checkpoint { .. } => {}
-            Event::Note { text } => self.say(text),
         }
     }
 
     fn begin(&mut self, name: &str, total: u64, reused: Option<u64>) {
-        self.end();
         name.clone_into(&mut self.stage);
         let now = Instant::now();
         (self.total, self.first_step, self.begun, self.last_line) = (total, None, now, now);
@@ -76,18 +87,7 @@ impl Progress {
             Some(0) => format!("{total} new"),
             Some(reused) => format!("{reused} reused, {total} new"),
         };
-        if self.terminal && total > 0 {
-            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {elapsed} {msg}");
-            if reused.is_some_and(|reused| reused > 0) {
-                say(&format!("{name}: {parts}"));
-            }
-            let bar = ProgressBar::new(total).with_style(style.expect("the template is valid"));
-            bar.set_prefix(plain(name).into_owned());
-            bar.enable_steady_tick(Duration::from_millis(500));
-            self.bar = Some(bar);
-        } else {
-            say(&format!("{name}: {parts}"));
-        }
+        say(&format!("{name}: {parts}"));
     }
 
     /// What was measured, or else from the parts that are done, and nothing before the first of them.
@@ -123,10 +123,7 @@ impl Progress {
     }
 
     fn advance(&mut self, done: u64, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(done);
-            bar.set_message(text.to_owned());
-        } else if self.last_line.elapsed() >= PACE {
+        if self.last_line.elapsed() >= PACE {
             self.last_line = Instant::now();
             let text = if text.is_empty() { String::new() } else { format!(", {text}") };
             say(&format!("{}: {done} of {}{text}", self.stage, self.total));
@@ -135,27 +132,65 @@ impl Progress {
 
     /// The stage stands still meanwhile.
     fn aside(&mut self, what: &str, done: usize, total: usize) {
-        let text = format!("{what}, {done} of {total} batches");
-        if let Some(bar) = &self.bar {
-            bar.set_message(text);
-        } else if self.last_line.elapsed() >= PACE {
+        if self.last_line.elapsed() >= PACE {
             self.last_line = Instant::now();
-            say(&text);
+            say(&format!("{what}, {done} of {total} batches"));
         }
+    }
+}
+
+impl Live {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg}").expect("the template is valid");
+        // Nothing is drawn before there is something to show.
+        let bar = ProgressBar::new_spinner().with_style(style);
+        Self { view: View::default(), bar, begun: Instant::now(), drawn: None }
     }
 
-    fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+    fn show(&mut self, event: &Event) {
+        let at = self.begun.elapsed().as_secs_f64();
+        self.view.hear(event, at);
+        let is_tick = matches!(event, Event::Progress { .. } | Event::Step(_) | Event::Validating { .. });
+        if let Event::Note { .. } | Event::Resumed { .. } | Event::Validation { .. } = event {
+            let text = in_words(event).unwrap_or_default();
+            self.bar.suspend(|| say(&text));
         }
+        if is_tick && self.drawn.is_some_and(|drawn| drawn.elapsed() < FRAME) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        self.view.memory = peak_memory();
+        let lines = self.view.lines(at, usize::from(screen_width()));
+        self.bar.set_message(plain(&lines.join("\n")).into_owned());
+        self.bar.tick();
     }
+}
 
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
-        }
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
+}
+
+/// A happening as a line; none where it is no news.
+fn in_words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Reused { name, parts: None } => format!("{name}: done before"),
+        Event::Reused { name, parts: Some(n) } => format!("{name}: all {n} reused"),
+        Event::Validation { step, loss, tokens } => {
+            format!("step {step}: validation loss {loss:.4} over {tokens} tokens")
+        }
+        Event::Resumed { step } => format!("resuming from step {step}"),
+        Event::Note { text } => text.clone(),
+        Event::Cells { done, all } => format!("{done} of {all} cells are done"),
+        Event::Cell { name, nth, of } => format!("cell {nth} of {of}: {name}"),
+        _ => return None,
+    })
+}
+
+/// How wide the terminal is that stderr goes to.
+fn screen_width() -> u16 {
+    terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(terminal_size::Width(width), _)| width)
 }
 
 /// Shows files as they come.
@@ -205,7 +240,7 @@ impl Transfers {
 impl Current {
     fn new(transfer: Transfer<'_>) -> Self {
         let Transfer { file, done, total } = transfer;
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !quiet()).then(|| {
             let template = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
             let style = ProgressStyle::with_template(template).expect("the template is valid");
             let bar = ProgressBar::new(total).with_style(style).with_prefix(plain(file).into_owned());
@@ -227,8 +262,15 @@ impl Drop for Current {
     }
 }
 
-/// A line on stderr.
+/// A line on stderr, unless only errors and the final result are said.
 pub fn say(text: &str) {
+    if !quiet() {
+        ask(text);
+    }
+}
+
+/// A question on stderr, which somebody has to answer however little is said.
+pub fn ask(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", plain(text));
 }
 

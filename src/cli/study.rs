@@ -1,7 +1,7 @@
 //! A recipe with a grid: planned, run, shown.
 
 use super::asked::{Asked, amend};
-use super::{RunArgs, jobs, judge, keep_gates, print, progress, stop_on_signals};
+use super::{RunArgs, jobs, judge, keep_gates, pretty, print, progress, stop_on_signals};
 use crate::device::DeviceSpec;
 use crate::hub::Transfer;
 use crate::recipe;
@@ -24,12 +24,13 @@ pub(super) fn study(args: &RunArgs, asked: Asked) -> Result<(), Failure> {
     if args.plan {
         // A study that is planned here may be for a cluster.
         study.options.elsewhere = true;
-        if args.resolved {
+        if args.resolved && !args.json {
             for cell in &study.cells {
                 print(&format!("# cell {}, every default filled in\n{}\n", cell.name, cell.recipe.to_toml()));
             }
         }
-        print(&outlook(&study, &mut tell, &mut |doing| progress::say(doing))?);
+        let found = outlook(&study, &mut tell, &mut |doing| progress::say(doing))?;
+        print(&if args.json { pretty(&found.json) } else { found.text });
         return Ok(());
     }
     let stop = stop_on_signals();

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, Error};
+use clap::{CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::{Cli, manners};
 use crate::recipe::slips;
 
 /// Words that other programs begin a training with.
@@ -25,8 +25,10 @@ const OPTIONS: [(&[&str], &str); 5] = [
 
 /// Parses what was typed; ends the process with help or an explanation otherwise.
 pub fn parse() -> Cli {
-    let typed: Vec<OsString> = std::env::args_os().collect();
-    match Cli::try_parse_from(&typed) {
+    let typed = manners::behind_the_command(std::env::args_os().collect());
+    let command = Cli::command().color(manners::of_help(&typed));
+    let found = command.try_get_matches_from(&typed).and_then(|found| Cli::from_arg_matches(&found));
+    match found {
         Ok(cli) => cli,
         Err(mut error) => {
             if let Some(hint) = hint(&error, &typed) {
@@ -61,6 +63,8 @@ pub fn start_hint(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn hint_of(line: &str) -> Option<String> {

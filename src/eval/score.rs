@@ -238,7 +238,7 @@ mod tests {
         let odds = find(&scores, "odds", Denominator::All);
         assert_eq!((odds.n, odds.unscored), (3, 1));
         assert!((odds.value.unwrap() - 0.6).abs() < 1e-12);
-        assert_eq!(find(&scores, "off_form_rate", Denominator::All).k, Some(1));
+        assert_eq!(find(&scores, "malformed_verdict_rate", Denominator::All).k, Some(1));
     }
 
     #[test]

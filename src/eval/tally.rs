@@ -10,7 +10,7 @@ use super::stats::{self, Mean};
 use super::tasks::MetricKind;
 
 /// The share of a judge's replies that were read though they stray from their form.
-pub const OFF_FORM: &str = "off_form_rate";
+pub const OFF_FORM: &str = "malformed_verdict_rate";
 
 /// Ends the name of a rate in which every category weighs alike.
 pub const MEAN_OF_CATEGORIES: &str = "_mean_of_categories";

@@ -16,7 +16,7 @@ pub struct WeightReport {
     pub angle_degrees: f64,
     /// The share of the merge's own change of the base that rounding left, along that change; 1 where
     /// the merge is the base.
-    #[serde(rename = "change_kept", alias = "survived")]
+    #[serde(rename = "update_kept_after_rounding", alias = "change_kept", alias = "survived")]
     pub survived: f64,
     /// The share of the update that the merged weight holds after rounding, along the update:
     /// what λ came to. Absent where several tuned models are merged, for then there is no one update:
@@ -205,7 +205,7 @@ pub struct MergeReport {
     pub fell_back: usize,
     /// Over all touched weights together.
     pub relative_update: f64,
-    #[serde(rename = "change_kept", alias = "survived")]
+    #[serde(rename = "update_kept_after_rounding", alias = "change_kept", alias = "survived")]
     pub survived: f64,
     /// Absent where several tuned models are merged.
     pub effective_lambda: Option<f64>,

@@ -98,7 +98,7 @@ impl Audit {
     /// The audit as text, at most `width` columns wide.
     pub fn terminal(&self, width: u16) -> String {
         let mut text = format!("{} requests of {}, labelled by {}\n", self.n, self.file, self.judge);
-        let header = ["label", "requests", "share [95 %]", "for each general record", "advised"];
+        let header = ["label", "requests", "share [95 %]", "per general record", "recommended"];
         let row = |kind: &Kind| {
             let percent = |x: f64| format!("{:.1}", 100.0 * x);
             let share = format!("{} % [{}, {}]", percent(kind.share), percent(kind.low), percent(kind.high));

@@ -163,7 +163,7 @@ impl Inspection {
                     vec![layers, row.name.clone(), row.refusals.cell()]
                 };
                 Table {
-                    header: texts(&["put back", "model", "refused"]),
+                    header: texts(&["restored layers", "model", "refused [95 %]"]),
                     rows: rows.iter().map(row).collect(),
                 }
             }

@@ -44,7 +44,7 @@ fn level(name: String, colour: Colour, percent: f64, over: &Series) -> Series {
 
 fn restored(rows: &[Restored]) -> Vec<Series> {
     let layers = rows.iter().filter_map(|row| Some((middle(row.layers.as_deref()?)?, &row.refusals)));
-    let put_back = refused("refused, this layer put back".to_owned(), Colour::DANGER, layers);
+    let put_back = refused("refused, this layer restored".to_owned(), Colour::DANGER, layers);
     let whole = rows.iter().filter(|row| row.layers.is_none()).zip([Colour::DARK, Colour::NEUTRAL]);
     let whole = whole.map(|(row, colour)| {
         level(format!("refused by {}", row.name), colour, 100.0 * row.refusals.rate, &put_back)
@@ -106,7 +106,7 @@ mod tests {
             row("m", Some("1-3"), 3),
         ];
         let picture = svg(Found::Restored { rows });
-        for name in ["refused by base", "refused by tuned", "this layer put back", "runs/&lt;a&gt;"] {
+        for name in ["refused by base", "refused by tuned", "this layer restored", "runs/&lt;a&gt;"] {
             assert!(picture.contains(name), "{name}: {picture}");
         }
         assert_eq!(picture.matches("<polygon").count(), 1);

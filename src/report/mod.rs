@@ -10,7 +10,9 @@ use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
 pub mod audit;
+pub mod cleaning;
 pub mod compared;
+pub mod difference;
 pub mod gates;
 pub mod guarding;
 mod html;
@@ -55,8 +57,8 @@ mod titles {
     pub const DIFFERENCES: &str = "Paired differences on the same prompts";
     pub const AGREEMENT: &str = "Agreement between judges";
     pub const MERGES: &str = "Merges: relative update and effective λ";
-    pub const CHOICES: &str = "Merges that choose: matrices by alignment";
-    pub const STEERED: &str = "Steered candidates: which way prompts were pushed";
+    pub const CHOICES: &str = "Selective merges: matrices by alignment";
+    pub const STEERED: &str = "Steered candidates: prompts by direction of steering";
 }
 
 /// What stands under the table of programs.
@@ -66,7 +68,7 @@ const PROGRAMS: &str = "The reference is the solution that the file brings, run 
 /// Everything that a run found out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this format: 2; 1 called some figures of merges and pairs otherwise, and is read.
+    /// The version of this format: 3; 1 and 2 called some figures of merges and pairs otherwise, and are read.
     pub schema: u32,
     pub run: Run,
     /// What every candidate was asked.
@@ -249,7 +251,7 @@ pub fn key(metric: &Metric) -> impl PartialEq + Ord + std::fmt::Debug + '_ {
 }
 
 /// The version of `report.json`.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 impl Report {
     /// Candidates, suites and judges of suites, by their names.

@@ -30,13 +30,13 @@ fn rounded(report: &Report) -> Option<String> {
     let lost = |merge: &&MergeReport| merge.is_mostly_lost();
     let named = |merge: &MergeReport| match merge.effective_lambda {
         Some(lambda) => format!("{} (effective λ {lambda:.2})", merge.merge),
-        None => format!("{} ({:.0} % of its change kept)", merge.merge, 100.0 * merge.survived),
+        None => format!("{} ({:.0} % of its update kept)", merge.merge, 100.0 * merge.survived),
     };
     let all: Vec<String> = report.merge.iter().filter(lost).map(named).collect();
     let dtype = &report.run.dtype;
     (!all.is_empty()).then(|| {
         format!(
-            "Nearly the base in {dtype}, for rounding took most of the change: {}. With --set model.dtype=f32 the same \
+            "Nearly the base in {dtype}, for rounding undid most of the update: {}. With --set model.dtype=f32 the same \
              command compares all of them in f32, without another training.",
             all.join(", ")
         )

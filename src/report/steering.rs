@@ -46,7 +46,7 @@ pub(super) fn table<'r>(steered: impl Iterator<Item = (&'r str, &'r Steered)> + 
     }
     let mut header: Vec<String> =
         ["candidate", "vectors of", "α", "layers", "T", "AUROC"].map(str::to_owned).to_vec();
-    header.extend(names.iter().map(|name| format!("{name} pushed to refuse")));
+    header.extend(names.iter().map(|name| format!("{name} steered to refusal")));
     let row = |(name, one): (&str, &Steered)| {
         let mut cells = vec![
             name.to_owned(),
@@ -211,7 +211,7 @@ mod tests {
         };
         let less = Steered { suites: vec![pushed("benign", 0)], auroc: None, ..one.clone() };
         let table = table([("base+steer", &one), ("tuned+steer", &less)].into_iter());
-        assert_eq!(table.header[6..], ["harmful pushed to refuse", "benign pushed to refuse"]);
+        assert_eq!(table.header[6..], ["harmful steered to refusal", "benign steered to refusal"]);
         assert_eq!(
             table.rows[0],
             ["base+steer", "base (v)", "3.5", "1-2", "0.2500", "0.980", "9 of 10", "1 of 10"]

@@ -24,7 +24,7 @@ pub(super) fn overview(report: &Report) -> Table {
         let by = judge.map(|judge| format!(" ({judge})")).unwrap_or_default();
         format!("{} {}{by} {}", m.suite, m.metric.replace('_', " "), arrow(m.kind))
     }));
-    header.push("empty, repeated, garbled, cut off".to_owned());
+    header.push("empty, repeated, garbled, truncated".to_owned());
     let rows = report.candidates.iter().map(|candidate| {
         let twin = remarks::twin(report, &candidate.name).map(|twin| format!(" (= {twin})"));
         let mut row = vec![format!("{}{}", candidate.name, twin.unwrap_or_default())];
@@ -92,11 +92,11 @@ pub(super) fn suites(report: &Report) -> Table {
 pub(super) fn programs(report: &Report) -> Table {
     let header = [
         "suite",
-        "reference passes",
-        "reference fails",
-        "without reference",
+        "reference solutions that pass",
+        "reference solutions that fail",
+        "without a reference solution",
         "run in one process with their tests",
-        "passed so",
+        "passed in one process",
     ];
     let ids = |ids: &[String]| match ids.len() {
         0 => "–".to_owned(),
@@ -219,7 +219,7 @@ fn pairs_of(pair: &Paired) -> String {
 
 /// How far the other judges of a suite agree with its first.
 pub(super) fn agreements(report: &Report) -> Table {
-    let header = ["suite", "judges", "candidate", "answers", "agree", "κ"];
+    let header = ["suite", "judges", "candidate", "answers", "agreement", "Cohen's κ"];
     let first = |agreed: &&JudgeAgreement| {
         let same =
             |other: &&JudgeAgreement| other.suite == agreed.suite && other.candidate == agreed.candidate;
@@ -256,7 +256,7 @@ pub(super) fn merges(report: &Report) -> Table {
             format!("{:.2} %", 100.0 * merge.relative_update),
             format!("{:.2}°", merge.largest_angle_degrees),
             merge.effective_lambda.map_or_else(
-                || format!("no λ; {:.1} % of the change kept", 100.0 * merge.survived),
+                || format!("no λ; {:.1} % of the update kept", 100.0 * merge.survived),
                 |lambda| format!("{lambda:.3}"),
             ),
             format!("{:.1} %", 100.0 * merge.unchanged),
@@ -312,10 +312,13 @@ fn with_unscored(text: String, metric: &Metric) -> String {
 
 /// How many of the replies behind a metric were read though they stray from their form.
 fn off_form(candidate: &Candidate, metric: &Metric) -> String {
-    let of_its_judge =
-        |m: &&Metric| m.metric == OFF_FORM && m.suite == metric.suite && m.judge == metric.judge;
+    // The second is what earlier versions called it.
+    let names = [OFF_FORM, "off_form_rate"];
+    let of_its_judge = |m: &&Metric| {
+        names.contains(&m.metric.as_str()) && m.suite == metric.suite && m.judge == metric.judge
+    };
     let n = candidate.metrics.iter().find(of_its_judge).and_then(|m| m.k).unwrap_or(0);
-    if n == 0 { String::new() } else { format!(", {n} off form") }
+    if n == 0 { String::new() } else { format!(", {n} malformed") }
 }
 
 /// The shares of broken answers over all suites.
@@ -377,7 +380,7 @@ mod tests {
         let report = of_a_judge_that_failed();
         assert_eq!(differences(&report)[0].rows[0][3], "5, 3 left out");
         assert_eq!(protocols(&report).rows.len(), 1);
-        assert_eq!(protocols(&report).rows[0][2], "25.0 %, 3 unscored, 1 off form");
+        assert_eq!(protocols(&report).rows[0][2], "25.0 %, 3 unscored, 1 malformed");
         assert!(
             markdown(&report).contains("| 5, 3 left out | -20.0 [-60.0, +30.0] |"),
             "{}",

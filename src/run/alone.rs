@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::ask::{Exam, ask};
 use super::cast::{self, Candidate, Cast, Parts, RoleWeights, numerics, part_of};
@@ -14,6 +14,7 @@ use super::conclude::{conclude, prove};
 use super::export::post::Post;
 use super::failure::Failure;
 use super::judge::Case;
+use super::manifest;
 use super::plan::fronts::Fronts;
 use super::plan::named::{Named, adapter_on, given_folder};
 use super::plan::sources::{Sources, Traces, write_lock};
@@ -23,18 +24,18 @@ use crate::device::{self, Opened};
 use crate::doing;
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
-use crate::event::Listener;
+use crate::event::{Event, Listener};
 use crate::merge::{Mean, Role};
 use crate::recipe::{self, Init, Recipe};
 use crate::report::{Report, Run};
 use crate::snapshot::adapter;
 use crate::snapshot::digest::{self, Algorithm, of_json};
 use crate::snapshot::writer::write_json;
-use crate::snapshot::{Dtypes, SharedWeights};
+use crate::snapshot::{Dtypes, SharedWeights, SnapshotError};
 use crate::train::Machine;
 
 /// The model that is asked: alone, with an adapter, or merged with what it was before.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Given {
     /// A folder or a hub's id.
     pub model: String,
@@ -60,8 +61,11 @@ pub struct Settled {
     pub(super) evaluation: Evaluation,
     pub(super) cast: Cast,
     key: Key,
+    /// Where the recipe was found.
+    origin: String,
     name: String,
     traces: Traces,
+    options: Options,
     pub folder: PathBuf,
 }
 
@@ -116,8 +120,8 @@ impl Settled {
         }
         let base = shared.base(&own, (data, 0), &model, &mut sources)?;
         let (own, compared) = match given.runs.as_slice() {
-            [] => (with_adapter(&base, given.adapter.as_deref(), &machine)?, Vec::new()),
-            runs => over(&base, runs, &machine)?,
+            [] => (with_adapter(&base, given.adapter.as_deref(), &machine, &mut sources)?, Vec::new()),
+            runs => over(&base, runs, &machine, &mut sources)?,
         };
         let (mut dtypes, mut others) = (base.dtypes.clone(), Vec::new());
         let mut helpers = plan::helpers::Helpers::new();
@@ -159,7 +163,6 @@ impl Settled {
         let folder = options.out.clone();
         let folder =
             folder.unwrap_or_else(|| Path::new("runs").join(format!("eval-{name}-{}", &key.digest[..8])));
-        let traces = sources.traces;
         Ok(Self {
             given,
             recipe,
@@ -172,8 +175,10 @@ impl Settled {
             evaluation,
             cast,
             key,
+            origin: origin.to_owned(),
             name,
-            traces,
+            traces: sources.traces,
+            options: options.clone(),
             folder,
         })
     }
@@ -181,6 +186,11 @@ impl Settled {
     /// The digest of the models.
     pub fn key(&self) -> &str {
         &self.key.digest
+    }
+
+    /// The parts that this is the digest of.
+    pub fn key_parts(&self) -> &Value {
+        &self.key.parts
     }
 
     /// How many models are asked.
@@ -226,36 +236,75 @@ impl Settled {
         &self.traces.found
     }
 
+    /// Who was asked what, digests and all else that `finetune reproduce` goes by: `manifest.json`.
+    ///
+    /// # Errors
+    ///
+    /// A file that was read is gone.
+    pub fn manifest(&self) -> Result<Value, SnapshotError> {
+        let Self { given, recipe, base, dtypes, opened, machine, evaluation, traces, .. } = self;
+        let runs = given.runs.iter().map(PathBuf::as_path);
+        Ok(json!({
+            "schema": 1,
+            "program": manifest::program(),
+            "key": self.key.digest,
+            "given": given,
+            "eval": recipe.eval,
+            "merges": recipe.merge.methods,
+            // `recipe` is that of a training.
+            "asked": recipe,
+            "recipe_origin": self.origin,
+            "seen_from": std::env::current_dir().ok(),
+            "device": manifest::machine(&self.options.device, opened),
+            "portions": { "micro_tokens": machine.micro_tokens, "rows": evaluation.rows },
+            "seeds": { "train": recipe.train.seed, "suites": evaluation.seeds() },
+            "compute": format!("{:?}", machine.compute).to_lowercase(),
+            "dtype": dtypes.to_string(),
+            "sha256": base.digests,
+            "inputs": manifest::inputs(&traces.named)?,
+            "commits": traces.commits,
+            "parents": manifest::parents(traces.found.iter().map(PathBuf::as_path).chain(runs)),
+        }))
+    }
+
+    /// What would be asked, for programs.
+    ///
+    /// # Errors
+    ///
+    /// A file that was read is gone.
+    pub fn outlook(&self) -> Result<Value, SnapshotError> {
+        let mut found = self.manifest()?;
+        let candidates = self.cast.candidates.iter().map(|candidate| &candidate.name);
+        found["folder"] = json!(self.folder);
+        found["candidates"] = json!(candidates.collect::<Vec<_>>());
+        found["notes"] = json!(self.said());
+        Ok(found)
+    }
+
     /// Asks, judges and writes the report.
     ///
     /// # Errors
     ///
     /// Whatever goes wrong, or a stop that was asked for; what was finished before stays finished.
     pub fn run<'a>(&self, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>) -> Result<Report, Failure> {
-        let Self { given, recipe, model, base, dtypes, opened, machine, evaluation, cast, traces, .. } = self;
+        let Self { recipe, model, base, opened, machine, evaluation, cast, traces, .. } = self;
         let mut session = Session::open(&self.folder, Some(&self.key), stop, watcher)?;
+        session.share(!self.options.own_answers);
         for sentence in remarks::asked(&evaluation.suites, model).into_iter().chain(traces.said.clone()) {
             session.note(sentence)?;
         }
         self.write_questions()?;
         prove(opened, model)?;
-        let manifest = json!({
-            "schema": 1,
-            "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
-            "key": self.key.digest,
-            "given": given,
-            "eval": recipe.eval,
-            "merges": recipe.merge.methods,
-            "dtype": dtypes.to_string(),
-            "sha256": base.digests,
-            "commits": traces.commits,
-        });
-        write_json(&self.folder.join("manifest.json"), &manifest)?;
+        write_json(&self.folder.join(manifest::FILE), &self.manifest()?)?;
         write_lock(&self.folder, &traces.commits, &base.digests)?;
         let exam = Exam { model, evaluation, machine, device: &opened.name };
         let asked = ask(exam, cast, &mut session)?;
         let case = Case { run: self.about(), seed: recipe.train.seed, asked, gates: recipe.gates.clone() };
-        conclude(&case, (&recipe.eval, recipe.train.compute), (machine, evaluation.rows), &mut session)
+        let settings = (&recipe.eval, recipe.train.compute);
+        let report = conclude(&case, settings, (machine, evaluation.rows), &mut session)?;
+        manifest::finish(&self.folder)?;
+        session.event(Event::RunDone)?;
+        Ok(report)
     }
 }
 
@@ -269,6 +318,7 @@ fn over(
     base: &Base,
     runs: &[PathBuf],
     machine: &Machine,
+    sources: &mut Sources<'_>,
 ) -> Result<(RoleWeights, Vec<SharedWeights>), Failure> {
     let (mut models, mut digests) = (Vec::new(), Vec::new());
     for run in runs {
@@ -276,6 +326,7 @@ fn over(
         models.push(post.on(&base.weights)?);
         for file in &post.files {
             digests.push(digest::known(file, Algorithm::Blake3)?);
+            sources.traces.named.insert(file.display().to_string(), file.clone());
         }
     }
     let key = numerics(&of_json(&json!([base.key, digests])), machine);
@@ -283,8 +334,14 @@ fn over(
 }
 
 /// The given weights, with an adapter folded in.
-fn with_adapter(base: &Base, adapter: Option<&Path>, machine: &Machine) -> Result<RoleWeights, Failure> {
+fn with_adapter(
+    base: &Base,
+    adapter: Option<&Path>,
+    machine: &Machine,
+    sources: &mut Sources<'_>,
+) -> Result<RoleWeights, Failure> {
     let Some(folder) = adapter else { return Ok(part_of(base, machine)) };
+    sources.traces.named.insert(folder.display().to_string(), folder.to_owned());
     let (weights, key) = adapter_on(base, folder)?;
     Ok(RoleWeights { weights, key: numerics(&key, machine) })
 }

@@ -20,7 +20,8 @@
 //!
 //! Each stage leaves a finished folder or nothing; the same command again does what is missing. A stage can be
 //! made without the ones before it: [`alone`] asks and judges any model, [`review`] judges and shows what was said,
-//! [`compare`] lays runs side by side.
+//! [`compare`] lays runs side by side, [`diff`] says how two differ, [`reproduce`] makes one again, [`clean`] takes away
+//! what can be had again.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +31,10 @@ pub mod ask;
 pub mod audit;
 pub mod cast;
 pub mod chat;
+pub mod clean;
 pub mod compare;
 mod conclude;
+pub mod diff;
 pub mod export;
 pub mod failure;
 pub mod guard;
@@ -39,10 +42,12 @@ mod harden;
 pub mod inspect;
 pub mod judge;
 pub mod landscape;
+pub mod manifest;
 pub mod plan;
 pub mod preview;
 mod probe;
 pub mod proof;
+pub mod reproduce;
 pub mod review;
 pub mod session;
 pub mod start;
@@ -57,7 +62,7 @@ pub use work::Work;
 
 use crate::eval::Denominator;
 use crate::eval::presets::Preset;
-use crate::event::Listener;
+use crate::event::{Event, Listener};
 use crate::recipe::MethodKind;
 use crate::report::{Report, Run};
 use crate::snapshot::writer::{file_at_once, write_json};
@@ -76,6 +81,7 @@ use session::Session;
 /// Whatever goes wrong; what was finished before stays finished.
 pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>) -> Result<Report, Failure> {
     let mut session = Session::open(&plan.folder, Some(&plan.key), stop, watcher)?;
+    session.share(!plan.options.own_answers);
     for sentence in &plan.said {
         session.note(sentence.clone())?;
     }
@@ -95,6 +101,8 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
     if plan.options.keep_merged {
         keep_merged(plan, &cast, &mut session)?;
     }
+    manifest::finish(session.folder().path())?;
+    session.event(Event::RunDone)?;
     Ok(report)
 }
 
@@ -102,7 +110,7 @@ pub fn run<'a>(plan: &Plan, stop: &'a AtomicBool, watcher: &'a mut Listener<'a>)
 fn write_inputs(plan: &Plan, folder: &Path) -> Result<(), Failure> {
     file_at_once(&folder.join("recipe.toml"), plan.recipe_text.as_bytes())?;
     sources::write_lock(folder, &plan.commits, &plan.digests())?;
-    write_json(&folder.join("manifest.json"), &plan.manifest())?;
+    write_json(&folder.join(manifest::FILE), &plan.manifest()?)?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use serde_json::Value;
+
 use super::alone::{Given, Settled};
 use super::failure::Failure;
 use super::plan::sources::Sources;
@@ -12,6 +14,7 @@ use crate::event::Listener;
 use crate::hub;
 use crate::recipe::Recipe;
 use crate::report::Report;
+use crate::snapshot::SnapshotError;
 
 /// What a recipe comes to.
 pub enum Work {
@@ -47,6 +50,26 @@ impl Work {
         match self {
             Self::Trained(plan) => &plan.key.digest,
             Self::Given(settled) => settled.key(),
+        }
+    }
+
+    /// The parts that this is the digest of.
+    pub fn key_parts(&self) -> &Value {
+        match self {
+            Self::Trained(plan) => &plan.key.parts,
+            Self::Given(settled) => settled.key_parts(),
+        }
+    }
+
+    /// What its run folder says of it.
+    ///
+    /// # Errors
+    ///
+    /// A file that was read is gone.
+    pub fn manifest(&self) -> Result<Value, SnapshotError> {
+        match self {
+            Self::Trained(plan) => plan.manifest(),
+            Self::Given(settled) => settled.manifest(),
         }
     }
 

@@ -466,6 +466,19 @@ fn bad_pairs() {
 }
 
 #[test]
+fn folders_of_no_run() {
+    let fixture = Fixture::new();
+    for (command, more) in
+        [("reproduce", &[][..]), ("diff", &["model"]), ("clean", &["--yes"]), ("watch", &[])]
+    {
+        let arguments = [&[command, "model"], more].concat();
+        check(&fixture, &format!("{command}_not_a_run"), &arguments);
+    }
+    check(&fixture, "color_unknown", &["list", "methods", "--color", "sometimes"]);
+    assert!(fixture.file("model/model.safetensors").is_file());
+}
+
+#[test]
 fn bad_landscapes() {
     let fixture = Fixture::new();
     let scan = |name: &str, more: &[&str]| {

@@ -192,7 +192,7 @@ fn a_guard_that_was_killed_goes_on_to_the_same_bits() {
     assert!(checkpoint.infos().contains_key("model.embed_tokens.rows"));
     let train = ["guard", "train", "guard.toml", "--device", "cpu", "--out", "guard"];
     let output = fixture.succeeds(&train);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("going on from step 20"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming from step 20"), "{output:?}");
     assert!(weights("guard") == whole, "the same bits");
     // Another weight of the labels is another run; how the columns are called is not.
     let other = [&train[..], &["--set", "data.guard.label_weight=9"]].concat();

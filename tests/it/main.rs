@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod again;
 mod auditing;
 mod bounds;
 mod carried;
@@ -49,3 +50,4 @@ mod studies;
 mod tasks;
 mod thinking;
 mod tidy;
+mod watching;

@@ -177,7 +177,7 @@ fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
     fixture.study("run", &["--merge", "linear:0"]);
     let report = json_of(&fixture, "run/report.json");
     assert_eq!(
-        (&report["merge"][0]["change_kept"], &report["merge"][0]["parameters_unchanged"]),
+        (&report["merge"][0]["update_kept_after_rounding"], &report["merge"][0]["parameters_unchanged"]),
         (&json!(1.0), &json!(1.0))
     );
     assert!(report["merge"][0].get("seed").is_none());
@@ -194,7 +194,7 @@ fn a_merge_that_is_the_base_lost_nothing_to_rounding() {
     }
     // What there was to lose is still told.
     let lost = merge(&fixture, "--post run --merge linear:0.001 --out lost");
-    assert!(lost.contains("for rounding left"), "{lost}");
+    assert!(lost.contains("for rounding kept"), "{lost}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_report_holds_every_candidate_suite_and_judge_that_the_folder_has_answers_fo
     let table = fixture.study("run", &[]);
     assert!(!table.contains("New in this report"), "everything is new: {table}");
     let first = report(&fixture, "run");
-    assert_eq!((&first["schema"], first.get("added")), (&2.into(), None));
+    assert_eq!((&first["schema"], first.get("added")), (&3.into(), None));
 
     // Another merge: those of before stay, the new one stands behind them and is named.
     let table = fixture.study("run", &["--merge", "ties:0.6,density=0.2"]);

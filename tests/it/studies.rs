@@ -92,7 +92,7 @@ fn a_grid_runs_every_cell_once_and_says_what_they_say_together() {
     assert!(!again("seed-1") && again("seed-2") && again("weight-decay-0.3_seed-1"));
 
     let report = json(&fixture.file("study/report.json"));
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], 2);
     let rows = report["rows"].as_array().unwrap();
     let row = |group: &str, candidate: &str| {
         let mut found = rows.iter().filter(|row| row["headline"] == true && row["suite"] == "harmful");
@@ -103,12 +103,12 @@ fn a_grid_runs_every_cell_once_and_says_what_they_say_together() {
     let values: Vec<f64> =
         merged["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
     assert!((merged["mean"].as_f64().unwrap() - values.iter().sum::<f64>() / 2.0).abs() < 1e-12);
-    assert!(merged["over_prompts"].is_array() && merged["less_base"]["p"].is_number());
-    assert!(row("weight decay 0.3", "tuned")["less_tuned"].is_null());
+    assert!(merged["over_prompts"].is_array() && merged["difference_from_base"]["p"].is_number());
+    assert!(row("weight decay 0.3", "tuned")["difference_from_tuned"].is_null());
     let contrasts = report["contrasts"].as_array().unwrap();
     let named: Vec<&str> = contrasts.iter().map(|answer| answer["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["the slope", "gentler training"]);
-    assert_eq!(contrasts[1]["what"], "linear:0.5 less weight decay 0.3 / tuned");
+    assert_eq!(contrasts[1]["what"], "linear:0.5 − weight decay 0.3 / tuned");
 
     // The study's number is the cell's own.
     let own = json(&folder_of(&fixture, "seed-2").join("report.json"));
@@ -589,7 +589,7 @@ fn a_model_of_ones_own_is_asked_beside_the_others() {
     std::fs::remove_dir_all(fixture.file("study")).unwrap();
     done(&fixture, &["--merge", "linear:0.5"]);
     let report = json(&fixture.file("study/report.json"));
-    assert_eq!(report["contrasts"][0]["what"], "mine less tuned");
+    assert_eq!(report["contrasts"][0]["what"], "mine − tuned");
     for (bad, why) in [("name = \"tuned\"", "other than base"), ("source = \"absent\"", "absent")] {
         let (key, _) = bad.split_once(" = ").unwrap();
         let own: String = own

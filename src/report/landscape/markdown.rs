@@ -67,7 +67,7 @@ fn line(landscape: &Landscape) -> Table {
     let columns = landscape.columns();
     let mut header = vec!["λ".to_owned(), "model".to_owned()];
     header.extend(columns.iter().map(|metric| title(metric)));
-    header.push("empty, repeated, garbled, cut off".to_owned());
+    header.push("empty, repeated, garbled, truncated".to_owned());
     let rows = landscape.line.points.iter().map(|point| {
         let mut row = vec![point.at[0].to_string(), point.candidate.clone()];
         row.extend(columns.iter().map(|column| cell(point, column)));

@@ -19,7 +19,7 @@ pub use pictures::pictures;
 pub use tables::{html, markdown, terminal};
 
 /// The version of a study's `report.json`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What a study found out so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,10 +75,13 @@ pub struct Row {
     #[serde(flatten)]
     pub estimate: Estimate,
     /// Less the base, on the same prompts and seeds.
+    #[serde(rename = "difference_from_base", alias = "less_base")]
     pub less_base: Option<Estimate>,
     /// Less the tuned model; merges only.
+    #[serde(rename = "difference_from_tuned", alias = "less_tuned")]
     pub less_tuned: Option<Estimate>,
     /// Whether a paired test tells it from the best of its column: the p-value, 1 for the best; none of base and tuned.
+    #[serde(rename = "p_against_best", alias = "behind_best")]
     pub behind_best: Option<f64>,
 }
 

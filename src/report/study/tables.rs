@@ -12,12 +12,12 @@ use crate::report::plot::Picture;
 use crate::report::table::{Table, is_rate, probability};
 use crate::report::terminal::draw;
 
-const NOTE: &str = "Mean over seeds ± standard deviation of the seeds' means; in brackets 95 % over prompts, the answers to a prompt \
+const NOTE: &str = "Mean over seeds ± standard deviation of the seeds' means; in brackets the 95 % interval over prompts, the answers to a prompt \
      under several seeds taken as one cluster. `report.json` has the intervals over seeds too, and `rows.csv` every cell.";
-const CONTRASTS: &str = "Asked in the recipe before the results were there; p over prompts, raised by Holm's rule for all questions of \
+const CONTRASTS: &str = "Named in the recipe before the results were there; p over prompts, corrected by Holm's method for all contrasts of \
      the study. All other differences of this report are exploratory.";
 
-const CHOICES: &str = "λ by the validation suites alone";
+const CHOICES: &str = "λ selected on the validation suites";
 
 /// The study as Markdown.
 pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
@@ -33,7 +33,7 @@ pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
         section(&mut text, CHOICES, &choices(report));
     }
     if !report.contrasts.is_empty() {
-        section(&mut text, "Questions asked beforehand", &contrasts(report));
+        section(&mut text, "Contrasts named in advance", &contrasts(report));
         let _ = write!(text, "\n{CONTRASTS}\n");
     }
     for group in report.groups() {
@@ -57,7 +57,7 @@ pub fn html(report: &StudyReport, pictures: &[Picture]) -> String {
         page::section(&mut page, &page::escaped(title(group)), &overview(report, group), NOTE);
     }
     page::section(&mut page, CHOICES, &choices(report), "");
-    page::section(&mut page, "Questions asked beforehand", &contrasts(report), CONTRASTS);
+    page::section(&mut page, "Contrasts named in advance", &contrasts(report), CONTRASTS);
     for group in report.groups() {
         let title = format!("Differences: {}", page::escaped(title(group)));
         page::section(&mut page, &title, &differences(report, group), "");
@@ -80,13 +80,15 @@ pub fn terminal(report: &StudyReport, width: u16) -> String {
         text.push_str(&draw(choices(report), width));
     }
     if !report.contrasts.is_empty() {
-        text.push_str("\nQuestions asked beforehand\n");
+        text.push_str("\nContrasts named in advance\n");
         text.push_str(&draw(contrasts(report), width));
     }
     for note in &report.notes {
         let _ = write!(text, "\n{note}\n");
     }
-    text.push_str("\nMean ± sd over seeds, 95 % over prompts in brackets; differences are in report.md.\n");
+    text.push_str(
+        "\nMean ± sd over seeds, 95 % CI over prompts in brackets; differences are in report.md.\n",
+    );
     text
 }
 
@@ -185,7 +187,15 @@ fn choices(report: &StudyReport) -> Table {
 }
 
 fn contrasts(report: &StudyReport) -> Table {
-    let header = ["question", "cells", "of", "answer", "95 % over prompts", "95 % over seeds", "p (Holm)"];
+    let header = [
+        "contrast",
+        "cells",
+        "quantity",
+        "estimate",
+        "95 % CI over prompts",
+        "95 % CI over seeds",
+        "p (Holm)",
+    ];
     let row = |answer: &Answer| {
         let Estimate { mean, over_prompts, over_seeds, .. } = answer.estimate;
         let by = answer.judge.as_ref().map(|judge| format!(" ({judge})")).unwrap_or_default();
@@ -205,7 +215,7 @@ fn contrasts(report: &StudyReport) -> Table {
 }
 
 fn differences(report: &StudyReport, group: &str) -> Table {
-    let header = ["candidate", "metric", "less the base", "p", "less the tuned model", "p"];
+    let header = ["candidate", "metric", "Δ vs. base [95 %]", "p", "Δ vs. tuned [95 %]", "p"];
     let rows = report.rows.iter().filter(|row| row.group == group && row.headline);
     let shown = |row: &Row, found: &Option<Estimate>| match found {
         None => ["–".to_owned(), "–".to_owned()],

@@ -31,7 +31,7 @@ use shared::Shelf;
 ///
 /// A weight cannot be computed, the disk refuses, or the run was asked to stop.
 pub fn ask(exam: Exam<'_>, cast: &Cast, session: &mut Session<'_>) -> Result<Gathered, Failure> {
-    let shelf = Shelf::of(exam.device);
+    let shelf = if session.shares() { Shelf::of(exam.device) } else { Shelf::none() };
     let mut waiting = VecDeque::new();
     for nth in 0..cast.candidates.len() {
         let mut asking = Asking::open(exam, cast, nth, session)?;

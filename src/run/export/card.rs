@@ -39,7 +39,7 @@ pub(super) fn card(request: &Request, draft: &Draft, manifest: &Manifest) -> Str
 
 /// What the merge did, in sum and weight by weight.
 fn table(report: &MergeReport, weights: &std::collections::BTreeMap<String, WeightReport>) -> String {
-    let header = "| tensor | relative update | angle | change kept after rounding | effective λ after rounding | parameters unchanged |";
+    let header = "| tensor | relative update | angle | update kept after rounding | effective λ after rounding | parameters unchanged |";
     let mut lines = vec![format!("\n{header}\n|---|---|---|---|---|---|")];
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let row = |name: &str, update: f64, angle: f64, survived: f64, lambda: Option<f64>, unchanged: f64| {

@@ -9,6 +9,7 @@ mod folder;
 mod guard;
 mod inspect;
 mod judge;
+mod reproduce;
 mod reward;
 mod room;
 mod selftest;
@@ -21,6 +22,7 @@ pub use folder::FolderError;
 pub use guard::GuardError;
 pub use inspect::InspectError;
 pub use judge::JudgeError;
+pub use reproduce::ReproduceError;
 pub use reward::RewardError;
 pub use room::RoomError;
 pub use selftest::SelftestError;
@@ -87,6 +89,7 @@ pub enum Failure {
     Incomplete(#[from] Incomplete),
     Unlisted(#[from] Unlisted),
     NothingInCommon(#[from] NothingInCommon),
+    Reproduce(#[from] ReproduceError),
     Study(#[from] StudyError),
     CellsFailed(#[from] CellsFailed),
     JobsFailed(#[from] JobsFailed),
@@ -167,6 +170,7 @@ impl Failure {
                 | StudyError::BadContrast { .. }
                 | StudyError::NothingToChooseBy { .. },
             )
+            | Self::Reproduce(ReproduceError::NotARun { .. } | ReproduceError::Study { .. })
             | Self::Source(SourceError::WholeRepository { .. })
             | Self::Hub(HubError::BadName { .. })
             | Self::Train(
@@ -185,7 +189,7 @@ impl Failure {
             Self::Guard(error) if error.is_recipe() => RECIPE,
             Self::Train(TrainError::Diverged { .. } | TrainError::NotFinite { .. })
             | Self::CellsFailed(_) => DIVERGED,
-            Self::GateFailed(_) => GATE,
+            Self::GateFailed(_) | Self::Reproduce(ReproduceError::NotEqual { .. }) => GATE,
             Self::JobsFailed(error) => error.code,
             Self::Stopped(_) => STOPPED,
             Self::Broken(_) => UNEXPECTED,

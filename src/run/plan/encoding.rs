@@ -50,6 +50,11 @@ pub struct Beyond {
 }
 
 impl Encoding {
+    /// Where it is remembered, if there is a cache.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Tokens of the longest sample that is trained on or held out.
     pub fn longest(&self) -> usize {
         self.beyond.iter().map(|samples| samples.longest).max().unwrap_or(0)

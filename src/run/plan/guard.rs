@@ -138,7 +138,7 @@ impl GuardPlan {
         let labels = [id(HARM)?, id(SAFE)?];
         let key = of_json(&json!([sha256, model.tokenizer.amended()]));
         let threshold = threshold.unwrap_or(card.threshold);
-        sources.traces.found.insert(folder.clone());
+        sources.traces.note(&format!("guard {source}"), &folder);
         Ok(Self { model: Arc::new(model), card, threshold, max_new_tokens, labels, key, folder })
     }
 

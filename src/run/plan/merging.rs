@@ -1,5 +1,7 @@
 //! Which merges of base and tuned model are made, and what they need besides the two.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
@@ -113,6 +115,11 @@ pub fn probing(
 }
 
 impl Merging {
+    /// What draws the numbers of merges that chance plays a part in.
+    pub fn seeds(&self) -> BTreeMap<String, u64> {
+        self.merges.iter().filter_map(|merge| Some((merge.name(), merge.seed()?))).collect()
+    }
+
     /// Settles what `merges` need.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ pub use steering::Steering;
 pub use training::Training;
 
 use super::failure::{Failure, RoomError};
+use super::manifest;
 use super::session::{Folder, Key};
 use crate::device::{self, DeviceSpec, Opened};
 use crate::doing;
@@ -82,6 +83,8 @@ pub struct Options {
     pub eval_rows: Option<usize>,
     pub keep_merged: bool,
     pub allow_device_change: bool,
+    /// Every answer is generated here: none is taken over from other runs of this machine.
+    pub own_answers: bool,
     /// The run is for another machine: what finds no room on this one is said, and refused there.
     pub elsewhere: bool,
 }
@@ -96,6 +99,7 @@ impl Options {
             eval_rows: None,
             keep_merged: false,
             allow_device_change: false,
+            own_answers: false,
             elsewhere: false,
         }
     }
@@ -129,6 +133,8 @@ pub struct Plan {
     pub commits: BTreeMap<String, String>,
     /// Every file and folder that was read.
     pub found: BTreeSet<PathBuf>,
+    /// The same by the names that the recipe gives them.
+    pub named: BTreeMap<String, PathBuf>,
     pub folder: PathBuf,
 }
 
@@ -198,9 +204,8 @@ impl Plan {
         said.extend(remarks::beyond(&training.encoding, model.shape.max_positions));
         said.extend(asked.said.iter().cloned());
         said.extend(guard.as_ref().and_then(|(guard, _)| remarks::guarded(&suites, guard)));
-        let rows = options.eval_rows.unwrap_or(rows(&opened));
-        let evaluation = Evaluation { suites, judges, rows };
-        let sources::Traces { commits, said: by_sources, found } = sources.traces;
+        let evaluation = Evaluation { suites, judges, rows: options.eval_rows.unwrap_or(rows(&opened)) };
+        let sources::Traces { commits, said: by_sources, found, named } = sources.traces;
         said.extend(by_sources);
         let folder = folder(&options, &recipe, &key);
         Ok(Self {
@@ -222,6 +227,7 @@ impl Plan {
             said,
             commits,
             found,
+            named,
             folder,
         })
     }
@@ -254,20 +260,34 @@ impl Plan {
         self.base.digests.clone().into_iter().chain(own).collect()
     }
 
-    /// The resolved recipe, digests and counts: `manifest.json`.
-    pub fn manifest(&self) -> Value {
+    /// The resolved recipe, digests, counts and all else that `finetune reproduce` goes by: `manifest.json`.
+    ///
+    /// # Errors
+    ///
+    /// A file that was read is gone.
+    pub fn manifest(&self) -> Result<Value, SnapshotError> {
         let Training { encoding, last_step, total_steps, .. } = &self.training;
-        json!({
+        Ok(json!({
             "schema": 1,
-            "program": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+            "program": manifest::program(),
             "key": self.key.digest,
             "recipe": self.recipe,
             "recipe_origin": self.origin,
-            "device": { "asked": self.options.device, "used": self.opened.spec, "name": self.opened.name },
+            "seen_from": std::env::current_dir().ok(),
+            "device": manifest::machine(&self.options.device, &self.opened),
+            "portions": { "micro_tokens": self.machine.micro_tokens, "rows": self.evaluation.rows },
+            "seeds": {
+                "train": self.training.train.seed,
+                "merges": self.merging.seeds(),
+                "suites": self.evaluation.seeds(),
+            },
             "compute": format!("{:?}", self.machine.compute).to_lowercase(),
             "dtype": self.base.dtypes.to_string(),
             "sha256": self.digests(),
+            "inputs": manifest::inputs(&self.named)?,
             "commits": self.commits,
+            "parents": manifest::parents(self.found.iter().map(PathBuf::as_path)),
+            "caches": encoding.path(),
             "template_sha256": self.model.template.as_ref().map(ChatTemplate::digest),
             "counts": {
                 "train": encoding.preflight.n_samples,
@@ -280,7 +300,7 @@ impl Plan {
                 "steps": last_step,
                 "schedule_steps": total_steps,
             },
-        })
+        }))
     }
 }
 

@@ -101,8 +101,9 @@ pub fn given_folder(source: &str, sources: &mut Sources<'_>) -> Result<PathBuf, 
     let folder = sources.model(source)?;
     // Its settings come first, and with them the commit that the weights are of.
     sources.weights(source)?;
-    let inside = ["train/adapter", "train/model"].map(|name| folder.join(name));
-    let folder = inside.into_iter().find(|path| path.is_dir()).unwrap_or(folder);
-    sources.traces.found.insert(folder.clone());
+    let inside = ["train/adapter", "train/model"].into_iter().find(|name| folder.join(name).is_dir());
+    let Some(inside) = inside else { return Ok(folder) };
+    let folder = folder.join(inside);
+    sources.traces.note(&format!("{source}/{inside}"), &folder);
     Ok(folder)
 }

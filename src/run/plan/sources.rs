@@ -63,10 +63,20 @@ pub struct Traces {
     pub said: Vec<String>,
     /// Every file and folder that was found.
     pub found: BTreeSet<PathBuf>,
+    /// The same by the names that the recipe gives them.
+    pub named: BTreeMap<String, PathBuf>,
+}
+
+impl Traces {
+    /// Notes where the file or folder lies that is written `name`.
+    pub fn note(&mut self, name: &str, path: &Path) {
+        self.found.insert(path.to_owned());
+        self.named.insert(name.to_owned(), path.to_owned());
+    }
 }
 
 /// What holds a run's digests and commits.
-const LOCK: &str = "recipe.lock";
+pub const LOCK: &str = "recipe.lock";
 
 impl<'a> Sources<'a> {
     /// Looks for a lock in the run folder, if that was named, and then beside the recipe.
@@ -109,6 +119,7 @@ impl<'a> Sources<'a> {
     pub fn replay(&mut self, traces: &Traces) {
         self.traces.commits.extend(traces.commits.clone());
         self.traces.found.extend(traces.found.iter().cloned());
+        self.traces.named.extend(traces.named.clone());
         for sentence in &traces.said {
             self.say(Some(sentence.clone()));
         }
@@ -122,7 +133,7 @@ impl<'a> Sources<'a> {
     /// It is nowhere, or the hub does not give it.
     pub fn find(&mut self, key: &str, name: &str) -> Result<PathBuf, Failure> {
         if let Some(path) = self.here(name)? {
-            self.traces.found.insert(path.clone());
+            self.traces.note(name, &path);
             return Ok(path);
         }
         let Some(asked) = Name::parse(name).filter(|asked| asked.kind == RepoKind::Dataset) else {
@@ -132,7 +143,7 @@ impl<'a> Sources<'a> {
             return Err(SourceError::WholeRepository { key: key.to_owned(), name: name.to_owned() }.into());
         };
         let path = self.fetch(&asked, Wanted::Data)?.join(file);
-        self.traces.found.insert(path.clone());
+        self.traces.note(name, &path);
         Ok(path)
     }
 
@@ -147,7 +158,7 @@ impl<'a> Sources<'a> {
             (None, Some(asked)) => self.fetch(&asked, Wanted::Settings)?,
             (None, None) => return Err(not_found("model.source", name).into()),
         };
-        self.traces.found.insert(folder.clone());
+        self.traces.note(name, &folder);
         Ok(folder)
     }
 

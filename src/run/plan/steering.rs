@@ -75,7 +75,7 @@ pub fn read(
     let mut path = sources.find(key, source)?;
     if path.is_dir() {
         path.push(FILE);
-        sources.traces.found.insert(path.clone());
+        sources.traces.note(&format!("{source}/{FILE}"), &path);
     }
     let file = File::read(&path).map_err(|error| match error {
         Unread::Disk(source) => SteerError::Unreadable { path: path.clone(), source },

@@ -7,6 +7,7 @@ use burn::tensor::DType;
 mod asking;
 mod average;
 mod beside;
+mod json;
 mod measure;
 
 use super::cast::Candidate;
@@ -21,6 +22,7 @@ use crate::model::Decoder;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
 use crate::train::{init, optimizer, recompute};
+pub use json::json;
 use measure::Figures;
 
 /// What a run will take.

@@ -152,7 +152,7 @@ impl Folder {
 
     /// Where a merged model is written when asked for.
     pub fn merged(&self, merge: &str) -> PathBuf {
-        self.path.join("merged").join(file_name(merge))
+        merged_folder(&self.path, merge)
     }
 }
 
@@ -170,6 +170,11 @@ pub fn eval_folder(run: &Path, candidate: &str) -> PathBuf {
     run.join("eval").join(file_name(candidate))
 }
 
+/// Where a merged model is written in the run folder `run`.
+pub fn merged_folder(run: &Path, merge: &str) -> PathBuf {
+    run.join("merged").join(file_name(merge))
+}
+
 /// A candidate's name as a file name every system takes.
 fn file_name(name: &str) -> String {
     name.replace([':', ',', '/', '\\'], "_")
@@ -177,6 +182,29 @@ fn file_name(name: &str) -> String {
 
 /// The file in a folder that the process working there holds; it has its pid.
 pub const LOCK: &str = ".lock";
+
+/// The process that works in `folder`, if one does; nothing is written.
+///
+/// # Errors
+///
+/// Whether one does cannot be found out.
+pub fn holder(folder: &Path) -> Result<Option<String>, FolderError> {
+    let unwritable = |source| Unwritable { folder: folder.to_owned(), source };
+    let mut file = match no_links(OpenOptions::new().read(true)).open(folder.join(LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unwritable(source).into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(unwritable)?;
+            Ok(Some(pid.trim().to_owned()))
+        }
+        Err(TryLockError::Error(source)) => Err(unwritable(source).into()),
+    }
+}
 
 /// Holds `folder`, which errors call `place`, until the file that comes back is closed.
 ///

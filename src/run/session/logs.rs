@@ -1,12 +1,15 @@
-//! `events.jsonl` and `metrics.csv`: what happened, a line each.
+//! `events.jsonl` and `metrics.csv`: what happened, a line each; the curves beside them.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::folder::Folder;
+use super::tensorboard::Curves;
+use crate::device::peak_memory;
 use crate::event::{Event, PairFigures, StepEvent, Unwritable};
 use crate::snapshot::writer::{file_at_once, no_links};
 
@@ -15,7 +18,13 @@ use crate::snapshot::writer::{file_at_once, no_links};
 pub struct Logs {
     folder: PathBuf,
     events: File,
+    curves: Curves,
+    /// When progress was last written down.
+    ticked: Option<Instant>,
 }
+
+/// Progress is written down at most this often.
+const TICK: Duration = Duration::from_secs(5);
 
 const METRICS_HEADER: &str =
     "step,epoch,loss,validation_loss,gradient_norm,learning_rate,trained_tokens,tokens,padding,elapsed_s";
@@ -44,21 +53,27 @@ impl Logs {
         let path = folder.path().join("events.jsonl");
         let unwritable = |source| Unwritable { folder: folder.path().to_owned(), source };
         let events = appended(&path).map_err(unwritable)?;
-        Ok(Self { folder: folder.path().to_owned(), events })
+        let curves = Curves::of(folder.path());
+        Ok(Self { folder: folder.path().to_owned(), events, curves, ticked: None })
     }
 
-    /// Writes one event down. Progress ticks are for the terminal only.
+    /// Writes one event down; of progress only what whoever watches from elsewhere needs.
     ///
     /// # Errors
     ///
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
         let result = match event {
-            Event::Progress { .. }
-            | Event::Validating { .. }
-            | Event::Reference { .. }
-            | Event::Scores { .. } => Ok(()),
-            _ => self.line(event).and_then(|()| self.metrics(event)),
+            Event::Progress { .. } | Event::Validating { .. } | Event::Reference { .. } | Event::Scores { .. } => {
+                match self.ticked {
+                    Some(last) if last.elapsed() < TICK => Ok(()),
+                    _ => {
+                        self.ticked = Some(Instant::now());
+                        self.line(event)
+                    }
+                }
+            }
+            _ => self.line(event).and_then(|()| self.metrics(event)).and_then(|()| self.curves.write(event)),
         };
         result.map_err(|source| Unwritable { folder: self.folder.clone(), source })
     }
@@ -68,6 +83,8 @@ impl Logs {
         if let Value::Object(map) = &mut value {
             let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
             map.insert("time".to_owned(), Value::String(now));
+            let memory = peak_memory().filter(|_| is_of_work(event));
+            map.extend(memory.map(|bytes| ("peak_memory_bytes".to_owned(), Value::from(bytes))));
         }
         self.events.write_all(format!("{value}\n").as_bytes())
     }
@@ -103,6 +120,11 @@ impl Logs {
         }
         file.write_all(row.as_bytes())
     }
+}
+
+/// Whether it tells of work that takes memory.
+fn is_of_work(event: &Event) -> bool {
+    matches!(event, Event::Step(_) | Event::Progress { .. } | Event::StageDone { .. })
 }
 
 fn appended(path: &Path) -> std::io::Result<File> {

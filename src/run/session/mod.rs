@@ -7,6 +7,7 @@ use std::time::Instant;
 pub mod folder;
 mod logs;
 pub mod store;
+mod tensorboard;
 
 pub use folder::{Folder, Key};
 
@@ -21,6 +22,8 @@ pub struct Session<'a> {
     logs: Logs,
     watcher: &'a mut Listener<'a>,
     stop: &'a AtomicBool,
+    /// Whether answers of other runs may be taken over.
+    shares: bool,
 }
 
 impl<'a> Session<'a> {
@@ -37,12 +40,22 @@ impl<'a> Session<'a> {
         watcher: &'a mut Listener<'a>,
     ) -> Result<Self, FolderError> {
         let folder = Folder::hold(path, key)?;
-        Ok(Self { logs: Logs::open(&folder)?, folder, watcher, stop })
+        Ok(Self { logs: Logs::open(&folder)?, folder, watcher, stop, shares: true })
     }
 
     /// The run folder.
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// Says whether answers of other runs may be taken over, and given to others; at first they may.
+    pub fn share(&mut self, shares: bool) {
+        self.shares = shares;
+    }
+
+    /// Whether answers of other runs may be taken over.
+    pub fn shares(&self) -> bool {
+        self.shares
     }
 
     /// Set when the work should stop.
@@ -109,7 +122,9 @@ impl<'a> Session<'a> {
     ) -> Result<T, Failure> {
         let watcher = &mut *self.watcher;
         let mut watch = |event| watcher(event);
-        work(&mut Session::open(folder, None, self.stop, &mut watch)?)
+        let mut inside = Session::open(folder, None, self.stop, &mut watch)?;
+        inside.share(self.shares);
+        work(&mut inside)
     }
 
     /// A stage of `total` parts, besides those that were there already where they are counted: begun, worked on, over.

@@ -147,7 +147,7 @@ fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer
                 None => one.group == group,
             })
         };
-        (format!("{of} less {less}"), side(of)?.less(side(less)?)?)
+        (format!("{of} − {less}"), side(of)?.less(side(less)?)?)
     };
     Some(Answer {
         name: contrast.name.clone(),

@@ -258,7 +258,7 @@ impl Study {
         tell: &mut hub::Tell<'_>,
     ) -> Result<StudyReport, Failure> {
         let (missing, all) = (self.missing(), self.wanted().count());
-        watcher(Event::Note { text: format!("{} of {all} cells are done", all - missing.len()) });
+        watcher(Event::Cells { done: all - missing.len(), all });
         let mut shared = Shared::default();
         self.check_with(&mut shared, tell)?;
         if !missing.is_empty() {
@@ -266,7 +266,7 @@ impl Study {
         }
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for (nth, cell) in missing.iter().enumerate() {
-            watcher(Event::Note { text: format!("cell {} of {}: {}", nth + 1, missing.len(), cell.name) });
+            watcher(Event::Cell { name: cell.name.clone(), nth: nth + 1, of: missing.len() });
             match self.run_cell(cell, &mut shared, stop, watcher, tell) {
                 Ok(()) => {}
                 Err(error) if error.is_divergence() || (error.waits() && !failed.is_empty()) => {

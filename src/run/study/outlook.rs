@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Study, names};
 use crate::eval::MetricKind;
@@ -13,6 +13,7 @@ use crate::recipe::{Cell, SEED};
 use crate::report::study::StudyReport;
 use crate::run::cast::Candidate;
 use crate::run::failure::Failure;
+use crate::run::manifest;
 use crate::run::plan::{Plan, Shared};
 use crate::run::preview::{self, Estimate, duration};
 use crate::run::work::Work;
@@ -91,6 +92,18 @@ impl Sum {
         }
     }
 
+    fn json(&self) -> Value {
+        let evaluate_s = self.evaluate_s + self.bases.values().sum::<f64>();
+        json!({
+            "trainings": self.trainings.len(),
+            "bases": self.bases.len(),
+            "train_s": self.train_s,
+            "evaluate_s": evaluate_s,
+            "memory_bytes": self.memory,
+            "disk_bytes": self.disk,
+        })
+    }
+
     fn in_words(&self) -> String {
         let evaluate_s = self.evaluate_s + self.bases.values().sum::<f64>();
         let (all, train, evaluate) =
@@ -109,7 +122,13 @@ impl Sum {
     }
 }
 
-/// The outlook as text; every cell is settled for it, so that a slip in any is found.
+/// What a study will do, for a person and for a program.
+pub struct Outlook {
+    pub text: String,
+    pub json: Value,
+}
+
+/// The outlook; every cell is settled for it, so that a slip in any is found.
 ///
 /// # Errors
 ///
@@ -118,10 +137,10 @@ pub fn outlook(
     study: &Study,
     tell: &mut hub::Tell<'_>,
     say: &mut dyn FnMut(&str),
-) -> Result<String, Failure> {
+) -> Result<Outlook, Failure> {
     let (mut done, mut shared, mut sum) = (study.done(), Shared::default(), Sum::default());
     let width = study.cells.iter().map(|cell| cell.name.chars().count()).max().unwrap_or(0);
-    let (mut lines, mut first) = (String::new(), None);
+    let (mut lines, mut first, mut cells) = (String::new(), None, Vec::new());
     for cell in &study.cells {
         let is_done = done.folder(cell).is_some();
         sum.n_done += usize::from(is_done);
@@ -147,6 +166,10 @@ pub fn outlook(
             let (n, names) = (names(&cell.recipe).len(), cell.over.join(", "));
             format!("merges of {names}, {n} candidates, {}", state("after these"))
         };
+        cells.push(
+            json!({ "name": cell.name, "group": cell.group, "seed": cell.recipe.train.seed, "over": cell.over,
+            "done": is_done, "about": about }),
+        );
         let _ = writeln!(lines, "cell     {:width$}  {about}", cell.name);
     }
     let (n, n_done) = (study.cells.len(), sum.n_done);
@@ -162,7 +185,15 @@ pub fn outlook(
         let _ = writeln!(text, "note: {sentence}{of}");
     }
     text.push_str("\nNothing was started. The same command without `--plan` runs what is missing.\n");
-    Ok(text)
+    let mut json = json!({ "schema": 1, "folder": study.folder, "cells": cells, "notes": notes(&sum) });
+    json["device"] = json!(first.map(|plan| manifest::machine(&plan.options.device, &plan.opened)));
+    json["estimate"] = sum.json();
+    Ok(Outlook { text, json })
+}
+
+/// What is said of cells, each sentence with the number of cells that it is said of.
+fn notes(sum: &Sum) -> Vec<Value> {
+    sum.said.iter().map(|(text, n)| json!({ "text": text, "cells": n })).collect()
 }
 
 /// What cells that differ in their seed alone have in common.
