@@ -8,7 +8,7 @@
 //!
 //! Data flows one way, and a module uses itself and those before it:
 //!
-//! `catalog, seed, simd, folders, doing, dtype, device, event, sandbox → recipe → snapshot → hub → data → model →
+//! `catalog, guide, seed, simd, folders, doing, dtype, device, event, sandbox → recipe → snapshot → hub → data → model →
 //! generate → train → merge → eval → report → run → cli`
 //!
 //! [`run`] tells the flow: recipe → plan → tune → cast → ask → judge → report.
@@ -58,6 +58,7 @@ pub mod eval;
 pub mod event;
 pub mod folders;
 pub mod generate;
+pub mod guide;
 pub mod hub;
 pub mod merge;
 pub mod model;

@@ -1,7 +1,7 @@
 //! `finetune judge` and `finetune report`: stored answers judged again and shown.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -15,9 +15,8 @@ use crate::report::study::StudyReport;
 use crate::report::{self, Report};
 use crate::run::compare;
 use crate::run::review::{self, OtherJudges};
-use crate::run::{Failure, Options};
+use crate::run::{Failure, Options, pages, study};
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::file_at_once;
 
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
@@ -56,7 +55,7 @@ pub struct ReportArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Show every prompt with the answers of all candidates, which may be harmful text; also writes
-    /// answers.html into the run folder
+    /// answers.html into the run folder, or into that of every cell of a study
     #[arg(long)]
     answers: bool,
     /// Which prompts to show
@@ -154,26 +153,45 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
 /// The folder is no finished run, or answers are missing.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let path = args.run.join("report.json");
-    if let (false, Ok(report)) = (args.answers, read_json::<StudyReport>(&path)) {
+    if let Ok(report) = read_json::<StudyReport>(&path) {
+        if args.answers {
+            let n = study::pages::answers(&args.run, &report)?;
+            progress::say(&format!(
+                "answers of {n} cells, behind {}",
+                args.run.join("report.html").display()
+            ));
+        } else {
+            redrawn(&args.run, study::pages::write(&args.run, &report));
+        }
         show_study(&report, args.json);
         return Ok(());
     }
     let report: Report = read_json(&path)?;
     if !args.answers {
+        redrawn(&args.run, pages::write(&args.run, &report));
         show(&report, args.json);
         return Ok(());
     }
-    let sheet = review::sheet(&args.run)?.only(&args.candidate, &args.judge)?;
+    // The page has filters of its own: it has all answers, whatever is printed.
+    let whole = review::sheet(&args.run)?;
+    let sheet = whole.clone().only(&args.candidate, &args.judge)?;
     if args.json {
         print(&serde_json::to_string_pretty(&sheet).expect("a sheet is plain data"));
         return Ok(());
     }
     let width = if std::io::stdout().is_terminal() { usize::from(progress::width()) } else { 100 };
     print(&sheet.terminal(args.show, width));
-    let page = args.run.join("answers.html");
-    file_at_once(&page, report::html(&report, Some(&sheet)).as_bytes())?;
-    progress::say(&format!("answers {}", page.display()));
+    pages::write_answers(&args.run, &report, &whole)?;
+    pages::write(&args.run, &report)?;
+    progress::say(&format!("answers {}", args.run.join(pages::ANSWERS).display()));
     Ok(())
+}
+
+/// A report is printed all the same where its page cannot be drawn anew.
+fn redrawn(folder: &Path, result: Result<(), Failure>) {
+    if let Err(failure) = result {
+        progress::say(&format!("the page in `{}` stays as it was: {failure}", folder.display()));
+    }
 }
 
 pub(super) fn show(report: &Report, as_json: bool) {

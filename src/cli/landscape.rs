@@ -12,7 +12,7 @@ use crate::recipe::{self, Recipe};
 use crate::report::landscape::terminal;
 use crate::run::landscape::{Request, Subject, landscape as scan, recipe_of};
 use crate::run::plan::sources::Sources;
-use crate::run::{Failure, Options};
+use crate::run::{Failure, Options, pages};
 
 /// What it is given.
 pub const USAGE: &str = "finetune landscape RUN [--directions N] [--around MODEL] [--plane] [--across]\n       \
@@ -129,6 +129,7 @@ pub fn landscape(args: &LandscapeArgs) -> Result<(), Failure> {
     progress::say(&format!("folder {}", folder.display()));
     let mut watch = |event| progress.show(&event);
     let found = scan(subject, &request, &folder, &stop, &mut watch)?;
+    args.run.as_deref().map(pages::redraw).transpose()?;
     print(&match args.json {
         true => serde_json::to_string_pretty(&found).expect("a landscape is plain data"),
         false => terminal(&found, progress::width()),

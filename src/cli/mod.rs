@@ -18,6 +18,7 @@ mod doctor;
 mod eval;
 mod fetch;
 mod guard;
+mod guide;
 mod init;
 mod inspect;
 mod jobs;
@@ -141,6 +142,8 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 enum Command {
     /// Write a first recipe for a model and a file of your own
     Init(init::InitArgs),
+    /// Read the guide: a page for each part of the program
+    Guide(guide::GuideArgs),
     /// Print a shipped recipe; `reference` has every key with its default
     Show(init::ShowArgs),
     /// Ask base, tuned and merged models of a finished run the same thing, side by side
@@ -221,6 +224,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => run_recipe(&cli.run),
         Some(Command::Init(args)) => init::init(&args),
+        Some(Command::Guide(args)) => guide::guide(&args),
         Some(Command::Show(args)) => init::show(&args),
         Some(Command::Chat(args)) => chat(&args),
         Some(Command::Merge(args)) => merge::merge(&args),

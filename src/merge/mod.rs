@@ -54,7 +54,7 @@ pub use merged::{Besides, Merged, Part, Rounded};
 pub use methods::METHODS;
 pub use needs::{Needs, Role};
 pub use pair::{Pair, Unmatched, missing_helper};
-pub use report::{MergeReport, WeightReport};
+pub use report::{LayerReport, MergeReport, WeightReport};
 pub use scaled::scaled_adapter;
 pub use spec::{Resolved, resolve};
 pub use vocabulary::{RowRule, RowSource, TokenPolicy, Tokens, Vocabulary, respelt};

@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use super::Alignment;
+use crate::recipe::layer_of;
 
 /// What a merge did to one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -219,10 +220,40 @@ pub struct MergeReport {
     /// What a method that chooses matrices chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<ChoiceReport>,
+    /// Of each layer, rising; empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerReport>,
     /// BLAKE3 over the touched weights as written: equal digests are equal models. Absent where the
     /// files have digests of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+}
+
+/// What a merge did to the touched weights of one layer, taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    pub layer: usize,
+    pub relative_update: f64,
+    #[serde(rename = "change_kept")]
+    pub survived: f64,
+}
+
+impl LayerReport {
+    fn each(reports: &BTreeMap<String, WeightReport>) -> Vec<Self> {
+        let mut layers: BTreeMap<usize, Sums> = BTreeMap::new();
+        for (name, report) in reports {
+            if let Some((layer, ..)) = layer_of(name) {
+                let sums = layers.entry(layer).or_default();
+                *sums = sums.plus(&report.sums);
+            }
+        }
+        let of = |(layer, sums): (usize, Sums)| Self {
+            layer,
+            relative_update: sums.relative_update(),
+            survived: sums.survived(),
+        };
+        layers.into_iter().map(of).collect()
+    }
 }
 
 /// What a method that chooses matrices chose, over all of them.
@@ -347,6 +378,7 @@ impl MergeReport {
             unchanged: ratio(total.same, total.n),
             not_finite: total.not_finite,
             choice: ChoiceReport::new(reports),
+            layers: LayerReport::each(reports),
             largest_angle_degrees: weights.map(|weight| weight.angle_degrees).fold(0.0, f64::max),
             blake3: known.then(|| hasher.finalize().to_hex().to_string()),
         }

@@ -76,8 +76,8 @@ pub(super) fn yaml(text: &str, origin: &str) -> Option<String> {
     let has = |keys: &[&str]| keys.iter().any(|key| text.lines().any(|line| line.starts_with(key)));
     is_yaml.then(|| match has(&["merge_method:", "models:", "slices:"]) {
         true => format!("mergekit's YAML is taken by `finetune merge --config {origin} --out DIR`"),
-        false => "`finetune init` writes a recipe to begin with, and the README names our key for each of LLaMA-Factory, PEFT \
-                  and TRL"
+        false => "`finetune init` writes a recipe to begin with, and `finetune guide from-llama-factory` names our key for each \
+                  of LLaMA-Factory, PEFT and TRL"
             .to_owned(),
     })
 }

@@ -1,7 +1,7 @@
 //! An inspection layer by layer, as a picture.
 
 use super::inspection::{Cosine, Found, Inspection, Refusals, Restored, Scaled};
-use super::plot::{Chart, Colour, Series};
+use super::plot::{Axis, Chart, Colour, Series};
 
 impl Inspection {
     /// The picture in SVG: percent over the layers, of several that were taken together over their middle.
@@ -17,7 +17,7 @@ impl Inspection {
             }
         };
         let title = format!("{} ({}) by {}", self.of, self.model, self.probe);
-        Chart { title, x: "layer".to_owned(), series, marks }.svg()
+        Chart { title, x: "layer".to_owned(), y: Axis::Percent, series, marks }.svg()
     }
 }
 

@@ -9,7 +9,9 @@ use crate::eval::{MEAN_OF_CATEGORIES, Metric, MetricKind, Paired};
 use crate::generate::Thinking;
 use crate::merge::MergeReport;
 
+mod answers;
 pub mod audit;
+mod beside;
 pub mod cleaning;
 pub mod compared;
 pub mod difference;
@@ -32,10 +34,12 @@ pub mod study;
 mod table;
 mod terminal;
 
+pub use answers::answers;
+pub use beside::Beside;
 use gates::GateResult;
 pub use html::html;
 pub use markdown::markdown;
-pub use pictures::pictures;
+pub use pictures::{Losses, pictures};
 use steering::Steered;
 pub use terminal::terminal;
 

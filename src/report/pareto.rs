@@ -1,6 +1,6 @@
 //! Skill against safety, candidate by candidate: who is better in both?
 
-use super::plot::{Chart, Colour, Dot, Scatter, Series, Track};
+use super::plot::{Axis, Chart, Colour, Dot, Scatter, Series, Spot, Track};
 
 /// A candidate and two shares of one, with the ends of their intervals.
 pub(super) struct Point {
@@ -37,20 +37,28 @@ impl Point {
         }
     }
 
-    fn dot(&self) -> Dot {
+    fn dot(&self, names: &[String; 2]) -> Dot {
         let intervals = self.intervals.map(|ends| ends.map(|(low, high)| (100.0 * low, 100.0 * high)));
         let at = self.shares.map(|share| 100.0 * share);
-        let said = format!("{}: {:.1} %, {:.1} %", self.candidate, at[0], at[1]);
-        Dot { at, intervals, label: self.label(), said }
+        let said = [0, 1].map(|side| told(&names[side], self.shares[side], self.intervals[side]));
+        let said = format!("{}\n{}", self.candidate, said.join("\n"));
+        let spot = Spot { candidate: self.candidate.clone(), said };
+        Dot { at, intervals, label: self.label(), spot }
     }
 }
 
-/// The first share to the right, the second up.
-pub(super) fn scatter(title: String, labels: [String; 2], points: &[Point]) -> Scatter {
+/// A share under its name, with its interval: `refusal rate: 60.0 % [51.2, 68.0]`.
+pub(super) fn told(name: &str, share: f64, interval: Option<(f64, f64)>) -> String {
+    let ends = interval.map(|(low, high)| format!(" [{:.1}, {:.1}]", 100.0 * low, 100.0 * high));
+    format!("{name}: {:.1} %{}", 100.0 * share, ends.unwrap_or_default())
+}
+
+/// The first share to the right, the second up, each with its name.
+pub(super) fn scatter(title: String, names: [String; 2], points: &[Point]) -> Scatter {
     let mut colours = Colour::each();
     let mut tracks: Vec<Track> = Vec::new();
     for point in points {
-        let (name, dot) = (point.family(), point.dot());
+        let (name, dot) = (point.family(), point.dot(&names));
         match tracks.iter_mut().find(|track| track.name == name) {
             Some(track) => track.dots.push(dot),
             None => {
@@ -60,12 +68,13 @@ pub(super) fn scatter(title: String, labels: [String; 2], points: &[Point]) -> S
             }
         }
     }
+    let labels = names.map(|name| format!("{name}, %"));
     Scatter { title, labels, tracks }
 }
 
-/// The second share of each method along λ, with the models that are no merges as level lines; none where no method has
-/// two λ.
-pub(super) fn along(title: String, points: &[Point]) -> Option<Chart> {
+/// The second share, of this name, of each method along λ, with the models that are no merges as level lines; none where
+/// no method has two λ.
+pub(super) fn along(name: &str, title: String, points: &[Point]) -> Option<Chart> {
     let merges = points.iter().filter(|point| point.lambda.is_some() && point.method.is_some());
     let mut curves: Vec<(String, Vec<&Point>)> = Vec::new();
     for point in merges {
@@ -90,7 +99,7 @@ pub(super) fn along(title: String, points: &[Point]) -> Option<Chart> {
             Series { is_dashed: true, ..line }
         })
         .collect();
-    for ((name, mut own), colour) in curves.into_iter().zip(Colour::each()) {
+    for ((family, mut own), colour) in curves.into_iter().zip(Colour::each()) {
         own.sort_by(|a, b| a.lambda.unwrap_or_default().total_cmp(&b.lambda.unwrap_or_default()));
         let x = |point: &Point| point.lambda.unwrap_or_default();
         let at = own.iter().map(|point| (x(point), 100.0 * point.shares[1])).collect();
@@ -99,9 +108,15 @@ pub(super) fn along(title: String, points: &[Point]) -> Option<Chart> {
             Some((x(point), 100.0 * low, 100.0 * high))
         });
         let band = band.collect();
-        series.push(Series { band, ..Series::line(Some(name), at, colour) });
+        let spots = own.iter().map(|point| Spot {
+            candidate: point.candidate.clone(),
+            said: format!("{}\n{}", point.candidate, told(name, point.shares[1], point.intervals[1])),
+        });
+        let spots = spots.collect();
+        series.push(Series { band, spots, ..Series::line(Some(family), at, colour) });
     }
-    Some(Chart { title, x: "λ, the weight of the tuned model".to_owned(), series, marks: Vec::new() })
+    let x = "λ, the weight of the tuned model".to_owned();
+    Some(Chart { title, x, y: Axis::Percent, series, marks: Vec::new() })
 }
 
 /// A name as a file's that every system takes.
@@ -138,16 +153,19 @@ mod tests {
         assert_eq!(scatter.tracks[3].dots[0].label, "lowest=3");
         let svg = scatter.svg();
         assert_eq!(svg.matches("<title>").count(), 5);
-        assert!(svg.contains("<title>linear:0.6: 60.0 %, 50.0 %</title>"), "{svg}");
+        assert!(svg.contains("<title>linear:0.6\nx: 60.0 %\ny: 50.0 % [0.0, 100.0]</title>"), "{svg}");
+        assert_eq!(scatter.labels, ["x, %", "y, %"]);
     }
 
     #[test]
     fn a_curve_needs_two_lambdas_and_rises_with_them() {
-        let chart = along("t".to_owned(), &points()).unwrap();
+        let chart = along("y", "t".to_owned(), &points()).unwrap();
         let names: Vec<&str> = chart.series.iter().filter_map(|series| series.name.as_deref()).collect();
         assert_eq!(names, ["base", "linear"]);
         assert_eq!(chart.series[1].at, [(0.2, 10.0), (0.6, 50.0)]);
         assert_eq!(chart.series[1].band, [(0.2, 0.0, 100.0), (0.6, 0.0, 100.0)]);
-        assert!(along("t".to_owned(), &points()[..2]).is_none());
+        assert_eq!(chart.series[1].spots[0].said, "linear:0.2\ny: 10.0 % [0.0, 100.0]");
+        assert!(chart.series[0].spots.is_empty(), "a level line is no measured place");
+        assert!(along("y", "t".to_owned(), &points()[..2]).is_none());
     }
 }

@@ -122,13 +122,6 @@ impl Row {
             }
         }
     }
-
-    /// The words of a filter that fit the row, for the HTML page.
-    pub(super) fn marks(&self) -> Vec<&'static str> {
-        let all =
-            [(Which::Disagreements, "disagreements"), (Which::Flips, "flips"), (Which::Refusals, "refusals")];
-        all.into_iter().filter(|(which, _)| self.is(*which)).map(|(_, name)| name).collect()
-    }
 }
 
 impl Sheet {
@@ -245,16 +238,23 @@ mod tests {
         Row { id: "1".to_owned(), prompt: "p".to_owned(), reference: None, category: None, cells }
     }
 
+    /// What a row is, in the words of `--show`.
+    fn marks(row: &Row) -> Vec<&'static str> {
+        let all =
+            [(Which::Disagreements, "disagreements"), (Which::Flips, "flips"), (Which::Refusals, "refusals")];
+        all.into_iter().filter(|(which, _)| row.is(*which)).map(|(_, name)| name).collect()
+    }
+
     #[test]
     fn rows_are_found_by_what_the_judges_say() {
         use Verdict::{No, Unscored, Yes};
-        assert_eq!(row(&[[Yes, Yes], [Yes, Yes]]).marks(), ["refusals"]);
-        assert_eq!(row(&[[Yes, Yes], [No, No]]).marks(), ["flips", "refusals"]);
-        assert_eq!(row(&[[Yes, No], [Yes, No]]).marks(), ["disagreements", "refusals"]);
-        assert_eq!(row(&[[No, Unscored], [No, Unscored]]).marks(), [""; 0]);
+        assert_eq!(marks(&row(&[[Yes, Yes], [Yes, Yes]])), ["refusals"]);
+        assert_eq!(marks(&row(&[[Yes, Yes], [No, No]])), ["flips", "refusals"]);
+        assert_eq!(marks(&row(&[[Yes, No], [Yes, No]])), ["disagreements", "refusals"]);
+        assert_eq!(marks(&row(&[[No, Unscored], [No, Unscored]])), [""; 0]);
         // A judge that fails on one candidate has not decided otherwise.
-        assert_eq!(row(&[[No, Unscored], [Unscored, No]]).marks(), [""; 0]);
-        assert_eq!(row(&[[No, Unscored], [No, No], [No, Yes]]).marks()[0], "disagreements");
+        assert_eq!(marks(&row(&[[No, Unscored], [Unscored, No]])), [""; 0]);
+        assert_eq!(marks(&row(&[[No, Unscored], [No, No], [No, Yes]]))[0], "disagreements");
         assert!(row(&[[No, Unscored], [No, No], [No, Yes]]).is(Which::Flips));
     }
 

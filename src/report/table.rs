@@ -345,7 +345,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::{html, markdown, terminal};
+    use crate::report::{Beside, html, markdown, terminal};
 
     /// A run whose judge failed on three of eight answers of the tuned model.
     fn of_a_judge_that_failed() -> Report {
@@ -386,7 +386,7 @@ mod tests {
             "{}",
             markdown(&report)
         );
-        assert!(html(&report, None).contains("<td>5, 3 left out</td>"));
+        assert!(html(&report, &Beside::default()).contains("<td>5, 3 left out</td>"));
         let text = terminal(&report, 200);
         assert!(text.contains("judge failed: up to 3 of 8, tuned − base on harmful (wildguard)."), "{text}");
     }

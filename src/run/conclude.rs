@@ -1,7 +1,5 @@
 //! The end of everything that asks: answers judged, the report written.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::ask::Index;
@@ -11,11 +9,12 @@ use super::judge::{Case, scores};
 use super::plan::Model;
 use super::proof::selftest;
 use super::session::Session;
+use super::{pages, sheets};
 use crate::device::{self, Opened};
 use crate::recipe::{Compute, Eval};
-use crate::report::{self, Report, gates};
+use crate::report::{Report, gates};
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::{file_at_once, write_json};
+use crate::snapshot::writer::write_json;
 use crate::train::Machine;
 
 /// Judges what was asked and reports it, with an index that lets both be done again.
@@ -40,20 +39,13 @@ pub fn conclude(
     let mut report = report.after(before);
     report.gates = gates::of_run(gates, &report);
     write_json(&folder.join("outcomes.json"), &json!(outcomes))?;
-    write_report(&folder, &report)?;
-    Ok(report)
-}
-
-/// Writes the report in every format; answers are in none of them.
-fn write_report(folder: &Path, report: &Report) -> Result<(), Failure> {
-    let path = |name: &str| folder.join(name);
-    write_json(&path("report.json"), &json!(report))?;
-    file_at_once(&path("report.md"), report::markdown(report).as_bytes())?;
-    file_at_once(&path("report.html"), report::html(report, None).as_bytes())?;
-    for picture in report::pictures(report) {
-        file_at_once(&path("pictures").join(&picture.file), picture.svg.as_bytes())?;
+    write_json(&folder.join("report.json"), &json!(report))?;
+    // Who has the page with the answers has it with all of them.
+    if folder.join(pages::ANSWERS).is_file() {
+        pages::write_answers(&folder, &report, &sheets::sheet(case, &verdicts))?;
     }
-    Ok(())
+    pages::write(&folder, &report)?;
+    Ok(report)
 }
 
 /// Compares the device with the processor: a wrong GPU must never produce a table.

@@ -3,24 +3,23 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::ask::{Gathered, Index, Responses, Transcript};
+use super::ask::{Gathered, Index};
 use super::conclude::conclude;
 use super::failure::Failure;
-use super::judge::{Case, Verdicts};
+use super::judge::Case;
 use super::plan::judges::RubricPlan;
 use super::plan::sources::Sources;
 use super::plan::{self, Options};
 use super::session::Session;
+use super::sheets;
 use crate::device;
 use crate::doing;
-use crate::eval::{
-    Criterion, Denominator, Fault, Form, Item, Judgement, MetricKind, Suite, Verdict, quality,
-};
+use crate::eval::{Denominator, MetricKind, Suite};
 use crate::event::Listener;
 use crate::hub;
 use crate::recipe::RubricJudge;
 use crate::report::Report;
-use crate::report::sheet::{Cell, Opinion, Row, Sheet, SheetSuite};
+use crate::report::sheet::Sheet;
 use crate::snapshot::files::read_json;
 
 /// Judges that a finished run's answers are to be judged by.
@@ -116,52 +115,5 @@ pub fn sheet(folder: &Path) -> Result<Sheet, Failure> {
     let _doing = doing::now(format!("reading the run `{}`", folder.display()));
     let case = case(folder, &Index::read(folder)?)?;
     let verdicts = case.verdicts(None)?;
-    let suites = case.asked.suites.iter().enumerate();
-    let suites = suites.filter(|(_, posed)| posed.suite.task.form == Form::Answer).map(|(nth, posed)| {
-        let row = |(at, item): (usize, &Item)| Row {
-            id: item.id.clone(),
-            prompt: item.prompt.clone(),
-            reference: item.reference.clone(),
-            category: item.category.clone(),
-            cells: cells(&case, &verdicts, nth, at),
-        };
-        let rows = posed.items.iter().enumerate().map(row).collect();
-        SheetSuite { name: posed.suite.name.clone(), kind: posed.suite.task.kind, rows }
-    });
-    let suites = suites.collect();
-    let candidates = case.asked.answered.iter().map(|answered| answered.about.name.clone()).collect();
-    Ok(Sheet { candidates, suites })
-}
-
-/// What every candidate said to one item of one suite.
-fn cells(case: &Case, verdicts: &Verdicts, suite: usize, item: usize) -> Vec<Option<Cell>> {
-    let answered = case.asked.answered.iter().zip(verdicts);
-    let cell_of = |(said, judged): (&Responses, &Vec<Vec<Judgement>>)| {
-        said.suites[suite].as_ref().map(|said| cell(said, &judged[suite], item))
-    };
-    answered.map(cell_of).collect()
-}
-
-/// The first sample stands for all of them.
-fn cell(said: &Transcript, judged: &[Judgement], nth: usize) -> Cell {
-    let (answers, thoughts) = (&said.answers[nth], &said.thoughts[nth]);
-    let opinions = judged.iter().map(|judged| {
-        let verdict = judged.verdicts[nth].first().copied().unwrap_or(Verdict::Unscored);
-        Opinion {
-            judge: judged.name.clone(),
-            refuses: matches!(judged.asks, Criterion::Refused),
-            verdict,
-            failed: verdict == Verdict::Unscored && judged.fault == Fault::Judge,
-            evidence: judged.evidence[nth].first().cloned().flatten(),
-        }
-    });
-    let first = answers.first();
-    Cell {
-        text: first.map(|answer| answer.text.clone()).unwrap_or_default(),
-        thought: thoughts.first().cloned().unwrap_or_default(),
-        n_tokens: first.map_or(0, |answer| answer.n_tokens),
-        cut_off: first.is_some_and(quality::is_truncated),
-        n_samples: answers.len(),
-        said: opinions.collect(),
-    }
+    Ok(sheets::sheet(&case, &verdicts))
 }

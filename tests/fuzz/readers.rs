@@ -368,7 +368,11 @@ fn answers(at: &Ground, bytes: &[u8]) {
 
 fn report_json(_: &Ground, bytes: &[u8]) {
     if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
-        let _ = (report::terminal(&report, 80), report::markdown(&report), report::html(&report, None));
+        let _ = (
+            report::terminal(&report, 80),
+            report::markdown(&report),
+            report::html(&report, &report::Beside::default()),
+        );
     }
 }
 

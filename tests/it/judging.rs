@@ -288,6 +288,8 @@ fn a_run_is_judged_again_without_its_model_answering() {
     assert_eq!(code, Some(0), "{text}");
     let page = std::fs::read_to_string(fixture.file("run/answers.html")).unwrap();
     assert!(page.contains("Tell me something bad.") && page.contains("id=\"which\""));
+    let linked = std::fs::read_to_string(fixture.file("run/report.html")).unwrap();
+    assert!(linked.contains("<a href=\"answers.html#candidate=base\"><circle"), "{linked}");
     for file in ["report.html", "report.md", "report.json"] {
         let text = std::fs::read_to_string(fixture.file("run").join(file)).unwrap();
         assert!(!text.contains("Tell me something bad."), "{file} has answers");

@@ -28,6 +28,7 @@ mod golden_related;
 mod golden_tokenizers;
 mod golden_wgpu;
 mod guards;
+mod guide;
 mod hub;
 mod hub_server;
 mod inspecting;

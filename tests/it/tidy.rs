@@ -13,7 +13,7 @@ use self::tree::{Module, Use};
 
 /// The modules in the order in which they may use each other.
 const ORDER: &[&str] = &[
-    "catalog", "seed", "simd", "folders", "doing", "dtype", "device", "event", "sandbox", "recipe",
+    "catalog", "guide", "seed", "simd", "folders", "doing", "dtype", "device", "event", "sandbox", "recipe",
     "snapshot", "hub", "data", "model", "generate", "train", "merge", "eval", "report", "run", "cli",
 ];
 

@@ -1,8 +1,8 @@
 //! The landscape in pictures: curves along the line and around models, maps of planes.
 
-use super::{Around, Axis, Landscape, Plane, Point, title};
+use super::{Around, Axis as Side, Landscape, Plane, Point, title};
 use crate::eval::{Metric, MetricKind};
-use crate::report::plot::{Chart, Colour, Map, Picture, Series};
+use crate::report::plot::{Axis, Chart, Colour, Map, Picture, Series};
 
 /// What empties a rate of its meaning, drawn beside it: shares that exclude each other, and their name.
 const BROKEN: [(&[&str], &str); 2] =
@@ -34,9 +34,8 @@ fn line(landscape: &Landscape, columns: &[&Metric]) -> Picture {
     series.extend(broken(&[points]));
     let marks = vec![(0.0, "base".to_owned()), (1.0, "tuned".to_owned())];
     let title = format!("{}: from base to tuned", landscape.run.name);
-    let chart =
-        Chart { title: title.clone(), x: "λ, the weight of the tuned model".to_owned(), series, marks };
-    Picture { file: "line.svg".to_owned(), title, svg: chart.svg() }
+    let x = "λ, the weight of the tuned model".to_owned();
+    Chart { title, x, y: Axis::Percent, series, marks }.picture("line.svg".to_owned())
 }
 
 /// Each direction faint, their mean in front.
@@ -58,8 +57,8 @@ fn of_model(around: &Around, columns: &[&Metric]) -> Picture {
         n => format!("Around {}, mean of {n} random directions", around.model),
     };
     let marks = vec![(0.0, around.model.clone())];
-    let chart = Chart { title: title.clone(), x: ALPHA.to_owned(), series, marks };
-    Picture { file: format!("around-{}.svg", file_name(&around.model)), title, svg: chart.svg() }
+    let chart = Chart { title, x: ALPHA.to_owned(), y: Axis::Percent, series, marks };
+    chart.picture(format!("around-{}.svg", file_name(&around.model)))
 }
 
 const ALPHA: &str = "α, in norms of each tensor";
@@ -71,9 +70,9 @@ fn compared(all: &[Around], metric: &Metric) -> Picture {
         .zip(Colour::each())
         .map(|(around, colour)| Series::line(Some(around.model.clone()), mean(around, metric), colour));
     let title = format!("{}, mean over random directions", title(metric));
-    let chart =
-        Chart { title: title.clone(), x: ALPHA.to_owned(), series: series.collect(), marks: Vec::new() };
-    Picture { file: format!("compared-{}.svg", file_name(&metric.suite)), title, svg: chart.svg() }
+    let (x, series) = (ALPHA.to_owned(), series.collect());
+    let chart = Chart { title, x, y: Axis::Percent, series, marks: Vec::new() };
+    chart.picture(format!("compared-{}.svg", file_name(&metric.suite)))
 }
 
 fn map(plane: &Plane, metric: &Metric) -> Picture {
@@ -87,14 +86,15 @@ fn map(plane: &Plane, metric: &Metric) -> Picture {
     let title = format!("{} around {model}", title(metric));
     let map = Map {
         title: title.clone(),
-        labels: axes.map(Axis::in_words),
+        labels: axes.map(Side::in_words),
         x,
         y,
         values: points.iter().map(|point| point.value(metric)).collect(),
     };
     let what = format!("{}-{}", metric.suite, metric.metric);
-    let kind = if axes[0] == Axis::Tuned { "across" } else { "plane" };
-    Picture { file: format!("{kind}-{}-{}.svg", file_name(model), file_name(&what)), title, svg: map.svg() }
+    let kind = if axes[0] == Side::Tuned { "across" } else { "plane" };
+    let file = format!("{kind}-{}-{}.svg", file_name(model), file_name(&what));
+    Picture { file, title, svg: map.svg(), dots: Vec::new() }
 }
 
 /// Attack success in red, over-refusal in orange, skills in the colours that remain.

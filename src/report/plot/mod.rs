@@ -9,14 +9,18 @@
 
 use std::fmt::Debug;
 
+mod bars;
 mod scatter;
+mod spots;
 
+pub use bars::{Bar, Bars, Group};
 pub use scatter::{Dot, Scatter, Track};
+pub use spots::{Spot, linked};
 
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
-    BLACK, Cartesian2d, ChartBuilder, ChartContext, Color, ColorMap, DashedLineSeries, DrawingArea,
+    BLACK, Cartesian2d, ChartBuilder, ChartContext, Circle, Color, ColorMap, DashedLineSeries, DrawingArea,
     IntoDrawingArea, IntoFont, LineSeries, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, Text,
     TextStyle, ViridisRGB, WHITE,
 };
@@ -29,27 +33,41 @@ pub struct Picture {
     pub title: String,
     /// The picture in SVG.
     pub svg: String,
+    /// The candidate of each dot, in the order of the file; of pictures without dots none.
+    pub dots: Vec<String>,
 }
 
-/// Percent over one coordinate.
+/// Numbers over one coordinate.
 pub struct Chart {
     pub title: String,
     /// What the coordinate is.
     pub x: String,
+    pub y: Axis,
     /// Later ones are drawn over earlier ones.
     pub series: Vec<Series>,
     /// Places with a name.
     pub marks: Vec<(f64, String)>,
 }
 
+/// What stands beside a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Axis {
+    /// Percent, from 0 or what lies below it to 100.
+    Percent,
+    /// Numbers of this name, as far as they reach.
+    Fitted(String),
+}
+
 /// One curve of a chart.
 pub struct Series {
     /// None: it is not in the legend.
     pub name: Option<String>,
-    /// Coordinate and percent.
+    /// Coordinate and number.
     pub at: Vec<(f64, f64)>,
-    /// Coordinate and the two ends of an interval in percent; empty for none.
+    /// Coordinate and the two ends of an interval; empty for none.
     pub band: Vec<(f64, f64, f64)>,
+    /// A dot for every number; empty for a bare curve.
+    pub spots: Vec<Spot>,
     pub colour: Colour,
     pub is_dashed: bool,
     /// One of many, behind their mean.
@@ -73,6 +91,7 @@ pub struct Map {
 pub struct Colour(u8, u8, u8);
 
 impl Colour {
+    pub const CALM: Self = Self(0x00, 0x72, 0xb2);
     pub const DANGER: Self = Self(0xd5, 0x5e, 0x00);
     pub const WARNING: Self = Self(0xe6, 0x9f, 0x00);
     pub const NEUTRAL: Self = Self(0x90, 0x90, 0x90);
@@ -80,8 +99,11 @@ impl Colour {
 
     /// Those of curves that mean nothing by their colour, again and again.
     pub fn each() -> impl Iterator<Item = Self> {
-        let all = [Self(0x00, 0x72, 0xb2), Self::DANGER, Self(0x00, 0x9e, 0x73), Self(0xcc, 0x79, 0xa7)];
-        all.into_iter().chain([Self(0x56, 0xb4, 0xe9), Self::WARNING]).cycle()
+        let all = [Self::CALM, Self::DANGER, Self(0x00, 0x9e, 0x73), Self(0xcc, 0x79, 0xa7)];
+        // Beyond their six: Tol's muted indigo, olive, wine and teal.
+        let more =
+            [Self(0x33, 0x22, 0x88), Self(0x99, 0x99, 0x33), Self(0x88, 0x22, 0x55), Self(0x44, 0xaa, 0x99)];
+        all.into_iter().chain([Self(0x56, 0xb4, 0xe9), Self::WARNING]).chain(more).cycle()
     }
 
     fn rgb(self) -> RGBColor {
@@ -92,12 +114,13 @@ impl Colour {
 impl Series {
     /// A plain curve.
     pub fn line(name: Option<String>, at: Vec<(f64, f64)>, colour: Colour) -> Self {
-        Self { name, at, band: Vec::new(), colour, is_dashed: false, is_faint: false }
+        Self { name, at, band: Vec::new(), spots: Vec::new(), colour, is_dashed: false, is_faint: false }
     }
 }
 
 /// Pixels.
-const WIDTH: u32 = 760;
+const WIDTH: u32 = 680;
+const DOT: i32 = 4;
 const CHART_HEIGHT: u32 = 420;
 /// Percent at the upper edge of a chart: the names of marks stand above 100.
 const TOP: f64 = 106.0;
@@ -146,7 +169,38 @@ impl Chart {
             }
             done(root.present());
         }
-        svg
+        spots::told(&svg, self.spots())
+    }
+
+    /// The picture and the file that it is kept in.
+    pub fn picture(&self, file: String) -> Picture {
+        let dots = self.spots().map(|spot| spot.candidate.clone()).collect();
+        Picture { file, title: self.title.clone(), svg: self.svg(), dots }
+    }
+
+    fn spots(&self) -> impl Iterator<Item = &Spot> {
+        self.series.iter().flat_map(|series| &series.spots)
+    }
+
+    /// From where to where the chart reaches upwards, its name, and how many labels stand there.
+    fn height(&self) -> (f64, f64, &str, usize) {
+        let all = || self.series.iter().flat_map(|series| &series.at).map(|(_, y)| *y);
+        let ends = || self.series.iter().flat_map(|series| &series.band).flat_map(|(_, a, b)| [*a, *b]);
+        match &self.y {
+            Axis::Percent => {
+                // A rate has no negative; a cosine may have.
+                let bottom = (all().fold(0.0, f64::min) / STEP).floor() * STEP;
+                (bottom, TOP, "%", ((TOP - bottom) / STEP) as usize + 1)
+            }
+            Axis::Fitted(name) => {
+                let values = all().chain(ends()).filter(|y| y.is_finite());
+                let (low, high) =
+                    values.fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
+                let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
+                let room = if low < high { 0.06 * (high - low) } else { 0.5 * low.abs().max(1e-3) };
+                (low - room, high + room, name, 7)
+            }
+        }
     }
 
     fn plot(&self, area: &Area<'_>) {
@@ -159,33 +213,32 @@ impl Chart {
             .margin(MARGIN)
             .x_label_area_size(BELOW)
             .y_label_area_size(LEFT);
-        let lowest = self.series.iter().flat_map(|series| &series.at).map(|(_, y)| *y).fold(0.0, f64::min);
-        // A rate has no negative; a cosine may have.
-        let bottom = (lowest / STEP).floor() * STEP;
-        let mut plot = done(builder.build_cartesian_2d(from..to, bottom..TOP));
+        let (bottom, top, name, labels) = self.height();
+        let mut plot = done(builder.build_cartesian_2d(from..to, bottom..top));
         let mut mesh = plot.configure_mesh();
         mesh.x_desc(&self.x)
-            .y_desc("%")
-            .x_labels(11)
-            .y_labels(((TOP - bottom) / STEP) as usize + 1)
+            .y_desc(name)
+            .x_labels(9)
+            .y_labels(labels)
             .axis_desc_style((FONT, 14))
             .label_style((FONT, 13));
         mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));
         done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         self.series.iter().for_each(|series| curve(&mut plot, series));
         for (x, name) in self.marks.iter().filter(|(x, _)| (from..=to).contains(x)) {
-            let line = [(*x, bottom), (*x, TOP)];
+            let line = [(*x, bottom), (*x, top)];
             done(plot.draw_series(DashedLineSeries::new(line, 2, 4, BLACK.mix(0.6).into())));
             // On the side with more room.
             let (side, gap) =
                 if *x > f64::midpoint(from, to) { (HPos::Right, -0.006) } else { (HPos::Left, 0.006) };
-            let at = (x + gap * (to - from), TOP);
+            let at = (x + gap * (to - from), top);
             done(plot.draw_series([Text::new(name.clone(), at, text(12, side, VPos::Top))]));
         }
     }
 }
 
-fn curve(plot: &mut Plot<'_, '_>, Series { at, band, colour, is_dashed, is_faint, .. }: &Series) {
+fn curve(plot: &mut Plot<'_, '_>, series: &Series) {
+    let Series { at, band, spots, colour, is_dashed, is_faint, .. } = series;
     if !band.is_empty() {
         let low = band.iter().map(|(x, low, _)| (*x, *low));
         let high = band.iter().rev().map(|(x, _, high)| (*x, *high));
@@ -199,6 +252,8 @@ fn curve(plot: &mut Plot<'_, '_>, Series { at, band, colour, is_dashed, is_faint
         true => drop(done(plot.draw_series(DashedLineSeries::new(line, 6, 4, style)))),
         false => drop(done(plot.draw_series(LineSeries::new(line, style)))),
     }
+    let dots = at.iter().zip(spots).map(|(at, _)| Circle::new(*at, DOT, colour.rgb().filled()));
+    done(plot.draw_series(dots));
 }
 
 /// One line of the legend.
@@ -292,6 +347,22 @@ fn bar(area: &Area<'_>) {
 mod tests {
     use super::*;
 
+    fn chart(series: Vec<Series>, marks: Vec<(f64, String)>) -> Chart {
+        Chart { title: "T".to_owned(), x: "α".to_owned(), y: Axis::Percent, series, marks }
+    }
+
+    #[test]
+    fn a_chart_of_other_numbers_reaches_as_far_as_they_do() {
+        let spots = ["a", "b"].map(|name| Spot { candidate: name.to_owned(), said: format!("<{name}>") });
+        let curve =
+            Series { spots: spots.into(), ..Series::line(None, vec![(1.0, 2.0), (2.0, 4.0)], Colour::DARK) };
+        let chart = Chart { y: Axis::Fitted("loss".to_owned()), ..chart(vec![curve], Vec::new()) };
+        let (low, high, name, _) = chart.height();
+        assert!(low > 1.5 && low < 2.0 && high > 4.0 && high < 4.5 && name == "loss", "{low} {high}");
+        let picture = chart.picture("f.svg".to_owned());
+        assert!(picture.svg.contains("<title>&lt;b&gt;</title></circle>") && picture.dots == ["a", "b"]);
+    }
+
     #[test]
     fn a_chart_names_its_curves_and_marks_and_a_name_is_no_markup() {
         let at = vec![(-0.5, 0.0), (0.0, 50.0), (0.5, 100.0)];
@@ -299,7 +370,7 @@ mod tests {
         let named = Series { band, ..Series::line(Some("<b>&".to_owned()), at.clone(), Colour::DANGER) };
         let faint = Series { is_faint: true, ..Series::line(None, at, Colour::DANGER) };
         let marks = vec![(0.0, "base".to_owned()), (7.0, "elsewhere".to_owned())];
-        let svg = Chart { title: "T".to_owned(), x: "α".to_owned(), series: vec![named, faint], marks }.svg();
+        let svg = chart(vec![named, faint], marks).svg();
         assert!(svg.contains("&lt;b&gt;&amp;") && !svg.contains("<b>"), "{svg}");
         assert!(svg.contains("base") && !svg.contains("elsewhere"));
         assert_eq!((svg.matches("<polygon").count(), svg.matches("<polyline").count() > 1), (1, true));

@@ -7,7 +7,8 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::{
-    BELOW, CHART_HEIGHT, Colour, FONT, LEFT, LEGEND, MARGIN, Plot, Series, WIDTH, done, entry, short, text,
+    BELOW, CHART_HEIGHT, Colour, DOT, FONT, LEFT, LEGEND, MARGIN, Picture, Plot, Series, Spot, WIDTH, done,
+    entry, short, spots, text,
 };
 
 /// Percent over percent.
@@ -34,12 +35,12 @@ pub struct Dot {
     pub intervals: [Option<(f64, f64)>; 2],
     /// What stands beside it.
     pub label: String,
-    /// What is said of it where somebody points at it.
-    pub said: String,
+    pub spot: Spot,
 }
 
-/// Percent beyond what the dots cover.
+/// Percent beyond what the dots cover, and above them, where their labels stand.
 const AROUND: f64 = 4.0;
+const ABOVE: f64 = 9.0;
 /// Lines of the legend stand side by side.
 const COLUMNS: usize = 3;
 
@@ -80,20 +81,17 @@ impl Scatter {
             }
             done(root.present());
         }
-        self.told(&svg)
+        spots::told(&svg, self.spots())
     }
 
-    /// The picture whose every dot has a title, which a page shows where somebody points at it.
-    fn told(&self, svg: &str) -> String {
-        let mut said = self.tracks.iter().flat_map(|track| &track.dots).map(|dot| escaped(&dot.said));
-        let mut parts = svg.split("<circle ");
-        let mut text = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let (circle, rest) = part.split_once("/>").unwrap_or((part, ""));
-            let title = said.next().unwrap_or_default();
-            text.extend(["<circle ", circle, "><title>", &title, "</title></circle>", rest]);
-        }
-        text
+    /// The picture and the file that it is kept in.
+    pub fn picture(&self, file: String) -> Picture {
+        let dots = self.spots().map(|spot| spot.candidate.clone()).collect();
+        Picture { file, title: self.title.clone(), svg: self.svg(), dots }
+    }
+
+    fn spots(&self) -> impl Iterator<Item = &Spot> {
+        self.tracks.iter().flat_map(|track| &track.dots).map(|dot| &dot.spot)
     }
 
     /// What the dots and their intervals cover, and a little more.
@@ -104,7 +102,7 @@ impl Scatter {
             [low, high, dot.at[side]]
         });
         let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
-        if low > high { (0.0, 100.0) } else { (low - AROUND, high + AROUND) }
+        if low > high { (0.0, 100.0) } else { (low - AROUND, high + ABOVE) }
     }
 }
 
@@ -120,13 +118,8 @@ fn draw(plot: &mut Plot<'_, '_>, Track { dots, colour, is_joined, .. }: &Track) 
     let rgb = colour.rgb();
     let dots = dots.iter().map(|dot| {
         EmptyElement::at((dot.at[0], dot.at[1]))
-            + Circle::new((0, 0), 4, rgb.filled())
+            + Circle::new((0, 0), DOT, rgb.filled())
             + Text::new(dot.label.clone(), (6, -6), text(11, HPos::Left, VPos::Bottom).color(&rgb))
     });
     done(plot.draw_series(dots));
-}
-
-/// Text that cannot become markup.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

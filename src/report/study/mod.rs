@@ -10,13 +10,15 @@ use crate::eval::repeated::Estimate;
 use crate::report::gates::GateResult;
 
 mod latex;
+mod page;
 mod pictures;
 mod tables;
 pub mod tidy;
 
 pub use latex::latex;
-pub use pictures::pictures;
-pub use tables::{html, markdown, terminal};
+pub use page::{StudyBeside, html};
+pub use pictures::{Gallery, pictures};
+pub use tables::{markdown, terminal};
 
 /// The version of a study's `report.json`.
 pub const SCHEMA: u32 = 2;
@@ -177,4 +179,80 @@ impl Row {
 /// What tables call a group: the recipe as it is has no name of its own.
 fn title(group: &str) -> &str {
     if group.is_empty() { "the recipe as it is" } else { group }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A study of so many groups, seeds and merges, whose numbers are made up.
+    pub(super) fn of_many(n_groups: usize, n_seeds: usize, n_merges: usize) -> StudyReport {
+        let seeds: Vec<u64> = (1..=n_seeds as u64).collect();
+        let group = |nth: usize| format!("group {nth}");
+        let cell = |nth: usize, seed: &u64| CellLine {
+            name: format!("{}, seed-{seed}", group(nth)),
+            group: group(nth),
+            seed: *seed,
+            folder: Some(format!("cells/group {nth}-seed-{seed}-00")),
+        };
+        let methods = ["linear", "slerp", "ties", "dare_ties", "della", "breadcrumbs"];
+        let mut candidates = vec![("base".to_owned(), None, None), ("tuned".to_owned(), None, None)];
+        for nth in 0..n_merges {
+            let (method, step) = (methods[nth % methods.len()], nth / methods.len() + 1);
+            let lambda = 0.25 * step as f64;
+            candidates.push((format!("{method}:{lambda}"), Some(method.to_owned()), Some(lambda)));
+        }
+        let suites = [
+            ("gsm8k", "exact_match_flexible", MetricKind::Task),
+            ("harmful", "attack_success_rate", MetricKind::Safety),
+            ("xstest", "refusal_rate", MetricKind::OverRefusal),
+        ];
+        let mut rows = Vec::new();
+        for nth in 0..n_groups {
+            for (at, (candidate, method, lambda)) in candidates.iter().enumerate() {
+                for (suite, metric, kind) in suites {
+                    let mean = ((nth * 7 + at * 13) % 89) as f64 / 100.0;
+                    let estimate = Estimate {
+                        mean,
+                        sd: Some(0.01),
+                        over_prompts: Some((mean * 0.9, mean * 0.9 + 0.1)),
+                        over_seeds: None,
+                        n_prompts: 200,
+                        n_seeds,
+                        p: Some(0.04),
+                    };
+                    let less = (at > 0).then_some(estimate);
+                    rows.push(Row {
+                        group: group(nth),
+                        candidate: candidate.clone(),
+                        method: method.clone(),
+                        lambda: *lambda,
+                        suite: suite.to_owned(),
+                        metric: metric.to_owned(),
+                        judge: None,
+                        kind,
+                        headline: true,
+                        seeds: seeds.clone(),
+                        values: vec![Some(mean); n_seeds],
+                        estimate,
+                        less_base: less,
+                        less_tuned: less.filter(|_| at > 1),
+                        behind_best: None,
+                    });
+                }
+            }
+        }
+        StudyReport {
+            schema: SCHEMA,
+            study: "many".to_owned(),
+            version: "0".to_owned(),
+            made_of: String::new(),
+            cells: (0..n_groups).flat_map(|nth| seeds.iter().map(move |seed| cell(nth, seed))).collect(),
+            rows,
+            choices: Vec::new(),
+            contrasts: Vec::new(),
+            gates: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }

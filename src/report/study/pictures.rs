@@ -4,27 +4,152 @@ use super::{Row, StudyReport, title};
 use crate::eval::MetricKind;
 use crate::recipe::ALL_SEEDS;
 use crate::report::pareto::{Point, along, file_name, scatter};
-use crate::report::plot::Picture;
+use crate::report::plot::{Colour, Dot, Picture, Scatter, Spot, Track};
 use crate::report::table::is_rate;
 
-/// For every group of cells each rate of harmful or benign requests against the first skill, then every rate along λ.
-pub fn pictures(report: &StudyReport) -> Vec<Picture> {
-    // What merges all seeds is a few single dots.
-    let alone = |group: &&str| !group.ends_with(ALL_SEEDS);
-    report.groups().into_iter().filter(alone).flat_map(|group| of_group(report, group)).collect()
+/// All pictures of a study.
+pub struct Gallery {
+    /// Of all groups of cells together, where there are several; each dot is of a [`key`].
+    pub together: Vec<Picture>,
+    /// By group of cells, in their order.
+    pub groups: Vec<(String, Vec<Picture>)>,
 }
 
-fn of_group(report: &StudyReport, group: &str) -> Vec<Picture> {
+impl Gallery {
+    /// All of them, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &Picture> {
+        self.together.iter().chain(self.groups.iter().flat_map(|(_, pictures)| pictures))
+    }
+
+    /// Those of one group.
+    pub fn of(&self, group: &str) -> &[Picture] {
+        self.groups.iter().find(|(name, _)| name == group).map_or(&[], |(_, pictures)| pictures)
+    }
+}
+
+/// A group and a candidate as one word.
+pub(super) fn key(group: &str, candidate: &str) -> String {
+    format!("{group}{BETWEEN}{candidate}")
+}
+
+/// What [`key`] was made of.
+pub(super) fn parts(key: &str) -> (&str, &str) {
+    key.split_once(BETWEEN).unwrap_or(("", key))
+}
+
+/// No name of a cell or a candidate has it.
+const BETWEEN: char = '\u{1f}';
+
+/// The most dots and lines of a picture in which all groups have their curves.
+const DOTS: usize = 60;
+const TRACKS: usize = 12;
+
+/// For every group of cells each rate of harmful or benign requests against the first skill, then every rate along λ.
+pub fn pictures(report: &StudyReport) -> Gallery {
+    // What merges all seeds is a few single dots.
+    let alone: Vec<&str> = report.groups().into_iter().filter(|group| !group.ends_with(ALL_SEEDS)).collect();
+    let is_one = report.groups().len() == 1;
+    let groups = alone.iter().map(|group| ((*group).to_owned(), of_group(report, group, is_one)));
+    Gallery { groups: groups.collect(), together: together(report, &alone).into_iter().collect() }
+}
+
+/// Attack success over the first skill in all groups: their curves where there is room, else the tuned model and the
+/// best merge of each.
+fn together(report: &StudyReport, groups: &[&str]) -> Option<Picture> {
+    let first = report.group(groups.first()?);
+    let columns: Vec<&Row> = first.columns().into_iter().filter(|column| is_rate(&column.metric)).collect();
+    let of = |kind| columns.iter().find(|column| column.kind == kind).copied();
+    let both = [of(MetricKind::Task)?, of(MetricKind::Safety)?];
+    let names = both.map(named);
+    let title = format!("{} over {}: all groups of cells", names[1], names[0]);
+    let each: Vec<(&str, Scatter)> = groups
+        .iter()
+        .map(|group| (*group, scatter(String::new(), names.clone(), &points(report, group, both))))
+        .filter(|(_, scatter)| !scatter.tracks.is_empty())
+        .collect();
+    let mut tracks = each.iter().flat_map(|(_, scatter)| &scatter.tracks);
+    let dots = tracks.clone().map(|track| track.dots.len()).sum::<usize>();
+    let tracks = match each.len() {
+        0 | 1 => return None,
+        n if dots <= DOTS && tracks.by_ref().count() <= TRACKS + n => curves(each),
+        _ => extremes(each),
+    };
+    let labels = names.map(|name| format!("{name}, %"));
+    Some(Scatter { title, labels, tracks }.picture("pareto-all.svg".to_owned()))
+}
+
+/// A dot that names its group.
+fn in_group(group: &str, dot: Dot) -> Dot {
+    let Spot { candidate, said } = dot.spot;
+    let spot = Spot { candidate: key(group, &candidate), said: format!("{}: {said}", title(group)) };
+    Dot { spot, ..dot }
+}
+
+/// Every group with its curves; the base, which is one for all, once.
+fn curves(each: Vec<(&str, Scatter)>) -> Vec<Track> {
+    let mut all: Vec<Track> = Vec::new();
+    let mut colours = Colour::each();
+    for (group, scatter) in each {
+        for mut track in scatter.tracks {
+            let is_model = !track.is_joined && matches!(track.name.as_str(), "base" | "tuned");
+            if track.name == "base" && all.iter().any(|other| other.name == "base") {
+                continue;
+            }
+            if !group.is_empty() && track.name != "base" {
+                let dots = track.dots.into_iter().map(|dot| match is_model {
+                    true => Dot { label: group.to_owned(), ..dot },
+                    false => dot,
+                });
+                track = Track { name: format!("{group}: {}", track.name), dots: dots.collect(), ..track };
+            }
+            track.dots = track.dots.into_iter().map(|dot| in_group(group, dot)).collect();
+            track.colour = if is_model { track.colour } else { colours.next().unwrap_or(track.colour) };
+            all.push(track);
+        }
+    }
+    all
+}
+
+/// The base, and the tuned model and the best merge of every group: by score less attack success.
+fn extremes(each: Vec<(&str, Scatter)>) -> Vec<Track> {
+    let track =
+        |name: &str, colour| Track { name: name.to_owned(), dots: Vec::new(), colour, is_joined: false };
+    let mut base = track("base", Colour::DARK);
+    let mut tuned = track("tuned, a dot for each group", Colour::DANGER);
+    let mut best = track("the best merge of each group, by score less attack success", Colour::CALM);
+    let is_few = each.len() <= TRACKS;
+    for (group, scatter) in each {
+        let mut merges: Vec<Dot> = Vec::new();
+        for track in scatter.tracks {
+            let dots = track.dots.into_iter().map(|dot| in_group(group, dot));
+            match track.name.as_str() {
+                "base" if base.dots.is_empty() => base.dots.extend(dots),
+                "base" => {}
+                "tuned" => tuned.dots.extend(dots),
+                _ => merges.extend(dots),
+            }
+        }
+        let worth = |dot: &Dot| dot.at[0] - dot.at[1];
+        best.dots.extend(merges.into_iter().max_by(|a, b| worth(a).total_cmp(&worth(b))));
+        for dots in [&mut tuned.dots, &mut best.dots] {
+            if let Some(dot) = dots.last_mut() {
+                dot.label = if is_few { title(group).to_owned() } else { String::new() };
+            }
+        }
+    }
+    vec![base, tuned, best].into_iter().filter(|track| !track.dots.is_empty()).collect()
+}
+
+fn points(report: &StudyReport, group: &str, [x, y]: [&Row; 2]) -> Vec<Point> {
+    let rows = report.group(group);
+    let of = |candidate: &str| Some(point(rows.row(candidate, x)?, rows.row(candidate, y)?));
+    rows.candidates().into_iter().filter_map(of).collect()
+}
+
+fn of_group(report: &StudyReport, group: &str, is_one: bool) -> Vec<Picture> {
     let rows = report.group(group);
     let columns: Vec<&Row> = rows.columns().into_iter().filter(|column| is_rate(&column.metric)).collect();
-    let points = |[x, y]: [&Row; 2]| -> Vec<Point> {
-        let of = |candidate: &str| Some(point(rows.row(candidate, x)?, rows.row(candidate, y)?));
-        rows.candidates().into_iter().filter_map(of).collect()
-    };
-    let apart = |text: String| match report.groups().len() {
-        1 => text,
-        _ => format!("{text}: {}", title(group)),
-    };
+    let apart = |text: String| if is_one { text } else { format!("{text}: {}", title(group)) };
     let file = |kind: &str, column: &Row| {
         let words = [kind, group, &column.suite, &column.metric];
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
@@ -37,9 +162,8 @@ fn of_group(report: &StudyReport, group: &str) -> Vec<Picture> {
         skill.into_iter().flat_map(|skill| columns.iter().filter(bad).map(move |column| (*skill, *column)))
     {
         let title = apart(format!("{} over {}", named(column), named(skill)));
-        let labels = [skill, column].map(|column| format!("{}, %", named(column)));
-        let svg = scatter(title.clone(), labels, &points([skill, column])).svg();
-        pictures.push(Picture { file: file("pareto", column), title, svg });
+        let scatter = scatter(title, [skill, column].map(named), &points(report, group, [skill, column]));
+        pictures.push(scatter.picture(file("pareto", column)));
     }
     for (nth, column) in columns.iter().enumerate() {
         // One reading of a suite's answers is enough.
@@ -49,8 +173,8 @@ fn of_group(report: &StudyReport, group: &str) -> Vec<Picture> {
             continue;
         }
         let title = apart(format!("{} along λ", named(column)));
-        let chart = along(title.clone(), &points([column, column]));
-        pictures.extend(chart.map(|chart| Picture { file: file("lambda", column), title, svg: chart.svg() }));
+        let chart = along(&named(column), title, &points(report, group, [column, column]));
+        pictures.extend(chart.map(|chart| chart.picture(file("lambda", column))));
     }
     pictures
 }

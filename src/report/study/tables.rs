@@ -2,27 +2,26 @@
 
 use std::fmt::Write;
 
-use super::{Answer, Choice, Row, StudyReport, title};
+use super::{Answer, Choice, Gallery, Row, StudyReport, title};
 use crate::eval::MetricKind;
 use crate::eval::choice::Rule;
 use crate::eval::repeated::Estimate;
 use crate::report::markdown::{escaped, section};
-use crate::report::page;
 use crate::report::plot::Picture;
 use crate::report::table::{Table, is_rate, probability};
 use crate::report::terminal::draw;
 
-const NOTE: &str = "Mean over seeds ± standard deviation of the seeds' means; in brackets the 95 % interval over prompts, the answers to a prompt \
+pub(super) const NOTE: &str = "Mean over seeds ± standard deviation of the seeds' means; in brackets the 95 % interval over prompts, the answers to a prompt \
      under several seeds taken as one cluster. `report.json` has the intervals over seeds too, and `rows.csv` every cell.";
-const CONTRASTS: &str = "Named in the recipe before the results were there; p over prompts, corrected by Holm's method for all contrasts of \
+pub(super) const CONTRASTS: &str = "Named in the recipe before the results were there; p over prompts, corrected by Holm's method for all contrasts of \
      the study. All other differences of this report are exploratory.";
 
-const CHOICES: &str = "λ selected on the validation suites";
+pub(super) const CHOICES: &str = "λ selected on the validation suites";
 
 /// The study as Markdown.
-pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
+pub fn markdown(report: &StudyReport, gallery: &Gallery) -> String {
     let mut text = format!("# {}\n\n{}\n\n", escaped(&report.study), state(report));
-    for Picture { file, title, .. } in pictures {
+    for Picture { file, title, .. } in gallery.all() {
         let _ = write!(text, "![{}]({file})\n\n", escaped(title));
     }
     for group in report.groups() {
@@ -46,26 +45,6 @@ pub fn markdown(report: &StudyReport, pictures: &[Picture]) -> String {
         let _ = write!(text, "\n{}\n", escaped(note));
     }
     text
-}
-
-/// The study as a page of its own.
-pub fn html(report: &StudyReport, pictures: &[Picture]) -> String {
-    let about = format!("<p>{}. Written by finetune {}.</p>", page::escaped(&state(report)), report.version);
-    let mut page = page::begun(&report.study, &about);
-    page::shown(&mut page, pictures);
-    for group in report.groups() {
-        page::section(&mut page, &page::escaped(title(group)), &overview(report, group), NOTE);
-    }
-    page::section(&mut page, CHOICES, &choices(report), "");
-    page::section(&mut page, "Contrasts named in advance", &contrasts(report), CONTRASTS);
-    for group in report.groups() {
-        let title = format!("Differences: {}", page::escaped(title(group)));
-        page::section(&mut page, &title, &differences(report, group), "");
-    }
-    for note in &report.notes {
-        let _ = writeln!(page, "<p>{}</p>", page::escaped(note));
-    }
-    page::ended(page)
 }
 
 /// The study on a terminal, at most `width` columns wide.
@@ -92,7 +71,7 @@ pub fn terminal(report: &StudyReport, width: u16) -> String {
     text
 }
 
-fn state(report: &StudyReport) -> String {
+pub(super) fn state(report: &StudyReport) -> String {
     let done = report.cells.iter().filter(|cell| cell.folder.is_some()).count();
     let missing: Vec<&str> =
         report.cells.iter().filter(|cell| cell.folder.is_none()).map(|cell| cell.name.as_str()).collect();
@@ -106,7 +85,7 @@ fn state(report: &StudyReport) -> String {
     }
 }
 
-fn overview(report: &StudyReport, group: &str) -> Table {
+pub(super) fn overview(report: &StudyReport, group: &str) -> Table {
     let rows = report.group(group);
     let columns = rows.columns();
     let seeds = columns.iter().map(|column| column.seeds.len()).max().unwrap_or(0);
@@ -120,7 +99,7 @@ fn overview(report: &StudyReport, group: &str) -> Table {
     Table { header, rows: rows.candidates().iter().map(row).collect() }
 }
 
-fn heading(column: &Row) -> String {
+pub(super) fn heading(column: &Row) -> String {
     let judge = column.judge.as_deref().filter(|_| column.kind != MetricKind::Task);
     let by = judge.map(|judge| format!(" ({judge})")).unwrap_or_default();
     let arrow = if column.kind == MetricKind::Task { "↑" } else { "↓" };
@@ -128,7 +107,7 @@ fn heading(column: &Row) -> String {
 }
 
 /// A mean with what is known of it: `65.3 % ± 1.2 [59.0, 71.1]`.
-fn value(row: &Row) -> String {
+pub(super) fn value(row: &Row) -> String {
     let Scale { times, digits, unit } = Scale::of(&row.metric);
     let Estimate { mean, sd, over_prompts, .. } = row.estimate;
     let sd = sd.map(|sd| format!(" ± {:.digits$}", times * sd)).unwrap_or_default();
@@ -162,7 +141,7 @@ impl Scale {
     }
 }
 
-fn choices(report: &StudyReport) -> Table {
+pub(super) fn choices(report: &StudyReport) -> Table {
     let header = ["cells", "merge", "rule", "λ", "validation score", "validation attack success"];
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let row = |choice: &Choice| {
@@ -186,7 +165,7 @@ fn choices(report: &StudyReport) -> Table {
     Table { header: header.map(str::to_owned).to_vec(), rows: report.choices.iter().map(row).collect() }
 }
 
-fn contrasts(report: &StudyReport) -> Table {
+pub(super) fn contrasts(report: &StudyReport) -> Table {
     let header = [
         "contrast",
         "cells",
@@ -214,7 +193,7 @@ fn contrasts(report: &StudyReport) -> Table {
     Table { header: header.map(str::to_owned).to_vec(), rows: report.contrasts.iter().map(row).collect() }
 }
 
-fn differences(report: &StudyReport, group: &str) -> Table {
+pub(super) fn differences(report: &StudyReport, group: &str) -> Table {
     let header = ["candidate", "metric", "Δ vs. base [95 %]", "p", "Δ vs. tuned [95 %]", "p"];
     let rows = report.rows.iter().filter(|row| row.group == group && row.headline);
     let shown = |row: &Row, found: &Option<Estimate>| match found {

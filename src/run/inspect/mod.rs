@@ -20,6 +20,7 @@ pub use scores::scores;
 pub use subject::Of;
 
 use super::failure::{Failure, InspectError};
+use super::pages;
 use super::plan::Options;
 use super::plan::sources::Sources;
 use super::session::Session;
@@ -133,6 +134,7 @@ pub fn layers<'a>(
     file_at_once(&path.with_extension("csv"), inspection.csv().as_bytes())?;
     file_at_once(&path.with_extension("svg"), inspection.svg().as_bytes())?;
     file_at_once(&path.with_extension("html"), inspection.html().as_bytes())?;
+    asked.of.run().map(pages::redraw).transpose()?;
     Ok((inspection, path))
 }
 

@@ -16,6 +16,7 @@ mod contrasts;
 mod done;
 mod gather;
 mod outlook;
+pub mod pages;
 mod series;
 pub mod slurm;
 mod soup;
@@ -338,12 +339,7 @@ impl Study {
         })?;
         file("rows.parquet", &parquet)?;
         let report = gathered.report;
-        let pictures = study::pictures(&report);
-        for picture in &pictures {
-            file(&picture.file, picture.svg.as_bytes())?;
-        }
-        file("report.md", study::markdown(&report, &pictures).as_bytes())?;
-        file("report.html", study::html(&report, &pictures).as_bytes())?;
+        pages::write(&self.folder, &report)?;
         file("report.tex", study::latex(&report).as_bytes())?;
         // Written last: what names its cells is whole.
         write_json(&path, &json!(report))?;
