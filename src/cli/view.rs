@@ -76,6 +76,9 @@ impl View {
             Event::Validation { loss, .. } => self.validation = Some(*loss),
             Event::Validating { done, total } => self.aside("validation", *done, *total),
             Event::Reference { done, total } => self.aside("log-probabilities of the base", *done, *total),
+            Event::Scores { done, total } => {
+                self.aside("the reward model's scores of the pairs", *done, *total);
+            }
             Event::Cells { done, all } => {
                 self.cells = Some(Cells { done: *done, all: *all, now: None, began: None });
             }

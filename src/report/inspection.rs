@@ -136,11 +136,16 @@ impl Inspection {
     pub fn html(&self) -> String {
         let paragraph = |text: &String| format!("<p class=\"note\">{}</p>\n", page::escaped(text));
         let title = self.title();
-        let mut page = page::begun(&title, &self.asked().iter().map(paragraph).collect::<String>());
-        page::shown(&mut page, &[Picture { file: String::new(), title, svg: self.svg() }]);
+        let mut page =
+            page::begun(&title, &self.asked().iter().map(paragraph).collect::<String>(), "", page::TABLES);
+        page::shown(
+            &mut page,
+            &[Picture { file: String::new(), title, svg: self.svg(), dots: Vec::new() }],
+            &|_| None,
+        );
         page::section(&mut page, "Layers", &self.table(), "");
         page.extend(self.notes.iter().map(paragraph));
-        page::ended(page)
+        page::ended(page, page::TABLES)
     }
 
     /// The inspection as text, at most `width` columns wide.

@@ -120,7 +120,14 @@ impl Again {
             }
             Some(given) => {
                 let sources = Sources::new(&origin, options.out.as_deref(), tell);
-                Work::Given(Box::new(Settled::new(given, recipe, &origin, &options, sources)?))
+                Work::Given(Box::new(Settled::new(
+                    given,
+                    recipe,
+                    &origin,
+                    &options,
+                    sources,
+                    &mut Shared::default(),
+                )?))
             }
         };
         let now = work.manifest()?;

@@ -15,7 +15,7 @@ use super::{Machine, Task, TrainError};
 use crate::data::Sample;
 use crate::data::pairs::counted;
 use crate::event::{Event, Recorder};
-use crate::model::{Decoder, DecoderShape, MicroBatch, Positions};
+use crate::model::{Decoder, DecoderShape, MicroBatch};
 use crate::recipe::Mask;
 use crate::snapshot::Weights;
 

@@ -2,7 +2,7 @@
 //! the counts, so that a run that is trained need not encode again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -40,7 +40,8 @@ pub fn json(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
 
 /// Seconds and bytes, and whether they were measured.
 fn of(estimate: &Estimate, measured: bool) -> Value {
-    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, disk } = *estimate;
+    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, penalties, rewards, disk } =
+        *estimate;
     json!({
         "measured": measured,
         "train_s": train_s,
@@ -50,6 +51,8 @@ fn of(estimate: &Estimate, measured: bool) -> Value {
         "optimizer_bytes": optimizer,
         "activations_bytes": activations,
         "average_bytes": average,
+        "penalties_bytes": penalties,
+        "rewards_bytes": rewards,
         "disk_bytes": disk,
     })
 }

@@ -64,15 +64,16 @@ impl Logs {
     /// The disk refuses.
     pub fn write(&mut self, event: &Event) -> Result<(), Unwritable> {
         let result = match event {
-            Event::Progress { .. } | Event::Validating { .. } | Event::Reference { .. } | Event::Scores { .. } => {
-                match self.ticked {
-                    Some(last) if last.elapsed() < TICK => Ok(()),
-                    _ => {
-                        self.ticked = Some(Instant::now());
-                        self.line(event)
-                    }
+            Event::Progress { .. }
+            | Event::Validating { .. }
+            | Event::Reference { .. }
+            | Event::Scores { .. } => match self.ticked {
+                Some(last) if last.elapsed() < TICK => Ok(()),
+                _ => {
+                    self.ticked = Some(Instant::now());
+                    self.line(event)
                 }
-            }
+            },
             _ => self.line(event).and_then(|()| self.metrics(event)).and_then(|()| self.curves.write(event)),
         };
         result.map_err(|source| Unwritable { folder: self.folder.clone(), source })
