@@ -87,7 +87,7 @@ fn by_size(plan: &Plan) -> Figures {
     // Rows of the embedding are looked up, not multiplied with; as a head they are.
     let looked_up = if shape.tied { 0 } else { shape.vocab_size * shape.hidden_size };
     let n = (shape.n_parameters() - looked_up) as f64;
-    let device = (&machine.device, machine.compute);
+    let device = (&machine.device, machine.answers);
     let second = |rows: usize, width: usize| {
         let of = |rows: usize| Tensor::<2>::ones([rows, width], device);
         let (x, weights) = (of(rows), of(width));
@@ -175,7 +175,7 @@ fn answering(plan: &Plan) -> Result<(f64, f64, f64), Failure> {
     plan.write_questions()?;
     let started = Instant::now();
     let Plan { model, base, machine, evaluation, .. } = plan;
-    let decoder = Decoder::load(&model.shape, base.weights.as_ref(), &machine.device, machine.compute)?;
+    let decoder = Decoder::load(&model.shape, base.weights.as_ref(), &machine.device, machine.answers)?;
     let load = started.elapsed().as_secs_f64();
     let Some(probe) = evaluation.suites.iter().find(|suite| !suite.outline.prompts.is_empty()) else {
         return Ok((0.0, 0.0, load));
