@@ -76,7 +76,7 @@ pub fn sweep_own_cache() {
     // Nothing that is written there takes a minute.
     const LEFT: Duration = Duration::from_hours(1);
     let Some(own) = own_cache() else { return };
-    for folder in ["", "samples", "questions", "data", "overlap"].map(|kind| own.join(kind)) {
+    for folder in ["", "samples", "questions", "data", "overlap", "apart"].map(|kind| own.join(kind)) {
         sweep(&folder, LEFT);
     }
 }

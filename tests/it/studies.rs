@@ -631,7 +631,7 @@ fn what_judges_found_of_the_base_is_found_once() {
 fn a_plan_that_finds_what_an_earlier_one_kept_says_the_same() {
     let fixture = fixture(GRID, &[]);
     let plan = || {
-        let output = fixture.run(&arguments(&["--plan"]));
+        let output = fixture.run(&arguments(&[MERGES, &["--plan"]].concat()));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };

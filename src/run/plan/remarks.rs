@@ -30,31 +30,42 @@ pub fn guarded(suites: &[Questions], guard: &GuardPlan) -> Option<String> {
     })
 }
 
-/// The suites that λ is chosen by share no prompt with those that are reported, blanks and case aside.
+/// The suites that λ is chosen by share no prompt with those that are reported, blanks and case aside; what was compared
+/// before is kept.
 ///
 /// # Errors
 ///
 /// They do.
-pub fn apart(suites: &[Questions]) -> Result<(), EvalError> {
-    let prompts =
-        |suite: &Questions| suite.posed.items.iter().map(|item| item.prompt.clone()).collect::<Vec<_>>();
-    for kept in suites.iter().filter(|suite| suite.posed.asked.validation) {
-        let own = prompts(kept);
-        let known = Trained::new(own.iter().map(String::as_str));
-        for test in suites.iter().filter(|suite| !suite.posed.asked.validation) {
-            let shared: Vec<String> =
-                prompts(test).into_iter().filter(|prompt| known.within(prompt).is_some()).collect();
-            if let Some(first) = shared.first() {
-                return Err(EvalError::Leak {
-                    validation: kept.posed.suite.name.clone(),
-                    test: test.posed.suite.name.clone(),
-                    n: shared.len(),
-                    first: first.chars().take(80).collect(),
-                });
-            }
-        }
+pub fn apart(suites: &[Questions]) -> Result<(), Failure> {
+    let of = |validation: bool| suites.iter().filter(move |suite| suite.posed.asked.validation == validation);
+    if of(true).next().is_none() || of(false).next().is_none() {
+        return Ok(());
     }
-    Ok(())
+    let drawn = [true, false].map(|validation| of(validation).map(Questions::drawn).collect::<Vec<_>>());
+    let check = || {
+        for kept in of(true) {
+            let known = Trained::new(kept.posed.items.iter().map(|item| item.prompt.as_str()));
+            of(false).try_for_each(|test| check_apart(kept, &known, test))?;
+        }
+        Ok(true)
+    };
+    kept("apart", &json!(drawn), check).map(drop)
+}
+
+/// That a suite shares no prompt with one that λ is chosen by, whose prompts are `known`.
+fn check_apart(kept: &Questions, known: &Trained<'_>, test: &Questions) -> Result<(), EvalError> {
+    let items = test.posed.items.par_iter();
+    let shared: Vec<&str> =
+        items.map(|item| item.prompt.as_str()).filter(|prompt| known.within(prompt).is_some()).collect();
+    match shared.first() {
+        None => Ok(()),
+        Some(first) => Err(EvalError::Leak {
+            validation: kept.posed.suite.name.clone(),
+            test: test.posed.suite.name.clone(),
+            n: shared.len(),
+            first: first.chars().take(80).collect(),
+        }),
+    }
 }
 
 /// Where benign requests are refused in training, a suite that is reported measures what that does to others.
