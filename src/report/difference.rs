@@ -12,7 +12,9 @@ use super::terminal::draw;
 pub const SCHEMA: u32 = 1;
 
 /// The most rows of a table on a terminal; JSON has all of them.
-const MOST: usize = 40;
+const MOST: usize = 30;
+/// The most other figures that are named.
+const NAMED: usize = 5;
 /// The longest value that a table shows.
 const WIDEST: usize = 60;
 /// The figures of a number that tables show before and after the point.
@@ -103,6 +105,13 @@ pub struct Said {
     pub b: String,
 }
 
+impl Moved {
+    /// Whether it is over all answers to a suite.
+    fn is_whole(&self) -> bool {
+        self.denominator == "all" && self.category.is_none()
+    }
+}
+
 impl Cause {
     /// Whether it is of the program or the machine.
     pub fn is_of_here(&self) -> bool {
@@ -154,7 +163,10 @@ impl Difference {
             more(draw(self.number_table(), width));
         }
         if !self.figures.is_empty() {
-            more(format!("Figures differ: {}\n", self.figures.join(", ")));
+            let named = self.figures.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let rest = self.figures.len().saturating_sub(NAMED);
+            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            more(format!("Other figures differ: {named}{rest}\n"));
         }
         if !self.answers.differ.is_empty() {
             more(self.said());
@@ -194,7 +206,9 @@ impl Difference {
             ]
         };
         let moved = &self.numbers.differ;
-        let mut rows: Vec<Vec<String>> = moved.iter().take(MOST).map(row).collect();
+        // Other denominators and single categories move with the whole.
+        let (whole, parts): (Vec<&Moved>, Vec<&Moved>) = moved.iter().partition(|one| one.is_whole());
+        let mut rows: Vec<Vec<String>> = whole.into_iter().chain(parts).take(MOST).map(row).collect();
         if moved.len() > MOST {
             let mut last = vec![format!("{} more: --json has them", moved.len() - MOST)];
             last.resize(header.len(), String::new());
