@@ -155,7 +155,7 @@ fn layers_are_frozen_by_themselves_as_the_probe_finds_them_and_as_if_they_were_n
     assert_eq!(places, expected);
     assert!(fixture.file("probe/inspect/layers-cosine.svg").is_file());
     let page = std::fs::read_to_string(fixture.file("probe/inspect/layers-cosine.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("<th>across</th>"), "{page}");
+    assert!(page.contains("<svg") && page.contains("across"), "{page}");
     // The same training as with these layers named, and the same bytes; the second time nothing is looked for.
     run("named", &Value::from(places).to_string());
     let file = |run: &str, name: &str| std::fs::read(fixture.file(run).join(name)).unwrap();
