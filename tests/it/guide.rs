@@ -204,7 +204,11 @@ fn the_lines_of_the_guide_do_what_they_say_on_a_tiny_model() {
     fixture.write("study.toml", format!("{recipe}\n[grid]\n\"train.seed\" = [1, 2]\n"));
     for (written, tried) in TRIED {
         // Where it is said on the command line, it is the processor.
-        let on: &[&str] = if Path::new(tried[0]).extension().is_some_and(|it| it == "toml") { &["--device", "cpu"] } else { &[] };
+        let on: &[&str] = if Path::new(tried[0]).extension().is_some_and(|it| it == "toml") {
+            &["--device", "cpu"]
+        } else {
+            &[]
+        };
         let output = fixture.run(&[tried, on].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "`{written}`: {said}");
