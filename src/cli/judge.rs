@@ -9,7 +9,7 @@ use super::{print, progress, stop_on_signals};
 use crate::device::DeviceSpec;
 use crate::eval::{judges, rubrics};
 use crate::hub::Transfer;
-use crate::recipe::RubricJudge;
+use crate::recipe::{RecipeError, RubricJudge};
 use crate::report::sheet::Which;
 use crate::report::study::StudyReport;
 use crate::report::{self, Report};
@@ -119,7 +119,7 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
             }),
             // A rubric without its model is told as such, and not as a word that nobody knows.
             None if rubrics::find(name).is_some() => {
-                return Err(crate::recipe::RecipeError::BadValue {
+                return Err(RecipeError::BadValue {
                     key: "--judge".to_owned(),
                     found: format!("`{name}` alone"),
                     expected: format!("its model too, `{name}=MODEL`"),
@@ -155,6 +155,15 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let path = args.run.join("report.json");
     if let Ok(report) = read_json::<StudyReport>(&path) {
         if args.answers {
+            if args.show != Which::All || !args.candidate.is_empty() || !args.judge.is_empty() {
+                return Err(RecipeError::BadValue {
+                    key: "--show, --candidate or --judge".to_owned(),
+                    found: "with the folder of a study".to_owned(),
+                    expected: "the folder of one of its cells; the pages have filters of their own"
+                        .to_owned(),
+                }
+                .into());
+            }
             let n = study::pages::answers(&args.run, &report)?;
             progress::say(&format!(
                 "answers of {n} cells, behind {}",

@@ -53,16 +53,19 @@ pub(super) fn told(name: &str, share: f64, interval: Option<(f64, f64)>) -> Stri
     format!("{name}: {:.1} %{}", 100.0 * share, ends.unwrap_or_default())
 }
 
+/// The colours of base and tuned model, and of others that are no merges; those of a method are the same in all pictures.
+const MODELS: [Colour; 2] = [Colour::DARK, Colour::NEUTRAL];
+
 /// The first share to the right, the second up, each with its name.
 pub(super) fn scatter(title: String, names: [String; 2], points: &[Point]) -> Scatter {
-    let mut colours = Colour::each();
+    let (mut colours, mut greys) = (Colour::each(), MODELS.into_iter().cycle());
     let mut tracks: Vec<Track> = Vec::new();
     for point in points {
         let (name, dot) = (point.family(), point.dot(&names));
         match tracks.iter_mut().find(|track| track.name == name) {
             Some(track) => track.dots.push(dot),
             None => {
-                let own = if point.method.is_none() { Some(Colour::DARK) } else { colours.next() };
+                let own = if point.method.is_none() { greys.next() } else { colours.next() };
                 let (dots, colour) = (vec![dot], own.unwrap_or(Colour::NEUTRAL));
                 tracks.push(Track { name, dots, colour, is_joined: point.lambda.is_some() });
             }
@@ -75,31 +78,31 @@ pub(super) fn scatter(title: String, names: [String; 2], points: &[Point]) -> Sc
 /// The second share, of this name, of each method along λ, with the models that are no merges as level lines; none where
 /// no method has two λ.
 pub(super) fn along(name: &str, title: String, points: &[Point]) -> Option<Chart> {
-    let merges = points.iter().filter(|point| point.lambda.is_some() && point.method.is_some());
-    let mut curves: Vec<(String, Vec<&Point>)> = Vec::new();
-    for point in merges {
+    let mut curves: Vec<(String, Colour, Vec<&Point>)> = Vec::new();
+    let mut colours = Colour::each();
+    for point in points.iter().filter(|point| point.method.is_some()) {
         let name = point.family();
-        match curves.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, own)) => own.push(point),
-            None => curves.push((name, vec![point])),
+        match curves.iter_mut().find(|(known, ..)| *known == name) {
+            Some((.., own)) => own.push(point),
+            None => curves.push((name, colours.next().unwrap_or(Colour::NEUTRAL), vec![point])),
         }
     }
-    curves.retain(|(_, own)| own.len() > 1);
-    let lambdas = curves.iter().flat_map(|(_, own)| own.iter().filter_map(|point| point.lambda));
+    curves.retain(|(.., own)| own.len() > 1 && own.iter().all(|point| point.lambda.is_some()));
+    let lambdas = curves.iter().flat_map(|(.., own)| own.iter().filter_map(|point| point.lambda));
     let (from, to) = lambdas.fold((f64::MAX, f64::MIN), |(from, to), x| (from.min(x), to.max(x)));
     if from >= to {
         return None;
     }
     let models = points.iter().filter(|point| point.method.is_none());
     let mut series: Vec<Series> = models
-        .zip([Colour::DARK, Colour::NEUTRAL].into_iter().cycle())
+        .zip(MODELS.into_iter().cycle())
         .map(|(point, colour)| {
             let level = 100.0 * point.shares[1];
             let line = Series::line(Some(point.candidate.clone()), vec![(from, level), (to, level)], colour);
             Series { is_dashed: true, ..line }
         })
         .collect();
-    for ((family, mut own), colour) in curves.into_iter().zip(Colour::each()) {
+    for (family, colour, mut own) in curves {
         own.sort_by(|a, b| a.lambda.unwrap_or_default().total_cmp(&b.lambda.unwrap_or_default()));
         let x = |point: &Point| point.lambda.unwrap_or_default();
         let at = own.iter().map(|point| (x(point), 100.0 * point.shares[1])).collect();

@@ -71,7 +71,7 @@ fn beside(folder: &Path) -> Beside {
         losses: text("metrics.csv", LOG_BYTES).map(|text| Losses::of_csv(&text)).unwrap_or_default(),
         pictures: pictures(folder),
         answers: folder.join(ANSWERS).is_file().then(|| ANSWERS.to_owned()),
-        facts: facts(folder, &manifest),
+        facts: facts(&manifest),
         texts: given.into_iter().chain(resolved).collect(),
     }
 }
@@ -95,17 +95,17 @@ fn pictures(folder: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// What the manifest says, a line each, but for the recipe; and how long the training took.
-fn facts(folder: &Path, manifest: &Value) -> Vec<[String; 2]> {
+/// Parts of a manifest that are shown elsewhere, or are another whenever the same run is made again.
+const UNSHOWN: [&str; 9] =
+    ["schema", "recipe", "eval", "elapsed_s", "seconds", "started", "finished", "created", "time"];
+
+/// What the manifest says, a line each, but for the recipe and the clock.
+fn facts(manifest: &Value) -> Vec<[String; 2]> {
     let mut facts = Vec::new();
     for (key, value) in manifest.as_object().into_iter().flatten() {
-        if !["schema", "recipe", "eval"].contains(&key.as_str()) {
+        if !UNSHOWN.contains(&key.as_str()) {
             flat(key, value, &mut facts);
         }
-    }
-    let trained: Value = read_json(&folder.join("train").join("result.json")).unwrap_or_default();
-    if let Some(seconds) = trained["elapsed_s"].as_f64() {
-        facts.push(["training".to_owned(), format!("{seconds:.1} s")]);
     }
     facts
 }
@@ -114,18 +114,18 @@ fn flat(name: &str, value: &Value, facts: &mut Vec<[String; 2]>) {
     match value {
         Value::Null => {}
         Value::Object(parts) => {
-            for (key, value) in parts {
-                flat(&format!("{name}: {}", key.replace('_', " ")), value, facts);
+            for (key, value) in parts.iter().filter(|(key, _)| !UNSHOWN.contains(&key.as_str())) {
+                flat(&format!("{name}: {key}"), value, facts);
             }
         }
         Value::Array(parts) if parts.iter().all(|part| !part.is_object() && !part.is_array()) => {
             let all: Vec<String> = parts.iter().map(plain).collect();
             if !all.is_empty() {
-                facts.push([name.replace('_', " "), all.join(", ")]);
+                facts.push([name.to_owned(), all.join(", ")]);
             }
         }
-        Value::Array(parts) => facts.push([name.replace('_', " "), json!(parts).to_string()]),
-        _ => facts.push([name.replace('_', " "), plain(value)]),
+        Value::Array(parts) => facts.push([name.to_owned(), json!(parts).to_string()]),
+        _ => facts.push([name.to_owned(), plain(value)]),
     }
 }
 
@@ -156,7 +156,8 @@ mod tests {
         write(
             "manifest.json",
             r#"{"schema":1,"program":{"name":"finetune","version":"9"},"recipe":{"name":"x"},"commits":{},
-                "sha256":{"a.csv":"00"},"merges":["linear:0.5","slerp:0.5"],"template_sha256":null}"#,
+                "sha256":{"a.csv":"00"},"merges":["linear:0.5","slerp:0.5"],"template_sha256":null,
+                "train":{"elapsed_s":7.5}}"#,
         );
         let found = beside(folder.path());
         assert_eq!(found.losses.training, [(1, 2.0), (2, 1.0)]);

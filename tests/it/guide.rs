@@ -204,11 +204,8 @@ fn the_lines_of_the_guide_do_what_they_say_on_a_tiny_model() {
     fixture.write("study.toml", format!("{recipe}\n[grid]\n\"train.seed\" = [1, 2]\n"));
     for (written, tried) in TRIED {
         // Where it is said on the command line, it is the processor.
-        let on: &[&str] = if Path::new(tried[0]).extension().is_some_and(|it| it == "toml") {
-            &["--device", "cpu"]
-        } else {
-            &[]
-        };
+        let on: &[&str] =
+            if ["r.toml", "study.toml"].contains(&tried[0]) { &["--device", "cpu"] } else { &[] };
         let output = fixture.run(&[tried, on].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "`{written}`: {said}");
@@ -221,6 +218,10 @@ fn the_lines_of_the_guide_do_what_they_say_on_a_tiny_model() {
     assert_eq!(report.matches("/answers.html\">answers</a>").count(), 2, "{report}");
     assert!(report.contains("/answers.html#candidate=base\"><circle"), "{report}");
     assert!(!report.contains("Tell me"), "a study's page has no prompt");
+    // What would choose among answers is not passed over where none are printed.
+    let output = fixture.run(&["report", "runs/study", "--answers", "--show", "flips"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("one of its cells"), "{said}");
 }
 
 #[test]

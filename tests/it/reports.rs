@@ -136,9 +136,28 @@ fn a_judge_is_added_and_the_headline_stays_until_it_is_moved() {
         names
     };
     assert_eq!(judges(&report(&fixture, "run")), ["advbench29"]);
+    let page = |name: &str| std::fs::read_to_string(fixture.file("run").join(name)).unwrap();
+    let places = [
+        "class=\"pictures\"",
+        "<figcaption>Loss",
+        "<h2>Task scores",
+        "Where the numbers come from",
+        "sha256: ",
+    ];
+    let found = page("report.html");
+    let at: Vec<_> =
+        places.iter().map(|part| found.find(part).unwrap_or_else(|| panic!("no {part}"))).collect();
+    assert!(at.is_sorted(), "pictures, tables, provenance: {at:?}");
+    assert!(found.contains("Update kept after rounding") && found.contains("by layer"), "{found}");
+    assert!(found.contains("href=\"#row-linear%3A0.5\""), "without answers a dot leads to its row");
+    assert!(!fixture.file("run/answers.html").exists(), "nobody asked for the answers");
+    well(&fixture, &["report", "run", "--answers"]);
+    assert!(!page("answers.html").contains("jbb13"));
     let (table, _) = well(&fixture, &["judge", "run", "--judge", "jbb13", "--device", "cpu"]);
     assert!(table.contains("New in this report: jbb13 on harmful."), "{table}");
     assert_eq!(judges(&report(&fixture, "run")), ["advbench29", "jbb13"]);
+    assert!(page("answers.html").contains("jbb13"), "the page with the answers is kept up to date");
+    assert!(page("report.html").contains("answers.html#candidate=linear%3A0.5"));
     // The command of the run keeps it too, and brings its own in front.
     fixture.study("run", &["--merge", "linear:0.2"]);
     assert_eq!(judges(&report(&fixture, "run")), ["advbench29", "jbb13"]);

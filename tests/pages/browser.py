@@ -144,12 +144,13 @@ class Page:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self.pause(30)
 
-    def click(self, element):
-        """Presses and releases the mouse there."""
+    def click(self, element, leaves=False):
+        """Presses and releases the mouse there; a click that leaves the page has nobody to wait for."""
         x, y = self.place(element)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-        self.pause(30)
+        if not leaves:
+            self.pause(30)
 
     def type(self, element, text):
         """Puts text or a choice into a field, as a person does."""

@@ -49,7 +49,7 @@ pub(super) fn shown(page: &mut String, pictures: &[Picture], address: Address<'_
     let figure = |Picture { title, svg, dots, .. }: &Picture| {
         let label = escaped(title);
         let addresses: Vec<_> = dots.iter().map(|candidate| address(candidate)).collect();
-        format!("<figure role=\"group\" aria-label=\"{label}\">{}</figure>\n", linked(svg, &addresses))
+        format!("<figure><figcaption>{label}</figcaption>{}</figure>\n", linked(svg, &addresses))
     };
     let figures: String = pictures.iter().map(figure).collect();
     let _ = writeln!(page, "<section class=\"pictures\">{figures}</section>");

@@ -44,7 +44,7 @@ pub(super) fn by_layer(report: &Report) -> Vec<Picture> {
     let update = one_way.then(|| Chart {
         title: "Relative update ‖Δ‖/‖θ‖ by layer".to_owned(),
         x: "layer".to_owned(),
-        y: Axis::Fitted("%".to_owned()),
+        y: Axis::FromZero("%".to_owned()),
         series: vec![Series::line(
             Some("tuned model less base".to_owned()),
             at(first, |layer| layer.relative_update),
@@ -60,7 +60,7 @@ pub(super) fn by_layer(report: &Report) -> Vec<Picture> {
     let kept = (!series.is_empty()).then(|| Chart {
         title: format!("Update kept after rounding to {} by layer", report.run.dtype),
         x: "layer".to_owned(),
-        y: Axis::Fitted("%".to_owned()),
+        y: Axis::Percent,
         series,
         marks: Vec::new(),
     });

@@ -35,12 +35,12 @@ pub struct Bar {
 }
 
 /// Pixels of a bar with the gap below it, and of the gap between groups.
-const BAR: u32 = 15;
+const BAR: u32 = 16;
 const GAP: u32 = 9;
 /// Of the title.
 const HEAD: u32 = 40;
 /// A letter of a name, and the most letters that are shown of one.
-const LETTER: u32 = 7;
+const LETTER: u32 = 8;
 const LETTERS: usize = 34;
 
 impl Bars {
@@ -59,12 +59,12 @@ impl Bars {
             let left = LETTER * names as u32 + 2 * MARGIN;
             let (low, high) = self.range();
             let mut builder = ChartBuilder::on(&upper);
-            builder.caption(&self.title, (FONT, 17)).margin(MARGIN);
+            builder.caption(&self.title, (FONT, 18)).margin(MARGIN);
             builder.x_label_area_size(BELOW).y_label_area_size(left);
             let mut plot = done(builder.build_cartesian_2d(low..high, f64::from(rows)..0.0));
             let mut mesh = plot.configure_mesh();
             mesh.disable_y_mesh().y_labels(0).x_labels(6).x_desc(&self.x);
-            mesh.axis_desc_style((FONT, 14)).label_style((FONT, 13));
+            mesh.axis_desc_style((FONT, 16)).label_style((FONT, 15));
             mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));
             done(mesh.x_label_formatter(&|x| short(*x)).draw());
             self.rows(&mut plot, low);
@@ -99,7 +99,7 @@ impl Bars {
             let height = f64::from(BAR) * bars.len() as f64;
             // Left of the plot, in the middle of its bars.
             let at = (low, top + height / 2.0);
-            let name = Text::new(shown(name), (-8, 0), text(13, HPos::Right, VPos::Center));
+            let name = Text::new(shown(name), (-8, 0), text(15, HPos::Right, VPos::Center));
             done(plot.draw_series([EmptyElement::at(at) + name]));
             for Bar { percent, interval, colour, .. } in bars {
                 let (from, to) = (top + 2.0, top + f64::from(BAR) - 2.0);

@@ -56,6 +56,8 @@ pub enum Axis {
     Percent,
     /// Numbers of this name, as far as they reach.
     Fitted(String),
+    /// The same, from 0 on.
+    FromZero(String),
 }
 
 /// One curve of a chart.
@@ -129,8 +131,8 @@ const STEP: f64 = 20.0;
 /// Of a line of the legend.
 const LEGEND: u32 = 22;
 /// What axes and their labels take.
-const LEFT: u32 = 62;
-const BELOW: u32 = 46;
+const LEFT: u32 = 68;
+const BELOW: u32 = 50;
 const MARGIN: u32 = 14;
 const FONT: &str = "sans-serif";
 
@@ -192,8 +194,9 @@ impl Chart {
                 let bottom = (all().fold(0.0, f64::min) / STEP).floor() * STEP;
                 (bottom, TOP, "%", ((TOP - bottom) / STEP) as usize + 1)
             }
-            Axis::Fitted(name) => {
-                let values = all().chain(ends()).filter(|y| y.is_finite());
+            Axis::Fitted(name) | Axis::FromZero(name) => {
+                let zero = matches!(self.y, Axis::FromZero(_)).then_some(0.0);
+                let values = all().chain(ends()).chain(zero).filter(|y| y.is_finite());
                 let (low, high) =
                     values.fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
                 let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
@@ -209,19 +212,21 @@ impl Chart {
         let (from, to) = if from < to { (from, to) } else { (-1.0, 1.0) };
         let mut builder = ChartBuilder::on(area);
         builder
-            .caption(&self.title, (FONT, 17))
+            .caption(&self.title, (FONT, 18))
             .margin(MARGIN)
             .x_label_area_size(BELOW)
             .y_label_area_size(LEFT);
         let (bottom, top, name, labels) = self.height();
         let mut plot = done(builder.build_cartesian_2d(from..to, bottom..top));
+        // Layers have no halves.
+        let places = self.series.iter().map(|series| series.at.len()).max().unwrap_or(0).clamp(2, 9);
         let mut mesh = plot.configure_mesh();
         mesh.x_desc(&self.x)
             .y_desc(name)
-            .x_labels(9)
+            .x_labels(places)
             .y_labels(labels)
-            .axis_desc_style((FONT, 14))
-            .label_style((FONT, 13));
+            .axis_desc_style((FONT, 16))
+            .label_style((FONT, 15));
         mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));
         done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         self.series.iter().for_each(|series| curve(&mut plot, series));
@@ -232,7 +237,7 @@ impl Chart {
             let (side, gap) =
                 if *x > f64::midpoint(from, to) { (HPos::Right, -0.006) } else { (HPos::Left, 0.006) };
             let at = (x + gap * (to - from), top);
-            done(plot.draw_series([Text::new(name.clone(), at, text(12, side, VPos::Top))]));
+            done(plot.draw_series([Text::new(name.clone(), at, text(14, side, VPos::Top))]));
         }
     }
 }
@@ -265,12 +270,12 @@ fn entry(area: &Area<'_>, series: &Series, nth: usize) {
         done(area.draw(&PathElement::new([(left + from, middle), (left + to, middle)], style)));
     }
     let name = series.name.clone().unwrap_or_default();
-    done(area.draw(&Text::new(name, (left + 32, middle), text(13, HPos::Left, VPos::Center))));
+    done(area.draw(&Text::new(name, (left + 32, middle), text(15, HPos::Left, VPos::Center))));
 }
 
 /// Pixels of a map with its labels, and of the bar beside it.
 const MAP: u32 = 520;
-const BAR: u32 = 96;
+const BAR: u32 = 104;
 /// Steps of the bar.
 const SHADES: i32 = 100;
 
@@ -304,7 +309,7 @@ impl Map {
         let mut mesh = plot.configure_mesh();
         let [x, y] = &self.labels;
         mesh.disable_mesh().x_desc(x).y_desc(y).x_labels(7).y_labels(7);
-        mesh.axis_desc_style((FONT, 14)).label_style((FONT, 13));
+        mesh.axis_desc_style((FONT, 16)).label_style((FONT, 15));
         done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
         let places = self.y.iter().flat_map(|y| self.x.iter().map(move |x| (*x, *y)));
         let cells = places.zip(&self.values).map(|((x, y), value)| {
@@ -338,7 +343,7 @@ fn bar(area: &Area<'_>) {
     }
     for percent in (0..=100).step_by(20) {
         let label =
-            Text::new(format!("{percent} %"), (38, height(percent)), text(13, HPos::Left, VPos::Center));
+            Text::new(format!("{percent} %"), (38, height(percent)), text(15, HPos::Left, VPos::Center));
         done(area.draw(&label));
     }
 }

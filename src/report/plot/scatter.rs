@@ -42,7 +42,7 @@ pub struct Dot {
 const AROUND: f64 = 4.0;
 const ABOVE: f64 = 9.0;
 /// Lines of the legend stand side by side.
-const COLUMNS: usize = 3;
+const COLUMNS: usize = 2;
 
 impl Scatter {
     /// The picture.
@@ -58,7 +58,7 @@ impl Scatter {
             let [x, y] = [0, 1].map(|side| self.range(side));
             let mut builder = ChartBuilder::on(&upper);
             builder
-                .caption(&self.title, (FONT, 17))
+                .caption(&self.title, (FONT, 18))
                 .margin(MARGIN)
                 .x_label_area_size(BELOW)
                 .y_label_area_size(LEFT);
@@ -68,8 +68,8 @@ impl Scatter {
                 .y_desc(&self.labels[1])
                 .x_labels(8)
                 .y_labels(8)
-                .axis_desc_style((FONT, 14))
-                .label_style((FONT, 13));
+                .axis_desc_style((FONT, 16))
+                .label_style((FONT, 15));
             mesh.bold_line_style(BLACK.mix(0.12)).light_line_style(BLACK.mix(0.0));
             done(mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw());
             self.tracks.iter().for_each(|track| draw(&mut plot, track));
@@ -119,7 +119,7 @@ fn draw(plot: &mut Plot<'_, '_>, Track { dots, colour, is_joined, .. }: &Track) 
     let dots = dots.iter().map(|dot| {
         EmptyElement::at((dot.at[0], dot.at[1]))
             + Circle::new((0, 0), DOT, rgb.filled())
-            + Text::new(dot.label.clone(), (6, -6), text(11, HPos::Left, VPos::Bottom).color(&rgb))
+            + Text::new(dot.label.clone(), (6, -6), text(13, HPos::Left, VPos::Bottom).color(&rgb))
     });
     done(plot.draw_series(dots));
 }

@@ -210,8 +210,8 @@ mod tests {
         let mut rows = Vec::new();
         for nth in 0..n_groups {
             for (at, (candidate, method, lambda)) in candidates.iter().enumerate() {
-                for (suite, metric, kind) in suites {
-                    let mean = ((nth * 7 + at * 13) % 89) as f64 / 100.0;
+                for (which, (suite, metric, kind)) in suites.into_iter().enumerate() {
+                    let mean = ((nth * (7 + which) + at * (13 + 3 * which)) % 89) as f64 / 100.0;
                     let estimate = Estimate {
                         mean,
                         sd: Some(0.01),

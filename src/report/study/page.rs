@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_study_of_five_hundred_cells_and_forty_four_candidates_has_a_small_page() {
+    fn of_a_study_of_five_hundred_cells_and_forty_four_candidates_one_group_is_drawn_at_once() {
         // 100 groups of five seeds; each with base, tuned model and 42 merges.
         let report = of_many(100, 5, 42);
         assert_eq!((report.cells.len(), report.rows.len()), (500, 100 * 44 * 3));

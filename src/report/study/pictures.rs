@@ -115,8 +115,8 @@ fn extremes(each: Vec<(&str, Scatter)>) -> Vec<Track> {
     let track =
         |name: &str, colour| Track { name: name.to_owned(), dots: Vec::new(), colour, is_joined: false };
     let mut base = track("base", Colour::DARK);
-    let mut tuned = track("tuned, a dot for each group", Colour::DANGER);
-    let mut best = track("the best merge of each group, by score less attack success", Colour::CALM);
+    let mut tuned = track("tuned, each group", Colour::DANGER);
+    let mut best = track("best merge of each group", Colour::CALM);
     let is_few = each.len() <= TRACKS;
     for (group, scatter) in each {
         let mut merges: Vec<Dot> = Vec::new();
