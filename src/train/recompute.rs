@@ -49,7 +49,7 @@ pub fn is_on(
 }
 
 /// A way forward of which only the blocks' inputs are kept.
-pub(super) struct Kept {
+pub(super) struct Segments {
     course: Course,
     ids: Tensor<2, Int>,
     /// The stream before each block, and that behind the last one: a leaf where something before it is trained, so that
@@ -62,7 +62,7 @@ fn cut(y: Tensor<3>) -> Tensor<3> {
     if y.is_autodiff() { y.inner().autodiff().require_grad() } else { y }
 }
 
-impl Kept {
+impl Segments {
     /// Goes forward; returns the stream after the last norm as well.
     pub fn forward(
         decoder: &Decoder,

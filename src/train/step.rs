@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 use super::objective::{Cost, Objective, Pairs};
 use super::optimizer::Optimizer;
 use super::penalty::Penalties;
-use super::recompute::Kept;
+use super::recompute::Segments;
 use crate::model::loss::Gradients;
 use crate::model::{Decoder, Dropout, Head, MicroBatch, Param};
 use crate::recipe::MethodKind;
@@ -206,10 +206,10 @@ impl Trainee {
         cost: impl FnOnce(&Penalties, &Tensor<2>, &Head, Gradients) -> Cost,
     ) -> Cost {
         let (ids, positions) = (batch.ids(&self.decoder.device), batch.positions());
-        let (kept, hidden) = match self.recompute {
+        let (segments, hidden) = match self.recompute {
             true => {
-                let (kept, hidden) = Kept::forward(&self.decoder, ids, &positions, dropout);
-                (Some(kept), hidden)
+                let (segments, hidden) = Segments::forward(&self.decoder, ids, &positions, dropout);
+                (Some(segments), hidden)
             }
             false => (None, self.decoder.hidden_with_dropout(ids, &positions, dropout)),
         };
@@ -230,17 +230,17 @@ impl Trainee {
             (Some(gradient), None) => add(sums, head.weight.name(), gradient),
             (None, _) => {}
         }
-        if kept.is_none() && !stream.is_autodiff() {
+        if segments.is_none() && !stream.is_autodiff() {
             return cost; // All that the stream goes through is frozen.
         }
         let seed = cost.stream.take().expect("the gradient of the stream was asked for"); // [b*t, m]
-        let Some(mut kept) = kept else {
+        let Some(mut segments) = segments else {
             self.back(stream, seed, sums);
             return cost;
         };
         let mut seed = seed.reshape([b, t, m]);
-        for stage in 0..kept.n_stages() {
-            let (x, y) = kept.stage(&self.decoder, stage, dropout);
+        for stage in 0..segments.n_stages() {
+            let (x, y) = segments.stage(&self.decoder, stage, dropout);
             if !y.is_autodiff() {
                 break;
             }
