@@ -12,7 +12,7 @@ use super::terminal::draw;
 pub const SCHEMA: u32 = 1;
 
 /// The most rows of a table on a terminal; JSON has all of them.
-const MOST: usize = 30;
+const MOST: usize = 40;
 /// The most other figures that are named.
 const NAMED: usize = 5;
 /// The longest value that a table shows.
