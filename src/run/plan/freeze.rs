@@ -149,7 +149,8 @@ fn compared(
     let read =
         |suite: &Questions| states(&decoder, &suite.tokens().prompts, machine, |_| Ok::<(), Failure>(()));
     let (malicious, normal) = (read(&posed[0])?, read(&posed[1])?);
-    let pairs = Pairs::drawn(normal.len(), malicious.len(), PAIRS, seed);
+    let n = |suite: &Questions| suite.outline.prompts.len();
+    let pairs = Pairs::drawn(n(&posed[1]), n(&posed[0]), PAIRS, seed);
     let rows = cosines(&normal, &malicious, &pairs);
     match onset(&rows, THRESHOLD) {
         Some(onset) => Ok(growth(&rows, onset)),
