@@ -360,14 +360,14 @@ fn scaled(
     })
 }
 
-/// Bytes that dropout keeps for the way back: of LoRA in f32 on the processor nothing, for masks are drawn
+/// Bytes that dropout keeps for the way back: of LoRA on the processor nothing, for masks are drawn
 /// again; of `DoRA` there the inputs that are left; elsewhere a mask and those.
 fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
     let Method { kind, dropout, variant, .. } = &plan.training.method;
     if *kind == MethodKind::Full || *dropout == 0.0 {
         return Ok(0);
     }
-    let in_place = is_cpu(&plan.machine.device) && plan.machine.compute == DType::F32;
+    let in_place = is_cpu(&plan.machine.device);
     let bytes = match (in_place, *variant == Variant::Dora) {
         (true, false) => 0,
         (true, true) => 4,
