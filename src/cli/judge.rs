@@ -15,7 +15,7 @@ use crate::report::study::StudyReport;
 use crate::report::{self, Report};
 use crate::run::compare;
 use crate::run::review::{self, OtherJudges};
-use crate::run::{Failure, Options, pages, study};
+use crate::run::{Failure, Options, pages, publish, study};
 use crate::snapshot::files::read_json;
 
 #[derive(Debug, Args)]
@@ -67,6 +67,9 @@ pub struct ReportArgs {
     /// Show only what this judge says; may be repeated
     #[arg(long, value_name = "NAME", requires = "answers")]
     judge: Vec<String>,
+    /// Also copy the numbers into this folder, without answers and weights: to show, or to go on from elsewhere
+    #[arg(long, value_name = "DIR", conflicts_with = "answers")]
+    publish: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -153,6 +156,14 @@ pub fn judge(args: &JudgeArgs) -> Result<(), Failure> {
 /// The folder is no finished run, or answers are missing.
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let path = args.run.join("report.json");
+    if let Some(folder) = &args.publish {
+        let n = publish::publish(&args.run, folder)?;
+        progress::say(&format!(
+            "numbers of {n} {} in {}",
+            if n == 1 { "run" } else { "runs" },
+            folder.display()
+        ));
+    }
     if let Ok(report) = read_json::<StudyReport>(&path) {
         if args.answers {
             if args.show != Which::All || !args.candidate.is_empty() || !args.judge.is_empty() {

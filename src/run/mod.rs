@@ -48,6 +48,7 @@ pub mod plan;
 pub mod preview;
 mod probe;
 pub mod proof;
+pub mod publish;
 pub mod reproduce;
 pub mod review;
 pub mod session;

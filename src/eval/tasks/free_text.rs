@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::table::{self, Row};
-use super::{ANSWER, Load, Source, Task, examples};
+use super::{ANSWER, Form, Load, Source, Task, examples};
 use crate::eval::error::EvalError;
 use crate::eval::item::Item;
 
@@ -30,6 +30,16 @@ pub(super) const FREE_TEXT: Task = Task {
     ..ANSWER
 };
 
+pub(super) const REFERENCE_LIKELIHOOD: Task = Task {
+    name: "reference_likelihood",
+    summary: "how likely the answers of a file are, such as held-out ones of the training's kind: instruction, input and output, or name the field",
+    source: "your file",
+    form: Form::Expect,
+    max_new_tokens: 0,
+    load: Load::Own(answered),
+    ..ANSWER
+};
+
 /// Columns of reference answers; the first that a file has is used.
 const REFERENCES: [&str; 3] = ["output", "answer", "reference"];
 
@@ -49,6 +59,10 @@ fn alpaca(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
         })
     };
     table::rows(path)?.iter().enumerate().map(item).collect()
+}
+
+fn answered(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {
+    if source.field.is_none() { alpaca(source) } else { any(source) }
 }
 
 fn any(source: &Source<'_>) -> Result<Vec<Item>, EvalError> {

@@ -116,6 +116,8 @@ pub enum Form {
     Choose,
     /// How likely the candidate finds the text itself.
     Read,
+    /// How likely the candidate finds the reference answer, where it would write its own.
+    Expect,
 }
 
 /// How a file becomes items.
@@ -192,6 +194,7 @@ pub const TASKS: &[Task] = &[
     classify::AG_NEWS,
     free_text::CHATDOCTOR,
     free_text::FREE_TEXT,
+    free_text::REFERENCE_LIKELIHOOD,
     harmful::ADVBENCH,
     hexphi::HEXPHI,
     harmful::HARMBENCH,
@@ -260,7 +263,7 @@ mod tests {
     fn only_the_harness_asks_in_plain_text_and_always_where_it_compares_likelihoods() {
         for task in TASKS {
             assert!(!task.raw || task.source.starts_with("lm-eval"), "{}", task.name);
-            assert!(task.raw || task.form == Form::Answer, "{}", task.name);
+            assert!(task.raw || matches!(task.form, Form::Answer | Form::Expect), "{}", task.name);
         }
         assert!(TASKS.iter().any(|task| task.raw && task.form == Form::Answer));
     }

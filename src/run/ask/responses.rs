@@ -84,3 +84,10 @@ pub struct Transcript {
     /// Of a candidate behind a guard, by item and sample, whether the guard answered; empty of others.
     pub by_guard: Vec<Vec<bool>>,
 }
+
+impl Transcript {
+    /// The log-likelihood of each text, by its token.
+    pub fn texts_per_token(&self) -> Vec<f64> {
+        self.texts.iter().map(|(sum, n)| sum / *n as f64).collect()
+    }
+}

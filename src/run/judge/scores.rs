@@ -113,10 +113,10 @@ pub fn scores(
             Form::Answer => {
                 scores.push(eval::score(&posed.suite, items, &said.answers, judged, seed)?);
                 if !said.texts.is_empty() {
-                    let per_token = said.texts.iter().map(|(sum, n)| sum / *n as f64).collect();
-                    scores.push(eval::likelihood(name, items, per_token, seed)?);
+                    scores.push(eval::likelihood(name, items, said.texts_per_token(), seed)?);
                 }
             }
+            Form::Expect => scores.push(eval::likelihood(name, items, said.texts_per_token(), seed)?),
             Form::Choose => scores.push(eval::chosen(name, items, &said.choices, seed)?),
             Form::Read => {
                 let sums: Vec<f64> = said.texts.iter().map(|(sum, _)| *sum).collect();

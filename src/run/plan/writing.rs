@@ -134,6 +134,7 @@ impl<'a> Pen<'a> {
             }
             Form::Choose => written.choices = writer.each(|item| writer.question(item))?,
             Form::Read => written.texts = writer.each(|item| writer.page(item, window))?,
+            Form::Expect => written.texts = writer.references()?,
         }
         check_vocabulary(&written, &asked.posed.suite.name, tokenizer, rows)?;
         Ok(written)

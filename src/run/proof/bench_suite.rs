@@ -69,7 +69,7 @@ impl SuiteBench<'_> {
         let n_tokens = match suite.posed.suite.task.form {
             Form::Answer => answers(&suite, decoder, &model.tokenizer, self.rows, &mut found),
             Form::Choose => choices(&suite, decoder, self.micro_tokens, &mut found),
-            Form::Read => texts(&suite, decoder, self.micro_tokens, &mut found),
+            Form::Read | Form::Expect => texts(&suite, decoder, self.micro_tokens, &mut found),
         };
         let seconds = started.elapsed().as_secs_f64();
         if let Some(path) = self.out {

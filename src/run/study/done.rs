@@ -1,20 +1,25 @@
 //! Which cells are finished: a note in each says what it was made of, and holds as long as that is what it was.
+//!
+//! A folder that was carried here from another machine names files of that one. Its cells are finished if they were made
+//! of the same: recipe, program, key, and the digest of every file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::recipe::{Cell, Ingredients, Soup};
 use crate::run::failure::Failure;
+use crate::run::manifest;
 use crate::run::work::Work;
+use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::{Algorithm, fresh, identity, of_json};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::write_json;
 
 /// The name of the note in a cell's run folder.
-const NOTE: &str = "cell.json";
+pub const NOTE: &str = "cell.json";
 
 /// What a finished cell was made of.
 #[derive(Serialize, Deserialize)]
@@ -66,6 +71,32 @@ impl<'a> Done<'a> {
         cell.over.iter().map(member).collect()
     }
 
+    /// Where the numbers of a cell lie that was finished on another machine; `work` is the cell, settled on this one.
+    ///
+    /// # Errors
+    ///
+    /// A file that was read is gone.
+    pub(super) fn carried(&mut self, work: &Work, cell: &Cell) -> Result<Option<PathBuf>, SnapshotError> {
+        let (Some(members), Some(folders)) = (self.members(cell), self.folders.get(&cell.name)) else {
+            return Ok(None);
+        };
+        let asked = asked(cell, &members);
+        let is_asked = |folder: &&PathBuf| note(folder).is_some_and(|note| note.asked == asked);
+        let folders: Vec<&PathBuf> = folders.iter().filter(is_asked).collect();
+        if folders.is_empty() {
+            return Ok(None);
+        }
+        let now = work.manifest()?;
+        let is_same = |folder: &&&PathBuf| {
+            let Ok(then) = read_json::<Value>(&folder.join(manifest::FILE)) else { return false };
+            // Of a cell that merges others these may have left nothing but their numbers; they are among what is asked.
+            let is_key = !cell.over.is_empty() || then["key"] == now["key"];
+            let whole = note(folder).is_some_and(|note| found(folder).is_ok_and(|found| found == note.found));
+            is_key && whole && have_digests(&then["inputs"], &now["inputs"])
+        };
+        Ok(folders.iter().find(is_same).map(|folder| folder.to_path_buf()))
+    }
+
     /// Whether a file is what it was.
     fn holds(&mut self, line: &str) -> bool {
         if let Some(known) = self.known.get(line) {
@@ -84,8 +115,14 @@ pub(super) fn note(folder: &Path) -> Option<Note> {
     read_json(&folder.join(NOTE)).ok()
 }
 
-/// Notes that a cell is finished.
-pub(super) fn mark(work: &Work, cell: &Cell, members: &[PathBuf]) -> Result<(), Failure> {
+/// Whether everything that is read now was read then, with the same digest.
+fn have_digests(then: &Value, now: &Value) -> bool {
+    let mut inputs = now.as_object().into_iter().flatten();
+    inputs.all(|(name, input)| input["sha256"].is_string() && then[name]["sha256"] == input["sha256"])
+}
+
+/// Notes that a cell is finished, in the folder of its run.
+pub(super) fn mark(folder: &Path, work: &Work, cell: &Cell, members: &[PathBuf]) -> Result<(), Failure> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in work.found() {
         match path.is_dir() {
@@ -102,9 +139,14 @@ pub(super) fn mark(work: &Work, cell: &Cell, members: &[PathBuf]) -> Result<(), 
     }
     files.sort();
     let read = files.iter().map(|path| identity(path)).collect::<Result<_, _>>()?;
-    let digest = |name: &str| fresh(&work.folder().join(name), Algorithm::Blake3);
-    let found = of_json(&json!([digest("report.json")?, digest("outcomes.json")?]));
-    Ok(write_json(&work.folder().join(NOTE), &json!(Note { asked: asked(cell, members), read, found }))?)
+    let note = Note { asked: asked(cell, members), read, found: found(folder)? };
+    Ok(write_json(&folder.join(NOTE), &json!(note))?)
+}
+
+/// A digest of what the run in a folder found.
+fn found(folder: &Path) -> Result<String, SnapshotError> {
+    let digest = |name: &str| fresh(&folder.join(name), Algorithm::Blake3);
+    Ok(of_json(&json!([digest("report.json")?, digest("outcomes.json")?])))
 }
 
 /// What a cell is asked to be, of these runs if it merges some.

@@ -41,8 +41,10 @@ use crate::snapshot::files::read_json;
 use crate::snapshot::writer::{file_at_once, write_json};
 use done::Done;
 
+pub use done::NOTE;
+
 /// The recipe of a study as it was given; what makes a folder a study's.
-const RECIPE: &str = "study.toml";
+pub const RECIPE: &str = "study.toml";
 
 /// A recipe with a grid, settled as far as its text goes.
 pub struct Study {
@@ -188,15 +190,21 @@ impl Study {
         self.check_with(&mut Shared::default(), tell)
     }
 
+    /// A missing cell whose numbers were carried here from another machine is noted as finished.
     fn check_with(&self, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
         for cell in self.missing() {
-            match cell.over.as_slice() {
-                [] => self.settle(cell, Vec::new(), shared, tell).map(drop)?,
+            let work = match cell.over.as_slice() {
+                [] => self.settle(cell, Vec::new(), shared, tell)?,
                 // What it merges may not be there yet: the base stands for each.
                 over => {
                     let base = Sources::new(&self.origin, None, tell).model(&cell.recipe.model.source)?;
-                    self.settle(cell, vec![base; over.len()], shared, tell).map(drop)?;
+                    self.settle(cell, vec![base; over.len()], shared, tell)?
                 }
+            };
+            let mut done = self.done();
+            if let Some(folder) = done.carried(&work, cell)? {
+                let members = done.members(cell).unwrap_or_default();
+                done::mark(&folder, &work, cell, &members)?;
             }
         }
         Ok(())
@@ -258,10 +266,10 @@ impl Study {
         watcher: &mut Listener<'_>,
         tell: &mut hub::Tell<'_>,
     ) -> Result<StudyReport, Failure> {
-        let (missing, all) = (self.missing(), self.wanted().count());
-        watcher(Event::Cells { done: all - missing.len(), all });
         let mut shared = Shared::default();
         self.check_with(&mut shared, tell)?;
+        let (missing, all) = (self.missing(), self.wanted().count());
+        watcher(Event::Cells { done: all - missing.len(), all });
         if !missing.is_empty() {
             self.claim()?;
         }
@@ -305,7 +313,7 @@ impl Study {
             twin::adopt(plan, &self.cells_folder(), stop)?;
         }
         work.run(stop, &mut |event| watcher(event))?;
-        done::mark(&work, cell, &members)
+        done::mark(work.folder(), &work, cell, &members)
     }
 
     /// The report of the cells that are there, written anew if they are others than before.

@@ -142,11 +142,11 @@ pub fn outlook(
     let width = study.cells.iter().map(|cell| cell.name.chars().count()).max().unwrap_or(0);
     let (mut lines, mut first, mut cells) = (String::new(), None, Vec::new());
     for cell in &study.cells {
-        let is_done = done.folder(cell).is_some();
-        sum.n_done += usize::from(is_done);
-        let state = |other: &'static str| if is_done { "done" } else { other };
+        let mut is_done = done.folder(cell).is_some();
         let about = if cell.over.is_empty() {
-            match study.settle(cell, Vec::new(), &mut shared, tell)? {
+            let work = study.settle(cell, Vec::new(), &mut shared, tell)?;
+            is_done = is_done || done.carried(&work, cell)?.is_some();
+            match work {
                 Work::Trained(plan) => {
                     sum.hear(&plan.said);
                     let about = sum.add(cell, &plan, is_done, say)?;
@@ -158,14 +158,15 @@ pub fn outlook(
                     format!(
                         "given weights, {} candidates, {}",
                         settled.n_candidates(),
-                        state("not estimated")
+                        if is_done { "done" } else { "not estimated" }
                     )
                 }
             }
         } else {
             let (n, names) = (names(&cell.recipe).len(), cell.over.join(", "));
-            format!("merges of {names}, {n} candidates, {}", state("after these"))
+            format!("merges of {names}, {n} candidates, {}", if is_done { "done" } else { "after these" })
         };
+        sum.n_done += usize::from(is_done);
         cells.push(
             json!({ "name": cell.name, "group": cell.group, "seed": cell.recipe.train.seed, "over": cell.over,
             "done": is_done, "about": about }),
