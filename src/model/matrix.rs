@@ -62,8 +62,8 @@ impl Matrix {
     /// - result: `[n, rows]`
     pub fn multiply(&self, x: &Tensor<2>) -> Tensor<2> {
         let weight = &self.param.value;
-        let thin = if self.inputs == Inputs::Exact { thin_linear(x, weight) } else { None };
-        thin.or_else(|| held_linear(x, weight, self.inputs))
+        thin_linear(x, weight, self.inputs)
+            .or_else(|| held_linear(x, weight, self.inputs))
             .unwrap_or_else(|| matmul(x.clone(), weight.clone().transpose()))
     }
 

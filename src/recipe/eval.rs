@@ -3,7 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{NAME, RecipeError, bad, is_name};
+use super::{Compute, NAME, RecipeError, bad, is_name};
 
 /// The evaluation, the same for base, tuned and every merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct Eval {
     pub thinking: Thinking,
     /// Also measure the log-likelihood per token of the reference answers.
     pub log_likelihood: bool,
+    /// The format in which answers and likelihoods are computed, and judges that are models.
+    pub compute: Compute,
     /// Run the programs that models write even where the system offers no sandbox; only the command line may say so.
     pub unprotected_programs: bool,
 }
@@ -290,6 +292,7 @@ impl Default for Eval {
             system: String::new(),
             thinking: Thinking::Auto,
             log_likelihood: false,
+            compute: Compute::Auto,
             unprotected_programs: false,
         }
     }

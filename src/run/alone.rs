@@ -111,7 +111,7 @@ impl Settled {
         let asked = shared.asked(&recipe.eval, (&own, data), &model, &mut sources)?;
         let suites = asked.suites.clone();
         let opened = device::open(&options.device)?;
-        let machine = plan::machine(recipe.train.compute, options, &opened);
+        let machine = plan::machine([recipe.train.compute, recipe.eval.compute], options, &opened);
         for found in [
             room::check_weights(&model.shape, None, 0, &machine),
             room::check_questions(&suites, &model.shape, &opened.device),

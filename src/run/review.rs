@@ -100,7 +100,7 @@ pub fn judge<'a>(
         }
     }
     let opened = device::open(&options.device)?;
-    let machine = plan::machine(index.compute, options, &opened);
+    let machine = plan::machine([index.compute, index.eval.compute], options, &opened);
     let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
     let mut session = Session::open(folder, None, stop, watcher)?;
     conclude(&case, (&index.eval, index.compute), (&machine, rows), &mut session)

@@ -82,6 +82,13 @@ vectorised! {
     }
 }
 
+/// The nearest numbers in bf16.
+pub(super) fn rounded(x: &[f32]) -> Vec<f32> {
+    let mut x = x.to_vec();
+    round(&mut x);
+    x
+}
+
 /// Whether the weight is kept on the processor in a format of its own.
 pub(super) fn is_held(weight: &Tensor<2>) -> bool {
     matches!(weight.dtype(), DType::BF16 | DType::F16) && is_cpu(&weight.device()) && !weight.is_autodiff()
@@ -204,6 +211,7 @@ fn exact(x: &[f32], held: Held<'_>, side: Side, [m, k, n]: [usize; 3]) -> Vec<f3
 mod tests {
     use burn::tensor::{DType, Device, Tensor, TensorData};
 
+    use super::super::thin_linear;
     use super::{Inputs, held_back, held_linear};
 
     fn some(dims: [usize; 2], salt: usize) -> Tensor<2> {
@@ -245,6 +253,20 @@ mod tests {
             assert!(worst(forward, rounded(&x).matmul(wide.clone().transpose())) < 1e-4);
             let back = held_back(&y, &weight, Inputs::Bf16).unwrap();
             assert!(worst(back, rounded(&y).matmul(wide)) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn few_rows_and_many_are_multiplied_alike() {
+        for n in [1, 2, 5, 7, 8, 9, 40, 97] {
+            let x = some([n, 66], 1);
+            let weight = some([70, 66], 3).cast(DType::BF16);
+            for inputs in [Inputs::Exact, Inputs::Bf16] {
+                let many = held_linear(&x, &weight, inputs).unwrap();
+                if let Some(few) = thin_linear(&x, &weight, inputs) {
+                    assert!(worst(few, many) < 1e-5, "{n} rows");
+                }
+            }
         }
     }
 

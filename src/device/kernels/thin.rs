@@ -12,11 +12,13 @@ use pulp::bytemuck::try_cast_slice;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::held::{Held, is_held};
-use super::{fused, numbers, plain, slice};
+use super::held::{Held, Inputs, is_held, rounded};
+use super::{fused, numbers, plain, short, slice};
 
 /// With more rows than this the tiles pay.
 const MOST_ROWS: usize = 96;
+/// With at least so many rows in bf16, processors that multiply pairs of them are faster with tiles.
+const FEWEST_PAIRED: usize = 8;
 /// Rows of the weight per task.
 const TASK: usize = 32;
 /// With at least so many rows it pays to copy a tile of the weight to where vectors do not straddle cache lines.
@@ -31,22 +33,25 @@ const MOST_LANES: usize = 64;
 /// Rows of the weight and of the input that are multiplied together: as many sums as registers hold.
 const TILE: (usize, usize) = (4, 3);
 
-/// `x Wᵀ` without gradients, if there are few enough rows for this form.
+/// `x Wᵀ` without gradients, if there are few enough rows for this form; `x` is rounded to what `inputs` says.
 ///
 /// # Shapes
 ///
 /// - `x`: `[n, in]` in f32, `weight`: `[out, in]` in f32, bf16 or f16
 /// - result: `[n, out]`
-pub fn thin_linear(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
+pub fn thin_linear(x: &Tensor<2>, weight: &Tensor<2>, inputs: Inputs) -> Option<Tensor<2>> {
     let ([n, n_in], [n_out, _]) = (x.dims(), weight.dims());
-    if n > MOST_ROWS || !(fused(x) && (fused(weight) || is_held(weight))) {
+    let most = if inputs == Inputs::Bf16 && short::is_native() { FEWEST_PAIRED - 1 } else { MOST_ROWS };
+    if n > most || !(fused(x) && (fused(weight) || is_held(weight))) {
         return None;
     }
     if x.is_autodiff() || weight.is_autodiff() {
         return None;
     }
     let (x, weight) = (numbers(&plain(x.clone())), numbers(&plain(weight.clone())));
-    let y = products(slice(&x), Held::of(&weight), [n, n_in, n_out]);
+    let rounded = (inputs == Inputs::Bf16).then(|| rounded(slice(&x)));
+    let x = rounded.as_deref().unwrap_or(slice(&x));
+    let y = products(x, Held::of(&weight), [n, n_in, n_out]);
     Some(Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(y, [n, n_out]))))
 }
 

@@ -206,7 +206,7 @@ fn ask(
         }
         (By::Model(folder), None) => {
             let opened = device::open(&options.device)?;
-            let machine = plan::machine(Compute::Auto, options, &opened);
+            let machine = plan::machine([Compute::Auto; 2], options, &opened);
             let model = JudgeModel::load(folder, &machine)?;
             let rows = options.eval_rows.unwrap_or(plan::rows(&opened));
             let all: Vec<&Prompt> = prompts.iter().collect();

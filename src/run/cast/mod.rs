@@ -365,9 +365,10 @@ impl Cast {
                 decoder
             }
         };
+        let compute = decoder.compute;
         let on_device = |steering: &Steering| {
             let alpha = steering.scans.settings.alpha as f32;
-            Directions::new(&steering.scans.directions(), alpha, &machine.device, machine.answers)
+            Directions::new(&steering.scans.directions(), alpha, &machine.device, compute)
         };
         decoder.directions = self.steering(candidate).map(on_device);
         Ok((decoder, played.report()))

@@ -84,7 +84,8 @@ pub fn route<'a>(
     let plan = GuardPlan::open(&asked.guard, asked.threshold, asked.guard_tokens, &mut sources)?;
     let behind = Behind::open(asked, &mut sources)?;
     let opened = device::open(&options.device)?;
-    let machine = plan::machine(behind.recipe.train.compute, options, &opened);
+    let Recipe { train, eval, .. } = &behind.recipe;
+    let machine = plan::machine([train.compute, eval.compute], options, &opened);
     room::check_weights(&behind.model.shape, None, 0, &machine)?;
     let folder = options.out.clone().unwrap_or_else(|| own_folder(&plan));
     let mut session = Session::open(&folder, None, stop, watcher)?;

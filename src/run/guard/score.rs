@@ -92,7 +92,7 @@ pub fn score<'a>(
     let benign = benign.transpose()?;
     let plan = GuardPlan::open(&asked.guard, asked.threshold, asked.max_new_tokens, &mut sources)?;
     let opened = device::open(&options.device)?;
-    let machine = plan::machine(Compute::Auto, options, &opened);
+    let machine = plan::machine([Compute::Auto; 2], options, &opened);
     room::check_weights(&plan.model.shape, None, 0, &machine)?;
     let folder = options.out.clone().unwrap_or_else(|| own_folder(&plan));
     let mut session = Session::open(&folder, None, stop, watcher)?;

@@ -107,7 +107,7 @@ impl Subject {
         let n_steps = of.run().map(finished).transpose()?;
         let model = Model::open(&recipe.model, &recipe.data, sources)?;
         let opened = device::open(&options.device)?;
-        let machine = plan::machine(recipe.train.compute, options, &opened);
+        let machine = plan::machine([recipe.train.compute, recipe.eval.compute], options, &opened);
         room::check_weights(&model.shape, None, 0, &machine)?;
         prove(&opened, &model)?;
         let base = Base::open(&model, recipe.model.init, recipe.train.seed, sources)?;

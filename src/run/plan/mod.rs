@@ -177,7 +177,7 @@ impl Plan {
         let names: Vec<String> = roles.chain(merges.iter().map(Resolved::name)).chain(named).collect();
         let Fronts { steering, guard } =
             Fronts::open(&recipe, (names, &merges), &model, &suites, &mut sources)?;
-        let machine = machine(recipe.train.compute, &options, &opened);
+        let machine = machine([recipe.train.compute, recipe.eval.compute], &options, &opened);
         said.extend(rooms((&recipe, &training), &model, &suites, &machine, options.elsewhere)?);
         // Last, for it may be a download of gigabytes.
         let of = (&recipe.data, recipe.train.seed);
@@ -334,7 +334,7 @@ fn auto_freeze(
 ) -> Result<Option<String>, Failure> {
     let Some(auto) = recipe.train.auto_freeze() else { return Ok(None) };
     let opened = device::open(&options.device)?;
-    let machine = machine(recipe.train.compute, options, &opened);
+    let machine = machine([recipe.train.compute, recipe.eval.compute], options, &opened);
     room::check_weights(&model.shape, None, 0, &machine)?;
     let base = shared.base(&recipe.model, (&recipe.data, recipe.train.seed), model, sources)?;
     let found = freeze::find(&auto, recipe, (model, &base), &machine, sources)?;
@@ -348,10 +348,11 @@ fn folder(options: &Options, recipe: &Recipe, key: &Key) -> PathBuf {
     options.out.clone().unwrap_or_else(own)
 }
 
-/// Where and in what portions everything is computed.
-pub fn machine(compute: Compute, options: &Options, opened: &Opened) -> Machine {
+/// Where and in what portions everything is computed; of the two formats a training computes in the first, answers in the
+/// second.
+pub fn machine([training, answers]: [Compute; 2], options: &Options, opened: &Opened) -> Machine {
     let on_cpu = device::is_cpu(&opened.device);
-    let compute = match compute {
+    let dtype = |compute: Compute| match compute {
         Compute::Bf16 => DType::BF16,
         Compute::Auto if !on_cpu && opened.device.supports_dtype(DType::BF16) => DType::BF16,
         Compute::F32 | Compute::Auto => DType::F32,
@@ -359,8 +360,9 @@ pub fn machine(compute: Compute, options: &Options, opened: &Opened) -> Machine 
     Machine {
         device: opened.device.clone(),
         device_name: opened.spec.to_string().split(':').next().unwrap_or_default().to_owned(),
-        compute,
-        answers: if on_cpu { DType::F32 } else { compute },
+        compute: dtype(training),
+        // A GPU answers in the format of the training where nothing is said.
+        answers: dtype(if on_cpu || answers != Compute::Auto { answers } else { training }),
         micro_tokens: options.micro_tokens.unwrap_or(if on_cpu { 1024 } else { 8192 }),
         // A GPU compiles kernels by shape: few widths, few kernels.
         multiple: if on_cpu { 1 } else { 64 },
