@@ -44,8 +44,10 @@ pub(super) fn product(x: &[f32], weight: &[bf16], side: Side, sizes: [usize; 3])
 mod native {
     use std::arch::x86_64::{
         __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps,
-        _mm512_load_si512, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_storeu_si512,
+        _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+        _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+        _mm512_unpacklo_epi64,
     };
     use std::mem::transmute;
 
@@ -58,9 +60,9 @@ mod native {
     const ROWS: usize = 12;
     const COLUMNS: usize = 32;
     /// Words of a panel that are multiplied at once: a panel of rows takes half of the nearest cache.
-    const DEPTH: usize = 384;
+    const DEPTH: usize = 512;
     /// Columns whose panels a core keeps in its own cache.
-    const WIDTH: usize = 512;
+    const WIDTH: usize = 384;
     /// Words of a cache line, and numbers of a vector.
     const LINE: usize = 16;
 
@@ -173,9 +175,11 @@ mod native {
         fn columns(&self, from: usize, to: usize) {
             let [m, k, n] = self.sizes;
             let all = k.div_ceil(2);
-            let mut packed = Words::zeros(DEPTH.min(all) * (to - from).next_multiple_of(COLUMNS));
-            for start in (0..all).step_by(DEPTH) {
-                let depth = DEPTH.min(all - start);
+            // Parts of one size: a short one would write the result again for little.
+            let most = all.div_ceil(all.div_ceil(DEPTH)).next_multiple_of(LINE);
+            let mut packed = Words::zeros(most * (to - from).next_multiple_of(COLUMNS));
+            for start in (0..all).step_by(most) {
+                let depth = most.min(all - start);
                 let packed = packed.get_mut();
                 let panels = packed.chunks_exact_mut(depth * COLUMNS);
                 for (panel, first) in panels.zip((from..to).step_by(COLUMNS)) {
@@ -195,8 +199,12 @@ mod native {
                                 #[expect(unsafe_code, reason = "only this task's numbers are touched")]
                                 // SAFETY: the mask holds what lies in the row before column `to`.
                                 unsafe {
-                                    let before = _mm512_maskz_loadu_ps(mask, at);
-                                    _mm512_mask_storeu_ps(at, mask, _mm512_add_ps(before, *sum));
+                                    let mut sum = *sum;
+                                    // Memory that was only asked for is not read first: it would be mapped twice.
+                                    if start > 0 {
+                                        sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sum);
+                                    }
+                                    _mm512_mask_storeu_ps(at, mask, sum);
                                 }
                             }
                         }
@@ -226,12 +234,22 @@ mod native {
                     }
                 }
                 Side::Turned => {
+                    // Squares of words first, then the columns and pairs that make none.
+                    let depth = (panel.len() / COLUMNS).min(k / 2 - start) / LINE * LINE;
+                    for column in (0..width / LINE * LINE).step_by(LINE) {
+                        let lines = &self.weight[(first + column) * k + 2 * start..];
+                        for i in (0..depth).step_by(LINE) {
+                            turn_square(&lines[2 * i..], k, &mut panel[i * COLUMNS + column..]);
+                        }
+                    }
                     for column in 0..width {
-                        let line = &self.weight[(first + column) * k..][2 * start..k];
+                        let begun = if column < width / LINE * LINE { depth } else { 0 };
+                        let line = &self.weight[(first + column) * k..][2 * (start + begun)..k];
                         let pairs = line.chunks_exact(2);
                         let rest = pairs.remainder();
-                        let n_pairs = pairs.len();
-                        for (out, pair) in panel.iter_mut().skip(column).step_by(COLUMNS).zip(pairs) {
+                        let n_pairs = begun + pairs.len();
+                        let places = panel.iter_mut().skip(begun * COLUMNS + column).step_by(COLUMNS);
+                        for (out, pair) in places.zip(pairs) {
                             *out = word(pair[0], pair[1]);
                         }
                         if let ([last], Some(out)) = (rest, panel.get_mut(n_pairs * COLUMNS + column)) {
@@ -239,6 +257,53 @@ mod native {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Lines of words, `step` numbers apart, to columns of a panel: a square of [`LINE`] by as many.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn turn_square(lines: &[bf16], step: usize, panel: &mut [u32]) {
+        assert!((LINE - 1) * step + 2 * LINE <= lines.len() && (LINE - 1) * COLUMNS + LINE <= panel.len());
+        let mut a = [_mm512_setzero_si512(); LINE];
+        for (i, a) in a.iter_mut().enumerate() {
+            #[expect(unsafe_code, reason = "a vector of words")]
+            // SAFETY: the last line ends within the slice.
+            let line = unsafe { _mm512_loadu_si512(lines.as_ptr().add(i * step).cast()) };
+            *a = line;
+        }
+        let mut b = a;
+        for i in 0..8 {
+            let two = (a[2 * i], a[2 * i + 1]);
+            [b[2 * i], b[2 * i + 1]] =
+                [_mm512_unpacklo_epi32(two.0, two.1), _mm512_unpackhi_epi32(two.0, two.1)];
+        }
+        for i in [0, 4, 8, 12] {
+            for j in 0..2 {
+                let two = (b[i + j], b[i + j + 2]);
+                [a[i + 2 * j], a[i + 2 * j + 1]] =
+                    [_mm512_unpacklo_epi64(two.0, two.1), _mm512_unpackhi_epi64(two.0, two.1)];
+            }
+        }
+        // Quarters: the first and third of two vectors, and the second and fourth.
+        const OUTER: i32 = 0x88;
+        const INNER: i32 = 0xdd;
+        for i in 0..4 {
+            let [low, high] = [(a[i], a[i + 4]), (a[i + 8], a[i + 12])];
+            let outer =
+                (_mm512_shuffle_i32x4::<OUTER>(low.0, low.1), _mm512_shuffle_i32x4::<OUTER>(high.0, high.1));
+            let inner =
+                (_mm512_shuffle_i32x4::<INNER>(low.0, low.1), _mm512_shuffle_i32x4::<INNER>(high.0, high.1));
+            b[i] = _mm512_shuffle_i32x4::<OUTER>(outer.0, outer.1);
+            b[i + 4] = _mm512_shuffle_i32x4::<OUTER>(inner.0, inner.1);
+            b[i + 8] = _mm512_shuffle_i32x4::<INNER>(outer.0, outer.1);
+            b[i + 12] = _mm512_shuffle_i32x4::<INNER>(inner.0, inner.1);
+        }
+        for (i, b) in b.into_iter().enumerate() {
+            #[expect(unsafe_code, reason = "a vector of words")]
+            // SAFETY: the last row ends within the panel.
+            unsafe {
+                _mm512_storeu_si512(panel.as_mut_ptr().add(i * COLUMNS).cast(), b);
             }
         }
     }
