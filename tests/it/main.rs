@@ -40,6 +40,7 @@ mod objectives;
 mod others;
 mod penalties;
 mod pipeline;
+mod published;
 mod recipes;
 mod related;
 mod reports;

@@ -127,6 +127,7 @@ fn every_task_can_be_planned_asked_and_reported() {
         (Form::Answer, "# first prompt of suite"),
         (Form::Choose, "# first question, with its first option, of suite"),
         (Form::Read, "# first window of text of suite"),
+        (Form::Expect, "# first window of text of suite"),
     ] {
         // Those of one form first: their first is shown.
         suites.sort_by_key(|(task, _)| task.form != form);
@@ -156,9 +157,59 @@ fn a_task_of_every_form_can_be_the_only_one_of_a_plan() {
     for (name, text) in samples.iter().flat_map(|sample| &sample.files) {
         fixture.write(name, text);
     }
-    for form in [Form::Answer, Form::Choose, Form::Read] {
+    for form in [Form::Answer, Form::Choose, Form::Read, Form::Expect] {
         let task = TASKS.iter().find(|task| task.form == form).unwrap();
         fixture.write("r.toml", recipe(&suite(task, &samples, fixture.path())));
         assert!(fixture.study("run", &["--plan"]).contains("Nothing was started."), "{}", task.name);
     }
+}
+
+/// The report of a fresh run of these suites.
+fn report_of(fixture: &Fixture, suites: &str, more: &[&str]) -> Value {
+    fixture.write("r.toml", recipe(suites));
+    fixture.study("run", more);
+    serde_json::from_slice(&std::fs::read(fixture.file("run/report.json")).unwrap()).unwrap()
+}
+
+/// What a metric of a suite is for the base.
+fn of_base(report: &Value, suite: &str, name: &str) -> (f64, u64) {
+    let metrics = report["candidates"][0]["metrics"].as_array().unwrap();
+    let found = metrics.iter().find(|metric| metric["suite"] == suite && metric["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("no `{name}` of `{suite}`: {metrics:?}"));
+    (found["value"].as_f64().unwrap(), found["n"].as_u64().unwrap())
+}
+
+#[test]
+fn references_are_as_likely_whether_or_not_the_model_answers_too() {
+    let fixture = Fixture::new();
+    let suite = |task: &str, name: &str| {
+        format!(
+            "[[eval.suites]]\ntask = \"{task}\"\nname = \"{name}\"\nsource = \"train.jsonl\"\nfield = \"question\"\nlimit = 5\n"
+        )
+    };
+    let suites =
+        [suite("reference_likelihood", "alone"), suite("free_text", "both") + "max_new_tokens = 2\n"]
+            .concat();
+    let report = report_of(&fixture, &suites, &["--set", "eval.log_likelihood=true"]);
+    let found = of_base(&report, "alone", "log_likelihood_per_token");
+    assert_eq!(found, of_base(&report, "both", "log_likelihood_per_token"));
+    assert!(found.0 < 0.0 && found.1 == 5, "{found:?}");
+    // Nothing else is measured of them.
+    let metrics = report["candidates"][0]["metrics"].as_array().unwrap();
+    assert_eq!(metrics.iter().filter(|metric| metric["suite"] == "alone").count(), 1);
+}
+
+#[test]
+fn answers_computed_in_bf16_are_asked_for_again_and_nearly_the_same() {
+    let fixture = Fixture::new();
+    let suites =
+        "[[eval.suites]]\ntask = \"reference_likelihood\"\nsource = \"train.jsonl\"\nfield = \"question\"\n";
+    let metric = |more: &[&str]| {
+        let report = report_of(&fixture, suites, more);
+        of_base(&report, "reference_likelihood", "log_likelihood_per_token").0
+    };
+    let exact = metric(&[]);
+    let short = metric(&["--set", "eval.compute=\"bf16\""]);
+    assert!(exact != short && (exact - short).abs() < 0.02, "{exact}, {short}");
+    assert_eq!(metric(&["--set", "eval.compute=\"f32\""]), exact);
 }
