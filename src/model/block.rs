@@ -7,7 +7,7 @@ use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Dropout, Matrix, Param, Projection};
-use crate::device::kernels::Inputs;
+use crate::device::kernels::{Format, Inputs};
 
 /// One block: attention and feed-forward, each on a normalised copy of the stream.
 #[derive(Debug, Clone)]
@@ -55,6 +55,14 @@ impl Block {
         }
     }
 
+    /// The same with its linear maps kept in fewer bits.
+    pub(super) fn quantised(mut self, format: Format) -> Self {
+        for projection in self.projections_mut() {
+            projection.weight = projection.weight.clone().quantised(format);
+        }
+        self
+    }
+
     /// Adds what attention and feed-forward find to the stream, `[b, t, m]`, or to its `wanted` tokens.
     pub(super) fn forward(
         &self,
@@ -92,7 +100,7 @@ impl Block {
         params.extend(norms.map(|norm| &mut norm.weight));
         let inputs = self.self_attn.inputs.iter_mut().chain(&mut self.mlp.inputs);
         for linear in inputs.chain([&mut self.self_attn.o_proj, &mut self.mlp.down_proj]) {
-            params.push(linear.weight.param_mut());
+            params.extend(linear.weight.param_mut());
             params.extend(linear.bias.as_mut());
         }
         params

@@ -14,6 +14,7 @@ use super::wanted::Wanted;
 use super::{
     Cache, DecoderShape, Directions, Dropout, Head, Lora, Matrix, Param, Positions, Projection, Walk, Watch,
 };
+use crate::device::kernels::{Format, Quantised};
 use crate::snapshot::adapter::Adapter;
 use crate::snapshot::{SnapshotError, WeightInfo, Weights};
 
@@ -52,17 +53,49 @@ impl Decoder {
         device: &Device,
         compute: DType,
     ) -> Result<Self, SnapshotError> {
+        Self::load_quantised(shape, weights, device, compute, None)
+    }
+
+    /// The same with the linear maps of every block kept in fewer bits, if in any: a frozen base for adapters. Embeddings, head
+    /// and norms stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::load`].
+    pub fn load_quantised(
+        shape: &DecoderShape,
+        weights: &dyn Weights,
+        device: &Device,
+        compute: DType,
+        format: Option<Format>,
+    ) -> Result<Self, SnapshotError> {
         let kept = Kept::of(device, compute);
-        let names: Vec<String> = shape.weights().into_keys().collect();
-        let read = params(&names, weights, device, kept)?;
-        let mut params: BTreeMap<String, Param> =
-            read.into_iter().map(|param| (param.name.clone(), param)).collect();
-        let mut take = |name: &str| params.remove(name).expect("the shape lists every weight it uses");
+        let (of_layers, others): (Vec<String>, Vec<String>) =
+            shape.weights().into_keys().partition(|name| name.starts_with("model.layers."));
+        let read = |names: &[String]| {
+            let read = params(names, weights, device, kept)?;
+            let named = read.into_iter().map(|param| (param.name.clone(), param));
+            Ok::<BTreeMap<String, Param>, SnapshotError>(named.collect())
+        };
+        let whole = "the shape lists every weight it uses";
         let inputs = kept.inputs();
+        let mut params = read(&others)?;
+        let mut take = |name: &str| params.remove(name).expect(whole);
         let embed_tokens = Matrix::new(take("model.embed_tokens.weight")).with_inputs(inputs);
         let lm_head = (!shape.tied).then(|| Matrix::new(take("lm_head.weight")).with_inputs(inputs));
         let norm = norm(shape, take("model.norm.weight"));
-        let layers = (0..shape.n_layers).map(|layer| Block::new(shape, layer, inputs, &mut take)).collect();
+        // One block after the other: what is to be kept in fewer bits never lies there whole.
+        let layer = |layer: usize| {
+            let prefix = format!("model.layers.{layer}.");
+            let names = of_layers.iter().filter(|name| name.starts_with(&prefix)).cloned();
+            let mut params = read(&names.collect::<Vec<_>>())?;
+            let block = Block::new(shape, layer, inputs, &mut |name| params.remove(name).expect(whole));
+            Ok::<Block, SnapshotError>(match format {
+                Some(format) => block.quantised(format),
+                None => block,
+            })
+        };
+        let layers = (0..shape.n_layers).map(layer).collect::<Result<_, _>>()?;
         Ok(Self {
             shape: shape.clone(),
             device: device.clone(),
@@ -77,10 +110,21 @@ impl Decoder {
         })
     }
 
-    /// Bytes that weights take on a device, loaded as [`Decoder::load`] does.
-    pub fn bytes(infos: &BTreeMap<String, WeightInfo>, device: &Device, compute: DType) -> u64 {
+    /// Bytes that weights take on a device, loaded as [`Decoder::load_quantised`] does.
+    pub fn bytes(
+        infos: &BTreeMap<String, WeightInfo>,
+        device: &Device,
+        compute: DType,
+        format: Option<Format>,
+    ) -> u64 {
         let kept = Kept::of(device, compute);
-        infos.values().map(|info| (info.n_elements() * kept.dtype(info).size()) as u64).sum()
+        let bytes = |(name, info): (&String, &WeightInfo)| match (format, info.shape.as_slice()) {
+            (Some(format), [rows, columns]) if name.starts_with("model.layers.") => {
+                Quantised::bytes(format, [*rows, *columns])
+            }
+            _ => info.n_elements() * kept.dtype(info).size(),
+        };
+        infos.iter().map(|one| bytes(one) as u64).sum()
     }
 
     /// Puts other weights in the place of those that `changed` names; the rest stays on the device as
@@ -257,8 +301,9 @@ impl Decoder {
 
     /// Every weight of the model itself; adapters are not among them.
     pub fn params_mut(&mut self) -> Vec<&mut Param> {
-        let mut params = vec![self.embed_tokens.param_mut(), &mut self.norm.weight];
-        params.extend(self.lm_head.as_mut().map(Matrix::param_mut));
+        let mut params: Vec<&mut Param> = self.embed_tokens.param_mut().into_iter().collect();
+        params.push(&mut self.norm.weight);
+        params.extend(self.lm_head.as_mut().and_then(Matrix::param_mut));
         params.extend(self.layers.iter_mut().flat_map(Block::params_mut));
         params
     }

@@ -3,25 +3,39 @@
 //! No other file multiplies by a weight of the model, so that a format is one more form in here: its
 //! products, and what is exact of it in f32.
 
-use burn::tensor::{DType, Int, Tensor, module};
+use std::sync::Arc;
+
+use burn::tensor::{DType, Int, Tensor, TensorData, module};
 
 use super::Param;
-use crate::device::is_cpu;
-use crate::device::kernels::{Inputs, Mask, held_back, held_linear, low_rank_linear, matmul, thin_linear};
+use super::blocks::Blocks;
+use crate::device::kernels::{
+    Format, Inputs, Mask, Quantised, Weight, held_back, held_linear, low_rank_linear, matmul, thin_linear,
+};
+use crate::device::{cpu, is_cpu};
 
 /// A matrix of the model, `[rows, columns]`, in f32 or the shorter format that the device computes in; on the processor
-/// in f32, bf16 or f16, which are exact in its f32.
+/// in f32, bf16 or f16, which are exact in its f32. A frozen one may be kept in fewer bits.
 #[derive(Debug, Clone)]
 pub struct Matrix {
-    param: Param,
+    kept: Kept,
     /// What it is multiplied with is rounded to this.
     inputs: Inputs,
+}
+
+#[derive(Debug, Clone)]
+enum Kept {
+    Param(Param),
+    /// In 4 or 8 bits on the processor.
+    Host(String, Arc<Quantised>),
+    /// The same on another device, multiplied in a format of that device.
+    Device(String, Box<Blocks>, DType),
 }
 
 impl Matrix {
     /// The matrix as it was put on the device, multiplied with inputs as they are.
     pub fn new(param: Param) -> Self {
-        Self { param, inputs: Inputs::Exact }
+        Self { kept: Kept::Param(param), inputs: Inputs::Exact }
     }
 
     /// The same; on the processor, inputs are rounded to this.
@@ -29,29 +43,61 @@ impl Matrix {
         Self { inputs, ..self }
     }
 
+    /// The same in fewer bits, frozen; products with it are made in the format that it had.
+    pub fn quantised(self, format: Format) -> Self {
+        let Kept::Param(Param { name, value, .. }) = self.kept else { return self };
+        let (device, dtype, dims) = (value.device(), value.dtype(), value.dims());
+        let values = value.inner().cast(DType::F32).into_data_as::<f32>();
+        let values = values.as_slice::<f32>().expect("numbers in f32");
+        let weight = Quantised::of(format, values, dims);
+        let kept = match is_cpu(&device) {
+            true => Kept::Host(name, Arc::new(weight)),
+            false => Kept::Device(name, Box::new(Blocks::new(&weight, &device)), dtype),
+        };
+        Self { kept, ..self }
+    }
+
     /// The weight's name on disk.
     pub fn name(&self) -> &str {
-        &self.param.name
+        match &self.kept {
+            Kept::Param(param) => &param.name,
+            Kept::Host(name, _) | Kept::Device(name, ..) => name,
+        }
     }
 
     /// `[rows, columns]`.
     pub fn dims(&self) -> [usize; 2] {
-        self.param.value.dims()
+        match &self.kept {
+            Kept::Param(param) => param.value.dims(),
+            Kept::Host(_, weight) => weight.dims,
+            Kept::Device(_, blocks, _) => blocks.dims,
+        }
     }
 
-    /// What full tuning changes, and what another model's weights take the place of.
-    pub fn param_mut(&mut self) -> &mut Param {
-        &mut self.param
+    /// What full tuning changes, and what another model's weights take the place of; none of a matrix in fewer bits.
+    pub fn param_mut(&mut self) -> Option<&mut Param> {
+        match &mut self.kept {
+            Kept::Param(param) => Some(param),
+            Kept::Host(..) | Kept::Device(..) => None,
+        }
     }
 
     /// The same, outside any gradient.
     pub fn frozen(&self) -> Self {
-        Self { param: Param { value: self.param.frozen(), ..self.param.clone() }, inputs: self.inputs }
+        let mut frozen = self.clone();
+        if let Some(param) = frozen.param_mut() {
+            param.value = param.frozen();
+        }
+        frozen
     }
 
     /// Its numbers in f32, outside any gradient.
     pub fn to_f32(&self) -> Tensor<2> {
-        self.param.frozen().cast(DType::F32)
+        match &self.kept {
+            Kept::Param(param) => param.frozen().cast(DType::F32),
+            Kept::Host(..) => self.value(),
+            Kept::Device(_, blocks, _) => blocks.numbers(DType::F32),
+        }
     }
 
     /// `x Wᵀ`.
@@ -61,10 +107,18 @@ impl Matrix {
     /// - `x`: `[n, columns]`
     /// - result: `[n, rows]`
     pub fn multiply(&self, x: &Tensor<2>) -> Tensor<2> {
-        let weight = &self.param.value;
-        thin_linear(x, weight, self.inputs)
-            .or_else(|| held_linear(x, weight, self.inputs))
-            .unwrap_or_else(|| matmul(x.clone(), weight.clone().transpose()))
+        if let Some(y) = self.thin(x) {
+            return y;
+        }
+        let held = self.held().and_then(|weight| held_linear(x, weight, self.inputs));
+        held.unwrap_or_else(|| matmul(x.clone(), self.value().transpose()))
+    }
+
+    fn thin(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
+        match &self.kept {
+            Kept::Param(param) => thin_linear(x, &param.value, self.inputs),
+            Kept::Host(..) | Kept::Device(..) => None,
+        }
     }
 
     /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ` in one pass, if there is one for this format and device.
@@ -80,7 +134,7 @@ impl Matrix {
         scale: f64,
         mask: Option<&Mask>,
     ) -> Option<Tensor<2>> {
-        low_rank_linear(x, &self.param.value, factors, scale, (mask, self.inputs))
+        low_rank_linear(x, self.held()?, factors, scale, (mask, self.inputs))
     }
 
     /// `y W`: the gradient of [`Matrix::multiply`] for its input.
@@ -90,8 +144,8 @@ impl Matrix {
     /// - `y`: `[n, rows]`
     /// - result: `[n, columns]`
     pub fn multiply_back(&self, y: Tensor<2>) -> Tensor<2> {
-        let weight = &self.param.value;
-        held_back(&y, weight, self.inputs).unwrap_or_else(|| matmul(y, weight.clone()))
+        let held = self.held().and_then(|weight| held_back(&y, weight, self.inputs));
+        held.unwrap_or_else(|| matmul(y, self.value()))
     }
 
     /// The rows with these numbers.
@@ -101,7 +155,25 @@ impl Matrix {
     /// - `ids`: `[b, t]`
     /// - result: `[b, t, columns]`
     pub fn rows(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let rows = module::embedding(self.param.value.clone(), ids);
+        let rows = module::embedding(self.value(), ids);
         if is_cpu(&rows.device()) { rows.cast(DType::F32) } else { rows }
+    }
+
+    /// What kernels of the processor take.
+    fn held(&self) -> Option<Weight<'_>> {
+        match &self.kept {
+            Kept::Param(param) => Some(Weight::Tensor(&param.value)),
+            Kept::Host(_, weight) => Some(Weight::Quantised(weight)),
+            Kept::Device(..) => None,
+        }
+    }
+
+    /// As a tensor of the format that is multiplied in.
+    fn value(&self) -> Tensor<2> {
+        match &self.kept {
+            Kept::Param(param) => param.value.clone(),
+            Kept::Host(_, weight) => Tensor::from_data(TensorData::new(weight.to_f32(), weight.dims), &cpu()),
+            Kept::Device(_, blocks, dtype) => blocks.numbers(*dtype),
+        }
     }
 }

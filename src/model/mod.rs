@@ -8,6 +8,7 @@
 mod attention;
 mod batch;
 mod block;
+mod blocks;
 mod cache;
 mod check;
 mod course;

@@ -81,7 +81,7 @@ impl Matrix {
     /// The same with `more` added to some rows, outside any gradient.
     fn with_rows(&self, rows: Tensor<1, Int>, more: Tensor<2>) -> Self {
         let mut moved = self.frozen();
-        let param = moved.param_mut();
+        let param = moved.param_mut().expect("embeddings and heads are kept whole");
         if is_cpu(&more.device()) {
             param.value = param.value.clone().cast(DType::F32);
         }

@@ -22,6 +22,21 @@ pub struct Method {
     /// `lora` scales by `alpha / rank`, `rslora` by `alpha / √rank`; `dora` is `lora` with the length
     /// of each row a weight of its own.
     pub variant: Variant,
+    /// In how many bits the frozen base is kept while an adapter is trained.
+    pub quantization: Quantization,
+}
+
+/// How the frozen base is kept while an adapter is trained; merges and answers are made with its own weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// As it is stored.
+    #[default]
+    None,
+    /// `QLoRA`'s 4 bits with scales in 8: Dettmers et al. 2023, arXiv 2305.14314.
+    Nf4,
+    /// 8 bits with a scale for each row.
+    Int8,
 }
 
 /// What is trained.
@@ -78,6 +93,7 @@ impl Default for Method {
             dropout: 0.0,
             targets: Targets::One("all-linear".to_owned()),
             variant: Variant::Lora,
+            quantization: Quantization::None,
         }
     }
 }
@@ -92,6 +108,11 @@ impl Method {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(bad("method.dropout", self.dropout, "a share of at least 0 and below 1"));
+        }
+        if self.kind == MethodKind::Full && self.quantization != Quantization::None {
+            let expected =
+                "\"none\": full tuning changes every weight, only the base of an adapter can be quantised";
+            return Err(bad("method.quantization", "a quantised base for `kind = \"full\"`", expected));
         }
         let places = self.targets.places().map(drop);
         places.map_err(|text| bad("method.targets", format!("`{text}`"), "a pattern such as `*.q_proj`"))

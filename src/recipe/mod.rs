@@ -41,7 +41,7 @@ pub use guard::Guard;
 pub use harden::Harden;
 pub use labelling::{FittedBy, Labelling};
 pub use merge::{Helper, Lambda, Merge, Of, Spec, SpecError, along};
-pub use method::{Method, MethodKind, Targets, Variant};
+pub use method::{Method, MethodKind, Quantization, Targets, Variant};
 pub use model::{Init, Model};
 pub use objective::{
     Derta, DertaRecord, Mask, Objective, ObjectiveKind, Preference, PreferenceLoss, RtoDraw,

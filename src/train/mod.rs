@@ -45,10 +45,11 @@ use schedule::LearningRate;
 use step::Trainee;
 
 use crate::data::Sample;
+use crate::device::kernels::Format;
 use crate::event::{Event, Recorder, StepEvent};
 use crate::model::{Cut, Decoder, DecoderShape, MicroBatch};
-use crate::recipe::{self, Method, MethodKind, Train};
-use crate::snapshot::Weights;
+use crate::recipe::{self, Method, MethodKind, Quantization, Train};
+use crate::snapshot::{SnapshotError, Weights};
 
 /// Without `train.checkpoint_every`, this much time lies between two checkpoints.
 const PACE: Duration = Duration::from_mins(5);
@@ -188,8 +189,24 @@ fn compute(task: &Task<'_>, machine: &Machine) -> DType {
     if task.method.kind == MethodKind::Full { DType::F32 } else { machine.compute }
 }
 
+/// The model that is trained, as it is before.
+fn base(task: &Task<'_>, machine: &Machine) -> Result<Decoder, SnapshotError> {
+    let Task { shape, weights, method, .. } = task;
+    let format = format(method.quantization);
+    Decoder::load_quantised(shape, *weights, &machine.device, compute(task, machine), format)
+}
+
+/// In which form of fewer bits matrices are kept, if in any.
+pub fn format(quantization: Quantization) -> Option<Format> {
+    match quantization {
+        Quantization::None => None,
+        Quantization::Nf4 => Some(Format::Nf4),
+        Quantization::Int8 => Some(Format::Int8),
+    }
+}
+
 pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, TrainError> {
-    let mut decoder = Decoder::load(task.shape, task.weights, &machine.device, compute(task, machine))?;
+    let mut decoder = base(task, machine)?;
     if task.method.kind == MethodKind::Lora {
         decoder.attach(&init::adapter(task.shape, task.method, task.train)?)?;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::objective::log_probabilities;
 use super::once::{self, Looking, Once, Set};
-use super::{Machine, Task, TrainError, compute};
+use super::{Machine, Task, TrainError, base};
 use crate::event::{Event, Recorder};
 use crate::model::{Decoder, MicroBatch};
 
@@ -38,7 +38,7 @@ pub fn settle(
     recorder: &mut Recorder<'_>,
 ) -> Result<Option<Reference>, TrainError> {
     let looking = Looking {
-        model: &|| Decoder::load(task.shape, task.weights, &machine.device, compute(task, machine)),
+        model: &|| base(task, machine),
         of_batch: &of_batch,
         event: |done, total| Event::Reference { done, total },
     };

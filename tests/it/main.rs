@@ -41,6 +41,7 @@ mod others;
 mod penalties;
 mod pipeline;
 mod published;
+mod quantised;
 mod recipes;
 mod related;
 mod reports;

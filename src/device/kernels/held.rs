@@ -5,6 +5,8 @@
 //! input read it as it lies ([`super::thin_linear`]). On request the input is rounded to bf16 too: then processors with
 //! AVX-512 BF16 multiply pairs, with sums in f32.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -17,6 +19,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::product::{Part, Side, product, product_into};
+use super::quantised::Quantised;
 use super::{fused, is_cpu, numbers, plain, short, slice, tracked};
 use crate::simd::vectorised;
 
@@ -35,12 +38,44 @@ pub enum Inputs {
     Bf16,
 }
 
+/// A weight that is multiplied by and gets no gradient.
+#[derive(Debug, Clone, Copy)]
+pub enum Weight<'a> {
+    Tensor(&'a Tensor<2>),
+    Quantised(&'a Arc<Quantised>),
+}
+
+impl Weight<'_> {
+    /// Whether products with it are made here: it is a frozen matrix on the processor, in f32 or in a format of its own.
+    pub(super) fn is_held(self) -> bool {
+        match self {
+            Self::Tensor(tensor) => is_held(tensor),
+            Self::Quantised(_) => true,
+        }
+    }
+
+    pub(super) fn frozen(self) -> Frozen {
+        match self {
+            Self::Tensor(tensor) => Frozen::Tensor(plain(tensor.clone())),
+            Self::Quantised(weight) => Frozen::Quantised(weight.clone()),
+        }
+    }
+}
+
+/// The same, kept for the way back.
+#[derive(Debug, Clone)]
+pub(super) enum Frozen {
+    Tensor(FlexTensor),
+    Quantised(Arc<Quantised>),
+}
+
 /// The numbers of a weight.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Held<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
+    Quantised(&'a Quantised),
 }
 
 impl<'a> Held<'a> {
@@ -61,6 +96,7 @@ impl<'a> Held<'a> {
             Self::F32(numbers) => out.copy_from_slice(&numbers[start..end]),
             Self::Bf16(numbers) => widen(&numbers[start..end], out),
             Self::F16(numbers) => numbers[start..end].convert_to_f32_slice(out),
+            Self::Quantised(weight) => weight.read(start, out),
         }
     }
 }
@@ -94,17 +130,17 @@ pub(super) fn is_held(weight: &Tensor<2>) -> bool {
     matches!(weight.dtype(), DType::BF16 | DType::F16) && is_cpu(&weight.device()) && !weight.is_autodiff()
 }
 
-/// `x Wᵀ` for a weight that is kept on the processor in bf16 or f16; `W` gets no gradient.
+/// `x Wᵀ` for a weight that is kept on the processor in another format than f32; `W` gets no gradient.
 ///
 /// # Shapes
 ///
 /// - `x`: `[n, in]` in f32, `weight`: `[out, in]`
 /// - result: `[n, out]`
-pub fn held_linear(x: &Tensor<2>, weight: &Tensor<2>, inputs: Inputs) -> Option<Tensor<2>> {
-    if !(fused(x) && is_held(weight)) {
+pub fn held_linear(x: &Tensor<2>, weight: Weight<'_>, inputs: Inputs) -> Option<Tensor<2>> {
+    if !(fused(x) && weight.is_held()) {
         return None;
     }
-    let weight = plain(weight.clone());
+    let weight = weight.frozen();
     if !x.is_autodiff() {
         return Some(Tensor::from_primitive::<Flex>(linear(&plain(x.clone()), &weight, inputs)));
     }
@@ -121,7 +157,7 @@ pub fn held_linear(x: &Tensor<2>, weight: &Tensor<2>, inputs: Inputs) -> Option<
 struct HeldLinear;
 
 impl Backward<Flex, 1> for HeldLinear {
-    type State = (FlexTensor, Inputs);
+    type State = (Frozen, Inputs);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (weight, inputs) = ops.state;
@@ -139,44 +175,54 @@ impl Backward<Flex, 1> for HeldLinear {
 ///
 /// - `y`: `[n, out]` in f32, `weight`: `[out, in]`
 /// - result: `[n, in]`
-pub fn held_back(y: &Tensor<2>, weight: &Tensor<2>, inputs: Inputs) -> Option<Tensor<2>> {
-    if !(fused(y) && is_held(weight)) || y.is_autodiff() {
+pub fn held_back(y: &Tensor<2>, weight: Weight<'_>, inputs: Inputs) -> Option<Tensor<2>> {
+    if !(fused(y) && weight.is_held()) || y.is_autodiff() {
         return None;
     }
-    let y = linear_back(&plain(y.clone()), &plain(weight.clone()), inputs);
+    let y = linear_back(&plain(y.clone()), &weight.frozen(), inputs);
     Some(Tensor::from_primitive::<Flex>(y))
 }
 
 /// `x Wᵀ` for a weight in any format.
-pub(super) fn linear(x: &FlexTensor, weight: &FlexTensor, inputs: Inputs) -> FlexTensor {
-    if weight.dtype() == DType::F32 {
-        return product(x, &weight.transpose(0, 1));
+pub(super) fn linear(x: &FlexTensor, weight: &Frozen, inputs: Inputs) -> FlexTensor {
+    match weight {
+        Frozen::Tensor(weight) if weight.dtype() == DType::F32 => product(x, &weight.transpose(0, 1)),
+        _ => multiplied(x, weight, Side::Turned, inputs),
     }
-    multiplied(x, weight, Side::Turned, inputs)
 }
 
 /// `g W` for a weight in any format.
-pub(super) fn linear_back(g: &FlexTensor, weight: &FlexTensor, inputs: Inputs) -> FlexTensor {
-    if weight.dtype() == DType::F32 {
-        return product(g, weight);
+pub(super) fn linear_back(g: &FlexTensor, weight: &Frozen, inputs: Inputs) -> FlexTensor {
+    match weight {
+        Frozen::Tensor(weight) if weight.dtype() == DType::F32 => product(g, weight),
+        _ => multiplied(g, weight, Side::AsItLies, inputs),
     }
-    multiplied(g, weight, Side::AsItLies, inputs)
 }
 
-fn multiplied(x: &FlexTensor, weight: &FlexTensor, side: Side, inputs: Inputs) -> FlexTensor {
-    let (mut x, weight) = (numbers(x), numbers(weight));
+fn multiplied(x: &FlexTensor, weight: &Frozen, side: Side, inputs: Inputs) -> FlexTensor {
+    let mut x = numbers(x);
+    let tensor;
+    let (held, [n_out, n_in]) = match weight {
+        Frozen::Tensor(weight) => {
+            tensor = numbers(weight);
+            (Held::of(&tensor), tensor.layout().shape().dims())
+        }
+        Frozen::Quantised(weight) => (Held::Quantised(weight), weight.dims),
+    };
     let [m, k] = x.layout().shape().dims();
-    let [n_out, n_in] = weight.layout().shape().dims();
     let n = if side == Side::Turned { n_out } else { n_in };
-    let held = Held::of(&weight);
+    let sizes = [m, k, n];
     let y = match (held, inputs) {
         (Held::Bf16(weight), Inputs::Bf16) if short::is_native() => {
-            short::product(slice(&x), weight, side, [m, k, n])
+            short::product(slice(&x), weight, side, sizes)
         }
-        (_, Inputs::Exact) => exact(slice(&x), held, side, [m, k, n]),
+        (Held::Quantised(weight), Inputs::Bf16) if short::is_native() => {
+            short::product(slice(&x), &weight.to_bf16(), side, sizes)
+        }
+        (_, Inputs::Exact) => exact(slice(&x), held, side, sizes),
         (_, Inputs::Bf16) => {
             x.storage_mut::<f32>().par_chunks_mut(TASK).for_each(round);
-            exact(slice(&x), held, side, [m, k, n])
+            exact(slice(&x), held, side, sizes)
         }
     };
     FlexTensor::from_data(TensorData::new(y, [m, n]))
@@ -212,7 +258,7 @@ mod tests {
     use burn::tensor::{DType, Device, Tensor, TensorData};
 
     use super::super::thin_linear;
-    use super::{Inputs, held_back, held_linear};
+    use super::{Inputs, Weight, held_back, held_linear};
 
     fn some(dims: [usize; 2], salt: usize) -> Tensor<2> {
         let number = |i: usize| ((i * 7919 + salt * 104_729) % 1009) as f32 / 504.5 - 1.0;
@@ -234,9 +280,9 @@ mod tests {
                 let (x, y) = (some([n, n_in], 1), some([n, n_out], 2));
                 let weight = some([n_out, n_in], 3).cast(format);
                 let wide = weight.clone().cast(DType::F32);
-                let forward = held_linear(&x, &weight, Inputs::Exact).unwrap();
+                let forward = held_linear(&x, Weight::Tensor(&weight), Inputs::Exact).unwrap();
                 assert!(worst(forward, x.clone().matmul(wide.clone().transpose())) < 1e-4);
-                let back = held_back(&y, &weight, Inputs::Exact).unwrap();
+                let back = held_back(&y, Weight::Tensor(&weight), Inputs::Exact).unwrap();
                 assert!(worst(back, y.matmul(wide)) < 1e-4);
             }
         }
@@ -249,9 +295,9 @@ mod tests {
             let weight = some([n_out, n_in], 3).cast(DType::BF16);
             let wide = weight.clone().cast(DType::F32);
             let rounded = |x: &Tensor<2>| x.clone().cast(DType::BF16).cast(DType::F32);
-            let forward = held_linear(&x, &weight, Inputs::Bf16).unwrap();
+            let forward = held_linear(&x, Weight::Tensor(&weight), Inputs::Bf16).unwrap();
             assert!(worst(forward, rounded(&x).matmul(wide.clone().transpose())) < 1e-4);
-            let back = held_back(&y, &weight, Inputs::Bf16).unwrap();
+            let back = held_back(&y, Weight::Tensor(&weight), Inputs::Bf16).unwrap();
             assert!(worst(back, rounded(&y).matmul(wide)) < 1e-4);
         }
     }
@@ -262,7 +308,7 @@ mod tests {
             let x = some([n, 66], 1);
             let weight = some([70, 66], 3).cast(DType::BF16);
             for inputs in [Inputs::Exact, Inputs::Bf16] {
-                let many = held_linear(&x, &weight, inputs).unwrap();
+                let many = held_linear(&x, Weight::Tensor(&weight), inputs).unwrap();
                 if let Some(few) = thin_linear(&x, &weight, inputs) {
                     assert!(worst(few, many) < 1e-5, "{n} rows");
                 }
@@ -274,7 +320,7 @@ mod tests {
     fn the_gradient_of_the_input_is_the_product_back() {
         let weight = some([9, 21], 3).cast(DType::BF16);
         let (x, seed) = (some([5, 21], 1).autodiff().require_grad(), some([5, 9], 2));
-        let y = held_linear(&x, &weight, Inputs::Exact).unwrap();
+        let y = held_linear(&x, Weight::Tensor(&weight), Inputs::Exact).unwrap();
         let mut gradients = (y * seed.clone()).sum().backward();
         let found = x.grad_remove(&mut gradients).unwrap();
         assert!(worst(found, seed.matmul(weight.cast(DType::F32))) < 1e-5);

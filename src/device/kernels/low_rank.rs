@@ -13,7 +13,7 @@ use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
 use super::dropout::Mask;
-use super::held::{Inputs, is_held, linear, linear_back};
+use super::held::{Frozen, Inputs, Weight, linear, linear_back};
 use super::product::product;
 use super::{fused, numbers, plain, rows, slice, tracked};
 
@@ -25,27 +25,30 @@ use super::{fused, numbers, plain, rows, slice, tracked};
 /// - result: `[n, out]`
 pub fn low_rank_linear(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: Weight<'_>,
     [a, b]: [&Tensor<2>; 2],
     scale: f64,
     (mask, inputs): (Option<&Mask>, Inputs),
 ) -> Option<Tensor<2>> {
-    if !(fused(x) && (fused(weight) || is_held(weight)) && fused(a)) || weight.is_autodiff() {
+    let is_here = match weight {
+        Weight::Tensor(tensor) => (fused(tensor) || weight.is_held()) && !tensor.is_autodiff(),
+        Weight::Quantised(_) => true,
+    };
+    if !(fused(x) && fused(a) && is_here) {
         return None;
     }
-    let (weight, scale) = (plain(weight.clone()), scale as f32);
-    let weight = Weight { tensor: weight, inputs };
+    let (map, scale) = (Map { weight: weight.frozen(), inputs }, scale as f32);
     if !(x.is_autodiff() || a.is_autodiff() || b.is_autodiff()) {
         let (x, a, b) = (plain(x.clone()), plain(a.clone()), plain(b.clone()));
-        return Some(Tensor::from_primitive::<Flex>(forward(&x, &weight, &a, &b, scale, mask).0));
+        return Some(Tensor::from_primitive::<Flex>(forward(&x, &map, &a, &b, scale, mask).0));
     }
     let (x, a, b) = (tracked(x.clone()), tracked(a.clone()), tracked(b.clone()));
-    let (y, low) = forward(x.primitive(), &weight, a.primitive(), b.primitive(), scale, mask);
+    let (y, low) = forward(x.primitive(), &map, a.primitive(), b.primitive(), scale, mask);
     let prepared = LowRankLinear.prepare::<NoCheckpointing>([x.node(), a.node(), b.node()]);
     Some(Tensor::from_primitive::<Autodiff<Flex>>(match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let [x, a, b] = [x, a, b].map(|tensor| tensor.primitive().clone());
-            prepared.finish(State { x, weight, a, b, low, scale, mask: mask.cloned() }, y)
+            prepared.finish(State { x, map, a, b, low, scale, mask: mask.cloned() }, y)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }))
@@ -53,8 +56,8 @@ pub fn low_rank_linear(
 
 /// The frozen weight, and what its inputs are rounded to.
 #[derive(Debug, Clone)]
-struct Weight {
-    tensor: FlexTensor,
+struct Map {
+    weight: Frozen,
     inputs: Inputs,
 }
 
@@ -64,7 +67,7 @@ struct LowRankLinear;
 #[derive(Debug, Clone)]
 struct State {
     x: FlexTensor,
-    weight: Weight,
+    map: Map,
     a: FlexTensor,
     b: FlexTensor,
     /// `s · drop(x) Aᵀ`, `[n, r]`.
@@ -77,7 +80,7 @@ impl Backward<Flex, 3> for LowRankLinear {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let State { x, weight, a, b, low, scale, mask } = ops.state;
+        let State { x, map, a, b, low, scale, mask } = ops.state;
         let g = numbers(&gradients.consume::<Flex>(&ops.node)); // [n, out]
         let [x_node, a_node, b_node] = ops.parents;
         let d_low = scaled(product(&g, &b), scale); // [n, r]
@@ -88,7 +91,7 @@ impl Backward<Flex, 3> for LowRankLinear {
             gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &left(&x, mask.as_ref()))); // [r, in]
         }
         if let Some(node) = x_node {
-            let d_x = linear_back(&g, &weight.tensor, weight.inputs); // [n, in]
+            let d_x = linear_back(&g, &map.weight, map.inputs); // [n, in]
             let d_x = match &mask {
                 None => plus_product(d_x, &d_low, &a),
                 Some(mask) => {
@@ -105,14 +108,14 @@ impl Backward<Flex, 3> for LowRankLinear {
 /// The result, and `s · drop(x) Aᵀ`.
 fn forward(
     x: &FlexTensor,
-    weight: &Weight,
+    map: &Map,
     a: &FlexTensor,
     b: &FlexTensor,
     scale: f32,
     mask: Option<&Mask>,
 ) -> (FlexTensor, FlexTensor) {
     let low = scaled(product(&left(x, mask), &a.transpose(0, 1)), scale); // [n, r]
-    (plus_product(linear(x, &weight.tensor, weight.inputs), &low, &b.transpose(0, 1)), low)
+    (plus_product(linear(x, &map.weight, map.inputs), &low, &b.transpose(0, 1)), low)
 }
 
 /// What dropout leaves of `x`: a copy that lives as long as the product it is made for.
@@ -142,7 +145,7 @@ mod tests {
     use burn_backend::Tolerance;
 
     use super::super::dropout::{Mask, dropped};
-    use super::{Inputs, low_rank_linear};
+    use super::{Inputs, Weight, low_rank_linear};
 
     /// Numbers between −1 and 1 that look like no pattern.
     fn matrix(rows: usize, columns: usize, salt: usize, device: &Device) -> Tensor<2> {
@@ -159,7 +162,8 @@ mod tests {
             let leaf = |rows, columns, salt| matrix(rows, columns, salt, &device).autodiff().require_grad();
             let (x, a, b) = (leaf(6, 33, 2), leaf(rank, 33, 3), leaf(7, rank, 4));
             let seed = matrix(6, 7, 5, &device);
-            let one_pass = low_rank_linear(&x, &weight, [&a, &b], 0.5, (mask, Inputs::Exact)).unwrap();
+            let one_pass =
+                low_rank_linear(&x, Weight::Tensor(&weight), [&a, &b], 0.5, (mask, Inputs::Exact)).unwrap();
             let left = mask.map_or_else(|| x.clone(), |mask| dropped(x.clone(), mask));
             let low = left.matmul(a.clone().transpose());
             let composed = x.clone().matmul(weight.transpose()) + low.matmul(b.clone().transpose()) * 0.5;

@@ -21,7 +21,7 @@ use crate::eval::MetricKind;
 use crate::model::Decoder;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
 use crate::train::order::Order;
-use crate::train::{init, optimizer, recompute};
+use crate::train::{self, init, optimizer, recompute};
 pub use json::json;
 use measure::Figures;
 
@@ -321,7 +321,10 @@ fn scaled(
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, plan.training.extent.trained as u64);
     let weights = match full {
         true => 4 * n,
-        false => Decoder::bytes(plan.base.weights.infos(), &plan.machine.device, plan.machine.compute),
+        false => {
+            let format = train::format(plan.training.method.quantization);
+            Decoder::bytes(plan.base.weights.infos(), &plan.machine.device, plan.machine.compute, format)
+        }
     };
     let shape = &plan.model.shape;
     let width = micro_positions.min(plan.training.encoding.preflight.longest);
