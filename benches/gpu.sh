@@ -3,14 +3,18 @@
 # generation by `finetune bench`, each beside its twin in transformers + PEFT (peft_twin.py), in one call.
 #
 #     benches/gpu.sh          everything; results in $OUT (default ./gpu-bench)
-#     benches/gpu.sh --dry    the same commands on the CPU at toy size, to try the script without a GPU
+#     benches/gpu.sh --dry    the same commands on the CPU at toy size, to try the script without a GPU; its profile is of webgpu,
+#                             if the program and the machine have it
 #
-# Writes results.jsonl (one line a measurement, failures too), table.md and log.txt. A part that fails or runs over its
-# time is noted and the rest goes on. The exit status is 1 if our program failed a self-test or a part.
+# Writes results.jsonl (one line a measurement, failures too), table.md, profile-BUILD.md and log.txt. A part that fails or runs
+# over its time is noted and the rest goes on. The exit status is 1 if our program failed a self-test or a part.
+# The profile is of one LoRA step of the largest shape: time by class of kernels, and which change is next (profile.py).
 # Environment:
-#     FINETUNE   the program, built with `--features cuda` (default target/release/finetune)
+#     FINETUNE   the program, built with `--features cuda` (default target/release/finetune), or several builds, each
+#                NAME=PATH: "llvm=a/finetune nvrtc=b/finetune"
 #     PYTHON     a Python with torch, transformers and peft (default python3); without one, the twins fail and we still run
 #     GOLDEN     the folder of golden cases (default tests/golden)
+#     TOKENS     of each row (default "1024 4096"; rows are fewer where they are longer)
 #     SHAPES     of smollm2-135m, qwen2.5-1.5b, llama-3-8b (default all three, smallest first)
 #     DEVICES    of our program (default "cuda webgpu"; only the first one takes shapes beyond the smallest)
 #     STEPS, LIMIT_S, BUDGET_S     timed steps (10), seconds for one part (240), seconds for all of them (3600)
@@ -24,17 +28,24 @@ case "${1:-}" in
     --dry) dry=1 ;;
     *) sed -n '2,/^set -/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
 esac
-finetune=${FINETUNE:-$here/../target/release/finetune}
+builds=${FINETUNE:-$here/../target/release/finetune}
+# Without a name it is the only one.
+case "$builds" in *=*) ;; *) builds="finetune=$builds" ;; esac
+finetune=${builds%% *} finetune=${finetune#*=}
 python=${PYTHON:-python3}
 golden=${GOLDEN:-$here/../tests/golden}
 out=${OUT:-gpu-bench}
 limit_s=${LIMIT_S:-240}
 budget_s=${BUDGET_S:-3600}
 if [ -n "$dry" ]; then
-    shapes=toy devices=cpu twin_device=cpu steps=${STEPS:-2}
+    shapes=toy devices=cpu twin_device=cpu steps=${STEPS:-2} lengths=${TOKENS:-64 128}
 else
+    lengths=${TOKENS:-1024 4096}
     shapes=${SHAPES:-smollm2-135m qwen2.5-1.5b llama-3-8b} devices=${DEVICES:-cuda webgpu} twin_device=cuda steps=${STEPS:-10}
 fi
+# The processor has no kernels to look at.
+profiled=${devices%% *}
+[ -z "$dry" ] || profiled=webgpu
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 work=$(mktemp -d)
@@ -63,11 +74,11 @@ watch_memory() {
     done
 }
 
-# measure SIDE WHAT METHOD SHAPE DTYPE BATCH TOKENS DEVICE -- COMMAND...: runs the command, which writes $work/one.json.
+# measure SIDE BUILD WHAT METHOD SHAPE DTYPE BATCH TOKENS DEVICE -- COMMAND...: runs the command, which writes $work/one.json.
 measure() {
     local side=$1 part result= rc=0 left_s=$((budget_s - SECONDS))
-    part=$(printf '"what":"%s","method":"%s","shape":"%s","dtype":"%s","batch":%s,"tokens":%s,"device":"%s"' "${@:2:7}")
-    shift 9
+    part=$(printf '"build":"%s","what":"%s","method":"%s","shape":"%s","dtype":"%s","batch":%s,"tokens":%s,"device":"%s"' "${@:2:8}")
+    shift 10
     local watch=
     rm -f "$work/one.json" "$work/memory"
     if [ -n "$gpu" ] && [ "$side" = ours ]; then
@@ -97,28 +108,50 @@ measure() {
 
 # compare WHAT METHOD SHAPE DTYPE BATCH TOKENS: ours on each device, then the twin.
 compare() {
-    local what=$1 method=$2 shape=$3 dtype=$4 batch=$5 tokens=$6 device twin_dtype=$4
+    local what=$1 method=$2 shape=$3 dtype=$4 batch=$5 tokens=$6 build device twin_dtype=$4
     local shared=(--batch "$batch" --tokens "$tokens" --steps "$steps" --json "$work/one.json")
     # Full tuning keeps f32 weights under bf16 arithmetic; the twin does the same by autocast.
     [ "$method/$dtype" != full/bf16 ] || twin_dtype=mixed
     [ "$what" = generate ] && shared+=(--prompt 32) || shared+=(--method "$method")
-    for device in $devices; do
-        [ "$device" = "${devices%% *}" ] || [ "$shape" = "${shapes%% *}" ] || continue
-        measure ours "$@" "$device" -- "$finetune" bench "$what" --shape "$shape" --device "$device" \
-            --dtype "$dtype" "${shared[@]}"
+    for build in $builds; do
+        for device in $devices; do
+            [ "$device" = "${devices%% *}" ] || [ "$shape" = "${shapes%% *}" ] || continue
+            measure ours "${build%%=*}" "$@" "$device" -- "${build#*=}" bench "$what" --shape "$shape" --device "$device" \
+                --dtype "$dtype" "${shared[@]}"
+        done
     done
-    measure twin "$@" "$twin_device" -- "$python" "$here/peft_twin.py" "$what" --random "$shape" --device "$twin_device" \
+    measure twin '' "$@" "$twin_device" -- "$python" "$here/peft_twin.py" "$what" --random "$shape" --device "$twin_device" \
         --dtype "$twin_dtype" "${shared[@]}"
 }
 
-say "finetune: $finetune  CUDA_PATH: ${CUDA_PATH:-not set}"
+# profile NAME PROGRAM SHAPE DTYPE BATCH TOKENS DEVICE: where the time of a LoRA step goes, and what is next.
+profile() {
+    local name=$1 program=$2 shape=$3 dtype=$4 folder=$work/profile-$1 wall
+    local step=(bench step --shape "$shape" --dtype "$dtype" --batch "$5" --tokens "$6" --device "$7" --steps 1)
+    say "== profile of $name: ${step[*]}"
+    mkdir -p "$folder"
+    # A warm-up fills the caches of kernels and of autotune, the second run is timed, the third is looked at.
+    for _ in 1 2; do
+        wall=$(cd "$folder" && timeout -k 10 "$limit_s" "$program" "${step[@]}" --json one.json > /dev/null 2>> "$log" &&
+            "$python" -c 'import json; r = json.load(open("one.json")); print(2 * r["median_s"])' 2>> "$log") || true
+    done
+    printf '[profiling.logger]\nlevel = "basic"\nfile = "profile.log"\nappend = false\n' > "$folder/cubecl.toml"
+    (cd "$folder" && timeout -k 10 "$limit_s" "$program" "${step[@]}" >> "$log" 2>&1) || say "   failed: $?"
+    "$python" "$here/profile.py" "$folder/profile.log" ${wall:+--wall "$wall"} > "$out/profile-$name.md" 2>> "$log" ||
+        say "   no profile, see log.txt"
+    cat "$out/profile-$name.md"
+}
+
+say "builds: $builds  CUDA_PATH: ${CUDA_PATH:-not set}"
 {
     date -u
     nvidia-smi
     "$finetune" --version
     timeout "$limit_s" "$finetune" doctor
 } >> "$log" 2>&1
-[ -x "$finetune" ] || say "no program at $finetune: build it with \`cargo build --release --features cuda\`, or set FINETUNE"
+for build in $builds; do
+    [ -x "${build#*=}" ] || say "no program at ${build#*=}: build it with \`cargo build --release --features cuda\`, or set FINETUNE"
+done
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
 case "$gpu" in
     *H100*|*H200*) peak_bf16=989 peak_f32=67 ;;
@@ -126,29 +159,39 @@ case "$gpu" in
     *) peak_bf16='' peak_f32='' ;;
 esac
 
-for device in $devices; do
-    say "== self-test on $device"
-    if timeout -k 10 "$limit_s" "$finetune" doctor --selftest "$golden" --device "$device" >> "$log" 2>&1; then
-        say "   passed" && verdict=passed
-    else
-        say "   FAILED" && verdict=FAILED failed=1
-    fi
-    printf '{"selftest":"%s","device":"%s"}\n' "$verdict" "$device" >> "$results"
+for build in $builds; do
+    for device in $devices; do
+        say "== self-test of ${build%%=*} on $device"
+        if timeout -k 10 "$limit_s" "${build#*=}" doctor --selftest "$golden" --device "$device" >> "$log" 2>&1; then
+            say "   passed" && verdict=passed
+        else
+            say "   FAILED" && verdict=FAILED failed=1
+        fi
+        printf '{"selftest":"%s","build":"%s","device":"%s"}\n' "$verdict" "${build%%=*}" "$device" >> "$results"
+    done
 done
 
 for shape in $shapes; do
     case "$shape" in
-        toy) tokens=64 batch=2 dtypes=f32 methods='lora full' ;;
-        smollm2-135m) tokens=1024 batch=16 dtypes='f32 bf16' methods='lora full' ;;
-        qwen2.5-1.5b) tokens=1024 batch=8 dtypes='bf16' methods='lora full' ;;
+        # Positions of a step, whatever the length of its rows.
+        toy) positions=128 dtypes=f32 methods='lora full' ;;
+        smollm2-135m) positions=16384 dtypes='f32 bf16' methods='lora full' ;;
+        qwen2.5-1.5b) positions=8192 dtypes='bf16' methods='lora full' ;;
         # Full tuning of 8 billion weights with f32 optimizer state is more than one card holds.
-        llama-3-8b) tokens=1024 batch=4 dtypes='bf16' methods='lora' ;;
+        llama-3-8b) positions=4096 dtypes='bf16' methods='lora' ;;
         *) say "no shape $shape"; failed=1; continue ;;
     esac
     for dtype in $dtypes; do
-        for method in $methods; do compare step "$method" "$shape" "$dtype" "$batch" "$tokens"; done
+        for method in $methods; do
+            for tokens in $lengths; do compare step "$method" "$shape" "$dtype" "$((positions / tokens))" "$tokens"; done
+        done
         compare generate '' "$shape" "$dtype" 8 64
     done
+done
+
+# Of the largest shape, as it was measured last.
+for build in $builds; do
+    profile "${build%%=*}" "${build#*=}" "$shape" "$dtype" "$((positions / ${lengths%% *}))" "${lengths%% *}" "$profiled"
 done
 
 "$python" "$here/table.py" "$results" --title "${gpu:-no GPU}" --peak "bf16=${PEAK_BF16_TFLOPS:-$peak_bf16}" \

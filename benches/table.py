@@ -3,7 +3,7 @@
 
     table.py results.jsonl [--title TEXT] [--peak DTYPE=TFLOPS]...
 
-A line is {"side": "ours"|"twin", "what", "method", "shape", "dtype", "batch", "tokens", "device", "result": {...}}, with
+A line is {"side": "ours"|"twin", "build", "what", "method", "shape", "dtype", "batch", "tokens", "device", "result": {...}}, with
 `error` instead of `result` where a part failed. The ratio is our median time by the twin's: below 1 we are faster.
 MFU is tokens/s × flops_per_token (no recomputation counted) by the peak of the number format.
 """
@@ -33,7 +33,7 @@ def utilisation(result, flops_per_token, peak_tflops):
 def cells(line, twin, peaks):
     """One row of the table."""
     what = " ".join(filter(None, (line["what"], line["method"])))
-    who = "transformers + PEFT" if line["side"] == "twin" else "finetune"
+    who = "transformers + PEFT" if line["side"] == "twin" else line.get("build") or "finetune"
     row = [what, line["shape"], line["dtype"], f"{line['batch']} × {line['tokens']}", who, line["device"]]
     result = line.get("result")
     if result is None:
@@ -57,7 +57,7 @@ def main():
     print(f"## {options.title}\n")
     for line in lines:
         if "selftest" in line:
-            print(f"- golden self-test on {line['device']}: {line['selftest']}")
+            print(f"- golden self-test of {line.get('build', 'finetune')} on {line['device']}: {line['selftest']}")
     measured = [line for line in lines if "side" in line]
     twins = {tuple(m[k] for k in PART): m.get("result") for m in measured if m["side"] == "twin"}
     head = "what|shape|dtype|batch × tokens|program|device|median (min) ms|tokens/s|MFU|peak GiB|ratio".split("|")

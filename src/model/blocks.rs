@@ -16,6 +16,7 @@ pub(super) struct Blocks {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "it is kept in a box")]
 enum Form {
     Nf4 {
         /// Eight levels a word, the first in the lowest bits.

@@ -24,6 +24,7 @@ pub struct Matrix {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "most are of the largest kind")]
 enum Kept {
     Param(Param),
     /// In 4 or 8 bits on the processor.

@@ -174,7 +174,7 @@ fn report_of(fixture: &Fixture, suites: &str, more: &[&str]) -> Value {
 /// What a metric of a suite is for the base.
 fn of_base(report: &Value, suite: &str, name: &str) -> (f64, u64) {
     let metrics = report["candidates"][0]["metrics"].as_array().unwrap();
-    let found = metrics.iter().find(|metric| metric["suite"] == suite && metric["name"] == name);
+    let found = metrics.iter().find(|metric| metric["suite"] == suite && metric["metric"] == name);
     let found = found.unwrap_or_else(|| panic!("no `{name}` of `{suite}`: {metrics:?}"));
     (found["value"].as_f64().unwrap(), found["n"].as_u64().unwrap())
 }
@@ -184,7 +184,7 @@ fn references_are_as_likely_whether_or_not_the_model_answers_too() {
     let fixture = Fixture::new();
     let suite = |task: &str, name: &str| {
         format!(
-            "[[eval.suites]]\ntask = \"{task}\"\nname = \"{name}\"\nsource = \"train.jsonl\"\nfield = \"question\"\nlimit = 5\n"
+            "[[eval.suites]]\ntask = \"{task}\"\nname = \"{name}\"\nsource = \"train.jsonl\"\nfield = \"question\"\n"
         )
     };
     let suites =
@@ -193,7 +193,7 @@ fn references_are_as_likely_whether_or_not_the_model_answers_too() {
     let report = report_of(&fixture, &suites, &["--set", "eval.log_likelihood=true"]);
     let found = of_base(&report, "alone", "log_likelihood_per_token");
     assert_eq!(found, of_base(&report, "both", "log_likelihood_per_token"));
-    assert!(found.0 < 0.0 && found.1 == 5, "{found:?}");
+    assert!(found.0 < 0.0 && found.1 == 40, "{found:?}");
     // Nothing else is measured of them.
     let metrics = report["candidates"][0]["metrics"].as_array().unwrap();
     assert_eq!(metrics.iter().filter(|metric| metric["suite"] == "alone").count(), 1);

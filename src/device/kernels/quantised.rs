@@ -1,8 +1,8 @@
 //! Frozen matrices in 4 or 8 bits a number.
 //!
-//! NF4 in blocks of 64 with scales that are kept in 8 bits themselves: Dettmers et al., "QLoRA: Efficient Finetuning of
+//! NF4 in blocks of 64 with scales that are kept in 8 bits themselves: Dettmers et al., "`QLoRA`: Efficient Finetuning of
 //! Quantized LLMs", 2023, arXiv 2305.14314, section 3 and appendix E. int8 with a scale for each row: Dettmers et al.,
-//! "LLM.int8()", 2022, arXiv 2208.07339, section 2.1; what is multiplied with it is not quantised. Levels, blocks and order are
+//! "`LLM.int8()`", 2022, arXiv 2208.07339, section 2.1; what is multiplied with it is not quantised. Levels, blocks and order are
 //! those of bitsandbytes 0.50.
 
 use std::sync::LazyLock;
@@ -97,7 +97,8 @@ impl Quantised {
                 let rows = values.par_chunks(dims[1].max(1));
                 let scales: Vec<f32> = rows.clone().map(largest).collect();
                 let codes = rows.zip(&scales).flat_map_iter(|(row, scale)| {
-                    let factor = MOST / scale.max(f32::MIN_POSITIVE);
+                    // The reciprocal first, as the reference does.
+                    let factor = scale.max(f32::MIN_POSITIVE).recip() * MOST;
                     row.iter().map(move |x| (x * factor).round_ties_even() as i8)
                 });
                 Codes::Int8 { codes: codes.collect(), scales }
@@ -129,21 +130,19 @@ impl Quantised {
                     let scale = scales.get(first / BLOCK);
                     let own = NF4.map(|level| level * scale);
                     let out = &mut out[at..at + some];
-                    let (levels, is_odd) = (&levels[first / 2..], first % 2);
-                    if is_odd == 0 {
-                        let (pairs, rest) = out.as_chunks_mut::<2>();
-                        let n_pairs = pairs.len();
-                        for (out, byte) in pairs.iter_mut().zip(levels) {
-                            *out = [own[usize::from(byte >> 4)], own[usize::from(byte & 15)]];
-                        }
-                        if let [last] = rest {
-                            *last = own[usize::from(levels[n_pairs] >> 4)];
-                        }
-                    } else {
-                        for (i, out) in out.iter_mut().enumerate() {
-                            let (byte, half) = (levels[(i + 1) / 2], (i + 1) % 2);
-                            *out = own[usize::from(if half == 0 { byte >> 4 } else { byte & 15 })];
-                        }
+                    // A half byte before whole ones, if the part begins with one.
+                    let (half, out) = out.split_at_mut(first % 2);
+                    if let [out] = half {
+                        *out = own[usize::from(levels[first / 2] & 15)];
+                    }
+                    let levels = &levels[first.div_ceil(2)..];
+                    let (pairs, rest) = out.as_chunks_mut::<2>();
+                    let n_pairs = pairs.len();
+                    for (out, byte) in pairs.iter_mut().zip(levels) {
+                        *out = [own[usize::from(byte >> 4)], own[usize::from(byte & 15)]];
+                    }
+                    if let [out] = rest {
+                        *out = own[usize::from(levels[n_pairs] >> 4)];
                     }
                     at += some;
                 }
@@ -228,7 +227,7 @@ pub static DYNAMIC: LazyLock<[f32; 256]> = LazyLock::new(|| {
         let scale = 10f32.powi(exponent - 6);
         let edge = |i: usize| 0.1 + 0.9 / n as f32 * i as f32;
         for i in 0..n {
-            let level = scale * ((edge(i) + edge(i + 1)) / 2.0);
+            let level = scale * f32::midpoint(edge(i), edge(i + 1));
             levels.extend([level, -level]);
         }
     }

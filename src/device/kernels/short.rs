@@ -261,6 +261,10 @@ mod native {
         }
     }
 
+    /// Of the quarters of two vectors the first and third, and the second and fourth.
+    const OUTER: i32 = 0x88;
+    const INNER: i32 = 0xdd;
+
     /// Lines of words, `step` numbers apart, to columns of a panel: a square of [`LINE`] by as many.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn turn_square(lines: &[bf16], step: usize, panel: &mut [u32]) {
@@ -285,9 +289,6 @@ mod native {
                     [_mm512_unpacklo_epi64(two.0, two.1), _mm512_unpackhi_epi64(two.0, two.1)];
             }
         }
-        // Quarters: the first and third of two vectors, and the second and fourth.
-        const OUTER: i32 = 0x88;
-        const INNER: i32 = 0xdd;
         for i in 0..4 {
             let [low, high] = [(a[i], a[i + 4]), (a[i + 8], a[i + 12])];
             let outer =

@@ -94,7 +94,7 @@ impl<'a> Done<'a> {
             let whole = note(folder).is_some_and(|note| found(folder).is_ok_and(|found| found == note.found));
             is_key && whole && have_digests(&then["inputs"], &now["inputs"])
         };
-        Ok(folders.iter().find(is_same).map(|folder| folder.to_path_buf()))
+        Ok(folders.iter().find(is_same).map(|folder| (*folder).clone()))
     }
 
     /// Whether a file is what it was.
