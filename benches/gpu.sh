@@ -8,7 +8,7 @@
 #
 # Writes results.jsonl (one line a measurement, failures too), table.md, profile-BUILD.md and log.txt. A part that fails or runs
 # over its time is noted and the rest goes on. The exit status is 1 if our program failed a self-test or a part.
-# The profile is of one LoRA step of the largest shape: time by class of kernels, and which change is next (profile.py).
+# The profile is of one LoRA step of the largest shape: time by class of kernels, and which change is next (kernel_times.py).
 # Environment:
 #     FINETUNE   the program, built with `--features cuda` (default target/release/finetune), or several builds, each
 #                NAME=PATH: "llvm=a/finetune nvrtc=b/finetune"
@@ -29,8 +29,9 @@ case "${1:-}" in
     *) sed -n '2,/^set -/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
 esac
 builds=${FINETUNE:-$here/../target/release/finetune}
-# Without a name it is the only one.
+# Without a name it is the only one. The profile is taken in another folder.
 case "$builds" in *=*) ;; *) builds="finetune=$builds" ;; esac
+builds=$(for build in $builds; do echo "${build%%=*}=$(realpath "${build#*=}")"; done | tr '\n' ' ')
 finetune=${builds%% *} finetune=${finetune#*=}
 python=${PYTHON:-python3}
 golden=${GOLDEN:-$here/../tests/golden}
@@ -137,7 +138,7 @@ profile() {
     done
     printf '[profiling.logger]\nlevel = "basic"\nfile = "profile.log"\nappend = false\n' > "$folder/cubecl.toml"
     (cd "$folder" && timeout -k 10 "$limit_s" "$program" "${step[@]}" >> "$log" 2>&1) || say "   failed: $?"
-    "$python" "$here/profile.py" "$folder/profile.log" ${wall:+--wall "$wall"} > "$out/profile-$name.md" 2>> "$log" ||
+    "$python" "$here/kernel_times.py" "$folder/profile.log" ${wall:+--wall "$wall"} > "$out/profile-$name.md" 2>> "$log" ||
         say "   no profile, see log.txt"
     cat "$out/profile-$name.md"
 }

@@ -161,3 +161,25 @@ fn full_tuning_of_a_quantised_base_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("method.quantization"), "{said}");
 }
+
+#[test]
+fn a_gpu_trains_on_a_quantised_base_as_the_processor_does() {
+    // Compiling its kernels takes minutes on a processor.
+    if std::env::var_os("FINETUNE_REQUIRE_WGPU").is_none() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let recipe = std::fs::read_to_string(fixture.file("r.toml")).unwrap();
+    let alone = recipe.split("[[eval.suites]]").next().unwrap().replace("\"linear:0.5\", \"slerp:0.5\"", "");
+    fixture.write("r.toml", alone.replace("steps = 20", "steps = 2"));
+    // NF4 has words of both kinds: levels of 4 bits, scales of 8.
+    for device in ["cpu", "webgpu"] {
+        let set = ["--set", "method.quantization=\"nf4\"", "--set", "train.compute=\"f32\""];
+        fixture.succeeds(&[&["--recipe", "r.toml", "--out", device, "--device", device], &set[..]].concat());
+    }
+    let [cpu, gpu] = ["cpu", "webgpu"].map(|device| losses(&fixture, device));
+    assert_eq!(cpu.len(), 2);
+    for (cpu, gpu) in cpu.iter().zip(&gpu) {
+        assert!((cpu - gpu).abs() < 1e-4, "{cpu}, {gpu}");
+    }
+}
