@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     }
     finetune::device::keep_freed_memory();
     let cli = cli::parse();
-    let failure = match among_workers(|| doing::guarded(|| cli::run(cli))) {
+    join_workers();
+    let failure = match doing::guarded(|| cli::run(cli)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,
         Err(why) => Broken(why).into(),
@@ -37,14 +38,12 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Runs it on one of the threads that compute: what is too small to be shared is then computed where it is asked for,
-/// without handing it to another thread and waiting.
-fn among_workers<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+/// Makes the main thread one of those that compute: what is too small to be shared is then computed where it is asked for,
+/// without handing it to another thread and waiting, and what it asks for comes from memory that stays with the process
+/// ([`finetune::device::keep_freed_memory`]), which the C library has for this thread alone.
+fn join_workers() {
     let workers =
         rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).thread_name(|i| format!("worker {i}"));
     // Only a system without threads refuses; then everything is computed here.
-    if workers.build_global().is_err() {
-        return run();
-    }
-    rayon::scope(|_| run())
+    let _ = workers.use_current_thread().build_global();
 }
