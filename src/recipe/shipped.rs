@@ -25,6 +25,7 @@ pub fn shipped() -> &'static [Shipped] {
         Shipped { name: "quickstart-study", text: include_str!("../../recipes/quickstart-study.toml") },
         Shipped { name: "reference", text: include_str!("../../recipes/reference.toml") },
         Shipped { name: "refusals", text: include_str!("../../recipes/refusals.toml") },
+        Shipped { name: "study-qwen", text: include_str!("../../recipes/study-qwen.toml") },
         Shipped { name: "tiny-aligned", text: include_str!("../../recipes/tiny-aligned.toml") },
         Shipped { name: "tiny-derta", text: include_str!("../../recipes/tiny-derta.toml") },
         Shipped { name: "tiny-dpo", text: include_str!("../../recipes/tiny-dpo.toml") },

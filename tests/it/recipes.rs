@@ -156,6 +156,16 @@ fn the_papers_study_has_a_cell_for_each_of_its_models() {
 }
 
 #[test]
+fn the_first_study_asks_what_it_wants_to_know_of_cells_that_it_has() {
+    let text = include_str!("../../recipes/study-qwen.toml");
+    let cells = finetune::recipe::cells(text, "study-qwen", &[]).unwrap().unwrap();
+    let groups: std::collections::BTreeSet<&str> = cells.iter().map(|cell| cell.group.as_str()).collect();
+    assert_eq!(groups.into_iter().collect::<Vec<_>>(), ["dropout 0.3", "merging", "weight decay 0.3"]);
+    let merges = |cell: &finetune::recipe::Cell| cell.recipe.merge.specs().unwrap().len();
+    assert_eq!(cells.iter().map(merges).collect::<Vec<_>>(), [5, 0, 0, 5, 0, 0, 5, 0, 0]);
+}
+
+#[test]
 fn a_recipe_that_names_no_schema_is_of_the_only_one() {
     let text = "name = \"a\"\nmodel = { source = \"m\" }\ndata = { source = \"d\" }\n";
     assert_eq!(Recipe::parse(text, "r.toml", &[]).unwrap().schema, 1);
