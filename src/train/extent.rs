@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn large_weights_are_remembered_in_8_bits_where_that_is_asked_for() {
-        // q and o have 64 · 64 numbers, k and v half of it, gate, up and down 64 · 100, the embedding 64 · 512.
+        // q and o have 64 · 64 numbers, k and v half of it, gate, up and down 64 · 100, embedding and head 64 · 512.
         let sizes = Sizes {
             vocab_size: 512,
             hidden_size: 64,
@@ -107,7 +107,7 @@ mod tests {
         let short = |n: u64| 2 * n + n / 256 * 8;
         let full = Method { kind: MethodKind::Full, ..Method::default() };
         let norms = 3 * 64;
-        let large = 2 * short(4096) + 3 * short(6400) + short(64 * 512);
+        let large = 2 * short(4096) + 3 * short(6400) + 2 * short(64 * 512);
         assert_eq!(of(&full), large + 8 * (2 * 2048 + norms));
         // Factors of q of rank 64 are as large as q; of rank 8 they, and the row lengths, are small.
         let lora = Method { rank: 64, targets: Targets::One("q_proj".to_owned()), ..Method::default() };

@@ -1,9 +1,9 @@
 //! AdamW whose two means take 8 bits a number, on the processor and on other devices.
 //!
 //! Dettmers et al., "8-bit Optimizers via Block-wise Quantization", 2022, arXiv 2110.02861, by the rules and in the order
-//! of operations of torchao 0.18's `AdamW8bit`: means are made f32, moved and used, and rounded to codes only then. Codes
-//! and scales are its own, bit for bit on the processor. The bias corrections are computed in f64, as PyTorch's AdamW
-//! does, and not in f32 as there, where that of the second mean is 1e-5 off in the first step.
+//! of operations of torchao 0.18's `AdamW8bit`: means are made f32, moved and used, and rounded to codes only then. On the
+//! processor codes, scales and weights are its own, bit for bit; so are the bias corrections, whose β is an f32 there and
+//! not an f64 as in PyTorch's AdamW: with a β of 0.999 a step is 6e-6 of it shorter.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
@@ -47,12 +47,12 @@ impl Step {
     /// The `nth` update, counted from 1.
     pub fn new(nth: usize, rate: f64, weight_decay: f64, betas: [f64; 2], epsilon: f64) -> Self {
         let nth = i32::try_from(nth).expect("fewer than 2^31 steps");
-        let [correction1, correction2] = betas.map(|beta| 1.0 - beta.powi(nth));
+        let [correction1, correction2] = betas.map(|beta| 1.0 - f64::from(beta as f32).powi(nth) as f32);
         Self {
             rate: rate as f32,
             decay: rate as f32 * weight_decay as f32,
             shares: betas.map(|beta| (1.0 - beta) as f32),
-            corrections: [correction1 as f32, correction2.sqrt() as f32],
+            corrections: [correction1, correction2.sqrt()],
             epsilon: epsilon as f32,
         }
     }
