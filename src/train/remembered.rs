@@ -13,6 +13,7 @@ use crate::snapshot::{Dtype, SnapshotError, WeightFiles, Weights};
 
 /// One mean of one weight.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "two of a weight, whose numbers are thousands")]
 pub enum Remembered {
     /// `[rows, columns]` in f32.
     Numbers(Tensor<2>),

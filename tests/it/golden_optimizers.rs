@@ -138,7 +138,9 @@ mod golden {
         let mut digest = Sha256::new();
         for Codes { codes, scales } in moments {
             digest.update(codes);
-            scales.iter().for_each(|scale| digest.update(scale.to_le_bytes()));
+            for scale in scales {
+                digest.update(scale.to_le_bytes());
+            }
         }
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -203,8 +205,9 @@ mod golden {
 
     #[test]
     fn golden_adamw_8bit_of_torchao() {
-        // Of the weights whose moments are in f32, which torchao moves as PyTorch's AdamW does but for the last digit.
-        const ROUNDING: f32 = 5e-7;
+        // Weights in 8 bits are the same to the bit. Of those in f32 a few roundings differ in each of twenty steps, for ours
+        // are moved as PyTorch's AdamW moves them; 6e-8 is one.
+        const ROUNDING: f32 = 1e-6;
         let (furthest, n, n_other) = steps_of_torchao(&cpu(), true);
         assert!(furthest <= ROUNDING && (n, n_other) == (2 * 4096, 0), "{furthest} apart, {n_other} codes");
         writeln!(std::io::stderr(), "golden AdamW8bit of torchao: at most {furthest:.1e} apart").unwrap();

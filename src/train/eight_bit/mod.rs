@@ -60,6 +60,7 @@ impl Step {
 
 /// The means of one weight's gradient and of its square.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one of a weight, whose numbers are thousands")]
 pub enum Means {
     /// In this machine's memory, where the processor computes.
     Here([Codes; 2]),
