@@ -2,7 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::device::kernels::{BLOCK, Codes, DYNAMIC, NF4, Quantised, SCALES};
+use crate::device::kernels::dynamic::{self, SIGNED};
+use crate::device::kernels::{BLOCK, Codes, NF4, Quantised};
 
 /// Bits of a word.
 const WORD: usize = 32;
@@ -76,8 +77,8 @@ impl Blocks {
         let codes = match &weight.codes {
             Codes::Nf4 { levels, scales } => Form::Nf4 {
                 levels: Words::new(levels.iter().flat_map(|two| [two >> 4, two & 15]), 4, device),
-                scales: Words::new(scales.codes.iter().copied(), 8, device),
-                largest: Tensor::from_data(floats(&scales.largest), on),
+                scales: Words::new(scales.distances.codes.iter().copied(), 8, device),
+                largest: Tensor::from_data(floats(&scales.distances.scales), on),
                 mean: scales.mean,
             },
             Codes::Int8 { codes, scales } => Form::Int8 {
@@ -98,8 +99,8 @@ impl Blocks {
                     let map = Tensor::<1>::from_data(TensorData::new(levels.to_vec(), [levels.len()]), on);
                     map.select(0, at)
                 };
-                let own = spread(largest.clone(), SCALES, scales.n);
-                let scales = map(&*DYNAMIC, scales.apart()) * own + *mean;
+                let own = spread(largest.clone(), dynamic::BLOCK, scales.n);
+                let scales = map(&*SIGNED, scales.apart()) * own + *mean;
                 let all = map(&NF4, levels.apart()).narrow(0, 0, rows * columns);
                 let scales = spread(scales, BLOCK, rows * columns);
                 (all * scales).reshape([rows, columns])

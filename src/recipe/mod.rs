@@ -52,7 +52,7 @@ pub use refusal_mix::{EndRule, REFUSAL, REFUSALS_PER_RECORD, RefusalMix, Refused
 pub use shipped::{Shipped, shipped};
 pub use soup::{Ingredients, Soup};
 pub use steer::{First, MERGES, Steer};
-pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, Recompute, Schedule, Train};
+pub use train::{AutoFreeze, Compute, Ema, MOST_STEPS, OfAdapter, OptimizerKind, Recompute, Schedule, Train};
 
 /// The only schema there is.
 pub const SCHEMA: u32 = 1;
@@ -203,7 +203,7 @@ impl Recipe {
         self.data.check()?;
         self.method.check()?;
         self.objective.check(&self.data, &self.method, &self.merge)?;
-        self.train.check()?;
+        self.train.check(self.method.kind)?;
         self.merge.check()?;
         self.eval.check()?;
         guard::check(self)?;

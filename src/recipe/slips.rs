@@ -3,6 +3,7 @@
 /// Names of LLaMA-Factory, PEFT, TRL, transformers and Axolotl, and ours.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["lr"], "`learning_rate` under `[train]`"),
+    (&["loraplus_lr_ratio", "lora_plus_lr_ratio"], "`lora_plus` under `[train]`"),
     (&["num_train_epochs", "num_epochs"], "`epochs` under `[train]`"),
     (&["max_steps"], "`steps` under `[train]`"),
     (
@@ -14,6 +15,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["max_grad_norm", "gradient_clipping"], "`clip` under `[train]`"),
     (&["adam_beta1", "adam_beta2"], "`betas` under `[train]`"),
     (&["adam_epsilon"], "`epsilon` under `[train]`"),
+    (&["optim"], "`optimizer` under `[train]`"),
     (&["bf16", "fp16"], "`compute` under `[train]`"),
     (&["save_steps"], "`checkpoint_every` under `[train]`"),
     (&["save_total_limit"], "`keep_checkpoints` under `[train]`"),

@@ -3,7 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Place, RecipeError, bad};
+use super::{MethodKind, Place, RecipeError, bad};
 
 /// The optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Train {
     pub batch: usize,
     /// The highest rate of the schedule.
     pub learning_rate: f64,
+    /// LoRA+: how many times that rate an adapter's B learns at, and DoRA's row lengths; 0: the same rate for all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_plus: f64,
     /// After the warm-up: `cosine` or `linear` to 0, or `constant`.
     pub schedule: Schedule,
     /// Linear rise from 0: a share of the steps below 1, else a number of steps.
@@ -29,6 +32,9 @@ pub struct Train {
     pub betas: [f64; 2],
     /// Added to the root of AdamW's second moment.
     pub epsilon: f64,
+    /// What remembers the gradients: `adamw`, or `adamw_8bit`, whose two moments take a byte a number each in place of four.
+    #[serde(skip_serializing_if = "is_default")]
+    pub optimizer: OptimizerKind,
     /// The largest norm of all gradients together; 0 does not clip.
     pub clip: f64,
     /// Decides the split, the order, the adapter's start and the dropout.
@@ -106,6 +112,11 @@ impl AutoFreeze {
 /// The word of `train.freeze` for layers that are found.
 const AUTO: &str = "auto";
 
+/// Whether a setting is left out of what is written: so it leaves the keys and the records of runs of before alone.
+fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
+    *setting == T::default()
+}
+
 /// A list of places, or the word alone.
 fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -131,6 +142,18 @@ pub enum Schedule {
     Cosine,
     Linear,
     Constant,
+}
+
+/// What makes new weights of gradients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OptimizerKind {
+    /// AdamW with its moments in f32.
+    #[default]
+    #[serde(rename = "adamw")]
+    Adamw,
+    /// AdamW with its moments in blocks of 8-bit codes: Dettmers et al. 2022, arXiv 2110.02861, as torchao's `AdamW8bit`.
+    #[serde(rename = "adamw_8bit")]
+    Adamw8bit,
 }
 
 /// The format activations are computed in.
@@ -163,11 +186,13 @@ impl Default for Train {
             stop_at: 0,
             batch: 8,
             learning_rate: 1e-4,
+            lora_plus: 0.0,
             schedule: Schedule::Cosine,
             warmup: 0.1,
             weight_decay: 0.0,
             betas: [0.9, 0.999],
             epsilon: 1e-8,
+            optimizer: OptimizerKind::Adamw,
             clip: 1.0,
             seed: 42,
             freeze: Vec::new(),
@@ -204,7 +229,7 @@ impl Train {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, kind: MethodKind) -> Result<(), RecipeError> {
         if let Some(word) =
             self.freeze.iter().find(|word| self.freeze.len() > 1 && AutoFreeze::of(word).is_some())
         {
@@ -220,6 +245,7 @@ impl Train {
         if self.steps == 0 {
             positive("train.epochs", self.epochs)?;
         }
+        self.check_lora_plus(kind)?;
         if self.batch == 0 || self.batch > MOST_ROWS {
             return Err(bad("train.batch", self.batch, "1 to 1048576"));
         }
@@ -256,6 +282,18 @@ impl Train {
         }
         let places = self.frozen().map(drop);
         places.map_err(|text| bad("train.freeze", format!("`{text}`"), "a pattern such as `*.q_proj`"))
+    }
+
+    fn check_lora_plus(&self, kind: MethodKind) -> Result<(), RecipeError> {
+        let expected = match (self.lora_plus, kind) {
+            (0.0, _) => return Ok(()),
+            (ratio, _) if !(ratio.is_finite() && ratio >= 1.0) => {
+                "a number of at least 1, such as 16, or 0 for the same rate of A and B"
+            }
+            (_, MethodKind::Full) => "0 with `method.kind = \"full\"`, which has no B to learn faster",
+            (_, MethodKind::Lora) => return Ok(()),
+        };
+        Err(bad("train.lora_plus", self.lora_plus, expected))
     }
 }
 

@@ -52,6 +52,8 @@ pub struct WeightFiles {
     shards: Vec<Shard>,
     places: BTreeMap<String, (usize, Range<usize>)>,
     infos: BTreeMap<String, WeightInfo>,
+    /// Arrays of bytes, which are no weights.
+    bytes: BTreeMap<String, (usize, Range<usize>)>,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl WeightFiles {
             if !plain || shard.contains(['/', '\\']) {
                 return Err(SnapshotError::BadShardName { path: index, shard: shard.to_owned() });
             }
-            files.add(&folder.join(shard))?;
+            files.add(&folder.join(shard), false)?;
         }
         files.check_index(&listed)?;
         Ok(files)
@@ -112,8 +114,30 @@ impl WeightFiles {
     /// The file is missing, cut off or lies about its contents.
     pub fn open_file(path: &Path) -> Result<Self, SnapshotError> {
         let mut files = Self::empty();
-        files.add(path)?;
+        files.add(path, false)?;
         Ok(files)
+    }
+
+    /// As [`Self::open_file`], of a file that may also hold arrays of bytes: what an optimizer remembers in 8 bits.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_with_bytes(path: &Path) -> Result<Self, SnapshotError> {
+        let mut files = Self::empty();
+        files.add(path, true)?;
+        Ok(files)
+    }
+
+    /// The names of the arrays of bytes.
+    pub fn names_of_bytes(&self) -> impl Iterator<Item = &str> {
+        self.bytes.keys().map(String::as_str)
+    }
+
+    /// An array of bytes.
+    pub fn bytes_of(&self, name: &str) -> Option<&[u8]> {
+        let (shard, range) = self.bytes.get(name)?;
+        Some(&self.shards[*shard].map[range.clone()])
     }
 
     /// The files, in the order they were mapped.
@@ -138,10 +162,11 @@ impl WeightFiles {
     }
 
     fn empty() -> Self {
-        Self { unread: Vec::new(), shards: Vec::new(), places: BTreeMap::new(), infos: BTreeMap::new() }
+        let (places, infos, bytes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { unread: Vec::new(), shards: Vec::new(), places, infos, bytes }
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), SnapshotError> {
+    fn add(&mut self, path: &Path, with_bytes: bool) -> Result<(), SnapshotError> {
         if !path.is_file() {
             let help = "fetch the missing file; only safetensors weights are read";
             return Err(SnapshotError::MissingFile { path: path.to_owned(), help });
@@ -157,11 +182,15 @@ impl WeightFiles {
         let tensors = SafeTensors::deserialize(&map).map_err(|error| bad(describe(&error, map.len())))?;
         let shard = self.shards.len();
         for (name, view) in tensors.iter() {
+            let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+            if with_bytes && view.dtype() == safetensors::Dtype::U8 {
+                self.bytes.insert(name.to_owned(), (shard, start..start + view.data().len()));
+                continue;
+            }
             let dtype = Dtype::from_safetensors(view.dtype()).ok_or_else(|| SnapshotError::BadDtype {
                 name: name.to_owned(),
                 found: format!("{:?}", view.dtype()),
             })?;
-            let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
             let info = WeightInfo { shape: view.shape().to_vec(), dtype };
             if self.infos.insert(name.to_owned(), info).is_some() {
                 return Err(bad(format!("weight `{name}` is in another shard too")));

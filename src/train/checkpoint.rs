@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::TrainError;
 use super::optimizer::{self, Optimizer};
+use super::remembered::{self, Remembered};
 use crate::folders::{self, SETTINGS_BYTES};
 use crate::model::Param;
 use crate::recipe::Train;
@@ -137,17 +138,15 @@ impl Checkpoints {
         if let Some(name) = weights.not_finite().or_else(|| average?.not_finite()) {
             return Err(TrainError::NotFinite { name: name.to_owned(), step: state.step });
         }
-        let state_of = optimizer.state().map(|(name, tensor)| (name, tensor.dims().to_vec(), tensor));
-        let optimizer = HostWeights::read(state_of);
+        let remembered: BTreeMap<String, Remembered> = optimizer.state().collect();
         folder_at_once::<TrainError>(&self.path(state.step), |folder| {
-            let average = average.map(|average| (AVERAGE, average));
-            let files: Vec<_> =
-                [(WEIGHTS, &weights), (OPTIMIZER, &optimizer)].into_iter().chain(average).collect();
-            files.iter().try_for_each(|(name, values)| values.write(&folder.join(name)))?;
-            let digest = |(name, _): &(&str, _)| {
-                Ok(((*name).to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?))
-            };
-            let blake3 = files.iter().map(digest).collect::<Result<_, SnapshotError>>()?;
+            weights.write(&folder.join(WEIGHTS))?;
+            remembered::write(&folder.join(OPTIMIZER), &remembered)?;
+            average.map_or(Ok(()), |average| average.write(&folder.join(AVERAGE)))?;
+            let digest =
+                |name: &str| Ok((name.to_owned(), digest::fresh(&folder.join(name), Algorithm::Blake3)?));
+            let files = [WEIGHTS, OPTIMIZER].into_iter().chain(average.map(|_| AVERAGE));
+            let blake3 = files.map(digest).collect::<Result<_, SnapshotError>>()?;
             write_json(&folder.join(STATE), &json!(State { blake3, ..state.clone() }))?;
             Ok(())
         })
@@ -194,7 +193,8 @@ impl Checkpoints {
         let average = state.blake3.contains_key(AVERAGE).then_some(AVERAGE);
         for name in [WEIGHTS, OPTIMIZER].into_iter().chain(average) {
             let file = path.join(name);
-            WeightFiles::open_file(&file).map_err(|error| error.to_string())?;
+            let open = if name == OPTIMIZER { remembered::open } else { WeightFiles::open_file };
+            open(&file).map_err(|error| error.to_string())?;
             let found = digest(&file, Algorithm::Blake3).map_err(|error| error.to_string())?;
             if state.blake3.get(name).is_some_and(|written| *written != found) {
                 return Err(format!("`{name}` is not what was written"));
@@ -230,12 +230,8 @@ impl Checkpoints {
             }
             param.value = tensor(&weight, [rows, columns], device);
         }
-        let remembered = WeightFiles::open_file(&path.join(OPTIMIZER))?;
-        let remembered = remembered.infos().iter().map(|(name, info)| match info.shape[..] {
-            [rows, columns] => Ok((name.clone(), tensor(&remembered.weight(name)?, [rows, columns], device))),
-            _ => Err(broken(format!("`{name}` is no matrix"))),
-        });
-        let remembered = remembered.collect::<Result<_, TrainError>>()?;
+        let remembered = remembered::read(&remembered::open(&path.join(OPTIMIZER))?, device);
+        let remembered = remembered.map_err(&broken)?;
         optimizer.restore(step, params, remembered).map_err(broken)
     }
 
@@ -272,7 +268,7 @@ impl Checkpoints {
 ///
 /// A file is missing or broken.
 pub fn squared_gradients(checkpoint: &Path) -> Result<impl Weights + use<>, SnapshotError> {
-    let state = WeightFiles::open_file(&checkpoint.join(OPTIMIZER))?;
+    let state = remembered::open(&checkpoint.join(OPTIMIZER))?;
     let weights = WeightFiles::open_file(&checkpoint.join(WEIGHTS))?;
     Ok(optimizer::squared_gradients(state, weights.infos()))
 }

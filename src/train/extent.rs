@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::init::targets;
-use super::{TrainError, frozen};
+use super::{TrainError, frozen, optimizer};
 use crate::model::DecoderShape;
 use crate::recipe::{Method, MethodKind, Train, Variant};
 
@@ -14,6 +14,8 @@ pub struct Extent {
     pub trained: usize,
     /// Numbers of the model that `train.freeze` keeps as they are; of LoRA those of the maps that it keeps adapters from.
     pub frozen: usize,
+    /// Bytes that the optimizer remembers of what is trained.
+    pub remembered: u64,
 }
 
 impl Extent {
@@ -28,15 +30,24 @@ impl Extent {
         match method.kind {
             MethodKind::Full => {
                 let (all, frozen) = (shape.weights(), frozen::weights(shape, train)?);
-                let frozen = frozen.iter().map(|name| all[name].iter().product::<usize>()).sum();
-                Ok(Self { trained: shape.n_parameters() - frozen, frozen })
+                let of = |name: &String| all[name].iter().product::<usize>();
+                let trained = all.keys().filter(|name| !frozen.contains(*name)).map(of);
+                let remembered = trained.map(|n| optimizer::bytes(train.optimizer, n)).sum();
+                let frozen = frozen.iter().map(of).sum();
+                Ok(Self { trained: shape.n_parameters() - frozen, frozen, remembered })
             }
             MethodKind::Lora => {
                 let adapted = targets(shape, method, train)?;
                 let all: usize = n_of_maps(&targets(shape, method, &Train::default())?);
                 let lengths = usize::from(method.variant == Variant::Dora);
-                let pair = |[n_out, n_in]: &[usize; 2]| method.rank * (n_out + n_in) + lengths * n_out;
-                Ok(Self { trained: adapted.values().map(pair).sum(), frozen: all - n_of_maps(&adapted) })
+                let pair =
+                    |[n_out, n_in]: &[usize; 2]| [method.rank * n_in, method.rank * n_out, lengths * n_out];
+                let trained: Vec<usize> = adapted.values().flat_map(pair).collect();
+                Ok(Self {
+                    trained: trained.iter().sum(),
+                    frozen: all - n_of_maps(&adapted),
+                    remembered: trained.iter().map(|n| optimizer::bytes(train.optimizer, *n)).sum(),
+                })
             }
         }
     }
@@ -46,7 +57,7 @@ impl Extent {
 mod tests {
     use super::Extent;
     use crate::model::{DecoderShape, Sizes};
-    use crate::recipe::{Method, MethodKind, Train, Variant};
+    use crate::recipe::{Method, MethodKind, OptimizerKind, Targets, Train, Variant};
 
     #[test]
     fn what_is_trained_and_what_is_frozen_are_counted() {
@@ -64,7 +75,8 @@ mod tests {
         let of = |method: &Method, freeze: &[&str]| {
             let freeze = freeze.iter().map(|place| (*place).to_owned()).collect();
             let train = Train { freeze, ..Train::default() };
-            let Extent { trained, frozen } = Extent::of(&shape, method, &train).unwrap();
+            let Extent { trained, frozen, remembered } = Extent::of(&shape, method, &train).unwrap();
+            assert_eq!(remembered, 8 * trained as u64);
             (trained, frozen)
         };
         let full = Method { kind: MethodKind::Full, ..Method::default() };
@@ -75,5 +87,31 @@ mod tests {
         assert_eq!((of(&lora, &[]), of(&lora, &["layers.1"])), ((3 * 232, 0), (2 * 232, 480)));
         let dora = Method { variant: Variant::Dora, ..lora };
         assert_eq!(of(&dora, &["layers.0-1"]), (232 + 8 + 4 + 4 + 8 + 12 + 12 + 8, 960));
+    }
+
+    #[test]
+    fn large_weights_are_remembered_in_8_bits_where_that_is_asked_for() {
+        // q and o have 64 · 64 numbers, k and v half of it, gate, up and down 64 · 100, embedding and head 64 · 512.
+        let sizes = Sizes {
+            vocab_size: 512,
+            hidden_size: 64,
+            intermediate_size: 100,
+            n_layers: 1,
+            n_heads: 2,
+            n_kv_heads: 1,
+            head_dim: 32,
+        };
+        let shape = DecoderShape::plain("small", sizes);
+        let train = Train { optimizer: OptimizerKind::Adamw8bit, ..Train::default() };
+        let of = |method: &Method| Extent::of(&shape, method, &train).unwrap().remembered;
+        let short = |n: u64| 2 * n + n / 256 * 8;
+        let full = Method { kind: MethodKind::Full, ..Method::default() };
+        let norms = 3 * 64;
+        let large = 2 * short(4096) + 3 * short(6400) + 2 * short(64 * 512);
+        assert_eq!(of(&full), large + 8 * (2 * 2048 + norms));
+        // Factors of q of rank 64 are as large as q; of rank 8 they, and the row lengths, are small.
+        let lora = Method { rank: 64, targets: Targets::One("q_proj".to_owned()), ..Method::default() };
+        assert_eq!(of(&lora), 2 * short(4096));
+        assert_eq!(of(&Method { rank: 8, variant: Variant::Dora, ..lora }), 8 * (2 * 512 + 64));
     }
 }

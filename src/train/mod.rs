@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{DType, Device};
 
 pub mod checkpoint;
+pub mod eight_bit;
 pub mod ema;
 mod error;
 pub mod extent;
@@ -24,6 +25,7 @@ pub mod order;
 pub mod penalty;
 pub mod recompute;
 pub mod reference;
+pub mod remembered;
 pub mod rewards;
 pub mod schedule;
 pub mod step;

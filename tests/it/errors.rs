@@ -134,6 +134,9 @@ fn bad_command_lines() {
         &run_with(&["--set", "train.ema.half_life=0.25", "--merge", "model_stock,of=ema"]),
     );
     check(&fixture, "ema_half_life", &run_with(&["--set", "train.ema.half_life=0"]));
+    check(&fixture, "lora_plus_below_1", &run_with(&["--set", "train.lora_plus=0.5"]));
+    let full = ["--set", "train.lora_plus=16", "--set", "method.kind=full"];
+    check(&fixture, "lora_plus_of_full_tuning", &run_with(&full));
     check(&fixture, "ema_unknown_key", &run_with(&["--set", "train.ema.decay=0.99"]));
     check(&fixture, "merge_range", &run_with(&["--merge", "linear:0..1/0"]));
     check(&fixture, "device_unknown", &["--recipe", "r.toml", "--device", "cdua"]);

@@ -35,6 +35,8 @@ fn the_reference_recipe_shows_every_key_with_its_default() {
         },
         train: finetune::recipe::Train {
             ema: Some(finetune::recipe::Ema { half_life: 0.25, lora: finetune::recipe::OfAdapter::Exact }),
+            lora_plus: 16.0,
+            optimizer: finetune::recipe::OptimizerKind::Adamw8bit,
             ..defaults.train.clone()
         },
         eval: finetune::recipe::Eval {

@@ -19,6 +19,7 @@ mod attention;
 pub mod cached;
 mod cross_entropy;
 mod dropout;
+pub mod dynamic;
 mod held;
 mod low_rank;
 mod math;
@@ -35,7 +36,7 @@ pub use dropout::{Mask, dropped};
 pub use held::{Inputs, Weight, held_back, held_linear};
 pub use low_rank::low_rank_linear;
 pub use product::matmul;
-pub use quantised::{BLOCK, Codes, DYNAMIC, Format, NF4, Quantised, SCALES};
+pub use quantised::{BLOCK, Codes, Format, NF4, Quantised};
 pub use soft_cap::{soft_cap, soft_cap_backward};
 pub use thin::thin_linear;
 

@@ -5,10 +5,10 @@
 //! "`LLM.int8()`", 2022, arXiv 2208.07339, section 2.1; what is multiplied with it is not quantised. Levels, blocks and order are
 //! those of bitsandbytes 0.50.
 
-use std::sync::LazyLock;
-
 use half::bf16;
 use rayon::prelude::*;
+
+use super::dynamic::{self, SIGNED, encode};
 
 /// The 16 levels of NF4.
 pub const NF4: [f32; 16] = [
@@ -32,8 +32,6 @@ pub const NF4: [f32; 16] = [
 
 /// Numbers that share a scale.
 pub const BLOCK: usize = 64;
-/// Scales that share one of their own.
-pub const SCALES: usize = 256;
 /// Numbers that one task quantises or reads.
 const TASK: usize = 64 * 1024;
 /// The code of the largest magnitude of a row in int8.
@@ -71,12 +69,10 @@ pub enum Codes {
     },
 }
 
-/// Scales in 8 bits: `map[code] · largest + mean`.
+/// Scales, themselves in 8 bits: of each its distance from their mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scales {
-    pub codes: Vec<u8>,
-    /// By [`SCALES`] of them, the largest distance from the mean.
-    pub largest: Vec<f32>,
+    pub distances: dynamic::Codes,
     pub mean: f32,
 }
 
@@ -88,7 +84,7 @@ impl Quantised {
                 let largest: Vec<f32> = values.par_chunks(BLOCK).map(largest).collect();
                 let levels = values.par_chunks(BLOCK).zip(&largest).flat_map_iter(|(block, scale)| {
                     let factor = scale.max(f32::MIN_POSITIVE).recip();
-                    let level = move |x: &f32| nearest(&NF4, (x * factor).clamp(-1.0, 1.0));
+                    let level = move |x: &f32| nearest((x * factor).clamp(-1.0, 1.0));
                     block.chunks(2).map(move |two| level(&two[0]) << 4 | two.get(1).map_or(7, level))
                 });
                 Codes::Nf4 { levels: levels.collect(), scales: Scales::of(&largest) }
@@ -113,7 +109,7 @@ impl Quantised {
         match format {
             Format::Nf4 => {
                 let blocks = n.div_ceil(BLOCK);
-                n.div_ceil(2) + blocks + size_of::<f32>() * (1 + blocks.div_ceil(SCALES))
+                n.div_ceil(2) + blocks + size_of::<f32>() * (1 + blocks.div_ceil(dynamic::BLOCK))
             }
             Format::Int8 => n + size_of::<f32>() * rows,
         }
@@ -189,20 +185,17 @@ impl Quantised {
 impl Scales {
     fn of(scales: &[f32]) -> Self {
         let mean = (scales.iter().map(|x| f64::from(*x)).sum::<f64>() / scales.len().max(1) as f64) as f32;
-        let (mut codes, mut all) = (Vec::with_capacity(scales.len()), Vec::new());
-        for some in scales.chunks(SCALES) {
-            let centred: Vec<f32> = some.iter().map(|x| x - mean).collect();
-            let most = largest(&centred);
-            let factor = most.max(f32::MIN_POSITIVE).recip();
-            codes.extend(centred.iter().map(|x| nearest(&*DYNAMIC, x * factor)));
-            all.push(most);
-        }
-        Self { codes, largest: all, mean }
+        let distances: Vec<f32> = scales.iter().map(|x| x - mean).collect();
+        let mut codes = vec![0; distances.len()];
+        let blocks = distances.chunks(dynamic::BLOCK).zip(codes.chunks_mut(dynamic::BLOCK));
+        let scales = blocks.map(|(distances, codes)| encode(distances, &SIGNED, codes)).collect();
+        Self { distances: dynamic::Codes { codes, scales }, mean }
     }
 
     /// The `i`th.
     pub fn get(&self, i: usize) -> f32 {
-        DYNAMIC[usize::from(self.codes[i])] * self.largest[i / SCALES] + self.mean
+        let dynamic::Codes { codes, scales } = &self.distances;
+        SIGNED[usize::from(codes[i])] * scales[i / dynamic::BLOCK] + self.mean
     }
 }
 
@@ -210,27 +203,10 @@ fn largest(numbers: &[f32]) -> f32 {
     numbers.iter().fold(0.0, |most, x| most.max(x.abs()))
 }
 
-/// The place of the nearest of sorted levels; of two that are as near, the lower one's.
-fn nearest(levels: &[f32], x: f32) -> u8 {
-    let above = levels.partition_point(|level| *level < x).min(levels.len() - 1);
+/// The place of the nearest level; of two that are as near, the lower one's.
+fn nearest(x: f32) -> u8 {
+    let above = NF4.partition_point(|level| *level < x).min(NF4.len() - 1);
     let below = above.saturating_sub(1);
-    let is_below = x - levels[below] <= levels[above] - x;
-    u8::try_from(if is_below { below } else { above }).expect("at most 256 levels")
+    let is_below = x - NF4[below] <= NF4[above] - x;
+    (if is_below { below } else { above }) as u8
 }
-
-/// 256 levels from −1 to 1, dense around 0: Dettmers, "8-Bit Approximations for Parallelism in Deep Learning", 2015,
-/// arXiv 1511.04561, with a sign.
-pub static DYNAMIC: LazyLock<[f32; 256]> = LazyLock::new(|| {
-    let mut levels = vec![0.0, 1.0];
-    for exponent in 0..7i32 {
-        let n = 1 << exponent;
-        let scale = 10f32.powi(exponent - 6);
-        let edge = |i: usize| 0.1 + 0.9 / n as f32 * i as f32;
-        for i in 0..n {
-            let level = scale * f32::midpoint(edge(i), edge(i + 1));
-            levels.extend([level, -level]);
-        }
-    }
-    levels.sort_by(f32::total_cmp);
-    levels.try_into().expect("twice 127 levels, 0 and 1")
-});

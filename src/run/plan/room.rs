@@ -7,9 +7,9 @@ use crate::device::{free_memory, is_cpu};
 use crate::model::DecoderShape;
 use crate::recipe::MethodKind;
 use crate::run::failure::RoomError;
+use crate::train::Machine;
 use crate::train::extent::Extent;
 use crate::train::recompute::recomputed_bytes;
-use crate::train::{Machine, optimizer};
 
 /// Bytes of a number in the products whose sizes are estimated here.
 const NUMBER_BYTES: u64 = 4;
@@ -39,8 +39,8 @@ pub fn check_weights(
     let n = shape.n_parameters() as u64;
     let weights = match training {
         // The weights in f32, and of those that are trained gradients and what the optimizer remembers.
-        Some((MethodKind::Full, Extent { trained, .. })) => {
-            let of_trained = (trained as u64).saturating_mul(NUMBER_BYTES + optimizer::BYTES);
+        Some((MethodKind::Full, Extent { trained, remembered, .. })) => {
+            let of_trained = (trained as u64).saturating_mul(NUMBER_BYTES).saturating_add(remembered);
             n.saturating_mul(NUMBER_BYTES).saturating_add(of_trained)
         }
         // The processor keeps matrices as they are stored, in 16 bits at the least.

@@ -9,6 +9,7 @@ mod average;
 mod beside;
 mod json;
 mod measure;
+mod updates;
 
 use super::cast::Candidate;
 use super::failure::Failure;
@@ -20,8 +21,9 @@ use crate::doing;
 use crate::eval::MetricKind;
 use crate::model::Decoder;
 use crate::recipe::{LossOn, Method, MethodKind, Variant};
+use crate::train::extent::Extent;
 use crate::train::order::Order;
-use crate::train::{self, init, optimizer, recompute};
+use crate::train::{self, init, recompute};
 pub use json::json;
 use measure::Figures;
 
@@ -189,6 +191,7 @@ fn rows(plan: &Plan) -> Vec<(&'static str, String)> {
             .as_ref()
             .map(|hardening| ("hardened", format!("{} before the training", hardening.name()))),
     );
+    rows.extend(updates::in_words(plan).map(|updates| ("optimizer", updates)));
     rows.extend(average::in_words(plan).map(|average| ("average", average)));
     rows.extend(beside::in_words(plan));
     if !training.train.freeze.is_empty() {
@@ -318,7 +321,8 @@ fn scaled(
     let step_s = figures.train * step_positions;
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { asking::evaluation(plan, figures) };
     let full = plan.training.method.kind == MethodKind::Full;
-    let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, plan.training.extent.trained as u64);
+    let Extent { trained, remembered, .. } = plan.training.extent;
+    let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, trained as u64);
     let weights = match full {
         true => 4 * n,
         false => {
@@ -349,7 +353,7 @@ fn scaled(
         train_s: step_s * plan.training.last_step as f64 + beside::seconds(plan, figures),
         evaluate_s,
         weights: weights + if full { 0 } else { 4 * n_trainable },
-        optimizer: (optimizer::BYTES + 4) * n_trainable,
+        optimizer: 4 * n_trainable + remembered,
         activations: activations
             + (3 * (64 << 20)).max(beside::logits(plan))
             + dropout(plan, micro_positions)?,
@@ -357,7 +361,7 @@ fn scaled(
         penalties: beside::kept(plan).bytes(),
         rewards: beside::rewards(plan),
         disk: beside::disk(plan)
-            + (n_trainable * (optimizer::BYTES + 4) + average::bytes(plan)) * (checkpoints as u64 + 1)
+            + (4 * n_trainable + remembered + average::bytes(plan)) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })
