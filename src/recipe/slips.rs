@@ -26,6 +26,10 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["lora_target", "lora_target_modules", "target_modules"], "`targets` under `[method]`"),
     (&["finetuning_type"], "`kind` under `[method]`"),
     (&["use_dora", "dora"], "`variant = \"dora\"` under `[method]`"),
+    (
+        &["quantization_bit", "load_in_4bit", "load_in_8bit"],
+        "`quantization` under `[method]`, \"nf4\" or \"int8\"",
+    ),
     (&["use_rslora", "rslora"], "`variant = \"rslora\"` under `[method]`"),
     (
         &["cutoff_len", "max_seq_length", "max_length", "sequence_len", "model_max_length"],
