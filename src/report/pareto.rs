@@ -1,5 +1,7 @@
 //! Skill against safety, candidate by candidate: who is better in both?
 
+use std::collections::BTreeMap;
+
 use super::plot::{Axis, Chart, Colour, Dot, Scatter, Series, Spot, Track};
 
 /// A candidate and two shares of one, with the ends of their intervals.
@@ -53,21 +55,35 @@ pub(super) fn told(name: &str, share: f64, interval: Option<(f64, f64)>) -> Stri
     format!("{name}: {:.1} %{}", 100.0 * share, ends.unwrap_or_default())
 }
 
-/// The colours of base and tuned model, and of others that are no merges; those of a method are the same in all pictures.
+/// The colours of base and tuned model.
 const MODELS: [Colour; 2] = [Colour::DARK, Colour::NEUTRAL];
+
+/// By family, its colour, the same in all pictures of these points; models that are neither merges nor base and tuned model have
+/// what the methods leave.
+fn colours(points: &[Point]) -> BTreeMap<String, Colour> {
+    let (mut known, mut free, mut greys) = (BTreeMap::new(), Colour::each(), MODELS.into_iter());
+    let (merges, models): (Vec<&Point>, Vec<&Point>) =
+        points.iter().partition(|point| point.method.is_some());
+    for point in merges.into_iter().chain(models) {
+        known.entry(point.family()).or_insert_with(|| {
+            let grey = if point.method.is_none() { greys.next() } else { None };
+            grey.or_else(|| free.next()).unwrap_or(Colour::NEUTRAL)
+        });
+    }
+    known
+}
 
 /// The first share to the right, the second up, each with its name.
 pub(super) fn scatter(title: String, names: [String; 2], points: &[Point]) -> Scatter {
-    let (mut colours, mut greys) = (Colour::each(), MODELS.into_iter().cycle());
+    let colours = colours(points);
     let mut tracks: Vec<Track> = Vec::new();
     for point in points {
         let (name, dot) = (point.family(), point.dot(&names));
         match tracks.iter_mut().find(|track| track.name == name) {
             Some(track) => track.dots.push(dot),
             None => {
-                let own = if point.method.is_none() { greys.next() } else { colours.next() };
-                let (dots, colour) = (vec![dot], own.unwrap_or(Colour::NEUTRAL));
-                tracks.push(Track { name, dots, colour, is_joined: point.lambda.is_some() });
+                let colour = colours[&name];
+                tracks.push(Track { name, dots: vec![dot], colour, is_joined: point.lambda.is_some() });
             }
         }
     }
@@ -79,12 +95,15 @@ pub(super) fn scatter(title: String, names: [String; 2], points: &[Point]) -> Sc
 /// no method has two λ.
 pub(super) fn along(name: &str, title: String, points: &[Point]) -> Option<Chart> {
     let mut curves: Vec<(String, Colour, Vec<&Point>)> = Vec::new();
-    let mut colours = Colour::each();
+    let colours = colours(points);
     for point in points.iter().filter(|point| point.method.is_some()) {
         let name = point.family();
         match curves.iter_mut().find(|(known, ..)| *known == name) {
             Some((.., own)) => own.push(point),
-            None => curves.push((name, colours.next().unwrap_or(Colour::NEUTRAL), vec![point])),
+            None => {
+                let colour = colours[&name];
+                curves.push((name, colour, vec![point]));
+            }
         }
     }
     curves.retain(|(.., own)| own.len() > 1 && own.iter().all(|point| point.lambda.is_some()));
@@ -95,9 +114,8 @@ pub(super) fn along(name: &str, title: String, points: &[Point]) -> Option<Chart
     }
     let models = points.iter().filter(|point| point.method.is_none());
     let mut series: Vec<Series> = models
-        .zip(MODELS.into_iter().cycle())
-        .map(|(point, colour)| {
-            let level = 100.0 * point.shares[1];
+        .map(|point| {
+            let (level, colour) = (100.0 * point.shares[1], colours[&point.family()]);
             let line = Series::line(Some(point.candidate.clone()), vec![(from, level), (to, level)], colour);
             Series { is_dashed: true, ..line }
         })
