@@ -46,7 +46,7 @@ pub enum Weight<'a> {
 }
 
 impl Weight<'_> {
-    /// Whether products with it are made here: it is a frozen matrix on the processor, in f32 or in a format of its own.
+    /// Whether it is kept on the processor in a format of its own.
     pub(super) fn is_held(self) -> bool {
         match self {
             Self::Tensor(tensor) => is_held(tensor),
