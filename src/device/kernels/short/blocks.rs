@@ -1,0 +1,186 @@
+//! The product, some columns of the result after the others, and of those some depth after the other.
+
+use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps};
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::super::product::Side;
+use super::panels::{COLUMNS, LINE, Right, Words, lanes};
+use super::tiles::{self, Tiles};
+use super::vectors;
+
+/// Columns whose panels a core keeps in its own cache.
+const WIDTH: usize = 384;
+
+/// What multiplies.
+#[derive(Clone, Copy)]
+enum Unit {
+    Vectors,
+    Tiles,
+}
+
+impl Unit {
+    /// The faster one of this processor.
+    fn of_this_processor() -> Self {
+        if tiles::are_native() { Self::Tiles } else { Self::Vectors }
+    }
+
+    /// Rows of a panel of the left side.
+    fn rows(self) -> usize {
+        match self {
+            Self::Vectors => vectors::ROWS,
+            Self::Tiles => tiles::ROWS,
+        }
+    }
+
+    /// Words of a panel that are multiplied at once.
+    fn depth(self) -> usize {
+        match self {
+            Self::Vectors => vectors::DEPTH,
+            Self::Tiles => tiles::DEPTH,
+        }
+    }
+}
+
+/// The result, of which every task writes columns of its own.
+#[derive(Clone, Copy)]
+struct Result(*mut f32);
+
+#[expect(unsafe_code, reason = "tasks write to different numbers")]
+// SAFETY: what is written through the pointer lies in the columns of the task.
+unsafe impl Send for Result {}
+#[expect(unsafe_code, reason = "tasks write to different numbers")]
+// SAFETY: as above.
+unsafe impl Sync for Result {}
+
+pub(super) fn product(x: &[f32], weight: &[bf16], side: Side, [m, k, n]: [usize; 3]) -> Vec<f32> {
+    product_on(Unit::of_this_processor(), x, weight, side, [m, k, n])
+}
+
+fn product_on(unit: Unit, x: &[f32], weight: &[bf16], side: Side, [m, k, n]: [usize; 3]) -> Vec<f32> {
+    assert_eq!((x.len(), weight.len()), (m * k, k * n), "numbers of a product");
+    let mut y = vec![0.0; m * n];
+    if m * k * n == 0 {
+        return y;
+    }
+    let depth = k.div_ceil(2).next_multiple_of(LINE);
+    let mut rows = Words::zeros(m.next_multiple_of(unit.rows()) * depth);
+    let panels = rows.get_mut().par_chunks_exact_mut(depth * unit.rows()).zip(x.par_chunks(unit.rows() * k));
+    panels.for_each(|(panel, x)| {
+        #[expect(unsafe_code, reason = "instructions that were looked for")]
+        // SAFETY: whoever asks for a product has looked for these instructions.
+        unsafe {
+            match unit {
+                Unit::Vectors => vectors::pack(x, k, panel),
+                Unit::Tiles => tiles::pack(x, k, panel),
+            }
+        }
+    });
+    let result = Result(y.as_mut_ptr());
+    let threads = rayon::current_num_threads();
+    let n_tasks = n.div_ceil(WIDTH).next_multiple_of(threads).min(n.div_ceil(COLUMNS));
+    let width = n.div_ceil(n_tasks).next_multiple_of(COLUMNS);
+    (0..n.div_ceil(width)).into_par_iter().for_each(|i| {
+        let task = Task { unit, rows: rows.get(), right: Right { weight, side, k, n }, m, depth, result };
+        #[expect(unsafe_code, reason = "instructions that were looked for")]
+        // SAFETY: as above; the tasks' columns are apart.
+        unsafe {
+            task.columns(i * width, ((i + 1) * width).min(n));
+        }
+    });
+    y
+}
+
+struct Task<'a> {
+    unit: Unit,
+    /// Panels of the left side.
+    rows: &'a [u32],
+    right: Right<'a>,
+    /// Rows of the result.
+    m: usize,
+    /// Words of a row, and zeros to a full line.
+    depth: usize,
+    result: Result,
+}
+
+impl Task<'_> {
+    /// Writes some columns of the result.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn columns(&self, from: usize, to: usize) {
+        let all = self.depth;
+        let n_rows = self.unit.rows();
+        // Parts of one size: a short one would write the result again for little.
+        let most = all.div_ceil(all.div_ceil(self.unit.depth())).next_multiple_of(LINE);
+        let mut packed = Words::zeros(most * (to - from).next_multiple_of(COLUMNS));
+        let mut sums = [0.0; tiles::ROWS * COLUMNS];
+        let mut tiles = matches!(self.unit, Unit::Tiles).then(Tiles::begin);
+        for start in (0..all).step_by(most) {
+            let depth = most.min(all - start);
+            let packed = packed.get_mut();
+            let panels = packed.chunks_exact_mut(depth * COLUMNS);
+            for (panel, first) in panels.zip((from..to).step_by(COLUMNS)) {
+                self.right.pack(first, COLUMNS.min(to - first), start, panel);
+            }
+            for first_row in (0..self.m).step_by(n_rows) {
+                let rows = &self.rows[first_row * all + start * n_rows..][..depth * n_rows];
+                let panels = packed.chunks_exact(depth * COLUMNS);
+                for (columns, first) in panels.zip((from..to).step_by(COLUMNS)) {
+                    match &mut tiles {
+                        Some(tiles) => tiles.multiply(rows, columns, &mut sums),
+                        None => vectors::multiply(rows, columns, &mut sums),
+                    }
+                    self.write(&sums, [first_row, first], COLUMNS.min(to - first), start > 0);
+                }
+            }
+        }
+    }
+
+    /// Writes the sums of a panel of rows with one of columns into the result, or adds them to what it has.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn write(&self, sums: &[f32], [first_row, first]: [usize; 2], width: usize, add: bool) {
+        let n_rows = self.unit.rows().min(self.m - first_row);
+        for (row, sums) in (first_row..).zip(sums.chunks_exact(COLUMNS).take(n_rows)) {
+            let at = self.result.0.wrapping_add(row * self.right.n + first);
+            for (half, sums) in sums.chunks_exact(LINE).enumerate() {
+                let (at, mask) = (at.wrapping_add(half * LINE), lanes(width.saturating_sub(half * LINE)));
+                #[expect(unsafe_code, reason = "only this task's numbers are touched")]
+                // SAFETY: the mask holds what lies in the row before the task's last column.
+                unsafe {
+                    let mut sum = _mm512_loadu_ps(sums.as_ptr());
+                    // Memory that was only asked for is not read first: it would be mapped twice.
+                    if add {
+                        sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sum);
+                    }
+                    _mm512_mask_storeu_ps(at, mask, sum);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::{Side, Unit, product_on, tiles};
+    use crate::device::kernels::short::is_native;
+
+    #[test]
+    fn tiles_and_vectors_give_the_same_products() {
+        if !(is_native() && tiles::are_native()) {
+            return;
+        }
+        let number = |salt: usize| move |i: usize| ((i * 7919 + salt) % 1009) as f32 / 504.5 - 1.0;
+        for [m, k, n] in [[1, 1, 1], [33, 37, 45], [50, 900, 1000], [32, 64, 32], [31, 1030, 33]] {
+            let x: Vec<f32> = (0..m * k).map(number(1)).collect();
+            let weight: Vec<bf16> = (0..k * n).map(number(2)).map(bf16::from_f32).collect();
+            for side in [Side::Turned, Side::AsItLies] {
+                let [vectors, tiles] =
+                    [Unit::Vectors, Unit::Tiles].map(|unit| product_on(unit, &x, &weight, side, [m, k, n]));
+                let apart = vectors.iter().zip(&tiles).map(|(a, b)| (a - b).abs());
+                assert!(apart.fold(0.0, f32::max) < 1e-4, "{m} x {k} x {n}, {side:?}");
+            }
+        }
+    }
+}

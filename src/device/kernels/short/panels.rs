@@ -1,0 +1,183 @@
+//! Both sides of a product as the kernels read them: pairs of bf16 in words, lines of words one after the other.
+
+use std::arch::x86_64::{
+    __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+};
+use std::mem::transmute;
+
+use half::bf16;
+
+use super::super::product::Side;
+
+/// Words of a cache line, and numbers of a vector.
+pub(super) const LINE: usize = 16;
+/// Columns of a panel of the right side.
+pub(super) const COLUMNS: usize = 32;
+
+/// Words that begin with a cache line.
+pub(super) struct Words {
+    all: Vec<u32>,
+    first: usize,
+}
+
+impl Words {
+    pub(super) fn zeros(n: usize) -> Self {
+        let all = vec![0; n + LINE];
+        let first = all.as_ptr().align_offset(LINE * size_of::<u32>());
+        Self { all, first }
+    }
+
+    pub(super) fn get(&self) -> &[u32] {
+        &self.all[self.first..]
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut [u32] {
+        &mut self.all[self.first..]
+    }
+}
+
+/// The first `n` lanes, at most all.
+pub(super) fn lanes(n: usize) -> __mmask16 {
+    if n >= LINE { !0 } else { (1 << n) - 1 }
+}
+
+/// Rows of the left side, `k` numbers each, rounded to bf16: `put` gets a row's number, the number of a line in it, and
+/// the line.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn lines(x: &[f32], k: usize, mut put: impl FnMut(usize, usize, &[u32; LINE])) {
+    for (r, row) in x.chunks_exact(k).enumerate() {
+        for (i, numbers) in row.chunks(2 * LINE).enumerate() {
+            let mut line = [0u32; LINE];
+            let (low, high) = numbers.split_at(LINE.min(numbers.len()));
+            #[expect(unsafe_code, reason = "vectors of numbers, and one of words")]
+            // SAFETY: the masks hold what the slices hold, and the line is as long as a vector.
+            unsafe {
+                let low = _mm512_maskz_loadu_ps(lanes(low.len()), low.as_ptr());
+                let high = _mm512_maskz_loadu_ps(lanes(high.len()), high.as_ptr());
+                let pairs = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(line.as_mut_ptr().cast(), pairs);
+            }
+            put(r, i, &line);
+        }
+    }
+}
+
+/// The right side of a product.
+pub(super) struct Right<'a> {
+    pub(super) weight: &'a [bf16],
+    pub(super) side: Side,
+    /// Numbers that are summed.
+    pub(super) k: usize,
+    /// Columns of the result.
+    pub(super) n: usize,
+}
+
+impl Right<'_> {
+    /// Some columns from word `start` on, `[depth, COLUMNS]`: zero after the last pair; columns that are not there stay
+    /// as they are.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(super) fn pack(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
+        let depth = (panel.len() / COLUMNS).min(self.k.div_ceil(2) - start);
+        let (panel, rest) = panel.split_at_mut(depth * COLUMNS);
+        rest.fill(0);
+        match self.side {
+            Side::AsItLies => self.pack_lying(first, width, start, panel),
+            Side::Turned => self.pack_turned(first, width, start, panel),
+        }
+    }
+
+    fn pack_lying(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
+        let &Self { weight, k, n, .. } = self;
+        for (words, i) in panel.chunks_exact_mut(COLUMNS).zip(start..) {
+            let low = &weight[2 * i * n + first..][..width];
+            if 2 * i + 1 < k {
+                let high = &weight[(2 * i + 1) * n + first..][..width];
+                for ((out, low), high) in words.iter_mut().zip(low).zip(high) {
+                    *out = word(*low, *high);
+                }
+            } else {
+                words.iter_mut().zip(low).for_each(|(out, low)| *out = word(*low, bf16::ZERO));
+            }
+        }
+    }
+
+    /// Squares of words first, then the columns and pairs that make none.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn pack_turned(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
+        let &Self { weight, k, .. } = self;
+        let depth = (panel.len() / COLUMNS).min(k / 2 - start) / LINE * LINE;
+        for column in (0..width / LINE * LINE).step_by(LINE) {
+            let lines = &weight[(first + column) * k + 2 * start..];
+            for i in (0..depth).step_by(LINE) {
+                turn_square(&lines[2 * i..], k, &mut panel[i * COLUMNS + column..]);
+            }
+        }
+        for column in 0..width {
+            let begun = if column < width / LINE * LINE { depth } else { 0 };
+            let line = &weight[(first + column) * k..][2 * (start + begun)..k];
+            let pairs = line.chunks_exact(2);
+            let rest = pairs.remainder();
+            let n_pairs = begun + pairs.len();
+            let places = panel.iter_mut().skip(begun * COLUMNS + column).step_by(COLUMNS);
+            for (out, pair) in places.zip(pairs) {
+                *out = word(pair[0], pair[1]);
+            }
+            if let ([last], Some(out)) = (rest, panel.get_mut(n_pairs * COLUMNS + column)) {
+                *out = word(*last, bf16::ZERO);
+            }
+        }
+    }
+}
+
+fn word(low: bf16, high: bf16) -> u32 {
+    u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16
+}
+
+/// Of the quarters of two vectors the first and third, and the second and fourth.
+const OUTER: i32 = 0x88;
+const INNER: i32 = 0xdd;
+
+/// Lines of words, `step` numbers apart, to columns of a panel: a square of [`LINE`] by as many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn turn_square(lines: &[bf16], step: usize, panel: &mut [u32]) {
+    assert!((LINE - 1) * step + 2 * LINE <= lines.len() && (LINE - 1) * COLUMNS + LINE <= panel.len());
+    let mut a = [_mm512_setzero_si512(); LINE];
+    for (i, a) in a.iter_mut().enumerate() {
+        #[expect(unsafe_code, reason = "a vector of words")]
+        // SAFETY: the last line ends within the slice.
+        let line = unsafe { _mm512_loadu_si512(lines.as_ptr().add(i * step).cast()) };
+        *a = line;
+    }
+    let mut b = a;
+    for i in 0..8 {
+        let two = (a[2 * i], a[2 * i + 1]);
+        [b[2 * i], b[2 * i + 1]] = [_mm512_unpacklo_epi32(two.0, two.1), _mm512_unpackhi_epi32(two.0, two.1)];
+    }
+    for i in [0, 4, 8, 12] {
+        for j in 0..2 {
+            let two = (b[i + j], b[i + j + 2]);
+            [a[i + 2 * j], a[i + 2 * j + 1]] =
+                [_mm512_unpacklo_epi64(two.0, two.1), _mm512_unpackhi_epi64(two.0, two.1)];
+        }
+    }
+    for i in 0..4 {
+        let [low, high] = [(a[i], a[i + 4]), (a[i + 8], a[i + 12])];
+        let outer =
+            (_mm512_shuffle_i32x4::<OUTER>(low.0, low.1), _mm512_shuffle_i32x4::<OUTER>(high.0, high.1));
+        let inner =
+            (_mm512_shuffle_i32x4::<INNER>(low.0, low.1), _mm512_shuffle_i32x4::<INNER>(high.0, high.1));
+        b[i] = _mm512_shuffle_i32x4::<OUTER>(outer.0, outer.1);
+        b[i + 4] = _mm512_shuffle_i32x4::<OUTER>(inner.0, inner.1);
+        b[i + 8] = _mm512_shuffle_i32x4::<INNER>(outer.0, outer.1);
+        b[i + 12] = _mm512_shuffle_i32x4::<INNER>(inner.0, inner.1);
+    }
+    for (i, b) in b.into_iter().enumerate() {
+        #[expect(unsafe_code, reason = "a vector of words")]
+        // SAFETY: the last row ends within the panel.
+        unsafe {
+            _mm512_storeu_si512(panel.as_mut_ptr().add(i * COLUMNS).cast(), b);
+        }
+    }
+}
