@@ -60,13 +60,14 @@ pub(super) fn product(x: &[f32], weight: &[bf16], side: Side, [m, k, n]: [usize;
 
 fn product_on(unit: Unit, x: &[f32], weight: &[bf16], side: Side, [m, k, n]: [usize; 3]) -> Vec<f32> {
     assert_eq!((x.len(), weight.len()), (m * k, k * n), "numbers of a product");
-    let mut y = vec![0.0; m * n];
     if m * k * n == 0 {
-        return y;
+        return vec![0.0; m * n];
     }
+    let mut y = Vec::with_capacity(m * n);
     let depth = k.div_ceil(2).next_multiple_of(LINE);
-    let mut rows = Words::zeros(m.next_multiple_of(unit.rows()) * depth);
-    let panels = rows.get_mut().par_chunks_exact_mut(depth * unit.rows()).zip(x.par_chunks(unit.rows() * k));
+    let mut rows = Words::new(m.next_multiple_of(unit.rows()) * depth);
+    let rows = &mut rows.get_mut()[..m.next_multiple_of(unit.rows()) * depth];
+    let panels = rows.par_chunks_exact_mut(depth * unit.rows()).zip(x.par_chunks(unit.rows() * k));
     panels.for_each(|(panel, x)| {
         #[expect(unsafe_code, reason = "instructions that were looked for")]
         // SAFETY: whoever asks for a product has looked for these instructions.
@@ -77,18 +78,26 @@ fn product_on(unit: Unit, x: &[f32], weight: &[bf16], side: Side, [m, k, n]: [us
             }
         }
     });
+    #[expect(unsafe_code, reason = "words that were packed")]
+    // SAFETY: every word of every panel was written.
+    let rows = unsafe { rows.assume_init_ref() };
     let result = Result(y.as_mut_ptr());
     let threads = rayon::current_num_threads();
     let n_tasks = n.div_ceil(WIDTH).next_multiple_of(threads).min(n.div_ceil(COLUMNS));
     let width = n.div_ceil(n_tasks).next_multiple_of(COLUMNS);
     (0..n.div_ceil(width)).into_par_iter().for_each(|i| {
-        let task = Task { unit, rows: rows.get(), right: Right { weight, side, k, n }, m, depth, result };
+        let task = Task { unit, rows, right: Right { weight, side, k, n }, m, depth, result };
         #[expect(unsafe_code, reason = "instructions that were looked for")]
         // SAFETY: as above; the tasks' columns are apart.
         unsafe {
             task.columns(i * width, ((i + 1) * width).min(n));
         }
     });
+    #[expect(unsafe_code, reason = "numbers that were written")]
+    // SAFETY: the tasks' columns are all columns, and each wrote all rows of its own.
+    unsafe {
+        y.set_len(m * n);
+    }
     y
 }
 
@@ -112,16 +121,16 @@ impl Task<'_> {
         let n_rows = self.unit.rows();
         // Parts of one size: a short one would write the result again for little.
         let most = all.div_ceil(all.div_ceil(self.unit.depth())).next_multiple_of(LINE);
-        let mut packed = Words::zeros(most * (to - from).next_multiple_of(COLUMNS));
+        let mut packed = Words::new(most * (to - from).next_multiple_of(COLUMNS));
         let mut sums = [0.0; tiles::ROWS * COLUMNS];
         let mut tiles = matches!(self.unit, Unit::Tiles).then(Tiles::begin);
         for start in (0..all).step_by(most) {
             let depth = most.min(all - start);
-            let packed = packed.get_mut();
-            let panels = packed.chunks_exact_mut(depth * COLUMNS);
-            for (panel, first) in panels.zip((from..to).step_by(COLUMNS)) {
-                self.right.pack(first, COLUMNS.min(to - first), start, panel);
-            }
+            let packed = &mut packed.get_mut()[..depth * (to - from).next_multiple_of(COLUMNS)];
+            self.right.pack([from, to], start, depth, packed);
+            #[expect(unsafe_code, reason = "words that were packed")]
+            // SAFETY: every word of every panel was written.
+            let packed = unsafe { packed.assume_init_ref() };
             for first_row in (0..self.m).step_by(n_rows) {
                 let rows = &self.rows[first_row * all + start * n_rows..][..depth * n_rows];
                 let panels = packed.chunks_exact(depth * COLUMNS);

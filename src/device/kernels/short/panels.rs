@@ -1,11 +1,12 @@
 //! Both sides of a product as the kernels read them: pairs of bf16 in words, lines of words one after the other.
 
 use std::arch::x86_64::{
-    __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
-    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512bh, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
+    _mm512_maskz_loadu_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
-use std::mem::transmute;
+use std::mem::{MaybeUninit, transmute};
+use std::ops::Range;
 
 use half::bf16;
 
@@ -16,25 +17,36 @@ pub(super) const LINE: usize = 16;
 /// Columns of a panel of the right side.
 pub(super) const COLUMNS: usize = 32;
 
-/// Words that begin with a cache line.
+/// Pairs of lines that are asked for before they are read.
+const SOON: usize = 4;
+
+/// Words that begin with a cache line; clearing them would take a tenth of a step.
 pub(super) struct Words {
-    all: Vec<u32>,
+    all: Vec<MaybeUninit<u32>>,
     first: usize,
 }
 
 impl Words {
-    pub(super) fn zeros(n: usize) -> Self {
-        let all = vec![0; n + LINE];
+    pub(super) fn new(n: usize) -> Self {
+        let mut all = Vec::with_capacity(n + LINE);
+        all.resize_with(n + LINE, MaybeUninit::uninit);
         let first = all.as_ptr().align_offset(LINE * size_of::<u32>());
         Self { all, first }
     }
 
-    pub(super) fn get(&self) -> &[u32] {
-        &self.all[self.first..]
-    }
-
-    pub(super) fn get_mut(&mut self) -> &mut [u32] {
+    pub(super) fn get_mut(&mut self) -> &mut [MaybeUninit<u32>] {
         &mut self.all[self.first..]
+    }
+}
+
+/// Asks for a cache line that will be read soon. Weights come from far, a few lines at each place: the processor does
+/// not see by itself what is next.
+fn ask_for(line: Option<&bf16>) {
+    let line = line.map_or(std::ptr::null(), std::ptr::from_ref);
+    #[expect(unsafe_code, reason = "an instruction that reads no memory")]
+    // SAFETY: any address may be asked for.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
     }
 }
 
@@ -44,12 +56,15 @@ pub(super) fn lanes(n: usize) -> __mmask16 {
 }
 
 /// Rows of the left side, `k` numbers each, rounded to bf16: `put` gets a row's number, the number of a line in it, and
-/// the line.
+/// the line. Rows up to `n_rows` that are not there are zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn lines(x: &[f32], k: usize, mut put: impl FnMut(usize, usize, &[u32; LINE])) {
-    for (r, row) in x.chunks_exact(k).enumerate() {
-        for (i, numbers) in row.chunks(2 * LINE).enumerate() {
+pub(super) fn lines(x: &[f32], k: usize, n_rows: usize, mut put: impl FnMut(usize, usize, &[u32; LINE])) {
+    let mut rows = x.chunks_exact(k);
+    for r in 0..n_rows {
+        let row = rows.next().unwrap_or_default();
+        for i in 0..k.div_ceil(2 * LINE) {
             let mut line = [0u32; LINE];
+            let numbers = row.get(2 * LINE * i..).unwrap_or_default();
             let (low, high) = numbers.split_at(LINE.min(numbers.len()));
             #[expect(unsafe_code, reason = "vectors of numbers, and one of words")]
             // SAFETY: the masks hold what the slices hold, and the line is as long as a vector.
@@ -75,42 +90,75 @@ pub(super) struct Right<'a> {
 }
 
 impl Right<'_> {
-    /// Some columns from word `start` on, `[depth, COLUMNS]`: zero after the last pair; columns that are not there stay
-    /// as they are.
+    /// Columns `from..to` from word `start` on, as panels `[depth, COLUMNS]`: zero where there is no column or pair.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub(super) fn pack(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
-        let depth = (panel.len() / COLUMNS).min(self.k.div_ceil(2) - start);
-        let (panel, rest) = panel.split_at_mut(depth * COLUMNS);
-        rest.fill(0);
+    pub(super) fn pack(
+        &self,
+        [from, to]: [usize; 2],
+        start: usize,
+        depth: usize,
+        panels: &mut [MaybeUninit<u32>],
+    ) {
+        let there = depth.min(self.k.div_ceil(2) - start);
+        for panel in panels.chunks_exact_mut(depth * COLUMNS) {
+            panel[there * COLUMNS..].fill(MaybeUninit::new(0));
+        }
+        if !(to - from).is_multiple_of(COLUMNS)
+            && let Some(last) = panels.chunks_exact_mut(depth * COLUMNS).next_back()
+        {
+            last.fill(MaybeUninit::new(0));
+        }
         match self.side {
-            Side::AsItLies => self.pack_lying(first, width, start, panel),
-            Side::Turned => self.pack_turned(first, width, start, panel),
+            Side::AsItLies => self.pack_lying([from, to], start..start + there, depth, panels),
+            Side::Turned => {
+                for (panel, first) in
+                    panels.chunks_exact_mut(depth * COLUMNS).zip((from..to).step_by(COLUMNS))
+                {
+                    self.pack_turned(first, COLUMNS.min(to - first), start, &mut panel[..there * COLUMNS]);
+                }
+            }
         }
     }
 
-    fn pack_lying(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
+    /// Line after line, so that memory is read as it lies.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn pack_lying(
+        &self,
+        [from, to]: [usize; 2],
+        pairs: Range<usize>,
+        depth: usize,
+        panels: &mut [MaybeUninit<u32>],
+    ) {
         let &Self { weight, k, n, .. } = self;
-        for (words, i) in panel.chunks_exact_mut(COLUMNS).zip(start..) {
-            let low = &weight[2 * i * n + first..][..width];
-            if 2 * i + 1 < k {
-                let high = &weight[(2 * i + 1) * n + first..][..width];
-                for ((out, low), high) in words.iter_mut().zip(low).zip(high) {
-                    *out = word(*low, *high);
+        for (i, pair) in pairs.enumerate() {
+            let line = |i: usize| &weight[i * n + from..i * n + to];
+            for soon in [2 * (pair + SOON), 2 * (pair + SOON) + 1] {
+                (from..to).step_by(2 * LINE).for_each(|column| ask_for(weight.get(soon * n + column)));
+            }
+            let (low, high) = (line(2 * pair), (2 * pair + 1 < k).then(|| line(2 * pair + 1)));
+            let panels = panels.chunks_exact_mut(depth * COLUMNS);
+            for (j, (panel, low)) in panels.zip(low.chunks(COLUMNS)).enumerate() {
+                let words = panel[i * COLUMNS..][..COLUMNS].iter_mut();
+                match high {
+                    Some(high) => {
+                        let both = low.iter().zip(&high[j * COLUMNS..]);
+                        words.zip(both).for_each(|(out, (low, high))| _ = out.write(word(*low, *high)));
+                    }
+                    None => words.zip(low).for_each(|(out, low)| _ = out.write(word(*low, bf16::ZERO))),
                 }
-            } else {
-                words.iter_mut().zip(low).for_each(|(out, low)| *out = word(*low, bf16::ZERO));
             }
         }
     }
 
     /// Squares of words first, then the columns and pairs that make none.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    fn pack_turned(&self, first: usize, width: usize, start: usize, panel: &mut [u32]) {
+    fn pack_turned(&self, first: usize, width: usize, start: usize, panel: &mut [MaybeUninit<u32>]) {
         let &Self { weight, k, .. } = self;
         let depth = (panel.len() / COLUMNS).min(k / 2 - start) / LINE * LINE;
         for column in (0..width / LINE * LINE).step_by(LINE) {
             let lines = &weight[(first + column) * k + 2 * start..];
             for i in (0..depth).step_by(LINE) {
+                (0..LINE).for_each(|line| ask_for(lines.get(line * k + 2 * (i + 2 * LINE))));
                 turn_square(&lines[2 * i..], k, &mut panel[i * COLUMNS + column..]);
             }
         }
@@ -122,10 +170,10 @@ impl Right<'_> {
             let n_pairs = begun + pairs.len();
             let places = panel.iter_mut().skip(begun * COLUMNS + column).step_by(COLUMNS);
             for (out, pair) in places.zip(pairs) {
-                *out = word(pair[0], pair[1]);
+                out.write(word(pair[0], pair[1]));
             }
             if let ([last], Some(out)) = (rest, panel.get_mut(n_pairs * COLUMNS + column)) {
-                *out = word(*last, bf16::ZERO);
+                out.write(word(*last, bf16::ZERO));
             }
         }
     }
@@ -141,7 +189,7 @@ const INNER: i32 = 0xdd;
 
 /// Lines of words, `step` numbers apart, to columns of a panel: a square of [`LINE`] by as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn turn_square(lines: &[bf16], step: usize, panel: &mut [u32]) {
+fn turn_square(lines: &[bf16], step: usize, panel: &mut [MaybeUninit<u32>]) {
     assert!((LINE - 1) * step + 2 * LINE <= lines.len() && (LINE - 1) * COLUMNS + LINE <= panel.len());
     let mut a = [_mm512_setzero_si512(); LINE];
     for (i, a) in a.iter_mut().enumerate() {

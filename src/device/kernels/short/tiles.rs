@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use super::panels::{COLUMNS, LINE, lines};
@@ -47,8 +48,10 @@ fn lent() -> bool {
 
 /// Some rows of the left side: `[depth / LINE, ROWS, LINE]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn pack(x: &[f32], k: usize, panel: &mut [u32]) {
-    lines(x, k, |r, i, line| panel[(i * ROWS + r) * LINE..][..LINE].copy_from_slice(line));
+pub(super) fn pack(x: &[f32], k: usize, panel: &mut [MaybeUninit<u32>]) {
+    lines(x, k, ROWS, |r, i, line| {
+        panel[(i * ROWS + r) * LINE..][..LINE].write_copy_of_slice(line);
+    });
 }
 
 /// The tiles of a thread, for as long as this lives.

@@ -4,7 +4,7 @@ use std::arch::x86_64::{
     __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps,
     _mm512_storeu_ps,
 };
-use std::mem::transmute;
+use std::mem::{MaybeUninit, transmute};
 
 use super::panels::{COLUMNS, LINE, lines};
 
@@ -15,10 +15,10 @@ pub(super) const DEPTH: usize = 512;
 
 /// Some rows of the left side: `[depth, ROWS]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn pack(x: &[f32], k: usize, panel: &mut [u32]) {
-    lines(x, k, |r, i, line| {
+pub(super) fn pack(x: &[f32], k: usize, panel: &mut [MaybeUninit<u32>]) {
+    lines(x, k, ROWS, |r, i, line| {
         for (word, place) in line.iter().zip(panel[i * LINE * ROWS + r..].iter_mut().step_by(ROWS)) {
-            *place = *word;
+            place.write(*word);
         }
     });
 }
