@@ -9,7 +9,7 @@ use super::Head;
 use crate::device::kernels;
 
 /// Logits of one chunk take at most this many bytes.
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 128 << 20;
 
 /// What the head gives back for some rows of the stream.
 #[derive(Debug)]
@@ -70,7 +70,8 @@ pub fn cross_entropy(
         let h = rows.clone().narrow(0, start, len);
         let logits = head.logits(h.clone()); // [len, v]
         let all = if let Scale::All(scale) = scale { scale } else { 1.0 };
-        let (chunk_losses, d_logits) = softmax(logits.clone(), &targets[start..start + len], all, wanted);
+        let capped = softcap.map(|cap| (cap, logits.clone()));
+        let (chunk_losses, d_logits) = softmax(logits, &targets[start..start + len], all, wanted);
         losses.extend(chunk_losses);
         let Some(d_logits) = d_logits else { continue };
         let d_logits = match scale {
@@ -80,8 +81,8 @@ pub fn cross_entropy(
                 d_logits * Tensor::<2>::from_data(scales, &rows.device()) // [len, v]
             }
         };
-        let d_logits = match softcap {
-            Some(cap) => kernels::soft_cap_backward(logits, d_logits, *cap),
+        let d_logits = match capped {
+            Some((cap, logits)) => kernels::soft_cap_backward(logits, d_logits, cap),
             None => d_logits,
         };
         let d_logits = d_logits.cast(rows.dtype());
@@ -111,9 +112,10 @@ fn softmax(
     wanted: Gradients,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
     let gradient = (wanted != Gradients::None).then_some(scale);
-    if let Some(result) = kernels::cross_entropy(&logits, targets, gradient) {
-        return result;
-    }
+    let logits = match kernels::cross_entropy(logits, targets, gradient) {
+        Ok(result) => return result,
+        Err(logits) => logits,
+    };
     let device = logits.device();
     let n = targets.len();
     let targets: Vec<i32> = targets.iter().map(|id| id.cast_signed()).collect();

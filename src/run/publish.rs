@@ -10,7 +10,7 @@ use crate::event::Unwritable;
 use crate::report::Report;
 use crate::report::study::StudyReport;
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::file_at_once;
+use crate::snapshot::writer::{file_at_once, show_to_all};
 
 /// What is told of a run. Item by item there are numbers and ids, no texts.
 const OF_RUN: [&str; 9] = [
@@ -34,6 +34,12 @@ const OF_STUDY: [&str; 5] = ["report.json", "report.tex", "rows.csv", "rows.parq
 ///
 /// `from` holds no report, `to` is somebody else's folder, or the disk refuses.
 pub fn publish(from: &Path, to: &Path) -> Result<usize, Failure> {
+    let n = numbers(from, to)?;
+    show_to_all(to).map_err(|source| Unwritable { folder: to.to_owned(), source })?;
+    Ok(n)
+}
+
+fn numbers(from: &Path, to: &Path) -> Result<usize, Failure> {
     let path = from.join("report.json");
     if let Ok(report) = read_json::<StudyReport>(&path) {
         claim(to, study::RECIPE)?;

@@ -104,6 +104,23 @@ fn readable(_path: &Path, _mode: u32) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Gives everything in a folder that is for everybody the usual rights.
+///
+/// # Errors
+///
+/// The system refuses.
+pub fn show_to_all(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => show_to_all(&entry.path())?,
+            kind if kind.is_file() => readable(&entry.path(), 0o644)?,
+            _ => {}
+        }
+    }
+    readable(folder, 0o755)
+}
+
 /// Opens no link: a folder may be a stranger's, and its links lead where the stranger likes.
 #[cfg(target_os = "linux")]
 pub fn no_links(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {

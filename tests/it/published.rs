@@ -50,6 +50,11 @@ fn a_study_goes_on_elsewhere_from_its_numbers_alone() {
     run_study(&here, &["--cell", "seed-1"]);
     let said = run(&here, &["report", "study", "--publish", "shown"]);
     assert!(said.contains("numbers of 1 run in shown"), "{said}");
+    #[cfg(unix)]
+    for file in files(&here.file("shown")) {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644, "{}", file.display());
+    }
 
     // Another machine: the same files in another place. Everything that is not the same is done again.
     let elsewhere = |change: &dyn Fn(&Fixture)| {

@@ -1,49 +1,52 @@
 //! The head's softmax and its gradient in place, on the processor.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_flex::Flex;
 use rayon::prelude::*;
 
 use super::math::exp;
-use super::{fused, numbers, plain, slice};
+use super::{fused, numbers, own, plain, slice};
 use crate::simd::vectorised;
 
-/// Each row's cross-entropy and, if `scale` is given, `scale · (softmax − onehot)`; nothing if the
-/// one-pass form cannot be used.
+/// Each row's cross-entropy and, if `scale` is given, `scale · (softmax − onehot)` in the place of the logits.
 ///
 /// # Shapes
 ///
 /// - `logits`: `[n, v]` in f32, without autodiff
 /// - `targets`: `n` token ids
+///
+/// # Errors
+///
+/// The logits as they came, if the one-pass form cannot be used.
 pub fn cross_entropy(
-    logits: &Tensor<2>,
+    logits: Tensor<2>,
     targets: &[u32],
     scale: Option<f64>,
-) -> Option<(Vec<f32>, Option<Tensor<2>>)> {
-    if !fused(logits) {
-        return None;
+) -> Result<(Vec<f32>, Option<Tensor<2>>), Tensor<2>> {
+    if !fused(&logits) {
+        return Err(logits);
     }
     let [n, v] = logits.dims();
-    let logits = numbers(&plain(logits.clone()));
+    let mut logits = numbers(&plain(logits));
     let mut losses = vec![0.0; n];
-    let rows = losses.par_iter_mut().zip(slice(&logits).par_chunks(v)).zip(targets);
+    let rows = losses.par_iter_mut().zip(targets);
+    let loss = |logits: &[f32], target: u32| {
+        let (largest, sum) = sum_of_exponentials(logits);
+        (sum.ln() + largest - logits[target as usize], largest, sum)
+    };
     let Some(scale) = scale else {
-        rows.for_each(|((loss, logits), target)| {
-            let (largest, sum) = sum_of_exponentials(logits);
-            *loss = sum.ln() + largest - logits[*target as usize];
-        });
-        return Some((losses, None));
+        let rows = rows.zip(slice(&logits).par_chunks(v));
+        rows.for_each(|((out, target), logits)| *out = loss(logits, *target).0);
+        return Ok((losses, None));
     };
     let scale = scale as f32;
-    let mut gradient = vec![0.0; n * v];
-    rows.zip(gradient.par_chunks_mut(v)).for_each(|(((loss, logits), target), gradient)| {
-        let (largest, sum) = sum_of_exponentials(logits);
-        *loss = sum.ln() + largest - logits[*target as usize];
-        scaled_exponentials(logits, largest, scale / sum, gradient);
-        gradient[*target as usize] -= scale;
+    rows.zip(own(&mut logits).par_chunks_mut(v)).for_each(|((out, target), logits)| {
+        let (nats, largest, sum) = loss(logits, *target);
+        *out = nats;
+        scaled_exponentials(logits, largest, scale / sum);
+        logits[*target as usize] -= scale;
     });
-    let gradient = burn_flex::FlexTensor::from_data(TensorData::new(gradient, [n, v]));
-    Some((losses, Some(Tensor::from_primitive::<Flex>(gradient))))
+    Ok((losses, Some(Tensor::from_primitive::<Flex>(logits))))
 }
 
 vectorised! {
@@ -69,9 +72,9 @@ vectorised! {
 }
 
 vectorised! {
-    fn scaled_exponentials<'a>(x: &'a [f32], largest: f32, scale: f32, y: &'a mut [f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = exp(x - largest) * scale;
+    fn scaled_exponentials<'a>(x: &'a mut [f32], largest: f32, scale: f32) {
+        for x in x {
+            *x = exp(*x - largest) * scale;
         }
     }
 }

@@ -68,6 +68,10 @@ fn slice(x: &FlexTensor) -> &[f32] {
 
 /// The numbers of a contiguous tensor to write over; a copy of them if something else uses them.
 fn own(x: &mut FlexTensor) -> &mut [f32] {
+    if !x.is_unique() {
+        // The tensor would copy itself on one thread.
+        *x = tensor(rows::copy(slice(x)), x);
+    }
     x.storage_mut()
 }
 
@@ -116,15 +120,15 @@ impl Backward<Flex, 2> for Gated {
     type State = (Gate, FlexTensor, FlexTensor);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (act, gate, up) = ops.state;
-        let g = numbers(&gradients.consume::<Flex>(&ops.node));
-        let (d_gate, d_up) = rows::gated_backward(act, slice(&gate), slice(&up), slice(&g));
+        let (act, mut gate, up) = ops.state;
+        let mut g = numbers(&gradients.consume::<Flex>(&ops.node));
+        rows::gated_backward(act, own(&mut gate), slice(&up), own(&mut g));
         let [gate_node, up_node] = ops.parents;
         if let Some(node) = gate_node {
-            gradients.register::<Flex>(node.id, tensor(d_gate, &gate));
+            gradients.register::<Flex>(node.id, gate);
         }
         if let Some(node) = up_node {
-            gradients.register::<Flex>(node.id, tensor(d_up, &up));
+            gradients.register::<Flex>(node.id, g);
         }
     }
 }

@@ -32,6 +32,19 @@ fn slope(act: Gate, x: f32) -> (f32, f32) {
     }
 }
 
+/// The same numbers once more.
+pub fn copy(x: &[f32]) -> Vec<f32> {
+    let mut y = Vec::with_capacity(x.len());
+    let there = y.spare_capacity_mut().par_chunks_mut(TASK).zip(x.par_chunks(TASK));
+    there.for_each(|(y, x)| _ = y[..x.len()].write_copy_of_slice(x));
+    #[expect(unsafe_code, reason = "numbers that were written")]
+    // SAFETY: as many as there are.
+    unsafe {
+        y.set_len(x.len());
+    }
+    y
+}
+
 /// In the place of `gate`.
 pub fn gated(act: Gate, gate: &mut [f32], up: &[f32]) {
     vectorised! {
@@ -44,23 +57,21 @@ pub fn gated(act: Gate, gate: &mut [f32], up: &[f32]) {
     gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| pass(act, gate, up));
 }
 
-pub fn gated_backward(act: Gate, gate: &[f32], up: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// The gradient of `gate` in its place, and that of `up` in the place of `g`.
+pub fn gated_backward(act: Gate, gate: &mut [f32], up: &[f32], g: &mut [f32]) {
     vectorised! {
-        fn pass<'a>(act: Gate, gate: &'a [f32], up: &'a [f32], g: &'a [f32], d_gate: &'a mut [f32], d_up: &'a mut [f32]) {
-            let inputs = gate.iter().zip(up).zip(g);
-            for ((d_gate, d_up), ((gate, up), g)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+        fn pass<'a>(act: Gate, gate: &'a mut [f32], up: &'a [f32], g: &'a mut [f32]) {
+            for ((gate, g), up) in gate.iter_mut().zip(g).zip(up) {
                 let (z, dz) = slope(act, *gate);
                 let sigmoid = 1.0 / (1.0 + exp(-z));
-                *d_up = g * gate * sigmoid;
-                *d_gate = g * up * sigmoid * (1.0 + gate * dz * (1.0 - sigmoid));
+                let (d_gate, d_up) =
+                    (*g * up * sigmoid * (1.0 + *gate * dz * (1.0 - sigmoid)), *g * *gate * sigmoid);
+                (*gate, *g) = (d_gate, d_up);
             }
         }
     }
-    let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-    let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK)).zip(g.par_chunks(TASK));
-    let outputs = d_gate.par_chunks_mut(TASK).zip(d_up.par_chunks_mut(TASK));
-    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), g))| pass(act, gate, up, g, d_gate, d_up));
-    (d_gate, d_up)
+    let outputs = gate.par_chunks_mut(TASK).zip(g.par_chunks_mut(TASK)).zip(up.par_chunks(TASK));
+    outputs.for_each(|((gate, g), up)| pass(act, gate, up, g));
 }
 
 pub fn soft_cap(x: &[f32], cap: f32) -> Vec<f32> {
@@ -341,8 +352,9 @@ mod tests {
         let ones = vec![1.0; x.len()];
         let acts: [(Gate, &dyn Fn(f64) -> f64); 2] = [(Gate::Silu, &silu), (Gate::GeluTanh, &gelu)];
         for (act, exact) in acts {
-            let (mut y, (slope, _)) = (x.clone(), gated_backward(act, &x, &ones, &ones));
+            let (mut y, mut slope) = (x.clone(), x.clone());
             gated(act, &mut y, &ones);
+            gated_backward(act, &mut slope, &ones, &mut ones.clone());
             for ((x, y), slope) in x.iter().zip(y).zip(slope) {
                 let at = f64::from(*x);
                 assert!((f64::from(y) - exact(at)).abs() < 1e-6, "{act:?} {x}");

@@ -160,14 +160,26 @@ fn training(plan: &Plan) -> Result<f64, Failure> {
         trainee.step(&batch, &mut optimizer, at, 0.0, 1.0);
         (started.elapsed().as_secs_f64(), batch[0].n_positions() as f64)
     };
-    // One sample to warm up, then as many as a micro-batch has, if that is a matter of seconds.
-    let (seconds, positions) = step(1, 0);
-    let per_position = seconds / positions;
-    if per_position * (fits * MOST_POSITIONS) as f64 > BUDGET_S / 2.0 - seconds {
-        return Ok(per_position);
+    // One sample to warm up, then as many as are a matter of seconds, at most those of a micro-batch.
+    let mut n = 1;
+    let (mut seconds, mut positions) = step(n, 0);
+    for at in 1..=ROUNDS {
+        if seconds > BUDGET_S / 2.0 {
+            break;
+        }
+        n = affordable(n, seconds, fits);
+        (seconds, positions) = step(n, at);
     }
-    let (seconds, positions) = step(fits, 1);
     Ok(seconds / positions)
+}
+
+/// How often it is tried again, with as many at once as seconds allow: they take less time each.
+const ROUNDS: usize = 2;
+
+/// How many of what took so long `n` at a time can be tried, at most `most`.
+fn affordable(n: usize, seconds: f64, most: usize) -> usize {
+    let fit = BUDGET_S / 2.0 / (seconds / n as f64).max(1e-9);
+    (fit as usize).clamp(n, most.max(n))
 }
 
 /// Seconds of reading a position, of one more token for all rows, and of loading.
@@ -198,12 +210,34 @@ fn answering(plan: &Plan) -> Result<(f64, f64, f64), Failure> {
             generator.complete(&prompts[..n_rows], &decoding, |_| Ok::<(), std::convert::Infallible>(()));
         started.elapsed().as_secs_f64()
     };
-    // One row tells whether all of them can be tried.
     time(1, 1);
-    let (one, four) = (time(1, 1), time(1, 4));
-    let n = if (one * rows as f64).mul_add(2.0, four * rows as f64) < BUDGET_S / 2.0 { rows } else { 1 };
-    let (reading, both) = if n == 1 { (one, four) } else { (time(n, 1), time(n, 4)) };
+    let mut n = 1;
+    let (mut reading, mut both) = (time(n, 1), time(n, 4));
+    for _ in 0..ROUNDS {
+        if reading + both > BUDGET_S / 2.0 {
+            break;
+        }
+        n = affordable(n, reading + both, rows);
+        (reading, both) = (time(n, 1), time(n, 4));
+    }
     let positions: usize = prompts[..n].iter().map(|query| query.ids.len().max(1)).sum();
-    let decode = ((both - reading) / 3.0).max(1e-6) * rows as f64 / n as f64;
-    Ok((reading / positions as f64, decode, load))
+    let read = reading / positions as f64;
+    // Rows that were not tried cost what a position costs that is read: both are bound by products, not by memory.
+    let decode = ((both - reading) / 3.0).max(1e-6) + read * (rows - n) as f64;
+    Ok((read, decode, load))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::affordable;
+
+    #[test]
+    fn as_many_are_tried_as_take_seconds() {
+        assert_eq!(affordable(1, 0.5, 96), 10);
+        assert_eq!(affordable(10, 1.0, 96), 50);
+        assert_eq!(affordable(1, 0.001, 96), 96);
+        // Never fewer than before, nor more than there are.
+        assert_eq!(affordable(4, 60.0, 96), 4);
+        assert_eq!(affordable(1, 0.001, 1), 1);
+    }
 }

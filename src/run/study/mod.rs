@@ -192,6 +192,7 @@ impl Study {
 
     /// A missing cell whose numbers were carried here from another machine is noted as finished.
     fn check_with(&self, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
+        let mut done = self.done();
         for cell in self.missing() {
             let work = match cell.over.as_slice() {
                 [] => self.settle(cell, Vec::new(), shared, tell)?,
@@ -201,7 +202,6 @@ impl Study {
                     self.settle(cell, vec![base; over.len()], shared, tell)?
                 }
             };
-            let mut done = self.done();
             if let Some(folder) = done.carried(&work, cell)? {
                 let members = done.members(cell).unwrap_or_default();
                 done::mark(&folder, &work, cell, &members)?;
