@@ -2,8 +2,8 @@
 //!
 //! A number in 16 bits is exact in f32, so a product with a weight that is kept in bf16 or f16 is that with its copy in
 //! f32, at half the memory. A part of the weight at a time is made f32 where the nearest memory holds it; few rows of
-//! input read it as it lies ([`super::thin_linear`]). On request the input is rounded to bf16 too: then processors with
-//! AVX-512 BF16 multiply pairs, with sums in f32.
+//! input read it as it lies ([`super::thin_linear`]). On request the input is rounded to bf16 too. Where there are
+//! instructions for bf16, [`super::short`] has the products.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::product::{Part, Side, product, product_into};
+use super::product::{Inputs, Part, Side, product, product_into};
 use super::quantised::Quantised;
 use super::{fused, is_cpu, numbers, plain, short, slice, tracked};
 use crate::simd::vectorised;
@@ -27,16 +27,6 @@ use crate::simd::vectorised;
 const PART: usize = 1 << 20;
 /// Numbers that one task makes f32.
 const TASK: usize = 32 * 1024;
-
-/// What the other side of a product with a weight is rounded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Inputs {
-    /// To nothing: it stays in f32.
-    #[default]
-    Exact,
-    /// bf16, as on devices that compute in it; sums stay in f32.
-    Bf16,
-}
 
 /// A weight that is multiplied by and gets no gradient.
 #[derive(Debug, Clone, Copy)]
@@ -213,11 +203,11 @@ fn multiplied(x: &FlexTensor, weight: &Frozen, side: Side, inputs: Inputs) -> Fl
     let n = if side == Side::Turned { n_out } else { n_in };
     let sizes = [m, k, n];
     let y = match (held, inputs) {
-        (Held::Bf16(weight), Inputs::Bf16) if short::is_native() => {
-            short::product(slice(&x), weight, side, sizes)
+        (Held::Bf16(weight), _) if short::is_native(inputs) => {
+            short::product(slice(&x), weight, inputs, side, sizes)
         }
-        (Held::Quantised(weight), Inputs::Bf16) if short::is_native() => {
-            short::product(slice(&x), &weight.to_bf16(), side, sizes)
+        (Held::Quantised(weight), Inputs::Bf16) if short::is_native(inputs) => {
+            short::product(slice(&x), &weight.to_bf16(), inputs, side, sizes)
         }
         (_, Inputs::Exact) => exact(slice(&x), held, side, sizes),
         (_, Inputs::Bf16) => {

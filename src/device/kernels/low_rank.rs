@@ -13,8 +13,8 @@ use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
 use super::dropout::Mask;
-use super::held::{Frozen, Inputs, Weight, linear, linear_back};
-use super::product::product;
+use super::held::{Frozen, Weight, linear, linear_back};
+use super::product::{Inputs, product};
 use super::{fused, numbers, plain, rows, slice, tracked};
 
 /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient.

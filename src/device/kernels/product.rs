@@ -100,6 +100,16 @@ pub(super) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(y, dims))
 }
 
+/// What the other side of a product with a weight is rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inputs {
+    /// To nothing: it stays in f32.
+    #[default]
+    Exact,
+    /// bf16, as on devices that compute in it; sums stay in f32.
+    Bf16,
+}
+
 /// How a weight stands in a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {

@@ -1,12 +1,17 @@
-//! Products of numbers in bf16 with sums in f32, on processors with AVX-512 BF16, and faster with AMX.
+//! Products with weights in bf16, with sums in f32, on processors with AVX-512 BF16, and faster with AMX.
 //!
 //! Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008: both sides are copied into panels
 //! that a small kernel reads one after the other, the left one's panel from the nearest cache. A word of a panel is a
 //! pair of neighbours of one line, which the processor multiplies at once.
+//!
+//! What is multiplied with the weight is rounded to bf16, or it stays what it is: a number in f32 is the sum of three in
+//! bf16, eight of its 24 bits each, and each one's product with the weight is exact in f32 (Henry, Tang and Heinecke,
+//! "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019, arXiv
+//! 1904.06376). On tiles three products take less time than one of f32 on vectors.
 
 use half::bf16;
 
-use super::product::Side;
+use super::product::{Inputs, Side};
 
 #[cfg(target_arch = "x86_64")]
 mod blocks;
@@ -17,17 +22,18 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
-/// Whether this processor multiplies pairs of bf16.
-pub(super) fn is_native() -> bool {
+/// Whether this processor has instructions that make such products faster than those of f32.
+pub(super) fn is_native(inputs: Inputs) -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16")
         && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512vl");
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && (inputs == Inputs::Bf16 || tiles::are_native());
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
-/// `x Wᵀ` or `x W`, `x` rounded to bf16: to nearest, ties to even.
+/// `x Wᵀ` or `x W`, `x` rounded to what `inputs` says: to nearest, ties to even.
 ///
 /// # Shapes
 ///
@@ -41,10 +47,13 @@ pub(super) fn is_native() -> bool {
     not(target_arch = "x86_64"),
     expect(unused_variables, reason = "other processors have no such kernel")
 )]
-pub(super) fn product(x: &[f32], weight: &[bf16], side: Side, sizes: [usize; 3]) -> Vec<f32> {
-    assert!(is_native(), "a processor with AVX-512 BF16");
+pub(super) fn product(x: &[f32], weight: &[bf16], inputs: Inputs, side: Side, sizes: [usize; 3]) -> Vec<f32> {
+    assert!(
+        is_native(inputs),
+        "a processor with AVX-512 BF16, and with AMX for numbers that are not rounded"
+    );
     #[cfg(target_arch = "x86_64")]
-    return blocks::product(x, weight, side, sizes);
+    return blocks::product(x, weight, inputs, side, sizes);
     #[cfg(not(target_arch = "x86_64"))]
     unreachable!()
 }

@@ -6,19 +6,21 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use pulp::bytemuck::try_cast_slice;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::held::{Held, Inputs, is_held, rounded};
+use super::held::{Held, is_held, rounded};
+use super::product::Inputs;
 use super::{fused, numbers, plain, short, slice};
 
 /// With more rows than this the tiles pay.
 const MOST_ROWS: usize = 96;
-/// With at least so many rows in bf16, processors that multiply pairs of them are faster with tiles.
+/// With at least so many rows in bf16, and in f32, processors that multiply pairs in bf16 are faster so.
 const FEWEST_PAIRED: usize = 8;
+const FEWEST_IN_PARTS: usize = 16;
 /// Rows of the weight per task.
 const TASK: usize = 32;
 /// With at least so many rows it pays to copy a tile of the weight to where vectors do not straddle cache lines.
@@ -41,7 +43,11 @@ const TILE: (usize, usize) = (4, 3);
 /// - result: `[n, out]`
 pub fn thin_linear(x: &Tensor<2>, weight: &Tensor<2>, inputs: Inputs) -> Option<Tensor<2>> {
     let ([n, n_in], [n_out, _]) = (x.dims(), weight.dims());
-    let most = if inputs == Inputs::Bf16 && short::is_native() { FEWEST_PAIRED - 1 } else { MOST_ROWS };
+    let most = match inputs {
+        Inputs::Bf16 if short::is_native(inputs) => FEWEST_PAIRED - 1,
+        Inputs::Exact if short::is_native(inputs) && weight.dtype() == DType::BF16 => FEWEST_IN_PARTS - 1,
+        _ => MOST_ROWS,
+    };
     if n > most || !(fused(x) && (fused(weight) || is_held(weight))) {
         return None;
     }

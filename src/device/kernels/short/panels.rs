@@ -1,9 +1,11 @@
 //! Both sides of a product as the kernels read them: pairs of bf16 in words, lines of words one after the other.
 
 use std::arch::x86_64::{
-    __m512bh, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
-    _mm512_maskz_loadu_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, __mmask16, _CMP_LT_OQ, _MM_HINT_T0, _mm_prefetch, _mm512_abs_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_cvtpbh_ps, _mm512_loadu_si512,
+    _mm512_maskz_loadu_ps, _mm512_maskz_sub_ps, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 use std::mem::{MaybeUninit, transmute};
 use std::ops::Range;
@@ -55,28 +57,47 @@ pub(super) fn lanes(n: usize) -> __mmask16 {
     if n >= LINE { !0 } else { (1 << n) - 1 }
 }
 
-/// Rows of the left side, `k` numbers each, rounded to bf16: `put` gets a row's number, the number of a line in it, and
-/// the line. Rows up to `n_rows` that are not there are zero.
+/// Rows of the left side, `k` numbers each, as `PARTS` numbers in bf16 of which each is what the ones before it leave,
+/// rounded: `put` gets a row's number, the number of a line in it, and the line of each part. Rows up to `n_rows` that
+/// are not there are zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn lines(x: &[f32], k: usize, n_rows: usize, mut put: impl FnMut(usize, usize, &[u32; LINE])) {
+pub(super) fn lines<const PARTS: usize>(
+    x: &[f32],
+    k: usize,
+    n_rows: usize,
+    mut put: impl FnMut(usize, usize, &[[u32; LINE]; PARTS]),
+) {
     let mut rows = x.chunks_exact(k);
     for r in 0..n_rows {
         let row = rows.next().unwrap_or_default();
         for i in 0..k.div_ceil(2 * LINE) {
-            let mut line = [0u32; LINE];
+            let mut parts = [[0u32; LINE]; PARTS];
             let numbers = row.get(2 * LINE * i..).unwrap_or_default();
             let (low, high) = numbers.split_at(LINE.min(numbers.len()));
             #[expect(unsafe_code, reason = "vectors of numbers, and one of words")]
             // SAFETY: the masks hold what the slices hold, and the line is as long as a vector.
             unsafe {
-                let low = _mm512_maskz_loadu_ps(lanes(low.len()), low.as_ptr());
-                let high = _mm512_maskz_loadu_ps(lanes(high.len()), high.as_ptr());
-                let pairs = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_storeu_si512(line.as_mut_ptr().cast(), pairs);
+                let mut low = _mm512_maskz_loadu_ps(lanes(low.len()), low.as_ptr());
+                let mut high = _mm512_maskz_loadu_ps(lanes(high.len()), high.as_ptr());
+                for part in &mut parts {
+                    let pairs = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                    _mm512_storeu_si512(part.as_mut_ptr().cast(), pairs);
+                    if PARTS > 1 {
+                        (low, high) = (left(low), left(high));
+                    }
+                }
             }
-            put(r, i, &line);
+            put(r, i, &parts);
         }
     }
+}
+
+/// What rounding to bf16 leaves of numbers: nothing of those that are infinite or become so.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn left(x: __m512) -> __m512 {
+    let rounded = _mm512_cvtpbh_ps(_mm512_cvtneps_pbh(x));
+    let finite = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(rounded), _mm512_set1_ps(f32::INFINITY));
+    _mm512_maskz_sub_ps(finite, x, rounded)
 }
 
 /// The right side of a product.

@@ -46,11 +46,13 @@ fn lent() -> bool {
     false
 }
 
-/// Some rows of the left side: `[depth / LINE, ROWS, LINE]`.
+/// Some rows of the left side, `PARTS` lines for each of a row: `[depth / LINE, PARTS, ROWS, LINE]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn pack(x: &[f32], k: usize, panel: &mut [MaybeUninit<u32>]) {
-    lines(x, k, ROWS, |r, i, line| {
-        panel[(i * ROWS + r) * LINE..][..LINE].write_copy_of_slice(line);
+pub(super) fn pack<const PARTS: usize>(x: &[f32], k: usize, panel: &mut [MaybeUninit<u32>]) {
+    lines::<PARTS>(x, k, ROWS, |r, i, parts| {
+        for (part, line) in parts.iter().enumerate() {
+            panel[((i * PARTS + part) * ROWS + r) * LINE..][..LINE].write_copy_of_slice(line);
+        }
     });
 }
 
@@ -81,13 +83,14 @@ impl Tiles {
         Self(())
     }
 
-    /// The sums of a panel of rows with one of columns: `[ROWS, COLUMNS]`.
-    pub(super) fn multiply(&mut self, rows: &[u32], columns: &[u32], out: &mut [f32]) {
+    /// The sums of a panel of rows, as `parts` lines each, with one of columns: `[ROWS, COLUMNS]`.
+    pub(super) fn multiply(&mut self, rows: &[u32], parts: usize, columns: &[u32], out: &mut [f32]) {
         let n_lines = columns.len() / (COLUMNS * LINE);
-        assert!(n_lines > 0 && rows.len() >= n_lines * ROWS * LINE && out.len() >= ROWS * COLUMNS);
+        assert!(parts * n_lines > 0 && rows.len() >= parts * n_lines * ROWS * LINE);
+        assert!(out.len() >= ROWS * COLUMNS);
         #[expect(unsafe_code, reason = "instructions that no function stands for")]
-        // SAFETY: the loop reads `n_lines` times two tiles of each panel, and writes four; the slices hold them. The
-        // tiles are this thread's, with the sizes that were given.
+        // SAFETY: the loops read `n_lines` times two tiles of columns and `parts` times two of rows, and four are written;
+        // the slices hold them. The tiles are this thread's, with the sizes that were given.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -96,14 +99,18 @@ impl Tiles {
                 "tilezero tmm3",
                 "2:",
                 "tileloadd tmm6, [{columns} + {column_step}]",
+                "tileloadd tmm7, [{columns} + {column_step} + 64]",
+                "mov {part}, {parts}",
+                "3:",
                 "tileloadd tmm4, [{rows} + {row_step}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{columns} + {column_step} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{rows} + {row_step} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {rows}, 2048",
+                "dec {part}",
+                "jnz 3b",
                 "add {columns}, 2048",
                 "dec {n_lines}",
                 "jnz 2b",
@@ -114,6 +121,8 @@ impl Tiles {
                 rows = inout(reg) rows.as_ptr() => _,
                 columns = inout(reg) columns.as_ptr() => _,
                 n_lines = inout(reg) n_lines => _,
+                parts = in(reg) parts,
+                part = out(reg) _,
                 out = in(reg) out.as_mut_ptr(),
                 row_step = in(reg) ROW_STEP,
                 column_step = in(reg) COLUMN_STEP,

@@ -16,7 +16,7 @@ pub(super) const DEPTH: usize = 512;
 /// Some rows of the left side: `[depth, ROWS]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) fn pack(x: &[f32], k: usize, panel: &mut [MaybeUninit<u32>]) {
-    lines(x, k, ROWS, |r, i, line| {
+    lines(x, k, ROWS, |r, i, [line]| {
         for (word, place) in line.iter().zip(panel[i * LINE * ROWS + r..].iter_mut().step_by(ROWS)) {
             place.write(*word);
         }
