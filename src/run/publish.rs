@@ -10,7 +10,8 @@ use crate::event::Unwritable;
 use crate::report::Report;
 use crate::report::study::StudyReport;
 use crate::snapshot::files::read_json;
-use crate::snapshot::writer::{file_at_once, show_to_all};
+use crate::snapshot::rights::show_to_all;
+use crate::snapshot::writer::file_at_once;
 
 /// What is told of a run. Item by item there are numbers and ids, no texts.
 const OF_RUN: [&str; 9] = [

@@ -20,6 +20,7 @@ mod dtypes;
 pub mod files;
 pub mod grown;
 pub mod guarded;
+pub mod rights;
 pub mod template;
 pub mod tokenizer;
 pub mod weight;

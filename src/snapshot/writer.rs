@@ -10,6 +10,7 @@ use std::path::Path;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
+use super::rights::readable;
 use super::segments::Segments;
 use super::{Dtype, Fill, SnapshotError, Weights, copy_of, files};
 
@@ -91,34 +92,6 @@ pub fn parent(path: &Path) -> &Path {
 pub fn must_be_free(target: &Path) -> Result<(), SnapshotError> {
     let free = fs::read_dir(target).map_or(!target.exists(), |mut entries| entries.next().is_none());
     if free { Ok(()) } else { Err(SnapshotError::TargetExists { path: target.to_owned() }) }
-}
-
-/// A temporary folder and what is written at once are private to their maker; a finished one follows the usual rights.
-#[cfg(unix)]
-fn readable(path: &Path, mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-#[cfg(not(unix))]
-fn readable(_path: &Path, _mode: u32) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Gives everything in a folder that is for everybody the usual rights.
-///
-/// # Errors
-///
-/// The system refuses.
-pub fn show_to_all(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.file_type()? {
-            kind if kind.is_dir() => show_to_all(&entry.path())?,
-            kind if kind.is_file() => readable(&entry.path(), 0o644)?,
-            _ => {}
-        }
-    }
-    readable(folder, 0o755)
 }
 
 /// Opens no link: a folder may be a stranger's, and its links lead where the stranger likes.

@@ -203,7 +203,7 @@ mod tests {
                 let [vectors, tiles] = [Unit::Vectors, Unit::Tiles(Inputs::Bf16)]
                     .map(|unit| product_on(unit, &x, &weight, side, [m, k, n]));
                 let apart = vectors.iter().zip(&tiles).map(|(a, b)| (a - b).abs());
-                assert!(apart.fold(0.0, f32::max) < 1e-4, "{m} x {k} x {n}, {side:?}");
+                assert!(apart.fold(0.0, f32::max) <= 1e-6 * k as f32, "{m} x {k} x {n}, {side:?}");
             }
         }
     }
