@@ -34,6 +34,9 @@ enum What {
         /// Positions per micro-batch
         #[arg(long, default_value_t = 1024)]
         micro_tokens: usize,
+        /// Compute blocks again on the way back instead of keeping what it needs of them
+        #[arg(long)]
+        recompute: bool,
     },
     /// Greedy generation without a stop token
     Generate {
@@ -155,12 +158,12 @@ impl Common {
 /// The device or the model cannot be had.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let (common, figures) = match &args.what {
-        What::Step { common, method, rows, micro_tokens } => {
+        What::Step { common, method, rows, micro_tokens, recompute } => {
             let kind = match method {
                 MethodName::Lora => MethodKind::Lora,
                 MethodName::Full => MethodKind::Full,
             };
-            (common, common.bench()?.step(kind, rows.as_deref(), *micro_tokens)?)
+            (common, common.bench()?.step((kind, *recompute), rows.as_deref(), *micro_tokens)?)
         }
         What::Generate { common, prompt } => (common, common.bench()?.generate(*prompt)?),
         What::Likelihood { common, rows } => (common, common.bench()?.likelihood(rows)?),

@@ -78,12 +78,18 @@ impl Bench {
         Ok(Self { sizes, opened, shape, weights, compute })
     }
 
-    /// A training step: forward, backward, update; on made-up rows, or on those of a file.
+    /// A training step: forward, backward, update, with blocks computed again or not; on made-up rows, or on those of a
+    /// file.
     ///
     /// # Errors
     ///
     /// The model cannot be loaded, or a file cannot be read or written.
-    pub fn step(&self, kind: MethodKind, rows: Option<&Path>, micro_tokens: usize) -> Result<Value, Failure> {
+    pub fn step(
+        &self,
+        (kind, recompute): (MethodKind, bool),
+        rows: Option<&Path>,
+        micro_tokens: usize,
+    ) -> Result<Value, Failure> {
         let samples = match rows {
             Some(path) => read_rows(path)?.into_iter().take(self.sizes.batch).collect(),
             None => (0..self.sizes.batch).map(|row| self.row(row, self.sizes.tokens)).collect::<Vec<_>>(),
@@ -95,7 +101,7 @@ impl Bench {
                 init::adapter(&self.shape, &Method::default(), &Train { seed: 1, ..Train::default() });
             decoder.attach(&adapter.expect("every model has linear maps"))?;
         }
-        let mut trainee = Trainee::new(decoder, kind, Objective::Sft);
+        let mut trainee = Trainee::new(decoder, kind, Objective::Sft).recomputing(recompute);
         trainee.track();
         let train = Train { weight_decay: 0.01, ..Train::default() };
         let mut optimizer = Optimizer::new(&train);
