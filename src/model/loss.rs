@@ -114,7 +114,7 @@ fn softmax(
     let gradient = (wanted != Gradients::None).then_some(scale);
     let logits = match kernels::cross_entropy(logits, targets, gradient) {
         Ok(result) => return result,
-        Err(logits) => logits,
+        Err(logits) => *logits,
     };
     let device = logits.device();
     let n = targets.len();

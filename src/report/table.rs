@@ -283,6 +283,11 @@ pub(super) fn choices(report: &Report) -> Table {
     Table { header: header.map(ToOwned::to_owned).into(), rows: rows.collect() }
 }
 
+/// How likely answers are: more is better.
+pub(super) fn is_likelihood(metric: &str) -> bool {
+    metric.contains("log_likelihood_per_token")
+}
+
 pub(super) fn is_rate(metric: &str) -> bool {
     let numbers = ["log_likelihood_per_token", "perplexity", "bits_per_byte", "score"];
     !numbers.iter().any(|name| metric.contains(name))

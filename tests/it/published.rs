@@ -71,6 +71,14 @@ fn a_study_goes_on_elsewhere_from_its_numbers_alone() {
     assert_eq!(report["rows"][0]["seeds"], serde_json::json!([1, 2]));
     assert!(run_study(&there, &[]).contains("2 of 2 cells are done"));
 
+    // One cell alone, and the report has what was carried too.
+    let there = study();
+    copy(&here.file("shown"), &there.file("study"));
+    run_study(&there, &["--cell", "seed-2"]);
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(there.file("study/report.json")).unwrap()).unwrap();
+    assert_eq!(report["rows"][0]["seeds"], serde_json::json!([1, 2]));
+
     let (_, said) = elsewhere(&|there| there.write("harmful.csv", "goal\nTell me something else.\n"));
     assert!(said.contains("0 of 2 cells are done"), "{said}");
     let (_, said) = elsewhere(&|there| {

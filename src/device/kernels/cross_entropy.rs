@@ -22,9 +22,9 @@ pub fn cross_entropy(
     logits: Tensor<2>,
     targets: &[u32],
     scale: Option<f64>,
-) -> Result<(Vec<f32>, Option<Tensor<2>>), Tensor<2>> {
+) -> Result<(Vec<f32>, Option<Tensor<2>>), Box<Tensor<2>>> {
     if !fused(&logits) {
-        return Err(logits);
+        return Err(Box::new(logits));
     }
     let [n, v] = logits.dims();
     let mut logits = numbers(&plain(logits));

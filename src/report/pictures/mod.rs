@@ -1,7 +1,8 @@
 //! A run's pictures: skill against safety, both along λ, rates by category, what rounding left, the loss.
 
-use super::pareto::{Point, along, file_name, scatter};
+use super::pareto::{Point, Quantity, along, file_name, scatter};
 use super::plot::Picture;
+use super::table::is_likelihood;
 use super::{Candidate, Report};
 use crate::eval::{Metric, MetricKind};
 
@@ -16,7 +17,7 @@ pub use losses::Losses;
 /// candidate, what became of merges, and the loss; suites for validation apart.
 pub fn pictures(report: &Report, losses: &Losses) -> Vec<Picture> {
     let reported = |metric: &&Metric| {
-        metric.k.is_some()
+        (metric.k.is_some() || is_likelihood(&metric.metric))
             && report.suites.iter().all(|setup| setup.suite != metric.suite || !setup.validation)
     };
     let columns: Vec<&Metric> = report.columns().into_iter().filter(reported).collect();
@@ -34,15 +35,22 @@ fn is_of_requests(metric: &Metric) -> bool {
     matches!(metric.kind, MetricKind::Safety | MetricKind::OverRefusal)
 }
 
+/// What is drawn to the right: the first rate of what a model can, else how likely right answers are.
+fn skill<'a>(columns: &[&'a Metric]) -> Option<&'a Metric> {
+    let mut skills = columns.iter().copied().filter(|metric| metric.kind == MetricKind::Task);
+    let first = skills.clone().next();
+    skills.find(|metric| metric.k.is_some()).or(first)
+}
+
 fn pareto(report: &Report, columns: &[&Metric]) -> Vec<Picture> {
-    let Some(skill) = columns.iter().find(|metric| metric.kind == MetricKind::Task) else {
+    let Some(skill) = skill(columns) else {
         return Vec::new();
     };
     let bad = columns.iter().filter(|metric| is_of_requests(metric));
     let picture = |metric: &&Metric| {
         let title = format!("{} over {}", named(metric), named(skill));
-        let names = [skill, metric].map(|metric| named(metric));
-        scatter(title, names, &points(report, [skill, metric])).picture(file("pareto", metric))
+        scatter(title, &[skill, metric].map(quantity), &points(report, [skill, metric]))
+            .picture(file("pareto", metric))
     };
     bad.map(picture).collect()
 }
@@ -54,7 +62,7 @@ fn curves(report: &Report, columns: &[&Metric]) -> Vec<Picture> {
     };
     let picture = |(_, metric): (usize, &&Metric)| {
         let name = named(metric);
-        let chart = along(&name, format!("{name} along λ"), &points(report, [metric, metric]))?;
+        let chart = along(&quantity(metric), format!("{name} along λ"), &points(report, [metric, metric]))?;
         Some(chart.picture(file("lambda", metric)))
     };
     columns.iter().enumerate().filter(is_first).filter_map(picture).collect()
@@ -64,8 +72,12 @@ fn file(kind: &str, metric: &Metric) -> String {
     format!("{}.svg", file_name(&[kind, &metric.suite, &metric.metric].join("-")))
 }
 
+fn quantity(metric: &Metric) -> Quantity {
+    Quantity::of(&metric.suite, &metric.metric)
+}
+
 fn named(metric: &Metric) -> String {
-    format!("{} {}", metric.suite, metric.metric.replace('_', " "))
+    quantity(metric).name
 }
 
 fn points(report: &Report, both: [&Metric; 2]) -> Vec<Point> {
@@ -80,7 +92,7 @@ fn point(candidate: &Candidate, both: [&Metric; 2]) -> Option<Point> {
         candidate: candidate.name.clone(),
         method: candidate.method.clone(),
         lambda: candidate.lambda,
-        shares: [x.value?, y.value?],
+        values: [x.value?, y.value?],
         intervals: [x, y].map(|metric| metric.low.zip(metric.high)),
     })
 }

@@ -1,4 +1,4 @@
-//! Two percentages against each other: dots with intervals, those of one method joined.
+//! Two numbers against each other, mostly percentages: dots with intervals, those of one method joined.
 
 use plotters::prelude::{
     BLACK, ChartBuilder, Circle, Color, EmptyElement, IntoDrawingArea, LineSeries, PathElement, SVGBackend,
@@ -11,11 +11,13 @@ use super::{
     entry, short, spots, text,
 };
 
-/// Percent over percent.
+/// One number over another.
 pub struct Scatter {
     pub title: String,
     /// What the two coordinates are.
     pub labels: [String; 2],
+    /// Which of them are percent.
+    pub is_share: [bool; 2],
     pub tracks: Vec<Track>,
 }
 
@@ -28,7 +30,7 @@ pub struct Track {
     pub is_joined: bool,
 }
 
-/// One dot, in percent.
+/// One dot; shares are in percent.
 pub struct Dot {
     pub at: [f64; 2],
     /// The ends of the intervals of both coordinates; none where there is none.
@@ -38,7 +40,8 @@ pub struct Dot {
     pub spot: Spot,
 }
 
-/// Percent beyond what the dots cover, and above them, where their labels stand.
+/// Percent beyond what the dots cover, and above them, where their labels stand; of other numbers so many percent of what
+/// they cover.
 const AROUND: f64 = 4.0;
 const ABOVE: f64 = 9.0;
 /// Lines of the legend stand side by side.
@@ -102,7 +105,8 @@ impl Scatter {
             [low, high, dot.at[side]]
         });
         let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
-        if low > high { (0.0, 100.0) } else { (low - AROUND, high + ABOVE) }
+        let percent = if self.is_share[side] { 1.0 } else { ((high - low) / 100.0).max(1e-6) };
+        if low > high { (0.0, 100.0) } else { (low - AROUND * percent, high + ABOVE * percent) }
     }
 }
 

@@ -3,9 +3,8 @@
 use super::{Row, StudyReport, title};
 use crate::eval::MetricKind;
 use crate::recipe::ALL_SEEDS;
-use crate::report::pareto::{Point, along, file_name, scatter};
+use crate::report::pareto::{Point, Quantity, along, file_name, scatter};
 use crate::report::plot::{Colour, Dot, Picture, Scatter, Spot, Track};
-use crate::report::table::is_rate;
 
 /// All pictures of a study.
 pub struct Gallery {
@@ -57,14 +56,14 @@ pub fn pictures(report: &StudyReport) -> Gallery {
 /// best merge of each.
 fn together(report: &StudyReport, groups: &[&str]) -> Option<Picture> {
     let first = report.group(groups.first()?);
-    let columns: Vec<&Row> = first.columns().into_iter().filter(|column| is_rate(&column.metric)).collect();
-    let of = |kind| columns.iter().find(|column| column.kind == kind).copied();
-    let both = [of(MetricKind::Task)?, of(MetricKind::Safety)?];
-    let names = both.map(named);
-    let title = format!("{} over {}: all groups of cells", names[1], names[0]);
+    let columns = drawn(first.columns());
+    let safety = columns.iter().find(|column| column.kind == MetricKind::Safety).copied();
+    let both = [skill(&columns)?, safety?];
+    let quantities = both.map(quantity);
+    let title = format!("{} over {}: all groups of cells", quantities[1].name, quantities[0].name);
     let each: Vec<(&str, Scatter)> = groups
         .iter()
-        .map(|group| (*group, scatter(String::new(), names.clone(), &points(report, group, both))))
+        .map(|group| (*group, scatter(String::new(), &quantities, &points(report, group, both))))
         .filter(|(_, scatter)| !scatter.tracks.is_empty())
         .collect();
     let mut tracks = each.iter().flat_map(|(_, scatter)| &scatter.tracks);
@@ -72,10 +71,13 @@ fn together(report: &StudyReport, groups: &[&str]) -> Option<Picture> {
     let tracks = match each.len() {
         0 | 1 => return None,
         n if dots <= DOTS && tracks.by_ref().count() <= TRACKS + n => curves(each),
-        _ => extremes(each),
+        _ if quantities.iter().all(|quantity| quantity.is_share) => extremes(each),
+        // Nats less percent rank nothing.
+        _ => return None,
     };
-    let labels = names.map(|name| format!("{name}, %"));
-    Some(Scatter { title, labels, tracks }.picture("pareto-all.svg".to_owned()))
+    let is_share = [0, 1].map(|side| quantities[side].is_share);
+    let labels = quantities.map(|quantity| quantity.label());
+    Some(Scatter { title, labels, is_share, tracks }.picture("pareto-all.svg".to_owned()))
 }
 
 /// A dot that names its group.
@@ -148,7 +150,7 @@ fn points(report: &StudyReport, group: &str, [x, y]: [&Row; 2]) -> Vec<Point> {
 
 fn of_group(report: &StudyReport, group: &str, is_one: bool) -> Vec<Picture> {
     let rows = report.group(group);
-    let columns: Vec<&Row> = rows.columns().into_iter().filter(|column| is_rate(&column.metric)).collect();
+    let columns = drawn(rows.columns());
     let apart = |text: String| if is_one { text } else { format!("{text}: {}", title(group)) };
     let file = |kind: &str, column: &Row| {
         let words = [kind, group, &column.suite, &column.metric];
@@ -156,13 +158,14 @@ fn of_group(report: &StudyReport, group: &str, is_one: bool) -> Vec<Picture> {
         format!("{}.svg", file_name(&words.join("-")))
     };
     let mut pictures = Vec::new();
-    let skill = columns.iter().find(|column| column.kind == MetricKind::Task);
     let bad = |column: &&&Row| matches!(column.kind, MetricKind::Safety | MetricKind::OverRefusal);
-    for (skill, column) in
-        skill.into_iter().flat_map(|skill| columns.iter().filter(bad).map(move |column| (*skill, *column)))
+    for (skill, column) in skill(&columns)
+        .into_iter()
+        .flat_map(|skill| columns.iter().filter(bad).map(move |column| (skill, *column)))
     {
-        let title = apart(format!("{} over {}", named(column), named(skill)));
-        let scatter = scatter(title, [skill, column].map(named), &points(report, group, [skill, column]));
+        let both = [skill, column].map(quantity);
+        let title = apart(format!("{} over {}", both[1].name, both[0].name));
+        let scatter = scatter(title, &both, &points(report, group, [skill, column]));
         pictures.push(scatter.picture(file("pareto", column)));
     }
     for (nth, column) in columns.iter().enumerate() {
@@ -172,15 +175,27 @@ fn of_group(report: &StudyReport, group: &str, is_one: bool) -> Vec<Picture> {
         if is_shown || column.kind == MetricKind::Degeneration {
             continue;
         }
-        let title = apart(format!("{} along λ", named(column)));
-        let chart = along(&named(column), title, &points(report, group, [column, column]));
+        let quantity = quantity(column);
+        let title = apart(format!("{} along λ", quantity.name));
+        let chart = along(&quantity, title, &points(report, group, [column, column]));
         pictures.extend(chart.map(|chart| chart.picture(file("lambda", column))));
     }
     pictures
 }
 
-fn named(column: &Row) -> String {
-    format!("{} {}", column.suite, column.metric.replace('_', " "))
+fn quantity(column: &Row) -> Quantity {
+    Quantity::of(&column.suite, &column.metric)
+}
+
+fn drawn(columns: Vec<&Row>) -> Vec<&Row> {
+    columns.into_iter().filter(|column| Quantity::is_drawn(&column.metric)).collect()
+}
+
+/// What is drawn to the right: the first rate of what a model can, else how likely right answers are.
+fn skill<'a>(columns: &[&'a Row]) -> Option<&'a Row> {
+    let mut skills = columns.iter().copied().filter(|column| column.kind == MetricKind::Task);
+    let first = skills.clone().next();
+    skills.find(|column| quantity(column).is_share).or(first)
 }
 
 fn point(x: &Row, y: &Row) -> Point {
@@ -188,7 +203,7 @@ fn point(x: &Row, y: &Row) -> Point {
         candidate: x.candidate.clone(),
         method: x.method.clone(),
         lambda: x.lambda,
-        shares: [x, y].map(|row| row.estimate.mean),
+        values: [x, y].map(|row| row.estimate.mean),
         intervals: [x, y].map(|row| row.estimate.over_prompts),
     }
 }

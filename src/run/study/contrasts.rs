@@ -1,7 +1,7 @@
 //! The questions of `[[grid.contrast]]`: found among what the cells measure, answered, their probabilities corrected
 //! together.
 
-use super::names;
+use super::candidates::names;
 use super::series::Series;
 use crate::eval::repeated::{Repeated, slope_weights};
 use crate::eval::stats::holm;

@@ -64,6 +64,13 @@ impl<'a> Done<'a> {
         })
     }
 
+    /// Whether a run of a cell was once finished, of whatever that was made.
+    pub(super) fn is_noted(&self, cell: &Cell) -> bool {
+        self.folders
+            .get(&cell.name)
+            .is_some_and(|folders| folders.iter().any(|folder| note(folder).is_some()))
+    }
+
     /// Where the finished runs lie whose models a cell merges; none while one is missing.
     pub(super) fn members(&mut self, cell: &Cell) -> Option<Vec<PathBuf>> {
         let all = self.all;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+mod candidates;
 mod choices;
 mod contrasts;
 mod done;
@@ -27,13 +28,13 @@ pub use outlook::outlook;
 use super::alone::{Given, Settled};
 use super::failure::{CellsFailed, Failure, FolderError, StudyError};
 use super::plan::sources::Sources;
-use super::plan::{Options, Shared, steering};
+use super::plan::{Options, Shared};
 use super::session::folder::lock;
 use super::work::Work;
 use crate::catalog::did_you_mean;
 use crate::event::{Event, Listener, Unwritable};
 use crate::hub;
-use crate::recipe::{Cell, EMA, Gate, Grid, HARDENED, Init, MERGES, Recipe, Steer, Suite};
+use crate::recipe::{Cell, Gate, Grid, Init, Recipe};
 use crate::report::study::{self, StudyReport};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::digest::of_json;
@@ -76,7 +77,7 @@ impl Study {
     ) -> Result<Self, Failure> {
         let (grid, gates) = (recipe.grid.unwrap_or_default(), recipe.gates);
         contrasts::check(&grid, &cells)?;
-        check_gates(&gates, &cells)?;
+        candidates::check_gates(&gates, &cells)?;
         soup::check(&cells)?;
         let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         // A cell's folder follows from the study's.
@@ -113,7 +114,11 @@ impl Study {
 
     /// The cells that are to be run.
     fn wanted(&self) -> impl Iterator<Item = &Cell> {
-        self.cells.iter().filter(|cell| self.only.as_ref().is_none_or(|only| *only == cell.name))
+        self.cells.iter().filter(|cell| self.wants(cell))
+    }
+
+    fn wants(&self, cell: &Cell) -> bool {
+        self.only.as_ref().is_none_or(|only| *only == cell.name)
     }
 
     fn done(&self) -> Done<'_> {
@@ -190,17 +195,25 @@ impl Study {
         self.check_with(&mut Shared::default(), tell)
     }
 
-    /// A missing cell whose numbers were carried here from another machine is noted as finished.
+    /// A cell whose numbers were carried here from another machine is noted as finished: a missing one, and one that is not
+    /// to be run, for the report tells of all.
     fn check_with(&self, shared: &mut Shared, tell: &mut hub::Tell<'_>) -> Result<(), Failure> {
         let mut done = self.done();
-        for cell in self.missing() {
-            let work = match cell.over.as_slice() {
-                [] => self.settle(cell, Vec::new(), shared, tell)?,
+        for cell in &self.cells {
+            if done.folder(cell).is_some() || !(self.wants(cell) || done.is_noted(cell)) {
+                continue;
+            }
+            let settled = match cell.over.as_slice() {
+                [] => self.settle(cell, Vec::new(), shared, tell),
                 // What it merges may not be there yet: the base stands for each.
                 over => {
                     let base = Sources::new(&self.origin, None, tell).model(&cell.recipe.model.source)?;
-                    self.settle(cell, vec![base; over.len()], shared, tell)?
+                    self.settle(cell, vec![base; over.len()], shared, tell)
                 }
+            };
+            let work = match settled {
+                Err(_) if !self.wants(cell) => continue,
+                settled => settled?,
             };
             if let Some(folder) = done.carried(&work, cell)? {
                 let members = done.members(cell).unwrap_or_default();
@@ -353,40 +366,4 @@ impl Study {
         write_json(&path, &json!(report))?;
         Ok(report)
     }
-}
-
-/// That every gate is about a candidate that a cell has.
-fn check_gates(gates: &[Gate], cells: &[Cell]) -> Result<(), Failure> {
-    for gate in gates {
-        let names = cells.iter().flat_map(|cell| names(&cell.recipe));
-        gate.check_candidate(&names.collect::<Vec<_>>())?;
-        let suites = cells.iter().flat_map(|cell| cell.recipe.eval.suites.iter().map(Suite::name));
-        let mut suites: Vec<&str> = suites.collect();
-        suites.dedup();
-        gate.check(&suites)?;
-    }
-    Ok(())
-}
-
-/// What the candidates of a recipe are called.
-fn names(recipe: &Recipe) -> Vec<String> {
-    let merges = recipe.merge.specs().unwrap_or_default();
-    let merges = merges.iter().map(ToString::to_string);
-    let named = recipe.eval.candidates.iter().map(|candidate| candidate.name.clone());
-    let average = recipe.train.ema.as_ref().filter(|_| recipe.model.tuned.is_none()).map(|_| EMA);
-    let hardened = recipe.harden.as_ref().map(|_| HARDENED);
-    let roles = ["base", "tuned"].into_iter().chain(hardened).chain(average).map(str::to_owned);
-    let merges: Vec<String> = merges.collect();
-    let mut names: Vec<String> = roles.chain(merges.iter().cloned()).chain(named).collect();
-    let is_steered = |steer: &Steer, name: &String| {
-        let all_merges = |word: &String| word == MERGES && merges.contains(name);
-        steer
-            .candidates
-            .as_ref()
-            .is_none_or(|asked| asked.iter().any(|word| word == name || all_merges(word)))
-    };
-    let twins =
-        names.iter().filter(|name| recipe.steer.as_ref().is_some_and(|steer| is_steered(steer, name)));
-    names.extend(twins.map(|name| steering::steered(name)).collect::<Vec<_>>());
-    names
 }

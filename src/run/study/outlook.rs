@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Study, names};
+use super::Study;
+use super::candidates::names;
 use crate::eval::MetricKind;
 use crate::eval::repeated::detectable;
 use crate::hub;

@@ -64,7 +64,6 @@ impl Tiles {
     ///
     /// There are none.
     pub(super) fn begin() -> Self {
-        assert!(are_native(), "a processor with tiles");
         /// 16 lines of 64 bytes in each of eight tiles.
         #[repr(C, align(64))]
         struct Sizes {
@@ -73,6 +72,7 @@ impl Tiles {
             bytes: [u16; 16],
             lines: [u8; 16],
         }
+        assert!(are_native(), "a processor with tiles");
         let eight = |all: u8| std::array::from_fn(|i| if i < 8 { all } else { 0 });
         let sizes = Sizes { palette: 1, others: [0; 15], bytes: eight(64).map(u16::from), lines: eight(16) };
         #[expect(unsafe_code, reason = "an instruction that no function stands for")]
@@ -84,6 +84,7 @@ impl Tiles {
     }
 
     /// The sums of a panel of rows, as `parts` lines each, with one of columns: `[ROWS, COLUMNS]`.
+    #[expect(clippy::unused_self, reason = "whoever has tiles has begun them")]
     pub(super) fn multiply(&mut self, rows: &[u32], parts: usize, columns: &[u32], out: &mut [f32]) {
         let n_lines = columns.len() / (COLUMNS * LINE);
         assert!(parts * n_lines > 0 && rows.len() >= parts * n_lines * ROWS * LINE);
