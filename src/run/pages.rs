@@ -12,6 +12,8 @@ use crate::report::{self, Beside, Losses, Report};
 use crate::snapshot::files::read_json;
 use crate::snapshot::writer::file_at_once;
 
+/// The page of a run.
+pub const PAGE: &str = "report.html";
 /// The page with the answers, made when it is asked for.
 pub const ANSWERS: &str = "answers.html";
 
@@ -31,7 +33,7 @@ const LOG_BYTES: u64 = 256 << 20;
 pub fn write(folder: &Path, report: &Report) -> Result<(), Failure> {
     let beside = beside(folder);
     file_at_once(&folder.join("report.md"), report::markdown(report).as_bytes())?;
-    file_at_once(&folder.join("report.html"), report::html(report, &beside).as_bytes())?;
+    file_at_once(&folder.join(PAGE), report::html(report, &beside).as_bytes())?;
     for picture in report::pictures(report, &beside.losses) {
         file_at_once(&folder.join("pictures").join(&picture.file), picture.svg.as_bytes())?;
     }

@@ -56,6 +56,10 @@ fn a_study_goes_on_elsewhere_from_its_numbers_alone() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644, "{}", file.display());
     }
 
+    // There are no pages of cells to lead to.
+    let page = std::fs::read_to_string(here.file("shown/report.html")).unwrap();
+    assert!(page.contains("</a>, its numbers") && !page.contains("/report.html"), "{page}");
+
     // Another machine: the same files in another place. Everything that is not the same is done again.
     let elsewhere = |change: &dyn Fn(&Fixture)| {
         let there = study();

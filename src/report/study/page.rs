@@ -21,6 +21,8 @@ const WHOLE: usize = 3;
 pub struct StudyBeside {
     /// The cells' folders that have a page with answers, as the report names them.
     pub answered: Vec<String>,
+    /// The cells' folders that have numbers alone, and no page.
+    pub pageless: Vec<String>,
     /// What the numbers come from: its other parts are a run's.
     pub beside: Beside,
 }
@@ -97,10 +99,13 @@ fn more(page: &mut String, report: &StudyReport, group: &str) {
     section(page, &title, &differences(report, group), "");
 }
 
-/// Where a candidate's dot leads: to the answers of the first cell of its group, or to that cell's report.
+/// Where a candidate's dot leads: to the answers of the first cell of its group, or to that cell's report, if it is there.
 fn address(report: &StudyReport, found: &StudyBeside, group: &str, candidate: &str) -> Option<String> {
     let of_group = |cell: &&CellLine| cell.group == group && cell.folder.is_some();
     let folder = report.cells.iter().find(of_group)?.folder.as_ref()?;
+    if found.pageless.contains(folder) {
+        return None;
+    }
     Some(match found.answered.contains(folder) {
         true => format!("{}/answers.html#candidate={}", path(folder), in_address(candidate)),
         false => format!("{}/report.html{}", path(folder), row_address(candidate)),
@@ -132,6 +137,9 @@ fn cells(page: &mut String, report: &StudyReport, found: &StudyBeside) {
         let name = escaped(&cell.name);
         match &cell.folder {
             None => format!("<li>{name}: missing</li>\n"),
+            Some(folder) if found.pageless.contains(folder) => {
+                format!("<li><a href=\"{}/report.json\">{name}</a>, its numbers</li>\n", path(folder))
+            }
             Some(folder) => {
                 let answers = found.answered.contains(folder);
                 let answers =

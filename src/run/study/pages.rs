@@ -48,12 +48,14 @@ pub fn answers(folder: &Path, report: &StudyReport) -> Result<usize, Failure> {
 fn beside(folder: &Path, report: &StudyReport) -> StudyBeside {
     let recipe = folders::read_text(&folder.join(RECIPE), SETTINGS_BYTES).ok();
     let cells = report.cells.iter().filter_map(|cell| cell.folder.as_ref());
-    let answered = cells.filter(|cell| folder.join(cell).join(pages::ANSWERS).is_file()).cloned();
+    let has = |cell: &&String, file: &str| folder.join(cell).join(file).is_file();
+    let answered = cells.clone().filter(|cell| has(cell, pages::ANSWERS)).cloned().collect();
+    let pageless = cells.filter(|cell| !has(cell, pages::PAGE)).cloned().collect();
     let facts = [("program", format!("finetune {}", report.version)), ("made of", report.made_of.clone())];
     let beside = Beside {
         facts: facts.map(|(name, value)| [name.to_owned(), value]).into(),
         texts: recipe.map(|text| ["The study's recipe".to_owned(), text]).into_iter().collect(),
         ..Beside::default()
     };
-    StudyBeside { answered: answered.collect(), beside }
+    StudyBeside { answered, pageless, beside }
 }
