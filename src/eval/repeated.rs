@@ -47,6 +47,12 @@ impl Repeated {
         Self { by_seed, is_rate }
     }
 
+    /// Those of some seeds, by their places.
+    pub fn of_seeds(&self, places: &[usize]) -> Self {
+        let by_seed = places.iter().map(|place| self.by_seed[*place].clone()).collect();
+        Self { by_seed, is_rate: self.is_rate }
+    }
+
     /// The same prompts and seeds, `weights` times these values, summed: a slope over λ, a difference.
     ///
     /// None if they do not have the same seeds and prompts.

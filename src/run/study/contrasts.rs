@@ -105,7 +105,7 @@ pub(super) fn answers(grid: &Grid, all: &[Series<'_>], notes: &mut Vec<String>) 
             }
         }
         let before = found.len();
-        found.extend(groups.into_iter().filter_map(|group| answer(contrast, group, all)));
+        found.extend(groups.into_iter().filter_map(|group| answer(contrast, group, all, notes)));
         if found.len() == before {
             notes.push(format!("`{}` has no answer yet: its cells are missing", contrast.name));
         }
@@ -115,7 +115,7 @@ pub(super) fn answers(grid: &Grid, all: &[Series<'_>], notes: &mut Vec<String>) 
     found
 }
 
-fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer> {
+fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>], notes: &mut Vec<String>) -> Option<Answer> {
     let measured = |one: &&Series<'_>| {
         let metric = contrast.metric.as_deref().map_or(one.headline, |metric| metric == one.metric);
         one.suite == contrast.suite && metric
@@ -147,7 +147,12 @@ fn answer(contrast: &Contrast, group: &str, all: &[Series<'_>]) -> Option<Answer
                 None => one.group == group,
             })
         };
-        (format!("{of} − {less}"), side(of)?.less(side(less)?)?)
+        let both = [side(of)?, side(less)?];
+        let (common, name) = (both[0].common(both[1]).len(), &contrast.name);
+        if both.iter().any(|one| one.seeds.len() > common) {
+            notes.push(format!("`{name}` is over {common} of the seeds so far: those that both sides have"));
+        }
+        (format!("{of} − {less}"), both[0].less(both[1])?)
     };
     Some(Answer {
         name: contrast.name.clone(),
@@ -187,7 +192,7 @@ mod tests {
         let slope = |method: &str| {
             let text = format!("name = \"c\"\nsuite = \"harmful\"\nslope = \"{method}\"");
             let contrast: Contrast = toml::from_str(&text).unwrap();
-            answer(&contrast, "", &all).unwrap().estimate.mean
+            answer(&contrast, "", &all, &mut Vec::new()).unwrap().estimate.mean
         };
         assert!((slope("linear") - 1.25).abs() < 1e-9, "{}", slope("linear"));
         assert!(slope("linear,of=ema").abs() < 1e-9);
@@ -196,11 +201,36 @@ mod tests {
         let all: Vec<_> =
             all.into_iter().zip([(0.2, 1), (0.6, 3)]).map(|(name, (l, n))| one((name, l, n))).collect();
         let text = "name = \"c\"\nsuite = \"harmful\"\nslope = \"ties\"";
-        let found = answer(&toml::from_str(text).unwrap(), "", &all).unwrap();
+        let found = answer(&toml::from_str(text).unwrap(), "", &all, &mut Vec::new()).unwrap();
         assert!((found.estimate.mean - 1.25).abs() < 1e-9);
         let spec: Spec = "ties:0.3,density=0.5".parse().unwrap();
         assert!(
             is_of(&spec, "ties") && is_of(&spec, "ties,density=0.5") && !is_of(&spec, "ties,density=0.2")
         );
+    }
+    #[test]
+    fn sides_are_compared_over_the_seeds_that_both_have() {
+        // A study that is not finished: one side has the seeds 1 and 2, the other one 2 and 3.
+        let one = |candidate: &'static str, seeds: [u64; 2], hits: [u8; 2]| {
+            let of_seed = |hits: u8| (0..4).map(|nth| Some(f64::from(u8::from(nth < hits)))).collect();
+            let values = Repeated::new(hits.map(of_seed).into(), true);
+            let mut series =
+                Series::of_test(("harmful", candidate, f64::NAN), (MetricKind::Safety, false), values);
+            series.seeds = seeds.into();
+            series
+        };
+        let text = "name = \"c\"\nsuite = \"harmful\"\nof = \"a\"\nless = \"b\"";
+        let contrast: Contrast = toml::from_str(text).unwrap();
+        let ask = |other: [u64; 2], notes: &mut Vec<String>| {
+            answer(&contrast, "", &[one("a", [1, 2], [4, 3]), one("b", other, [1, 0])], notes)
+        };
+        let mut notes = Vec::new();
+        let found = ask([2, 3], &mut notes).unwrap();
+        assert!((found.estimate.mean - 0.5).abs() < 1e-9, "{}", found.estimate.mean);
+        assert_eq!(notes, ["`c` is over 1 of the seeds so far: those that both sides have"]);
+        assert!(ask([3, 4], &mut notes).is_none());
+        let mut notes = Vec::new();
+        let found = ask([2, 1], &mut notes).unwrap();
+        assert!((found.estimate.mean - 0.75).abs() < 1e-9 && notes.is_empty(), "{}", found.estimate.mean);
     }
 }

@@ -84,11 +84,22 @@ impl Series<'_> {
         Some(rest.map_or(method.to_owned(), |rest| format!("{method},{rest}")))
     }
 
-    /// These less others, if they are of the same prompts and seeds.
+    /// These less others of the same prompts, over the seeds that both have.
     pub(super) fn less(&self, other: &Self) -> Option<Repeated> {
-        (self.ids == other.ids && self.seeds == other.seeds)
-            .then(|| self.values.less(&other.values))
-            .flatten()
+        let common = self.common(other);
+        if self.ids != other.ids || common.is_empty() {
+            return None;
+        }
+        let of = |one: &Self| {
+            let place = |seed: &u64| one.seeds.iter().position(|own| own == seed);
+            one.values.of_seeds(&common.iter().filter_map(place).collect::<Vec<_>>())
+        };
+        of(self).less(&of(other))
+    }
+
+    /// The seeds that both have; of a study that is not finished, some.
+    pub(super) fn common(&self, other: &Self) -> Vec<u64> {
+        self.seeds.iter().copied().filter(|seed| other.seeds.contains(seed)).collect()
     }
 }
 
