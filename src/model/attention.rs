@@ -11,7 +11,7 @@ use super::projection::forward_all;
 use super::rope::Rotation;
 use super::wanted::Wanted;
 use super::{Cache, DecoderShape, Dropout, Projection};
-use crate::device::kernels::{HeadShape, Spans, attend, cached, masked_softmax, matmul, soft_cap};
+use crate::device::kernels::{HeadShape, Input, Spans, attend, cached, masked_softmax, matmul, soft_cap};
 
 /// Self-attention of one block.
 #[derive(Debug, Clone)]
@@ -62,13 +62,13 @@ impl Attention {
     /// - result: `[b, t, m]`, or of the `wanted` tokens only
     pub(super) fn forward(
         &self,
-        x: Tensor<3>,
+        x: Input,
         reach: &Reach,
         wanted: Option<&Wanted>,
         cache: Option<(&mut Cache, usize)>,
         dropout: Option<&Dropout>,
     ) -> Tensor<3> {
-        let [b, t, _] = x.dims();
+        let [b, t, _] = x.value.dims();
         let (h, g, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
         let [q, k, v] = forward_all(&self.inputs, x, [h * d, g * d, g * d], dropout);
         let (q, k) = match &self.head_norms {

@@ -72,7 +72,7 @@ impl Block {
         cache: Option<(&mut Cache, usize)>,
         dropout: Option<&Dropout>,
     ) -> Tensor<3> {
-        let normed = self.input_layernorm.forward(x.clone());
+        let normed = self.input_layernorm.input(x.clone());
         let y = self.self_attn.forward(normed, reach, wanted, cache, dropout);
         let x = match wanted {
             Some(wanted) => wanted.of(x),
@@ -80,10 +80,10 @@ impl Block {
         };
         let Some([before, behind]) = &self.feedforward_layernorms else {
             let x = x + y;
-            return x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x), dropout);
+            return x.clone() + self.mlp.forward(self.post_attention_layernorm.input(x), dropout);
         };
         let x = x + self.post_attention_layernorm.forward(y);
-        x.clone() + behind.forward(self.mlp.forward(before.forward(x), dropout))
+        x.clone() + behind.forward(self.mlp.forward(before.input(x), dropout))
     }
 
     pub(super) fn projections_mut(&mut self) -> Vec<&mut Projection> {

@@ -316,6 +316,30 @@ impl Decoder {
         adapters.flat_map(Lora::params_mut).chain(rows).collect()
     }
 
+    /// A copy outside any gradient; values are shared.
+    pub fn untracked(&self) -> Self {
+        let mut copy = self.clone();
+        for param in copy.params_mut() {
+            param.value = param.frozen();
+        }
+        for param in copy.factors_mut() {
+            param.value = param.frozen();
+        }
+        copy
+    }
+
+    /// A copy of which nothing is recorded, computed by the same operations as if it were; values are shared.
+    pub fn unrecorded(&self) -> Self {
+        let mut copy = self.clone();
+        for param in copy.params_mut() {
+            param.forget();
+        }
+        for param in copy.factors_mut() {
+            param.forget();
+        }
+        copy
+    }
+
     /// Puts an adapter's factors beside the projections they act on.
     ///
     /// # Errors

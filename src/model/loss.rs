@@ -11,6 +11,16 @@ use crate::device::kernels;
 /// Logits of one chunk take at most this many bytes.
 const CHUNK_BYTES: usize = 128 << 20;
 
+/// Rows whose logits over `v` ids are made at once, of `n`.
+fn chunk(n: usize, v: usize) -> usize {
+    (CHUNK_BYTES / (4 * v)).clamp(1, n.max(1))
+}
+
+/// Bytes in f32 of the logits over `v` ids that exist at once for `n` rows.
+pub fn chunk_bytes(n: usize, v: usize) -> usize {
+    4 * v * chunk(n, v)
+}
+
 /// What the head gives back for some rows of the stream.
 #[derive(Debug)]
 pub struct Loss {
@@ -62,7 +72,7 @@ pub fn cross_entropy(
     let [n, m] = rows.dims();
     let Head { weight, softcap } = head;
     let [v, _] = weight.dims();
-    let chunk = (CHUNK_BYTES / (4 * v)).clamp(1, n.max(1));
+    let chunk = chunk(n, v);
     let (mut losses, mut row_gradients) = (Vec::with_capacity(n), Vec::new());
     let mut head_gradient: Option<Tensor<2>> = None;
     for start in (0..n).step_by(chunk) {

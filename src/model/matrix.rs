@@ -10,7 +10,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, module};
 use super::Param;
 use super::blocks::Blocks;
 use crate::device::kernels::{
-    Format, Inputs, Mask, Quantised, Weight, held_back, held_linear, low_rank_linear, matmul, thin_linear,
+    Again, Format, Inputs, Mask, Quantised, Weight, held_back, held_linear, low_rank_linear, matmul,
+    thin_linear,
 };
 use crate::device::{cpu, is_cpu};
 
@@ -122,7 +123,8 @@ impl Matrix {
         }
     }
 
-    /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ` in one pass, if there is one for this format and device.
+    /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ` in one pass, if there is one for this format and device; what can be made again of `x` is
+    /// not kept for the way back.
     ///
     /// # Shapes
     ///
@@ -131,11 +133,12 @@ impl Matrix {
     pub fn multiply_updated(
         &self,
         x: &Tensor<2>,
+        again: Option<Again>,
         factors: [&Tensor<2>; 2],
         scale: f64,
         mask: Option<&Mask>,
     ) -> Option<Tensor<2>> {
-        low_rank_linear(x, self.held()?, factors, scale, (mask, self.inputs))
+        low_rank_linear(x, again, self.held()?, factors, scale, (mask, self.inputs))
     }
 
     /// `y W`: the gradient of [`Matrix::multiply`] for its input.

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::projection::forward_all;
 use super::{Dropout, Projection};
-use crate::device::kernels::{Gate, gated};
+use crate::device::kernels::{Gate, Input, gated};
 
 /// `down(act(gate(x)) · up(x))`.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ impl Mlp {
     /// # Shapes
     ///
     /// - `x`: `[b, t, m]`; the result has the same.
-    pub fn forward(&self, x: Tensor<3>, dropout: Option<&Dropout>) -> Tensor<3> {
+    pub fn forward(&self, x: Input, dropout: Option<&Dropout>) -> Tensor<3> {
         let [gate, up] = forward_all(&self.inputs, x, [self.width; 2], dropout); // [b, t, f]
         self.down_proj.forward(gated(self.gate, gate, up), dropout) // [b, t, m]
     }

@@ -5,7 +5,7 @@
 use burn::tensor::{DType, Tensor};
 
 use super::Param;
-use crate::device::kernels::rms_norm;
+use crate::device::kernels::{Input, rms_norm};
 
 /// `x / √(mean(x²) + ε) · weight`, over the last dimension, in f32 whatever the input's format.
 #[derive(Debug, Clone)]
@@ -30,6 +30,11 @@ impl RmsNorm {
     ///
     /// - `x`: `[b, t, m]`; the result has the same shape and format.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.input(x).value
+    }
+
+    /// The same for linear maps to read.
+    pub fn input(&self, x: Tensor<3>) -> Input {
         let dtype = x.dtype();
         let weight = match self.scale {
             NormScale::Weight => self.weight.value.clone(),
@@ -46,6 +51,6 @@ impl RmsNorm {
             NormScale::Weight => normed.cast(dtype).cast(DType::F32),
             NormScale::OnePlusWeight => normed,
         };
-        (normed * weight.cast(DType::F32).unsqueeze::<3>()).cast(dtype)
+        (normed * weight.cast(DType::F32).unsqueeze::<3>()).cast(dtype).into()
     }
 }

@@ -18,4 +18,11 @@ impl Param {
     pub fn frozen(&self) -> Tensor<2> {
         self.value.clone().inner()
     }
+
+    /// What was a leaf is none any more.
+    pub(super) fn forget(&mut self) {
+        if self.value.is_autodiff() {
+            self.value = self.frozen().autodiff();
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Dropout, Matrix, Param};
-use crate::device::kernels::{Mask, dropped};
+use crate::device::kernels::{Again, Input, Mask, dropped};
 use crate::snapshot::adapter::{Adapter, MAGNITUDE, Pair};
 
 /// A linear map from `in` to `out` features, its weight stored as on disk: `[out, in]`.
@@ -56,7 +56,7 @@ impl Dora {
 /// Applies maps that read the same input: one each, or one that is all of them, `widths` each.
 pub(super) fn forward_all<const N: usize>(
     maps: &[Projection],
-    x: Tensor<3>,
+    x: Input,
     widths: [usize; N],
     dropout: Option<&Dropout>,
 ) -> [Tensor<3>; N] {
@@ -108,20 +108,32 @@ impl Lora {
     ///
     /// - `rows`: `[n, in]`, `weight`: `[out, in]`
     /// - result: `[n, out]`
-    fn forward(&self, rows: Tensor<2>, weight: &Matrix, mask: Option<&Mask>) -> Tensor<2> {
+    fn forward(
+        &self,
+        rows: Tensor<2>,
+        again: Option<Again>,
+        weight: &Matrix,
+        mask: Option<&Mask>,
+    ) -> Tensor<2> {
         let dtype = rows.dtype();
-        let Some(dora) = &self.dora else { return self.updated(rows, weight, mask) };
+        let Some(dora) = &self.dora else { return self.updated(rows, again, weight, mask) };
         let factor = dora.factor(weight, self).cast(dtype); // [1, out]
-        let Some(mask) = mask else { return self.updated(rows, weight, None) * factor };
+        let Some(mask) = mask else { return self.updated(rows, again, weight, None) * factor };
         let left = dropped(rows.clone(), mask);
         // The reference turns only what is left of the input.
         weight.multiply(&rows) + weight.multiply(&left) * (factor.clone() - 1.0) + self.update(left) * factor
     }
 
     /// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`.
-    fn updated(&self, rows: Tensor<2>, weight: &Matrix, mask: Option<&Mask>) -> Tensor<2> {
+    fn updated(
+        &self,
+        rows: Tensor<2>,
+        again: Option<Again>,
+        weight: &Matrix,
+        mask: Option<&Mask>,
+    ) -> Tensor<2> {
         let factors = [&self.a.value, &self.b.value];
-        weight.multiply_updated(&rows, factors, self.scale, mask).unwrap_or_else(|| {
+        weight.multiply_updated(&rows, again, factors, self.scale, mask).unwrap_or_else(|| {
             let y = weight.multiply(&rows); // [n, out]
             y + self.update(match mask {
                 Some(mask) => dropped(rows, mask),
@@ -143,13 +155,14 @@ impl Projection {
     ///
     /// - `x`: `[b, t, in]`
     /// - result: `[b, t, out]`
-    pub fn forward(&self, x: Tensor<3>, dropout: Option<&Dropout>) -> Tensor<3> {
-        let [b, t, n_in] = x.dims();
-        let rows = x.reshape([b * t, n_in]);
+    pub fn forward(&self, x: impl Into<Input>, dropout: Option<&Dropout>) -> Tensor<3> {
+        let Input { value, again } = x.into();
+        let [b, t, n_in] = value.dims();
+        let rows = value.reshape([b * t, n_in]);
         let mut y = match &self.adapter {
             Some(lora) => {
                 let mask = dropout.map(|dropout| dropout.mask(self.module()));
-                lora.forward(rows, &self.weight, mask.as_ref())
+                lora.forward(rows, again, &self.weight, mask.as_ref())
             }
             None => self.weight.multiply(&rows),
         }; // [b*t, out]

@@ -75,11 +75,14 @@ impl Targets {
     /// One is a broken pattern; the error is its text.
     pub fn places(&self) -> Result<Vec<Place>, String> {
         let texts = match self {
-            Self::One(word) if word == "all-linear" => vec!["*"],
-            Self::One(text) => vec![text.as_str()],
-            Self::Many(texts) => texts.iter().map(String::as_str).collect(),
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
         };
-        texts.into_iter().map(|text| text.parse().map_err(|_| text.to_owned())).collect()
+        let place = |text: &String| {
+            let pattern = if text == "all-linear" { "*" } else { text };
+            pattern.parse().map_err(|_| text.clone())
+        };
+        texts.iter().map(place).collect()
     }
 }
 

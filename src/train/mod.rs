@@ -226,7 +226,7 @@ pub(crate) fn trainee(task: &Task<'_>, machine: &Machine) -> Result<Trainee, Tra
     let trainee = Trainee::new(decoder, task.method.kind, objective);
     let longest = task.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(1);
     let positions = (machine.micro_tokens.max(longest), longest);
-    let recompute = recompute::is_on(task.train.recompute, task.shape, positions, machine);
+    let recompute = recompute::is_on(task.train.recompute, task.method.kind, task.shape, positions, machine);
     let trainee = trainee.with_penalties(penalties).recomputing(recompute);
     Ok(match task.method.kind {
         MethodKind::Lora => trainee.with_dropout(task.method.dropout, task.train.seed),

@@ -280,7 +280,7 @@ impl Trainee {
         batches: &[MicroBatch],
         mut tick: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<(f64, usize), E> {
-        let decoder = untracked(&self.decoder);
+        let decoder = self.decoder.untracked();
         let (mut sum, mut n) = (0.0, 0);
         for (i, batch) in batches.iter().enumerate() {
             let count = self.objective.count(batch);
@@ -295,18 +295,6 @@ impl Trainee {
         }
         Ok((sum / n.max(1) as f64, n))
     }
-}
-
-/// A copy of the model outside any gradient; values are shared.
-fn untracked(decoder: &Decoder) -> Decoder {
-    let mut decoder = decoder.clone();
-    for param in decoder.params_mut() {
-        param.value = param.frozen();
-    }
-    for param in decoder.factors_mut() {
-        param.value = param.frozen();
-    }
-    decoder
 }
 
 fn leaf(value: Tensor<2>) -> Tensor<2> {

@@ -1,4 +1,4 @@
-//! Dropout whose masks are drawn where they are used, and drawn again on the way back: none is kept.
+//! Dropout whose masks are drawn where they are used, and kept for the way back as a bit for each number.
 
 use std::sync::Arc;
 
@@ -13,10 +13,16 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{fused, numbers, own, plain, tracked};
+use super::{fused, numbers, own, plain, slice, tensor, tracked};
+use crate::simd::vectorised;
 
 /// Numbers per task: enough to pay for finding the place in a stream.
 const TASK: usize = 16 * 1024;
+
+/// Rows of `n_in` per task.
+fn rows_of(n_in: usize) -> usize {
+    (TASK / n_in).max(1)
+}
 
 /// Which inputs of a linear map are dropped.
 #[derive(Debug, Clone)]
@@ -37,39 +43,110 @@ impl Mask {
         Self { below, keep: (1.0 / (1.0 - share)) as f32, streams: streams.into() }
     }
 
-    /// Tells `change` of each number of `[b·t, in]` whether it is dropped.
-    fn each<T: Send>(&self, numbers: &mut [T], n_in: usize, change: impl Fn(&mut T, bool) + Sync) {
-        let task = (TASK / n_in).max(1) * n_in;
-        let mut samples = Vec::with_capacity(self.streams.len());
-        let mut rest = numbers;
+    /// For inputs of `n_in` numbers.
+    pub(super) fn draw(&self, n_in: usize) -> Drawn {
+        let (rows, words) = (rows_of(n_in), n_in.div_ceil(32));
+        let mut bits = vec![0; self.streams.iter().map(|(_, n)| n * words).sum()];
+        let (mut tasks, mut rest) = (Vec::new(), bits.as_mut_slice());
         for (stream, n) in self.streams.iter() {
-            let (sample, others) = rest.split_at_mut(n * n_in);
-            samples.push((sample, stream));
+            let (sample, others) = rest.split_at_mut(n * words);
+            tasks.extend(
+                sample.chunks_mut(rows * words).enumerate().map(|(i, part)| (stream, i * rows, part)),
+            );
             rest = others;
         }
-        assert!(rest.is_empty(), "every position belongs to a sample");
-        samples.into_par_iter().for_each(|(sample, stream)| {
-            sample.par_chunks_mut(task).enumerate().for_each(|(i, part)| {
-                let mut stream = stream.clone();
-                stream.set_word_pos((i * task) as u128);
-                for number in part {
-                    change(number, stream.next_u32() < self.below);
-                }
-            });
+        tasks.into_par_iter().for_each(|(stream, first, part)| {
+            let mut stream = stream.clone();
+            stream.set_word_pos((first * n_in) as u128);
+            let mut drawn = vec![0; 4 * n_in];
+            for row in part.chunks_exact_mut(words) {
+                stream.fill_bytes(&mut drawn);
+                kept(&drawn, self.below, row);
+            }
         });
+        Drawn { n_in, bits, keep: self.keep }
+    }
+}
+
+vectorised! {
+    /// Sets the bits of what is kept of a row, whose draws are these little-endian numbers.
+    fn kept<'a>(drawn: &'a [u8], below: u32, bits: &'a mut [u32]) {
+        for (word, drawn) in bits.iter_mut().zip(drawn.chunks(4 * 32)) {
+            *word = 0;
+            for (i, drawn) in drawn.as_chunks().0.iter().enumerate() {
+                *word |= u32::from(u32::from_le_bytes(*drawn) >= below) << i;
+            }
+        }
     }
 
-    /// In the place of `x`, `[b·t, in]`; a gradient on its way back is treated as what went forward.
-    pub(super) fn apply(&self, x: &mut FlexTensor) {
-        let [_, n_in] = x.layout().shape().dims();
-        self.each(own(x), n_in, |x, dropped| *x = if dropped { 0.0 } else { *x * self.keep });
+    /// Of a row `x`, what is left.
+    fn left_of<'a>(x: &'a [f32], bits: &'a [u32], keep: f32, y: &'a mut [f32]) {
+        for ((y, x), word) in y.chunks_mut(32).zip(x.chunks(32)).zip(bits) {
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = left(*x, *word, i, keep);
+            }
+        }
+    }
+
+    /// Of a row `x`, what is left, added to `y`.
+    fn add_left_of<'a>(x: &'a [f32], bits: &'a [u32], keep: f32, y: &'a mut [f32]) {
+        for ((y, x), word) in y.chunks_mut(32).zip(x.chunks(32)).zip(bits) {
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y += left(*x, *word, i, keep);
+            }
+        }
+    }
+}
+
+/// `x · keep` where bit `i` is set, else 0, even of what is no number.
+#[inline(always)]
+fn left(x: f32, word: u32, i: usize, keep: f32) -> f32 {
+    f32::from_bits((x * keep).to_bits() & ((word >> i) & 1).wrapping_neg())
+}
+
+/// What a mask drew.
+#[derive(Debug, Clone)]
+pub(super) struct Drawn {
+    n_in: usize,
+    /// A bit for each number, set where it is kept; each row begins with a word of its own.
+    bits: Vec<u32>,
+    keep: f32,
+}
+
+impl Drawn {
+    /// What is left of `x`, `[n, in]`; a gradient on its way back is treated as what went forward.
+    pub(super) fn left(&self, x: &FlexTensor) -> FlexTensor {
+        let x = numbers(x);
+        let mut y = vec![0.0; slice(&x).len()];
+        self.rows(slice(&x), &mut y).for_each(|(y, x, bits)| left_of(x, bits, self.keep, y));
+        tensor(y, &x)
+    }
+
+    /// Adds what is left of `x`, `[n, in]`, in the place of `y`, which is as large.
+    pub(super) fn add_left(&self, y: &mut FlexTensor, x: &FlexTensor) {
+        self.rows(slice(&numbers(x)), own(y)).for_each(|(y, x, bits)| add_left_of(x, bits, self.keep, y));
+    }
+
+    /// Each row of `y` and of `x` with its bits.
+    fn rows<'a>(
+        &'a self,
+        x: &'a [f32],
+        y: &'a mut [f32],
+    ) -> impl ParallelIterator<Item = (&'a mut [f32], &'a [f32], &'a [u32])> {
+        let (n_in, words) = (self.n_in, self.n_in.div_ceil(32));
+        assert_eq!(x.len() * words, self.bits.len() * n_in, "every position belongs to a sample");
+        let inputs = x.par_chunks(n_in).zip(self.bits.par_chunks(words));
+        let rows = y.par_chunks_mut(n_in).zip(inputs).with_min_len(rows_of(n_in));
+        rows.map(|(y, (x, bits))| (y, x, bits))
     }
 
     /// Of every number of `[n, in]`, whether it is dropped.
-    fn dropped(&self, [n, n_in]: [usize; 2]) -> TensorData {
-        let mut dropped = vec![false; n * n_in];
-        self.each(&mut dropped, n_in, |number, dropped| *number = dropped);
-        TensorData::new(dropped, [n, n_in])
+    fn dropped(&self) -> TensorData {
+        let rows = self.bits.chunks(self.n_in.div_ceil(32));
+        let dropped = rows.flat_map(|bits| (0..self.n_in).map(|i| (bits[i / 32] >> (i % 32)) & 1 == 0));
+        let dropped: Vec<bool> = dropped.collect();
+        let n = dropped.len() / self.n_in;
+        TensorData::new(dropped, [n, self.n_in])
     }
 }
 
@@ -79,22 +156,20 @@ impl Mask {
 ///
 /// - `x`: `[b·t, in]`, with as many positions as `mask`'s streams; the result has the same.
 pub fn dropped(x: Tensor<2>, mask: &Mask) -> Tensor<2> {
+    let drawn = mask.draw(x.dims()[1]);
     if !fused(&x) {
         let device = x.device().without_autodiff();
-        let dropped = Tensor::<2, Bool>::from_data(mask.dropped(x.dims()), &device);
-        return x.mask_fill(dropped, 0.0) * mask.keep;
+        let dropped = Tensor::<2, Bool>::from_data(drawn.dropped(), &device);
+        return x.mask_fill(dropped, 0.0) * drawn.keep;
     }
     if !x.is_autodiff() {
-        let mut y = numbers(&plain(x));
-        mask.apply(&mut y);
-        return Tensor::from_primitive::<Flex>(y);
+        return Tensor::from_primitive::<Flex>(drawn.left(&plain(x)));
     }
     let x = tracked(x);
-    let mut y = numbers(x.primitive());
-    mask.apply(&mut y);
+    let y = drawn.left(x.primitive());
     let prepared = Dropped.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful();
     Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
-        OpsKind::Tracked(prepared) => prepared.finish(mask.clone(), y),
+        OpsKind::Tracked(prepared) => prepared.finish(drawn, y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     })
 }
@@ -103,14 +178,13 @@ pub fn dropped(x: Tensor<2>, mask: &Mask) -> Tensor<2> {
 struct Dropped;
 
 impl Backward<Flex, 1> for Dropped {
-    type State = Mask;
+    type State = Drawn;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let mut g = numbers(&gradients.consume::<Flex>(&ops.node));
+        let g = gradients.consume::<Flex>(&ops.node);
         let [node] = ops.parents;
         if let Some(node) = node {
-            ops.state.apply(&mut g);
-            gradients.register::<Flex>(node.id, g);
+            gradients.register::<Flex>(node.id, ops.state.left(&g));
         }
     }
 }

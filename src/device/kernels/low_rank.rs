@@ -9,15 +9,15 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_backend::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 
-use super::dropout::Mask;
+use super::again::Again;
+use super::dropout::{Drawn, Mask};
 use super::held::{Frozen, Weight, linear, linear_back};
 use super::product::{Inputs, product};
 use super::{fused, numbers, plain, rows, slice, tracked};
 
-/// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient.
+/// `x Wᵀ + s · drop(x) Aᵀ Bᵀ`, if the one-pass form can be used; `W` gets no gradient. What can be made again is not kept.
 ///
 /// # Shapes
 ///
@@ -25,6 +25,7 @@ use super::{fused, numbers, plain, rows, slice, tracked};
 /// - result: `[n, out]`
 pub fn low_rank_linear(
     x: &Tensor<2>,
+    again: Option<Again>,
     weight: Weight<'_>,
     [a, b]: [&Tensor<2>; 2],
     scale: f64,
@@ -38,17 +39,19 @@ pub fn low_rank_linear(
         return None;
     }
     let (map, scale) = (Map { weight: weight.frozen(), inputs }, scale as f32);
+    let drawn = mask.map(|mask| mask.draw(x.dims()[1]));
     if !(x.is_autodiff() || a.is_autodiff() || b.is_autodiff()) {
         let (x, a, b) = (plain(x.clone()), plain(a.clone()), plain(b.clone()));
-        return Some(Tensor::from_primitive::<Flex>(forward(&x, &map, &a, &b, scale, mask).0));
+        return Some(Tensor::from_primitive::<Flex>(forward(&x, &map, &a, &b, scale, drawn.as_ref()).0));
     }
     let (x, a, b) = (tracked(x.clone()), tracked(a.clone()), tracked(b.clone()));
-    let (y, low) = forward(x.primitive(), &map, a.primitive(), b.primitive(), scale, mask);
+    let (y, low) = forward(x.primitive(), &map, a.primitive(), b.primitive(), scale, drawn.as_ref());
     let prepared = LowRankLinear.prepare::<NoCheckpointing>([x.node(), a.node(), b.node()]);
     Some(Tensor::from_primitive::<Autodiff<Flex>>(match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let [x, a, b] = [x, a, b].map(|tensor| tensor.primitive().clone());
-            prepared.finish(State { x, map, a, b, low, scale, mask: mask.cloned() }, y)
+            let x = again.map_or(Read::Kept(x), Read::Again);
+            prepared.finish(State { x, map, a, b, low, scale, drawn }, y)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }))
@@ -61,26 +64,42 @@ struct Map {
     inputs: Inputs,
 }
 
+/// What the map read, `[n, in]`.
+#[derive(Debug, Clone)]
+enum Read {
+    Kept(FlexTensor),
+    Again(Again),
+}
+
+impl Read {
+    fn rows(self, n_in: usize) -> FlexTensor {
+        match self {
+            Self::Kept(x) => x,
+            Self::Again(again) => again.rows(n_in),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct LowRankLinear;
 
 #[derive(Debug, Clone)]
 struct State {
-    x: FlexTensor,
+    x: Read,
     map: Map,
     a: FlexTensor,
     b: FlexTensor,
     /// `s · drop(x) Aᵀ`, `[n, r]`.
     low: FlexTensor,
     scale: f32,
-    mask: Option<Mask>,
+    drawn: Option<Drawn>,
 }
 
 impl Backward<Flex, 3> for LowRankLinear {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let State { x, map, a, b, low, scale, mask } = ops.state;
+        let State { x, map, a, b, low, scale, drawn } = ops.state;
         let g = numbers(&gradients.consume::<Flex>(&ops.node)); // [n, out]
         let [x_node, a_node, b_node] = ops.parents;
         let d_low = scaled(product(&g, &b), scale); // [n, r]
@@ -88,16 +107,18 @@ impl Backward<Flex, 3> for LowRankLinear {
             gradients.register::<Flex>(node.id, product(&g.transpose(0, 1), &low)); // [out, r]
         }
         if let Some(node) = a_node {
-            gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &left(&x, mask.as_ref()))); // [r, in]
+            let [_, n_in] = a.layout().shape().dims();
+            let x = left(&x.rows(n_in), drawn.as_ref());
+            gradients.register::<Flex>(node.id, product(&d_low.transpose(0, 1), &x)); // [r, in]
         }
         if let Some(node) = x_node {
             let d_x = linear_back(&g, &map.weight, map.inputs); // [n, in]
-            let d_x = match &mask {
+            let d_x = match &drawn {
                 None => plus_product(d_x, &d_low, &a),
-                Some(mask) => {
-                    let mut of_left = product(&d_low, &a);
-                    mask.apply(&mut of_left);
-                    Flex::float_add(d_x, of_left)
+                Some(drawn) => {
+                    let mut d_x = d_x;
+                    drawn.add_left(&mut d_x, &product(&d_low, &a));
+                    d_x
                 }
             };
             gradients.register::<Flex>(node.id, d_x);
@@ -112,18 +133,15 @@ fn forward(
     a: &FlexTensor,
     b: &FlexTensor,
     scale: f32,
-    mask: Option<&Mask>,
+    drawn: Option<&Drawn>,
 ) -> (FlexTensor, FlexTensor) {
-    let low = scaled(product(&left(x, mask), &a.transpose(0, 1)), scale); // [n, r]
+    let low = scaled(product(&left(x, drawn), &a.transpose(0, 1)), scale); // [n, r]
     (plus_product(linear(x, &map.weight, map.inputs), &low, &b.transpose(0, 1)), low)
 }
 
 /// What dropout leaves of `x`: a copy that lives as long as the product it is made for.
-fn left(x: &FlexTensor, mask: Option<&Mask>) -> FlexTensor {
-    let Some(mask) = mask else { return x.clone() };
-    let mut left = numbers(x);
-    mask.apply(&mut left);
-    left
+fn left(x: &FlexTensor, drawn: Option<&Drawn>) -> FlexTensor {
+    drawn.map_or_else(|| x.clone(), |drawn| drawn.left(x))
 }
 
 fn scaled(mut x: FlexTensor, scale: f32) -> FlexTensor {
@@ -163,7 +181,8 @@ mod tests {
             let (x, a, b) = (leaf(6, 33, 2), leaf(rank, 33, 3), leaf(7, rank, 4));
             let seed = matrix(6, 7, 5, &device);
             let one_pass =
-                low_rank_linear(&x, Weight::Tensor(&weight), [&a, &b], 0.5, (mask, Inputs::Exact)).unwrap();
+                low_rank_linear(&x, None, Weight::Tensor(&weight), [&a, &b], 0.5, (mask, Inputs::Exact))
+                    .unwrap();
             let left = mask.map_or_else(|| x.clone(), |mask| dropped(x.clone(), mask));
             let low = left.matmul(a.clone().transpose());
             let composed = x.clone().matmul(weight.transpose()) + low.matmul(b.clone().transpose()) * 0.5;

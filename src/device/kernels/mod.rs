@@ -5,6 +5,8 @@
 //! devices, and in other formats than f32, the composed form is used; both give the same numbers
 //! up to rounding.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Tensor, TensorData, activation};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -14,7 +16,9 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{Flex, FlexTensor};
 
 use super::is_cpu;
+use again::Source;
 
+mod again;
 mod attention;
 pub mod cached;
 mod cross_entropy;
@@ -30,6 +34,7 @@ mod short;
 mod soft_cap;
 mod thin;
 
+pub use again::{Again, Input};
 pub use attention::{HeadShape, Spans, attend, attends};
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Mask, dropped};
@@ -89,28 +94,30 @@ pub enum Gate {
 }
 
 /// `act(gate) · up`, elementwise.
-pub fn gated(act: Gate, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+pub fn gated(act: Gate, gate: Tensor<3>, up: Tensor<3>) -> Input {
     if !fused(&gate) {
         let gate = match act {
             Gate::Silu => activation::silu(gate),
             Gate::GeluTanh => activation::gelu_approximate(gate),
         };
-        return gate * up;
+        return (gate * up).into();
     }
     if !(gate.is_autodiff() || up.is_autodiff()) {
         let (mut y, up) = (numbers(&plain(gate)), numbers(&plain(up)));
         rows::gated(act, own(&mut y), slice(&up));
-        return Tensor::from_primitive::<Flex>(y);
+        return Tensor::from_primitive::<Flex>(y).into();
     }
     let (gate, up) = (tracked(gate), tracked(up));
     let state = (act, numbers(gate.primitive()), numbers(up.primitive()));
     let mut y = state.1.clone();
     rows::gated(act, own(&mut y), slice(&state.2));
+    let again = Again(Source::Gated { act, gate: state.1.clone(), up: state.2.clone() });
     let prepared = Gated.prepare::<NoCheckpointing>([gate.node(), up.node()]).compute_bound().stateful();
-    Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+    let value = Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish(state, y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
-    })
+    });
+    Input { value, again: Some(again) }
 }
 
 #[derive(Debug)]
@@ -138,7 +145,7 @@ impl Backward<Flex, 2> for Gated {
 /// # Shapes
 ///
 /// - `x`: `[b, t, m]`, `weight`: `[1, m]`
-pub fn rms_norm(x: &Tensor<3>, weight: &Tensor<2>, epsilon: f64) -> Option<Tensor<3>> {
+pub fn rms_norm(x: &Tensor<3>, weight: &Tensor<2>, epsilon: f64) -> Option<Input> {
     if !fused(x) || weight.dtype() != DType::F32 {
         return None;
     }
@@ -146,24 +153,26 @@ pub fn rms_norm(x: &Tensor<3>, weight: &Tensor<2>, epsilon: f64) -> Option<Tenso
     if !(x.is_autodiff() || weight.is_autodiff()) {
         let (x, weight) = (numbers(&plain(x)), numbers(&plain(weight)));
         let (y, _) = rows::rms_norm(slice(&x), slice(&weight), epsilon);
-        return Some(Tensor::from_primitive::<Flex>(tensor(y, &x)));
+        return Some(Tensor::from_primitive::<Flex>(tensor(y, &x)).into());
     }
     let (x, weight) = (tracked(x), tracked(weight));
     let (values, weights) = (numbers(x.primitive()), numbers(weight.primitive()));
     let (y, scales) = rows::rms_norm(slice(&values), slice(&weights), epsilon);
-    let y = tensor(y, &values);
+    let (y, scales) = (tensor(y, &values), Arc::new(scales));
+    let source = Source::Normed { x: values.clone(), weight: weights.clone(), scales: scales.clone() };
     let prepared = RmsNorm.prepare::<NoCheckpointing>([x.node(), weight.node()]).compute_bound().stateful();
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+    let value = Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((values, weights, scales), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
-    }))
+    });
+    Some(Input { value, again: Some(Again(source)) })
 }
 
 #[derive(Debug)]
 struct RmsNorm;
 
 impl Backward<Flex, 2> for RmsNorm {
-    type State = (FlexTensor, FlexTensor, Vec<f32>);
+    type State = (FlexTensor, FlexTensor, Arc<Vec<f32>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (x, weight, scales) = ops.state;
@@ -209,8 +218,8 @@ pub fn rotate(x: Tensor<4>, angles: &Angles, composed: impl FnOnce(Tensor<4>) ->
 /// Cosines and sines of a batch's positions, on the processor.
 #[derive(Debug, Clone)]
 pub struct Angles {
-    pub cos: std::sync::Arc<Vec<f32>>,
-    pub sin: std::sync::Arc<Vec<f32>>,
+    pub cos: Arc<Vec<f32>>,
+    pub sin: Arc<Vec<f32>>,
     /// Pairs of a head that turn.
     pub half: usize,
 }

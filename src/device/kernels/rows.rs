@@ -142,6 +142,21 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>)
     (y, scales)
 }
 
+/// The normalised rows once more, bit for bit.
+pub fn normed(x: &[f32], weight: &[f32], scales: &[f32]) -> Vec<f32> {
+    vectorised! {
+        fn row<'a>(x: &'a [f32], weight: &'a [f32], scale: f32, y: &'a mut [f32]) {
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * scale * weight;
+            }
+        }
+    }
+    let (m, mut y) = (weight.len(), vec![0.0; x.len()]);
+    let outputs = y.par_chunks_mut(m).with_min_len(rows_of(m));
+    outputs.zip(x.par_chunks(m)).zip(scales).for_each(|((y, x), scale)| row(x, weight, *scale, y));
+    y
+}
+
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], scales: &[f32], g: &[f32]) -> Vec<f32> {
     vectorised! {
         fn row<'a>(x: &'a [f32], weight: &'a [f32], scale: f32, g: &'a [f32], d_x: &'a mut [f32]) {

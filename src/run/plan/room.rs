@@ -9,7 +9,7 @@ use crate::recipe::MethodKind;
 use crate::run::failure::RoomError;
 use crate::train::Machine;
 use crate::train::extent::Extent;
-use crate::train::recompute::recomputed_bytes;
+use crate::train::recompute::Kept;
 
 /// Bytes of a number in the products whose sizes are estimated here.
 const NUMBER_BYTES: u64 = 4;
@@ -22,7 +22,7 @@ fn attention(shape: &DecoderShape, tokens: usize) -> u64 {
 
 /// Bytes that learning from one sample takes at least: what the way back keeps if every block is computed again.
 fn learning(shape: &DecoderShape, tokens: usize, device: &Device) -> u64 {
-    recomputed_bytes(shape, tokens, tokens, is_cpu(device))
+    Kept::of(MethodKind::Lora, device).recomputed_bytes(shape, tokens, tokens)
 }
 
 /// That the weights find room, and beside them what full tuning needs of each that it trains and what penalties keep.
@@ -165,8 +165,8 @@ mod tests {
         let shape = DecoderShape::plain("small", sizes);
         assert_eq!(attention(&shape, 100), 100 * 100 * 5 * 4);
         assert_eq!(attention(&shape, 200), 4 * attention(&shape, 100));
-        // Inputs of two blocks, and what one keeps: norms and residuals, heads, three widths of the gate.
-        assert_eq!(learning(&shape, 100, &Device::flex()), 100 * (2 * 32 + 4 * 32 + 2 * 6 * 8 + 3 * 48) * 4);
+        // Inputs of two blocks, and what one keeps: inputs of its parts, heads, what the gate reads.
+        assert_eq!(learning(&shape, 100, &Device::flex()), 100 * (2 * 32 + 2 * 32 + 2 * 6 * 8 + 2 * 48) * 4);
         // 200,000 tokens asked for 160 GB for the mask alone.
         assert!(attention(&shape, 200_000) > 160_000_000_000);
         assert_eq!(attention(&shape, usize::MAX), u64::MAX);

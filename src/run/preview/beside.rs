@@ -2,9 +2,13 @@
 //! first.
 
 use super::measure::Figures;
-use crate::recipe::MethodKind;
+use crate::device::is_cpu;
+use crate::model::loss::chunk_bytes;
+use crate::recipe::{Method, MethodKind, Variant};
+use crate::run::failure::Failure;
 use crate::run::plan::Plan;
 use crate::run::plan::penalties::Kept;
+use crate::train::init;
 
 /// Bytes of a number of `train/reference.json` and of `train/scores.json`, as they are written.
 const REFERENCE_BYTES: u64 = 20;
@@ -20,12 +24,34 @@ pub(super) fn kept(plan: &Plan) -> Kept {
     Kept::of(&training.objective, of, &plan.model.shape)
 }
 
-/// Bytes of the largest moment of the divergence, beside activations.
-pub(super) fn logits(plan: &Plan) -> u64 {
-    let objective = &plan.training.objective;
+/// Bytes of the largest moment of the head, beside activations: of the loss or of the divergence from the base.
+///
+/// On the processor the gradient of logits takes their place, and is rounded to 16 bits for the products that follow;
+/// elsewhere softmax is composed, with four matrices of that size.
+pub(super) fn logits(plan: &Plan, micro_positions: usize) -> u64 {
+    let (objective, vocab) = (&plan.training.objective, plan.model.shape.vocab_size);
+    let chunk = chunk_bytes(micro_positions, vocab) as u64;
+    let of_loss = if is_cpu(&plan.machine.device) { chunk + chunk / 2 } else { 4 * chunk };
     let rows = |kl: &crate::recipe::Kl| plan.training.penalties.positions() * kl.batch;
-    let of_rows = |n: usize| 8 * 4 * (n * plan.model.shape.vocab_size) as u64;
-    objective.kl.as_ref().map_or(0, |kl| of_rows(rows(kl)).min(LOGITS))
+    let of_rows = |n: usize| 8 * 4 * (n * vocab) as u64;
+    objective.kl.as_ref().map_or(0, |kl| of_rows(rows(kl)).min(LOGITS)).max(of_loss)
+}
+
+/// Bytes that dropout keeps for the way back: of LoRA on the processor a bit for each input; of `DoRA` there the inputs
+/// that are left too; elsewhere a mask and those.
+pub(super) fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
+    let Method { kind, dropout, variant, .. } = &plan.training.method;
+    if *kind == MethodKind::Full || *dropout == 0.0 {
+        return Ok(0);
+    }
+    let bits = match (is_cpu(&plan.machine.device), *variant == Variant::Dora) {
+        (true, false) => 1,
+        (true, true) => 1 + 8 * 4,
+        (false, _) => 8 * (1 + plan.machine.compute.size()),
+    };
+    let targets = init::targets(&plan.model.shape, &plan.training.method, &plan.training.train)?;
+    let inputs: usize = targets.values().map(|[_, n_in]| n_in).sum();
+    Ok((micro_positions * inputs * bits / 8) as u64)
 }
 
 /// Bytes of the moment before the training in which a reward model reads the pairs; the base is not there yet.

@@ -15,6 +15,7 @@ use crate::generate::{Decoding, Generator, Query};
 use crate::model::{Decoder, MicroBatch};
 use crate::recipe::MethodKind;
 use crate::run::failure::Failure;
+use crate::run::manifest;
 use crate::run::plan::Plan;
 use crate::run::plan::questions::Questions;
 use crate::snapshot::digest::of_json;
@@ -118,6 +119,7 @@ fn file(plan: &Plan) -> Option<PathBuf> {
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let parts = json!([
         env!("CARGO_PKG_VERSION"),
+        manifest::commit(),
         opened.name,
         threads,
         format!("{:?}", machine.compute),

@@ -20,10 +20,11 @@ use crate::device::{free_memory, is_cpu};
 use crate::doing;
 use crate::eval::MetricKind;
 use crate::model::Decoder;
-use crate::recipe::{LossOn, Method, MethodKind, Variant};
+use crate::recipe::{LossOn, MethodKind};
+use crate::train;
 use crate::train::extent::Extent;
 use crate::train::order::Order;
-use crate::train::{self, init, recompute};
+use crate::train::recompute::{self, Kept};
 pub use json::json;
 use measure::Figures;
 
@@ -320,7 +321,8 @@ fn scaled(
 ) -> Result<Estimate, Failure> {
     let step_s = figures.train * step_positions;
     let evaluate_s = if plan.evaluation.suites.is_empty() { 0.0 } else { asking::evaluation(plan, figures) };
-    let full = plan.training.method.kind == MethodKind::Full;
+    let kind = plan.training.method.kind;
+    let full = kind == MethodKind::Full;
     let Extent { trained, remembered, .. } = plan.training.extent;
     let (n, n_trainable) = (plan.model.shape.n_parameters() as u64, trained as u64);
     let weights = match full {
@@ -332,11 +334,11 @@ fn scaled(
     };
     let shape = &plan.model.shape;
     let width = micro_positions.min(plan.training.encoding.preflight.longest);
-    let on_cpu = is_cpu(&plan.machine.device);
-    let sizes = (micro_positions, width);
-    let activations = match recompute::is_on(plan.training.train.recompute, shape, sizes, &plan.machine) {
-        true => recompute::recomputed_bytes(shape, micro_positions, width, on_cpu),
-        false => recompute::kept_bytes(shape, micro_positions, width, on_cpu),
+    let (kept, sizes) = (Kept::of(kind, &plan.machine.device), (micro_positions, width));
+    let activations = match recompute::is_on(plan.training.train.recompute, kind, shape, sizes, &plan.machine)
+    {
+        true => kept.recomputed_bytes(shape, micro_positions, width),
+        false => kept.bytes(shape, micro_positions, width),
     };
     let checkpoints =
         if plan.training.train.keep_checkpoints == 0 { 1 } else { plan.training.train.keep_checkpoints };
@@ -355,8 +357,8 @@ fn scaled(
         weights: weights + if full { 0 } else { 4 * n_trainable },
         optimizer: 4 * n_trainable + remembered,
         activations: activations
-            + (3 * (64 << 20)).max(beside::logits(plan))
-            + dropout(plan, micro_positions)?,
+            + beside::logits(plan, micro_positions)
+            + beside::dropout(plan, micro_positions)?,
         average: if is_cpu(&plan.machine.device) { average::bytes(plan) } else { 0 },
         penalties: beside::kept(plan).bytes(),
         rewards: beside::rewards(plan),
@@ -365,24 +367,6 @@ fn scaled(
             + if full { n * 2 } else { 4 * n_trainable }
             + merged,
     })
-}
-
-/// Bytes that dropout keeps for the way back: of LoRA on the processor nothing, for masks are drawn
-/// again; of `DoRA` there the inputs that are left; elsewhere a mask and those.
-fn dropout(plan: &Plan, micro_positions: usize) -> Result<u64, Failure> {
-    let Method { kind, dropout, variant, .. } = &plan.training.method;
-    if *kind == MethodKind::Full || *dropout == 0.0 {
-        return Ok(0);
-    }
-    let in_place = is_cpu(&plan.machine.device);
-    let bytes = match (in_place, *variant == Variant::Dora) {
-        (true, false) => 0,
-        (true, true) => 4,
-        (false, _) => 1 + plan.machine.compute.size(),
-    };
-    let targets = init::targets(&plan.model.shape, &plan.training.method, &plan.training.train)?;
-    let inputs: usize = targets.values().map(|[_, n_in]| n_in).sum();
-    Ok((micro_positions * inputs * bytes) as u64)
 }
 
 /// Mean positions of a step, and those of its largest micro-batch.
