@@ -225,7 +225,8 @@ fn a_folder_of_someone_elses_is_left_alone() {
 
 #[test]
 fn one_cell_may_be_run_alone_and_a_plan_lists_all() {
-    let fixture = fixture(GRID, &[]);
+    let read = "[[eval.suites]]\ntask = \"reference_likelihood\"\nname = \"likely\"\nsource = \"train.jsonl\"\nfield = \"question\"\n";
+    let fixture = fixture(&format!("{read}{GRID}"), &[]);
     done(&fixture, &[MERGES, &["--cell", "seed-2"]].concat());
     assert_eq!(cells(&fixture).len(), 1);
     let report = json(&fixture.file("study/report.json"));
@@ -241,6 +242,7 @@ fn one_cell_may_be_run_alone_and_a_plan_lists_all() {
     assert!(line("shared").contains("4 different trainings"), "{text}");
     // Of the base's answers, once it was asked.
     assert!(line("power    harmful").contains("as the base's") || text.contains("no difference"), "{text}");
+    assert!(!text.contains("power    likely"), "a likelihood is no rate: {text}");
 }
 
 #[test]

@@ -27,13 +27,13 @@ pub fn markdown(report: &StudyReport, gallery: &Gallery) -> String {
     for group in report.groups() {
         section(&mut text, title(group), &overview(report, group));
     }
-    let _ = write!(text, "\n{NOTE}\n");
+    let _ = write!(text, "{NOTE}\n\n");
     if !report.choices.is_empty() {
         section(&mut text, CHOICES, &choices(report));
     }
     if !report.contrasts.is_empty() {
         section(&mut text, "Contrasts named in advance", &contrasts(report));
-        let _ = write!(text, "\n{CONTRASTS}\n");
+        let _ = write!(text, "{CONTRASTS}\n\n");
     }
     for group in report.groups() {
         let table = differences(report, group);
@@ -42,7 +42,7 @@ pub fn markdown(report: &StudyReport, gallery: &Gallery) -> String {
         }
     }
     for note in &report.notes {
-        let _ = write!(text, "\n{}\n", escaped(note));
+        let _ = write!(text, "{}\n\n", escaped(note));
     }
     text
 }

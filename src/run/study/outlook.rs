@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::Study;
 use super::candidates::names;
-use crate::eval::MetricKind;
 use crate::eval::repeated::detectable;
+use crate::eval::{Form, MetricKind};
 use crate::hub;
 use crate::recipe::{Cell, SEED};
 use crate::report::study::StudyReport;
@@ -38,7 +38,7 @@ struct Sum {
     bases: BTreeMap<String, f64>,
     /// By what cells take alike, that and the part of the base.
     estimates: BTreeMap<String, (Estimate, f64)>,
-    /// What is asked in any cell: suite, kind and number of prompts.
+    /// What is asked in any cell and answered right or wrong: suite, kind and number of prompts.
     suites: Vec<(String, MetricKind, usize)>,
     /// What the user should know, and of how many cells.
     said: Vec<(String, usize)>,
@@ -56,7 +56,8 @@ impl Sum {
         for asked in &plan.evaluation.suites {
             let posed = &asked.posed;
             let suite = (posed.suite.name.clone(), posed.suite.task.kind, posed.items.len());
-            if !self.suites.contains(&suite) {
+            let is_rate = matches!(posed.suite.task.form, Form::Answer | Form::Choose);
+            if is_rate && !self.suites.contains(&suite) {
                 self.suites.push(suite);
             }
         }
