@@ -18,7 +18,7 @@ mod driver;
 pub mod kernels;
 mod memory;
 pub use driver::driver;
-pub use memory::{Memory, available_memory, keep_freed_memory, peak_memory};
+pub use memory::{Memory, available_memory, held_memory, keep_freed_memory, peak_memory};
 
 /// A kind of device this program knows, compiled in or not.
 #[derive(Debug)]

@@ -103,6 +103,11 @@ pub fn peak_memory() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
+/// Bytes of main memory this process holds now, where the system tells.
+pub fn held_memory() -> Option<u64> {
+    kibibytes("/proc/self/status", "VmRSS:")
+}
+
 /// What the processor calls itself.
 pub(super) fn processor_name() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

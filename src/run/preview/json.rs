@@ -40,8 +40,9 @@ pub fn json(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Value, Failure> {
 
 /// Seconds and bytes, and whether they were measured.
 fn of(estimate: &Estimate, measured: bool) -> Value {
-    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, penalties, rewards, disk } =
-        *estimate;
+    let Estimate {
+        train_s, evaluate_s, weights, optimizer, activations, average, penalties, rewards, ..
+    } = *estimate;
     json!({
         "measured": measured,
         "train_s": train_s,
@@ -53,6 +54,8 @@ fn of(estimate: &Estimate, measured: bool) -> Value {
         "average_bytes": average,
         "penalties_bytes": penalties,
         "rewards_bytes": rewards,
-        "disk_bytes": disk,
+        "program_bytes": estimate.program,
+        "mapped_bytes": estimate.mapped,
+        "disk_bytes": estimate.disk,
     })
 }

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::order;
+use super::{around, order};
 use crate::data::Sample;
 use crate::folders::{SETTINGS_BYTES, own_cache, read_text};
 use crate::generate::{Decoding, Generator, Query};
@@ -65,6 +65,8 @@ impl Figures {
         let figures = if bytes > MOST_BYTES {
             by_size(plan)
         } else {
+            // Asked before the model is there.
+            around::program(plan);
             tell("loading the model, to measure a step and some answers for the estimates");
             let train = training(plan)?;
             let (read, decode, load) =

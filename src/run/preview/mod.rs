@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use burn::tensor::DType;
 
+mod around;
 mod asking;
 mod average;
 mod beside;
@@ -43,6 +44,10 @@ pub struct Estimate {
     pub penalties: u64,
     /// Of the moment before the training in which a reward model reads the pairs.
     pub rewards: u64,
+    /// What the program and its data take.
+    pub program: u64,
+    /// Of files that candidates are computed from, which the system takes back where memory is short.
+    pub mapped: u64,
     /// Bytes the run folder will hold.
     pub disk: u64,
 }
@@ -50,7 +55,13 @@ pub struct Estimate {
 impl Estimate {
     /// Bytes at the largest moment.
     pub fn memory(&self) -> u64 {
-        (self.weights + self.optimizer + self.activations + self.average + self.penalties).max(self.rewards)
+        self.memory_of_run() + self.program
+    }
+
+    /// The same but for the program and its data, of which no two processes hold the same.
+    pub fn memory_of_run(&self) -> u64 {
+        let training = self.weights + self.optimizer + self.activations + self.average + self.penalties;
+        training.max(self.rewards) + self.mapped
     }
 }
 
@@ -260,16 +271,21 @@ fn frozen(training: &Training) -> String {
 }
 
 fn describe(text: &mut String, plan: &Plan, estimate: &Estimate) {
-    let Estimate { train_s, evaluate_s, weights, optimizer, activations, average, penalties, disk, .. } =
-        *estimate;
+    let Estimate { train_s, evaluate_s, weights, optimizer, activations, disk, .. } = *estimate;
     let mega = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     let free =
         free_memory(&plan.machine.device).map_or(String::new(), |free| format!(" ({} are free)", mega(free)));
-    let average = if average > 0 { format!(", average {}", mega(average)) } else { String::new() };
-    let penalties = if penalties > 0 { format!(", penalties {}", mega(penalties)) } else { String::new() };
+    let parts = [
+        ("average", estimate.average),
+        ("penalties", estimate.penalties),
+        ("program and data", estimate.program),
+        ("mapped files", estimate.mapped),
+    ];
+    let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
+    let parts: String = parts.map(|(what, bytes)| format!(", {what} {}", mega(bytes))).collect();
     writeln!(
         text,
-        "memory   {}: weights {}, optimizer {}, activations and logits {}{average}{penalties}{free}",
+        "memory   {}: weights {}, optimizer {}, activations and logits {}{parts}{free}",
         mega(estimate.memory()),
         mega(weights),
         mega(optimizer),
@@ -362,6 +378,8 @@ fn scaled(
         average: if is_cpu(&plan.machine.device) { average::bytes(plan) } else { 0 },
         penalties: beside::kept(plan).bytes(),
         rewards: beside::rewards(plan),
+        program: around::program(plan),
+        mapped: around::mapped(plan),
         disk: beside::disk(plan)
             + (4 * n_trainable + remembered + average::bytes(plan)) * (checkpoints as u64 + 1)
             + if full { n * 2 } else { 4 * n_trainable }

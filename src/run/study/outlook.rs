@@ -78,7 +78,7 @@ impl Sum {
             self.disk += estimate.disk;
             self.candidates += n_candidates - 1;
         }
-        self.memory = self.memory.max(estimate.memory());
+        self.memory = self.memory.max(estimate.memory_of_run());
         let time = duration(estimate.train_s + estimate.evaluate_s);
         let state = if is_done { "done".to_owned() } else { time };
         Ok(format!("{} steps, {n_candidates} candidates, {state}", plan.training.last_step))
